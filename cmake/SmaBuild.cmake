@@ -1,0 +1,80 @@
+# Compiler settings and the few functions that every folder's CMakeLists.txt uses.
+
+set(CMAKE_CXX_STANDARD 20)
+set(CMAKE_CXX_STANDARD_REQUIRED ON)
+set(CMAKE_CXX_EXTENSIONS OFF)
+set(CMAKE_POSITION_INDEPENDENT_CODE ON)
+set(CMAKE_RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/bin)
+set(CMAKE_CXX_FLAGS_RELEASE "-O2 -DNDEBUG")
+set(CMAKE_CXX_FLAGS_RELWITHDEBINFO "-O1 -gline-tables-only")
+
+set(SMA_SANITIZE "" CACHE STRING "Sanitizer: empty, address or thread")
+
+add_library(sma_warnings INTERFACE)
+target_compile_options(sma_warnings INTERFACE
+  -Wall -Wextra -Wshadow -Wnon-virtual-dtor -Wimplicit-fallthrough -Werror)
+if(CMAKE_CXX_COMPILER_ID MATCHES Clang)
+  target_compile_options(sma_warnings INTERFACE -Wthread-safety)
+endif()
+target_include_directories(sma_warnings INTERFACE ${CMAKE_SOURCE_DIR}/src ${CMAKE_SOURCE_DIR}/include)
+
+if(SMA_SANITIZE STREQUAL "address")
+  add_compile_options(-fsanitize=address,undefined -fno-sanitize-recover=all
+    -fsanitize=fuzzer-no-link -fno-omit-frame-pointer)
+  add_link_options(-fsanitize=address,undefined -fno-sanitize-recover=all)
+elseif(SMA_SANITIZE STREQUAL "thread")
+  add_compile_options(-fsanitize=thread -fno-omit-frame-pointer)
+  add_link_options(-fsanitize=thread)
+elseif(NOT SMA_SANITIZE STREQUAL "")
+  message(FATAL_ERROR "SMA_SANITIZE must be empty, address or thread")
+endif()
+
+# sma_add_folders(DIR...): adds each folder that has a CMakeLists.txt.
+function(sma_add_folders)
+  foreach(dir IN LISTS ARGN)
+    if(EXISTS ${CMAKE_CURRENT_SOURCE_DIR}/${dir}/CMakeLists.txt)
+      add_subdirectory(${dir})
+    endif()
+  endforeach()
+endfunction()
+
+# sma_library(NAME SRCS a.cc... DEPS targets...): the one library of a folder, linked as sma::NAME.
+function(sma_library name)
+  cmake_parse_arguments(ARG "" "" "SRCS;DEPS" ${ARGN})
+  add_library(sma_${name} STATIC ${ARG_SRCS})
+  add_library(sma::${name} ALIAS sma_${name})
+  target_link_libraries(sma_${name} PUBLIC ${ARG_DEPS} PRIVATE sma_warnings)
+  target_include_directories(sma_${name} PUBLIC ${CMAKE_SOURCE_DIR}/src ${CMAKE_SOURCE_DIR}/include)
+endfunction()
+
+# sma_test(NAME SRCS a_test.cc... DEPS targets... [LABELS l...] [TIMEOUT s]): a GoogleTest program, one ctest
+# entry that runs all of it.
+function(sma_test name)
+  cmake_parse_arguments(ARG "" "TIMEOUT" "SRCS;DEPS;LABELS" ${ARGN})
+  add_executable(${name} ${ARG_SRCS})
+  target_link_libraries(${name} PRIVATE ${ARG_DEPS} GTest::gmock_main sma_warnings)
+  add_test(NAME ${name} COMMAND ${name})
+  if(NOT ARG_TIMEOUT)
+    set(ARG_TIMEOUT 120)
+  endif()
+  set_tests_properties(${name} PROPERTIES TIMEOUT ${ARG_TIMEOUT} LABELS "unit;${ARG_LABELS}")
+endfunction()
+
+# sma_fuzz(NAME SRCS a_fuzz.cc DEPS targets... [CORPUS dir]): a libFuzzer program in the asan build, run for
+# SMA_FUZZ_SECONDS by ctest; nothing in other builds.
+set(SMA_FUZZ_SECONDS 5 CACHE STRING "How long ctest runs each fuzz target, in seconds")
+function(sma_fuzz name)
+  if(NOT SMA_SANITIZE STREQUAL "address")
+    return()
+  endif()
+  cmake_parse_arguments(ARG "" "CORPUS" "SRCS;DEPS" ${ARGN})
+  add_executable(${name} ${ARG_SRCS})
+  target_link_libraries(${name} PRIVATE ${ARG_DEPS} sma_warnings)
+  target_link_options(${name} PRIVATE -fsanitize=fuzzer)
+  set(work ${CMAKE_CURRENT_BINARY_DIR}/${name}.corpus)
+  file(MAKE_DIRECTORY ${work})
+  add_test(NAME ${name} COMMAND ${name} -max_total_time=${SMA_FUZZ_SECONDS} -rss_limit_mb=2048 -timeout=10
+    ${work} ${ARG_CORPUS})
+  math(EXPR limit "${SMA_FUZZ_SECONDS} + 60")
+  set_tests_properties(${name} PROPERTIES TIMEOUT ${limit} LABELS fuzz)
+endfunction()
