@@ -10,6 +10,9 @@ set(CMAKE_CXX_FLAGS_RELWITHDEBINFO "-O1 -gline-tables-only")
 
 set(SMA_SANITIZE "" CACHE STRING "Sanitizer: empty, address or thread")
 
+# Comes before each test's name, so that the tests of several builds can be run and told apart in one run of ctest.
+set(SMA_TEST_PREFIX "")
+
 add_library(sma_warnings INTERFACE)
 target_compile_options(sma_warnings INTERFACE
   -Wall -Wextra -Wshadow -Wnon-virtual-dtor -Wimplicit-fallthrough -Werror)
@@ -22,9 +25,11 @@ if(SMA_SANITIZE STREQUAL "address")
   add_compile_options(-fsanitize=address,undefined -fno-sanitize-recover=all
     -fsanitize=fuzzer-no-link -fno-omit-frame-pointer)
   add_link_options(-fsanitize=address,undefined -fno-sanitize-recover=all)
+  set(SMA_TEST_PREFIX "asan.")
 elseif(SMA_SANITIZE STREQUAL "thread")
   add_compile_options(-fsanitize=thread -fno-omit-frame-pointer)
   add_link_options(-fsanitize=thread)
+  set(SMA_TEST_PREFIX "tsan.")
 elseif(NOT SMA_SANITIZE STREQUAL "")
   message(FATAL_ERROR "SMA_SANITIZE must be empty, address or thread")
 endif()
@@ -53,11 +58,12 @@ function(sma_test name)
   cmake_parse_arguments(ARG "" "TIMEOUT" "SRCS;DEPS;LABELS" ${ARGN})
   add_executable(${name} ${ARG_SRCS})
   target_link_libraries(${name} PRIVATE ${ARG_DEPS} GTest::gmock_main sma_warnings)
-  add_test(NAME ${name} COMMAND ${name})
+  set(test ${SMA_TEST_PREFIX}${name})
+  add_test(NAME ${test} COMMAND ${name})
   if(NOT ARG_TIMEOUT)
     set(ARG_TIMEOUT 120)
   endif()
-  set_tests_properties(${name} PROPERTIES TIMEOUT ${ARG_TIMEOUT} LABELS "unit;${ARG_LABELS}")
+  set_tests_properties(${test} PROPERTIES TIMEOUT ${ARG_TIMEOUT} LABELS "unit;${ARG_LABELS}")
 endfunction()
 
 # sma_fuzz(NAME SRCS a_fuzz.cc DEPS targets... [CORPUS dir]): a libFuzzer program in the asan build, run for
@@ -73,8 +79,9 @@ function(sma_fuzz name)
   target_link_options(${name} PRIVATE -fsanitize=fuzzer)
   set(work ${CMAKE_CURRENT_BINARY_DIR}/${name}.corpus)
   file(MAKE_DIRECTORY ${work})
-  add_test(NAME ${name} COMMAND ${name} -max_total_time=${SMA_FUZZ_SECONDS} -rss_limit_mb=2048 -timeout=10
+  set(test ${SMA_TEST_PREFIX}${name})
+  add_test(NAME ${test} COMMAND ${name} -max_total_time=${SMA_FUZZ_SECONDS} -rss_limit_mb=2048 -timeout=10
     ${work} ${ARG_CORPUS})
   math(EXPR limit "${SMA_FUZZ_SECONDS} + 60")
-  set_tests_properties(${name} PROPERTIES TIMEOUT ${limit} LABELS fuzz)
+  set_tests_properties(${test} PROPERTIES TIMEOUT ${limit} LABELS fuzz)
 endfunction()

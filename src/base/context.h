@@ -11,8 +11,8 @@ namespace sma::base {
 
 using TimePoint = std::chrono::steady_clock::time_point;
 
-/// How long a piece of work may go on: a deadline on the monotonic clock and a way to cancel it. A handle:
-/// copies share the same state. All members are thread-safe.
+/// How long a piece of work may go on: a deadline on the monotonic clock and a way to cancel it. A
+/// handle: copies share the same state. All members are thread-safe.
 class Context {
  public:
   /// Without deadline; ends only by Cancel().
@@ -33,8 +33,9 @@ class Context {
   /// Ends the work; its callbacks run in this thread before it returns. Again: nothing.
   void Cancel() const;
 
-  /// Runs `callback` once when Cancel() is called (at once if it was), never for a passed deadline. Returns an
-  /// id for RemoveCallback, which after its return guarantees that the callback is not running and will not.
+  /// Runs `callback` once when Cancel() is called (at once if it was), never for a passed deadline.
+  /// Returns an id for RemoveCallback, which after its return guarantees that the callback is not
+  /// running and will not.
   uint64_t AddCallback(std::function<void()> callback) const;
   void RemoveCallback(uint64_t id) const;
 

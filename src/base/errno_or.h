@@ -6,8 +6,8 @@
 
 namespace sma::base {
 
-/// A value, or the errno value (positive, `EEXIST` say) that says why there is none. Used where SPDK's JSON-RPC
-/// answers with a negative errno as error code.
+/// A value, or the errno value (positive, `EEXIST` say) that says why there is none. Used where
+/// SPDK's JSON-RPC answers with a negative errno as error code.
 template <typename T>
 class [[nodiscard]] ErrnoOr {
  public:

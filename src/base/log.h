@@ -6,9 +6,10 @@
 
 namespace sma::base {
 
-/// Sends log lines to standard error, each with time (UTC, microseconds), level and `program`. Call once, before
-/// other threads start. `level`: trace, debug, info, warning, error, critical or off, in either case; anything
-/// else means info. Log through spdlog's own functions (`spdlog::info("{} opened", name)`).
+/// Sends log lines to standard error, each with time (UTC, microseconds), level and `program`. Call
+/// once, before other threads start. `level`: trace, debug, info, warning, error, critical or off,
+/// in either case; anything else means info. Log through spdlog's own functions (`spdlog::info("{}
+/// opened", name)`).
 void InitLog(std::string_view program, std::string_view level);
 
 }  // namespace sma::base

@@ -4,7 +4,8 @@
 #include <condition_variable>
 #include <mutex>
 
-// Clang's thread-safety attributes (clang documentation, "Thread Safety Analysis"); nothing elsewhere.
+// Clang's thread-safety attributes (clang documentation, "Thread Safety Analysis"); nothing
+// elsewhere.
 #if defined(__clang__)
 #define SMA_ATTRIBUTE(x) __attribute__((x))
 #else
@@ -24,8 +25,8 @@
 
 namespace sma::base {
 
-/// std::mutex that clang's thread-safety analysis understands. Sanitizers see its pthread calls, which they
-/// would not with a lock from a library that is not instrumented.
+/// std::mutex that clang's thread-safety analysis understands. Sanitizers see its pthread calls,
+/// which they would not with a lock from a library that is not instrumented.
 class SMA_CAPABILITY("mutex") Mutex {
  public:
   void Lock() SMA_ACQUIRE() { mutex_.lock(); }
@@ -49,7 +50,8 @@ class SMA_SCOPED_CAPABILITY MutexLock {
   Mutex& mutex_;
 };
 
-/// A condition variable for Mutex. Every wait may return without a signal: test the condition in a loop.
+/// A condition variable for Mutex. Every wait may return without a signal: test the condition in a
+/// loop.
 class CondVar {
  public:
   void Wait(Mutex& mutex) SMA_REQUIRES(mutex) {

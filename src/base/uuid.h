@@ -21,10 +21,12 @@ class Uuid {
   /// From exactly 16 raw bytes; nullopt for any other length.
   static std::optional<Uuid> FromBytes(std::string_view bytes);
 
-  /// From the 36-character text form with hyphens, hex digits in either case; nullopt for anything else.
+  /// From the 36-character text form with hyphens, hex digits in either case; nullopt for anything
+  /// else.
   static std::optional<Uuid> Parse(std::string_view text);
 
-  /// From 32 hex digits without hyphens (the text form of an NVMe NGUID); nullopt for anything else.
+  /// From 32 hex digits without hyphens (the text form of an NVMe NGUID); nullopt for anything
+  /// else.
   static std::optional<Uuid> ParseHex(std::string_view text);
 
   /// A random UUID, version 4 (RFC 9562 §5.4), from the kernel's generator. Thread-safe.

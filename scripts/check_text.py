@@ -1,0 +1,74 @@
+#!/usr/bin/env python3
+"""Looks through every text file of the project for what must not be in it: paths of a developer's machine, hosts of
+package registries, marks of unfinished work. Lists files and functions longer than the project's measure (a report:
+no error). Exit status 1 when something forbidden is there."""
+
+import pathlib
+import re
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+# Written in pieces, so that this file does not find itself.
+FORBIDDEN = [
+    (re.compile(r"(?<![\w./$}])/(?:wo" r"rk|ho" r"me|ro" r"ot|Us" r"ers)/[\w.-]+"), "path of one machine"),
+    (re.compile(r"\b(?:py" r"pi\.org|pythonho" r"sted\.org|crat" r"es\.io|npm" r"js\.org|proxy\.gol" r"ang\.org|"
+                r"maven\.ap" r"ache\.org|deb\.deb" r"ian\.org)\b"), "host of a package registry"),
+    (re.compile(r"\b(?:TO" r"DO|FIX" r"ME|XX" r"X)\b"), "mark of unfinished work"),
+    (re.compile(r"^(?:<<<<<<< |>>>>>>> )"), "mark of a merge conflict"),
+]
+MAX_LINES = {".cc": 300, ".h": 200, ".py": 300, ".proto": 300}
+HARD_MAX_LINES = 600
+MAX_COLUMNS = {".py": 120, ".proto": 120}  # clang-format sees to C++
+
+
+def project_files():
+    """The files that git knows or would add, as paths."""
+    listed = subprocess.run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+                            cwd=ROOT, check=True, capture_output=True).stdout
+    for name in sorted(set(listed.decode().split("\0"))):
+        path = ROOT / name
+        if name and path.is_file() and not path.is_symlink():
+            yield path
+
+
+def text_of(path):
+    """The file's text; None when it is not text."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        return None
+
+
+def problems_in(path, text):
+    name = path.relative_to(ROOT)
+    columns = MAX_COLUMNS.get(path.suffix)
+    for number, line in enumerate(text.split("\n"), 1):
+        for pattern, what in FORBIDDEN:
+            if match := pattern.search(line):
+                yield f"{name}:{number}: {what}: {match.group(0)}"
+        if columns and len(line) > columns:
+            yield f"{name}:{number}: {len(line)} columns, more than {columns}"
+    lines = text.count("\n")
+    if path.suffix in MAX_LINES and lines > HARD_MAX_LINES:
+        yield f"{name}: {lines} lines; split it"
+
+
+def main():
+    problems, long_files = [], []
+    for path in project_files():
+        text = text_of(path)
+        if text is None or path.name == "LICENSE":
+            continue
+        problems += problems_in(path, text)
+        lines = text.count("\n")
+        if lines > MAX_LINES.get(path.suffix, lines):
+            long_files.append((lines, path.relative_to(ROOT)))
+    for lines, name in sorted(long_files, reverse=True):
+        print(f"long: {lines} lines: {name}")
+    print("\n".join(problems) if problems else "text: in order")
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
