@@ -1,18 +1,20 @@
 #pragma once
 
-#include <sys/uio.h>
-
-#include <array>
-#include <cstddef>
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <memory>
-#include <span>
+#include <optional>
 #include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
-#include "base/errno_or.h"
+#include "base/mutex.h"
 #include "base/uuid.h"
+#include "target/bdev/channel.h"
+#include "target/bdev/io.h"
+#include "target/bdev/value.h"
 
 namespace sma::target {
 class Reactor;
@@ -21,159 +23,140 @@ class Reactor;
 namespace sma::target::bdev {
 
 class Bdev;
-class Channel;
-
-enum class IoType : uint8_t { kRead, kWrite, kFlush, kUnmap, kWriteZeroes, kCompare };
-inline constexpr size_t kIoTypeCount = 6;
-
-/// How an I/O ended. Frontends map it to their own protocol's status.
-enum class IoStatus : uint8_t {
-  kOk,
-  kFailed,        // the medium or the remote side failed
-  kOutOfRange,    // beyond the last block
-  kMiscompare,    // kCompare: the data differ
-  kUnsupported,   // the bdev does not do this type
-  kReadOnly,      // a write to a bdev that takes none
-  kNoSpace,       // thin provisioned, and the file system below is full
-  kGone,          // the bdev was removed
-  kAborted,       // by a reset or by the submitter
-};
-
-/// One I/O. The submitter embeds it in its own request, fills the first part, calls Channel::Submit and leaves it
-/// alone until `done`, which runs in the channel's reactor, possibly before Submit returns. No part of this path
-/// allocates, blocks or throws.
-struct Io {
-  // The submitter's.
-  IoType type = IoType::kRead;
-  bool fua = false;          // kWrite, kWriteZeroes: durable when done
-  uint64_t lba = 0;          // in blocks of the bdev
-  uint64_t block_count = 0;  // kFlush: 0 means all
-  const iovec* iovs = nullptr;  // kRead, kWrite, kCompare: exactly block_count * block_size bytes in all
-  uint32_t iov_count = 0;
-  void (*done)(Io& self, IoStatus status) = nullptr;
-
-  // The bdev layer's and the module's, from Submit to `done`.
-  Channel* channel = nullptr;
-  uint64_t submit_ns = 0;
-  Io* next = nullptr;
-  alignas(16) std::array<std::byte, 160> scratch;  // the module's; not initialised
-};
-
-/// Counters of one bdev, summed over its channels. Latencies in nanoseconds.
-struct IoStats {
-  struct PerType {
-    uint64_t ops = 0;
-    uint64_t bytes = 0;
-    uint64_t latency_ns = 0;
-    uint64_t min_latency_ns = 0;
-    uint64_t max_latency_ns = 0;
-  };
-  std::array<PerType, kIoTypeCount> by_type;
-  uint64_t errors = 0;
-};
-
-/// A bdev as one reactor uses it: made by Descriptor::OpenChannel in the reactor's thread, used and destroyed there.
-/// Modules derive from it. Submit is the only way in for I/O.
-class Channel {
- public:
-  virtual ~Channel() = default;
-  Channel(const Channel&) = delete;
-  Channel& operator=(const Channel&) = delete;
-
-  /// Checks type and range, applies the limits, counts, and hands `io` to the module. Every submitted I/O is
-  /// answered exactly once.
-  void Submit(Io& io);
-
-  /// For a read: the blocks' memory itself when the bdev has them in memory (malloc), so that they can be sent
-  /// without copying; nullptr otherwise or when a limit is set. Valid until the bdev is removed; counted as a read.
-  /// A concurrent write may change the bytes.
-  const std::byte* ReadInPlace(uint64_t lba, uint64_t block_count);
-
-  Bdev& bdev() const { return bdev_; }
-  Reactor& reactor() const { return reactor_; }
-  /// Submitted and not yet answered.
-  uint32_t outstanding() const { return outstanding_; }
-
- protected:
-  Channel(Bdev& bdev, Reactor& reactor) : bdev_(bdev), reactor_(reactor) {}
-
-  /// The module's part: `io` has been checked. Ends in Complete(io, status), now or later, in this reactor.
-  virtual void DoSubmit(Io& io) = 0;
-  /// nullptr: not in memory. `lba` and `block_count` have been checked.
-  virtual const std::byte* DoReadInPlace(uint64_t /*lba*/, uint64_t /*block_count*/) {
-    return nullptr;
-  }
-  /// Answers `io`; the module does not touch it afterwards.
-  void Complete(Io& io, IoStatus status);
-
- private:
-  friend class Registry;
-  friend class Limiter;
-  Bdev& bdev_;
-  Reactor& reactor_;
-  uint32_t outstanding_ = 0;
-  IoStats stats_;
-};
+class Limiter;
+class Registry;
 
 /// What the owner of an open bdev is told. All run in the control reactor.
 class DescriptorEvents {
  public:
   virtual ~DescriptorEvents() = default;
-  /// The bdev is going: end I/O, close the channels and destroy the descriptor soon. I/O submitted from now on
-  /// ends with kGone; the bdev's memory stays until the last descriptor is gone.
+  /// The bdev is going: end I/O, destroy the channels and the descriptor soon (the latter may be
+  /// done in here). I/O submitted from now on ends with kGone; the bdev and its memory stay until
+  /// the last of them is gone.
   virtual void OnBdevRemove() = 0;
   /// block_count() has changed.
   virtual void OnBdevResize() = 0;
 };
 
-/// An open bdev. Made by Registry::Open and destroyed in the control reactor, after its channels.
+/// An open bdev, made by Registry::Open. Destroyed in the control reactor; its channels may outlive
+/// it.
 class Descriptor {
  public:
-  virtual ~Descriptor() = default;
-  virtual Bdev& bdev() const = 0;
-  /// In the thread of `reactor`. The channel is destroyed in the same thread.
-  virtual std::unique_ptr<Channel> OpenChannel(Reactor& reactor) = 0;
-  /// Takes the exclusive right to write, for a stacked bdev or an exported namespace: others may then open read-only
-  /// or not at all. 0, or EPERM when claimed already. Given up when the descriptor is destroyed.
-  virtual int Claim(const std::string& claimant) = 0;
+  ~Descriptor();
+  Descriptor(const Descriptor&) = delete;
+  Descriptor& operator=(const Descriptor&) = delete;
+
+  Bdev& bdev() const { return bdev_; }
+  /// In the thread of `reactor`, while the descriptor exists; the channel is destroyed in the same
+  /// thread. Never null.
+  std::unique_ptr<Channel> OpenChannel(Reactor& reactor);
+  /// Takes the exclusive right to write, for a stacked bdev or an exported namespace:
+  /// Registry::Open to write fails for others from then on. Those that have it open keep what they
+  /// have. 0, or EPERM when it is claimed already. Given up when the descriptor is destroyed.
+  int Claim(std::string claimant);
+
+ private:
+  friend class Registry;
+  Descriptor(Registry& registry, Bdev& bdev, bool may_write, DescriptorEvents* events)
+      : registry_(registry), bdev_(bdev), may_write_(may_write), events_(events) {}
+  Registry& registry_;
+  Bdev& bdev_;
+  bool may_write_;  // a claim gives the right to write, as it does in SPDK
+  DescriptorEvents* events_;
 };
 
-/// Which name: value pairs a module adds to `driver_specific` in bdev_get_bdevs. A tree of plain values, so that JSON
-/// stays in the rpc folder.
-struct DriverInfo;
-
-/// A block device. Modules derive from it. Created and destroyed in the control reactor; the accessors are constant
-/// while it is registered, except block_count(), and may be read from any reactor.
+/// A block device. Modules derive from it. Made and destroyed in the control reactor and used
+/// there, except for what says otherwise. What is public and virtual is called by the registry and
+/// the rpc folder.
 class Bdev {
  public:
   struct Info {
     std::string name;
-    base::Uuid uuid;
-    std::string product_name;  // "Malloc disk": as SPDK names the same module
-    uint32_t block_size = 512;  // bytes
+    base::Uuid uuid;            // nil: Registry::Register makes a random one
+    std::string product_name;   // "Malloc disk": as SPDK names the same module
+    uint32_t block_size = 512;  // bytes; a power of two, 512 or more
     uint64_t block_count = 0;
-    bool write_cache = false;         // a flush means something
-    bool read_only = false;
-    uint32_t optimal_io_blocks = 0;   // 0: no preference
-    uint64_t max_unmap_blocks = 0;    // 0: no limit
+    bool write_cache = false;  // a flush means something
+    bool native_fua = false;   // Io::fua is honoured by the module; else a flush follows the write
+    bool read_only = false;    // writes are refused with kReadOnly
+    bool unmap_reads_zero = false;  // unmapped blocks read as zeroes until written
+    uint32_t buffer_alignment =
+        1;  // bytes; an Io's iovs aligned to it (address and length) are not copied
+    uint64_t max_unmap_blocks = 0;  // 0: no limit
+    std::optional<int> numa_id;
+    // Preferences in blocks; 0: none.
+    uint32_t write_alignment = 0;
+    uint32_t write_granularity = 0;
+    uint32_t optimal_write_size = 0;
+    uint32_t unmap_alignment = 0;
+    uint32_t unmap_granularity = 0;
+    // Names of bdev_get_bdevs' supported_io_types that hold beside those of IoType: "abort",
+    // "zcopy", ...
+    std::vector<std::string> extra_io_types;
   };
 
-  explicit Bdev(Info info) : info_(std::move(info)) {}
-  virtual ~Bdev() = default;
+  explicit Bdev(Info info);
+  virtual ~Bdev();
   Bdev(const Bdev&) = delete;
   Bdev& operator=(const Bdev&) = delete;
 
+  // Any thread.
   const Info& info() const { return info_; }
   const std::string& name() const { return info_.name; }
-  uint64_t block_count() const;  // any thread
   uint32_t block_size() const { return info_.block_size; }
+  /// The only part that changes: Info's is the count at the start.
+  uint64_t block_count() const { return block_count_.load(std::memory_order_relaxed); }
 
+  /// The module's short name, "null" say: bdev_null_delete deletes bdevs of this module only.
+  virtual std::string_view module() const = 0;
+  /// Whether the module does this type by itself, always the same answer. Any thread.
   virtual bool Supports(IoType type) const = 0;
+  /// The members of driver_specific in bdev_get_bdevs.
+  virtual Object DriverSpecific() const { return {}; }
+  /// Appends what makes this bdev again; nothing for one that comes by itself.
+  virtual void SaveConfig(std::vector<ConfigCall>& /*calls*/) const {}
+  /// The device's part of a reset, when no I/O is outstanding in any channel. Calls `done` with 0
+  /// or an errno value.
+  virtual void ResetDevice(std::function<void(int error)> done) { done(0); }
+
+  /// Sum over the channels that are and were.
+  IoStats stats() const;
+  /// Who has claimed it; nullopt when nobody has.
+  const std::optional<std::string>& claimant() const { return claimant_; }
 
  protected:
-  friend class Registry;
+  /// Called by Descriptor::OpenChannel in the thread of `reactor`.
   virtual std::unique_ptr<Channel> MakeChannel(Reactor& reactor) = 0;
+
+ private:
+  friend class Registry;
+  friend class Descriptor;
+  friend class Channel;
+  friend class Limiter;
+
+  // Bits of gate_: why I/O does not go straight to the module.
+  static constexpr uint32_t kRemoved = 1;
+  static constexpr uint32_t kFrozen = 2;
+  static constexpr uint32_t kLimited = 4;
+
   Info info_;
+  std::atomic<uint64_t> block_count_;
+  std::atomic<uint32_t> gate_{0};
+
+  // The control reactor's.
+  Registry* registry_ = nullptr;
+  uint64_t serial_ = 0;
+  bool removing_ = false;
+  std::vector<std::function<void()>> on_removed_;
+  std::vector<Descriptor*> descriptors_;
+  std::optional<std::string> claimant_;
+  Descriptor* claim_holder_ = nullptr;
+  std::unique_ptr<Limiter> limiter_;
+
+  mutable base::Mutex
+      mutex_;  // taken when channels come and go and by the control plane, never for I/O
+  std::vector<Channel*> channels_ SMA_GUARDED_BY(mutex_);
+  IoStats closed_stats_ SMA_GUARDED_BY(mutex_);
 };
 
 }  // namespace sma::target::bdev

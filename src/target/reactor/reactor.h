@@ -1,136 +1,163 @@
 #pragma once
 
-#include <sys/uio.h>
-
+#include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <string>
+#include <thread>
+#include <unordered_map>
+#include <vector>
+
+#include "base/unique_fd.h"
+#include "target/reactor/file_backend.h"
+#include "target/reactor/message_queue.h"
+#include "target/reactor/timer_queue.h"
+#include "target/reactor/work.h"
 
 namespace sma::target {
 
-/// Work that another thread hands to a reactor without allocating: embed one, fill `run`, call Reactor::Send. The
-/// sender gives it up until `run` is called.
-struct Message {
-  void (*run)(Message& self) = nullptr;
-  Message* next = nullptr;  // the queue's
-};
-
-/// Work to do once at the end of the present round of the loop, when all that was readable has been read: answers
-/// that go out together with one write, say. Embed one; scheduling a scheduled one again does nothing.
-struct Deferred {
-  void (*run)(Deferred& self) = nullptr;
-  Deferred* next = nullptr;  // the list's
-  bool scheduled = false;    // the list's
-};
-
-/// One operation on an open file, answered later. Embed one; all fields but `done`'s arguments are the caller's
-/// and must stay as they are until `done`.
-struct FileOp {
-  enum class Kind : uint8_t { kReadv, kWritev, kFsync, kFdatasync, kPunchHole, kZeroRange };
-  Kind kind = Kind::kReadv;
-  bool dsync = false;  // kWritev: durable when done (RWF_DSYNC)
-  int fd = -1;
-  const iovec* iovs = nullptr;  // kReadv, kWritev
-  uint32_t iov_count = 0;
-  uint64_t offset_bytes = 0;
-  uint64_t length_bytes = 0;  // kPunchHole, kZeroRange
-  /// Called in the reactor's thread with what the system call returned: bytes done, or a negative errno.
-  void (*done)(FileOp& self, int64_t result) = nullptr;
-  FileOp* next = nullptr;  // the queue's
-};
-
-/// Told when a watched file descriptor is ready. Runs in the reactor's thread.
-class FdHandler {
- public:
-  virtual ~FdHandler() = default;
-  /// `events`: the bits EPOLLIN, EPOLLOUT, EPOLLRDHUP, EPOLLHUP, EPOLLERR that hold now (epoll_ctl(2)).
-  virtual void OnFdReady(uint32_t events) = 0;
-};
-
-/// Something that finds work by looking, not by a file descriptor (a ring in shared memory, say).
-class Poller {
- public:
-  virtual ~Poller() = default;
-  /// Looks once; true when there was work. Called in every round.
-  virtual bool Poll() = 0;
-  /// Called before the loop sleeps: ask the other side to send notifications (through a watched descriptor) from now
-  /// on, then look once more. False when work came in meanwhile: the loop does not sleep.
-  virtual bool PrepareSleep() { return true; }
-  /// Called after a sleep: notifications are no longer needed.
-  virtual void AfterSleep() {}
-};
-
-/// An event loop with a thread of its own. What belongs to a reactor (a connection, a queue pair, a virtqueue, a bdev
-/// channel) is touched in its thread only, so nothing on the I/O path takes a lock.
+/// An event loop with a thread of its own. What belongs to a reactor (a connection, a queue pair, a
+/// virtqueue, a bdev channel) is touched in its thread only, so nothing on the I/O path takes a
+/// lock.
 ///
-/// The loop spins for Options::poll after the last work, then sleeps in the kernel until a descriptor is ready, a
-/// timer is due or a message comes: an idle reactor costs no processor time.
+/// A round of the loop: messages, pollers, completed file operations, ready descriptors, timers
+/// that are due, deferred work, then the submission of file operations that the round queued. The
+/// loop spins for Options::poll after the last work (timers do not count), then sleeps in the
+/// kernel until a descriptor is ready, a timer is due or a message comes: an idle reactor costs no
+/// processor time.
 ///
-/// The target has one reactor for each core given, which do I/O, and one more for the control plane (`poll` 0), which
-/// serves JSON-RPC and owns the tables of bdevs and subsystems.
+/// The target has one reactor for each core given, which do I/O, and one more for the control plane
+/// (`poll` 0), which serves JSON-RPC and owns the tables of bdevs and subsystems.
 class Reactor {
  public:
   struct Options {
-    int index = 0;                          // 0.. for I/O reactors; -1 for the control plane
-    int cpu = -1;                           // the core to run on; -1: any
-    std::chrono::microseconds poll{50};     // how long to spin after work
-    bool io_uring = true;                   // false: never use it; true: use it when the kernel has it
-    const char* name = "reactor";           // the thread's name, 15 characters at most
+    int index = 0;                       // 0.. for I/O reactors; -1 for the control plane
+    int cpu = -1;                        // the core to run on; -1: any
+    std::chrono::microseconds poll{50};  // how long to spin after work
+    bool io_uring = true;                // false: never use it; true: use it when the kernel has it
+    std::string name = "reactor";        // the thread's name, 15 characters at most
   };
-  using TimerId = uint64_t;  // never 0
+  using TimerId = TimerQueue::Id;  // never 0
 
-  /// Starts the thread. Aborts the program when the kernel gives no epoll or eventfd descriptor.
+  /// Starts a thread that runs the loop. Both abort the program when the kernel gives no epoll or
+  /// eventfd descriptor.
   static std::unique_ptr<Reactor> Start(const Options& options);
+  /// The same without a thread: the caller's, which becomes the reactor's, runs the loop by Run or
+  /// RunUntil (the main thread of a program, a test, a load generator).
+  static std::unique_ptr<Reactor> ForThisThread(const Options& options);
 
-  virtual ~Reactor() = default;
+  /// Stops it. The watched descriptors, pollers and timers that are left are forgotten.
+  ~Reactor();
+  Reactor(const Reactor&) = delete;
+  Reactor& operator=(const Reactor&) = delete;
 
   /// The reactor whose thread this is; nullptr elsewhere.
   static Reactor* Current();
 
   // From any thread.
 
-  /// Runs `task` in the reactor's thread, after what was posted before by the same thread. Allocates: for the
-  /// control plane.
-  virtual void Post(std::function<void()> task) = 0;
+  /// Runs `task` in the reactor's thread, after what was posted or sent before by the same thread.
+  /// Allocates: for the control plane.
+  void Post(std::function<void()> task);
   /// The same without allocating: for the I/O path.
-  virtual void Send(Message& message) = 0;
-  /// Ends the loop after the present round and joins the thread. What is still queued is run first. Not from the
-  /// reactor's own thread.
-  virtual void Stop() = 0;
-  virtual const Options& options() const = 0;
-  /// Nanoseconds of the monotonic clock that the loop spent with work found, and looking or sleeping without.
-  virtual uint64_t busy_ns() const = 0;
-  virtual uint64_t idle_ns() const = 0;
-  virtual int tid() const = 0;
+  void Send(Message& message);
+  /// Posts `task` and waits until it has run. For start, stop and tests; never from a reactor's
+  /// thread.
+  void Invoke(const std::function<void()>& task);
+  /// Ends the loop after the present round; messages that are queued by then are run first.
+  void RequestStop();
+  /// RequestStop, then joins the thread if Start made one. Not from the reactor's own thread in
+  /// that case.
+  void Stop();
+  const Options& options() const { return options_; }
+  /// Nanoseconds that the loop spent in rounds that found work, and in looking or sleeping without.
+  uint64_t busy_ns() const { return busy_ns_.load(std::memory_order_relaxed); }
+  uint64_t idle_ns() const { return idle_ns_.load(std::memory_order_relaxed); }
+  /// Kernel thread id (gettid(2)); 0 until the thread has started.
+  int tid() const { return tid_.load(std::memory_order_relaxed); }
 
   // From the reactor's thread only.
 
-  /// Watches `fd` (level-triggered) for EPOLLIN and/or EPOLLOUT; errors and hang-ups are always reported. 0 or a
-  /// negative errno. The reactor does not own `fd` or `handler`.
-  virtual int Watch(int fd, uint32_t events, FdHandler* handler) = 0;
-  virtual int ModifyWatch(int fd, uint32_t events, FdHandler* handler) = 0;
-  /// Before closing `fd`. Afterwards `handler` is not called any more, also not for events already fetched.
-  virtual void Unwatch(int fd) = 0;
+  /// Watches `fd` (level-triggered) for EPOLLIN and/or EPOLLOUT; errors and hang-ups are always
+  /// reported. 0 or a negative errno. The reactor does not own `fd` or `handler`.
+  int Watch(int fd, uint32_t events, FdHandler* handler);
+  int ModifyWatch(int fd, uint32_t events);
+  /// Before closing `fd`. Afterwards its handler is not called any more, also not for events
+  /// already fetched. Nothing when it is not watched.
+  void Unwatch(int fd);
 
-  virtual void AddPoller(Poller* poller) = 0;
+  void AddPoller(Poller* poller);
   /// May be called from Poll() itself.
-  virtual void RemovePoller(Poller* poller) = 0;
+  void RemovePoller(Poller* poller);
 
-  /// Runs `task` once, `after` from now, to about a millisecond.
-  virtual TimerId AddTimer(std::chrono::nanoseconds after, std::function<void()> task) = 0;
-  /// Nothing when it has run or is unknown.
-  virtual void CancelTimer(TimerId id) = 0;
+  /// Runs `task` once, `after` from now, to about a tenth of a millisecond when idle and a round
+  /// when busy.
+  TimerId AddTimer(std::chrono::nanoseconds after, std::function<void()> task);
+  /// Nothing when it has run or is unknown. May be called from the task of this or another timer.
+  void CancelTimer(TimerId id);
 
-  virtual void Defer(Deferred& deferred) = 0;
+  void Defer(Deferred& deferred);
 
   /// Queues `op`; operations queued in one round go to the kernel together.
-  virtual void SubmitFileOp(FileOp& op) = 0;
+  void SubmitFileOp(FileOp& op) { file_backend_->Submit(op); }
   /// True when file operations go through io_uring, false when through a pool of threads.
-  virtual bool uses_io_uring() const = 0;
+  bool uses_io_uring() const { return file_backend_->is_io_uring(); }
 
-  /// Monotonic nanoseconds, read once a round.
-  virtual uint64_t now_ns() const = 0;
+  /// Monotonic nanoseconds (CLOCK_MONOTONIC), read once a round.
+  uint64_t now_ns() const { return now_ns_; }
+
+  /// ForThisThread only. Runs the loop until RequestStop.
+  void Run();
+  /// ForThisThread only. Runs rounds until `done` (asked after each) is true; false when `timeout`
+  /// passed first.
+  bool RunUntil(const std::function<bool()>& done, std::chrono::nanoseconds timeout);
+
+ private:
+  struct Watched {
+    FdHandler* handler;
+  };
+
+  explicit Reactor(const Options& options);
+  void BindToThisThread();
+  void ThreadMain();
+  void Step();   // one round, then a sleep when it is time for one
+  bool Round();  // true when there was work
+  void Sleep(uint64_t until_ns);
+  bool PreparePollers();
+  bool RunPollers();
+  bool WaitForEvents(int64_t timeout_ns);
+  bool RunDeferred();
+  void DrainMessages();
+  void Wake();
+  void AddTime(bool busy);
+
+  const Options options_;
+  base::UniqueFd epoll_fd_;
+  base::UniqueFd wake_fd_;
+  std::unique_ptr<FileBackend> file_backend_;
+  std::thread thread_;
+
+  // Shared with senders.
+  MessageQueue messages_;
+  std::atomic<bool> sleeping_{false};
+  std::atomic<bool> stop_{false};
+  std::atomic<uint64_t> busy_ns_{0};
+  std::atomic<uint64_t> idle_ns_{0};
+  std::atomic<int> tid_{0};
+
+  // The thread's.
+  uint64_t now_ns_ = 0;
+  uint64_t last_work_ns_ = 0;
+  uint32_t rounds_without_epoll_ = 0;
+  std::unordered_map<int, FdHandler*> handlers_;
+  std::vector<Poller*> pollers_;
+  bool pollers_have_holes_ = false;
+  size_t prepared_pollers_ = 0;
+  TimerQueue timers_;
+  Deferred* deferred_head_ = nullptr;
+  Deferred** deferred_tail_ = &deferred_head_;
 };
 
 }  // namespace sma::target

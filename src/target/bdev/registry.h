@@ -1,0 +1,93 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/errno_or.h"
+#include "target/bdev/bdev.h"
+
+namespace sma::target::bdev {
+
+/// Told of every bdev. All run in the control reactor.
+class RegistryObserver {
+ public:
+  virtual ~RegistryObserver() = default;
+  virtual void OnBdevRegistered(Bdev& /*bdev*/) {}
+  /// It is going; not found by name any more.
+  virtual void OnBdevUnregistered(Bdev& /*bdev*/) {}
+  virtual void OnBdevResized(Bdev& /*bdev*/) {}
+};
+
+/// All bdevs, by name and by UUID. Used in the control reactor only. Outlives every descriptor and
+/// channel. Errors are positive errno values.
+class Registry {
+ public:
+  explicit Registry(Reactor& control);
+  ~Registry();
+  Registry(const Registry&) = delete;
+  Registry& operator=(const Registry&) = delete;
+
+  Reactor& control() const { return control_; }
+
+  /// Takes `bdev` in and tells the observers. 0; EEXIST when its name or UUID is another's name or
+  /// alias; EINVAL for an empty name, a block size that is none or no blocks.
+  int Register(std::unique_ptr<Bdev> bdev);
+
+  /// By name, or by the text of its UUID; nullptr when there is none or it is going.
+  Bdev* Find(std::string_view name) const;
+  /// In the order of registration, without those that are going.
+  std::vector<Bdev*> List() const;
+
+  enum class Access { kRead, kWrite };
+  /// ENODEV: no such bdev. EPERM: to write, and somebody claimed it. EROFS: to write, and it is
+  /// read-only; kRead then works. `events` may be null only for an owner that is quicker than any
+  /// removal (a test).
+  base::ErrnoOr<std::unique_ptr<Descriptor>> Open(std::string_view name, Access access,
+                                                  DescriptorEvents* events);
+
+  /// Removes it, in use or not: its owners are told, and when the last descriptor and channel is
+  /// gone it is destroyed and `done` called. `done` never runs before the return. Again: `done`
+  /// waits for the same end.
+  void Unregister(Bdev& bdev, std::function<void()> done);
+  /// What bdev_MODULE_delete does: ENODEV when there is no bdev `name` of `module`, and `done` is
+  /// not called.
+  int Unregister(std::string_view name, std::string_view module, std::function<void()> done);
+
+  /// A new size, told to owners and observers. EINVAL: 0; EBUSY: smaller, and it is open.
+  int Resize(Bdev& bdev, uint64_t block_count);
+
+  /// Holds new I/O back, aborts or waits for what is outstanding, resets the device, lets I/O go
+  /// on; then `done` with 0 or an errno value (EBUSY: another reset is going on; ENODEV: removed
+  /// meanwhile).
+  void Reset(Bdev& bdev, std::function<void(int error)> done);
+
+  /// Sets the counters to zero, or the smallest and largest latencies only; `done` when all
+  /// channels have.
+  enum class StatsPart { kAll, kMinMax };
+  void ResetStats(Bdev& bdev, StatsPart part, std::function<void()> done);
+
+  void AddObserver(RegistryObserver* observer);
+  void RemoveObserver(RegistryObserver* observer);
+
+ private:
+  friend class Descriptor;
+  friend class Channel;
+
+  void Close(Descriptor& descriptor);
+  // Any thread: a channel of the bdev of this serial number is gone.
+  void PostChannelClosed(uint64_t serial);
+  void FinishIfUnused(uint64_t serial);
+
+  Reactor& control_;
+  uint64_t last_serial_ = 0;
+  std::map<uint64_t, std::unique_ptr<Bdev>> bdevs_;  // by serial number
+  std::map<std::string, Bdev*, std::less<>> names_;  // names and UUIDs
+  std::vector<RegistryObserver*> observers_;
+};
+
+}  // namespace sma::target::bdev
