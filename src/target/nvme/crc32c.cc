@@ -1,0 +1,21 @@
+#include "target/nvme/crc32c.h"
+
+#include <isa-l/crc.h>
+
+#include <algorithm>
+#include <climits>
+
+namespace sma::target::nvme {
+
+void Crc32c::Update(const void* bytes, size_t size_bytes) {
+  // ISA-L takes a pointer to non-const, though it only reads, and an int as size.
+  auto* at = static_cast<unsigned char*>(const_cast<void*>(bytes));
+  while (size_bytes > 0) {
+    size_t piece = std::min<size_t>(size_bytes, INT_MAX);
+    state_ = crc32_iscsi(at, static_cast<int>(piece), state_);
+    at += piece;
+    size_bytes -= piece;
+  }
+}
+
+}  // namespace sma::target::nvme
