@@ -1,0 +1,81 @@
+"""What the tests have at hand. Each test works in a folder of its own, on ports and sockets of its own."""
+
+import pathlib
+import shutil
+import sys
+import tempfile
+
+import pytest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
+
+from harness.agent import start_reference, start_sma  # noqa: E402
+from harness.target import Target  # noqa: E402
+from harness.vm import VirtualMachine  # noqa: E402
+
+
+def pytest_addoption(parser):
+    parser.addoption("--build-dir", required=True, help="the build whose programs are tested")
+
+
+@pytest.fixture(scope="session")
+def build_dir(pytestconfig):
+    return pathlib.Path(pytestconfig.getoption("--build-dir")).resolve()
+
+
+@pytest.fixture(scope="session")
+def bin_dir(build_dir):
+    return build_dir / "bin"
+
+
+def make_work_dir():
+    """A short path: that of a Unix socket may have 107 characters."""
+    return pathlib.Path(tempfile.mkdtemp(prefix="sma-test-"))
+
+
+def finish_work_dir(request, path):
+    """Kept, and named, after a failure."""
+    if request.session.testsfailed:
+        print(f"logs: {path}")
+    else:
+        shutil.rmtree(path)
+
+
+@pytest.fixture
+def work_dir(request):
+    path = make_work_dir()
+    yield path
+    finish_work_dir(request, path)
+
+
+@pytest.fixture(scope="module")
+def module_work_dir(request):
+    path = make_work_dir()
+    yield path
+    finish_work_dir(request, path)
+
+
+@pytest.fixture
+def target(bin_dir, work_dir):
+    with Target(bin_dir, work_dir) as running:
+        yield running
+
+
+@pytest.fixture
+def sma(bin_dir, work_dir, target):
+    with start_sma(bin_dir, work_dir, socket=str(target.socket)) as agent:
+        yield agent
+
+
+@pytest.fixture
+def reference(work_dir, target):
+    with start_reference(work_dir, socket=str(target.socket)) as agent:
+        yield agent
+
+
+@pytest.fixture(scope="module")
+def machine(build_dir, module_work_dir):
+    """A booted virtual machine, one for all tests of a module. Each of them leaves nothing behind in it."""
+    with VirtualMachine(module_work_dir, build_dir.parent / "vm") as running:
+        yield running
+        running.check_kernel()

@@ -1,0 +1,92 @@
+"""Programs under test: started, watched and stopped by process id, with all that they print kept in a file."""
+
+import os
+import pathlib
+import signal
+import subprocess
+
+from harness.wait import wait_until
+
+
+class Process:
+    """A running program. A context manager: stopped at the end."""
+
+    def __init__(self, name, command, work_dir, env=None):
+        """`work_dir`: where NAME.log goes, appended to, so that a restarted program's lines follow the first's."""
+        self.name = name
+        self.command = [str(part) for part in command]
+        self.log_path = pathlib.Path(work_dir) / f"{name}.log"
+        with open(self.log_path, "ab") as log:
+            self._popen = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, stdout=log,
+                                           stderr=subprocess.STDOUT, env={**os.environ, **(env or {})},
+                                           cwd=work_dir)
+
+    @property
+    def pid(self):
+        return self._popen.pid
+
+    @property
+    def exit_status(self):
+        """None while it runs; negative: the signal that ended it."""
+        return self._popen.poll()
+
+    def log(self):
+        return self.log_path.read_text(errors="replace")
+
+    def check_running(self):
+        status = self.exit_status
+        if status is not None:
+            raise ChildProcessError(f"{self.name} ended with {status}:\n{self.log()[-4000:]}")
+
+    def wait_until(self, condition, timeout_s=20.0, what="ready"):
+        """As wait_until(), but fails at once when the program ends."""
+        def checked():
+            self.check_running()
+            return condition()
+        try:
+            return wait_until(checked, timeout_s, f"{self.name}: {what}")
+        except TimeoutError as error:
+            raise TimeoutError(f"{error}\n{self.log()[-4000:]}") from None
+
+    def wait(self, timeout_s=20.0):
+        """Waits for the program to end; its exit status."""
+        return self._popen.wait(timeout_s)
+
+    def signal(self, number):
+        self._popen.send_signal(number)
+
+    def stop(self, timeout_s=20.0):
+        """Ends it with SIGTERM; its exit status. SIGKILL, and an error, when it does not end in time."""
+        if self.exit_status is None:
+            self.signal(signal.SIGTERM)
+            try:
+                self._popen.wait(timeout_s)
+            except subprocess.TimeoutExpired:
+                self.kill()
+                raise TimeoutError(f"{self.name} did not end in {timeout_s} s after SIGTERM:\n"
+                                   f"{self.log()[-4000:]}") from None
+        return self.exit_status
+
+    def kill(self):
+        """Ends it with SIGKILL and waits until it is gone."""
+        if self.exit_status is None:
+            self._popen.kill()
+            self._popen.wait()
+
+    def resident_kib(self):
+        """Resident memory in KiB."""
+        for line in pathlib.Path(f"/proc/{self.pid}/status").read_text().splitlines():
+            if line.startswith("VmRSS:"):
+                return int(line.split()[1])
+        raise ChildProcessError(f"{self.name} has no memory any more")
+
+    def cpu_seconds(self):
+        """Processor time used so far, all threads."""
+        fields = pathlib.Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.stop()

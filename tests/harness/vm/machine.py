@@ -1,0 +1,141 @@
+"""Boots the virtual machine and runs scripts in it."""
+
+import json
+import os
+import pathlib
+import re
+import socket
+
+from harness.process import Process
+from harness.vm import image
+from harness.wait import wait_until
+
+# Where a guest of QEMU's user-mode network finds the loopback addresses of this machine.
+HOST_IPV4 = "10.0.2.2"
+HOST_IPV6 = "fec0::2"
+KERNEL_COMPLAINTS = re.compile(r"kernel BUG|BUG:|Oops|Kernel panic|Call Trace|blocked for more than|soft lockup")
+
+
+class GuestError(AssertionError):
+    """A script in the guest ended with another exit status than 0."""
+
+
+class Job:
+    """A script that runs in the guest."""
+
+    def __init__(self, connection, script):
+        self.script = script
+        self._connection = connection
+        data = script.encode()
+        connection.sendall(b"%d\n" % len(data) + data)
+
+    def wait(self, timeout_s=120.0):
+        """(exit status, output with errors among it). TimeoutError when it takes longer."""
+        self._connection.settimeout(timeout_s)
+        chunks = []
+        try:
+            while chunk := self._connection.recv(65536):
+                chunks.append(chunk)
+        except TimeoutError:
+            output = b"".join(chunks).decode(errors="replace")
+            raise TimeoutError(f"in the guest, after {timeout_s} s: {self.script}\n{output}") from None
+        finally:
+            self._connection.close()
+        output = b"".join(chunks).decode(errors="replace")
+        body, mark, status = output.rpartition("\nexit status ")
+        if not mark:
+            raise GuestError(f"in the guest: {self.script}\ncut off:\n{output}")
+        return int(status), body
+
+    def check(self, timeout_s=120.0):
+        """The output; GuestError when the exit status is not 0."""
+        status, output = self.wait(timeout_s)
+        if status != 0:
+            raise GuestError(f"in the guest: {self.script}\nexit status {status}\n{output}")
+        return output
+
+
+class VirtualMachine:
+    """A booted guest. A context manager: shut down at the end."""
+
+    def __init__(self, work_dir, cache_dir, cpus=2, memory_mib=768, extra_arguments=()):
+        kernel, initramfs = image.build(pathlib.Path(cache_dir))
+        self._qmp_path = pathlib.Path(work_dir) / "guest.qmp"
+        self._console_path = pathlib.Path(work_dir) / "console.log"
+        self.process = Process("qemu", [
+            "qemu-system-x86_64", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", cpus, "-m", memory_mib,
+            "-display", "none", "-nodefaults", "-no-reboot", "-kernel", kernel, "-initrd", initramfs,
+            "-append", "console=ttyS0 panic=1 quiet loglevel=4 mitigations=off",
+            "-chardev", f"file,id=console,path={self._console_path}", "-serial", "chardev:console",
+            "-qmp", f"unix:{self._qmp_path},server=on,wait=off",
+            # Port 0: the system finds a free one.
+            "-netdev", "user,id=net0,hostfwd=tcp:127.0.0.1:0-:7", "-device", "virtio-net-pci,netdev=net0,romfile=",
+            *extra_arguments], work_dir, env={"PATH": f"{os.environ['PATH']}:{image.SEARCH_PATH}"})
+        try:
+            self.process.wait_until(lambda: "guest: ready" in self.console(), 120, "guest booted")
+            self._port = self._forwarded_port()
+            wait_until(lambda: self.run("true") == "", 30, "the guest runs scripts")
+        except BaseException:
+            self.process.kill()
+            raise
+
+    def console(self):
+        return self._console_path.read_text(errors="replace")
+
+    def start(self, script):
+        """Starts a shell script in the guest; a Job to wait for."""
+        return Job(socket.create_connection(("127.0.0.1", self._port), timeout=10), script)
+
+    def run(self, script, timeout_s=120.0):
+        """Runs a shell script in the guest; its output. GuestError when its exit status is not 0."""
+        return self.start(script).check(timeout_s)
+
+    def wait_until(self, script, timeout_s=30.0):
+        """Runs the script until it ends with 0; its output."""
+        def succeeded():
+            status, output = self.start(script).wait(timeout_s)
+            if status != 0:
+                raise AssertionError(f"exit status {status}: {output[-500:]}")
+            return (output,)
+        return wait_until(succeeded, timeout_s, f"in the guest: {script}")[0]
+
+    def monitor(self, command):
+        """Runs a command of QEMU's monitor; its output."""
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(10)
+            connection.connect(str(self._qmp_path))
+            stream = connection.makefile("rw")
+            stream.readline()  # the greeting
+
+            def call(name, **arguments):
+                stream.write(json.dumps({"execute": name, "arguments": arguments}) + "\n")
+                stream.flush()
+                while "event" in (answer := json.loads(stream.readline())):
+                    pass
+                if "error" in answer:
+                    raise RuntimeError(f"QEMU: {name}: {answer['error']['desc']}")
+                return answer["return"]
+
+            call("qmp_capabilities")
+            return call("human-monitor-command", **{"command-line": command})
+
+    def _forwarded_port(self):
+        line = re.search(r"TCP\[HOST_FORWARD\]\s+\d+\s+127\.0\.0\.1\s+(\d+)", self.monitor("info usernet"))
+        return int(line.group(1))
+
+    def check_kernel(self):
+        """AssertionError when the guest's kernel complained of something that never should be."""
+        if complaint := KERNEL_COMPLAINTS.search(self.console()):
+            raise AssertionError(f"the guest's kernel: {complaint.group(0)}\n{self.console()[-4000:]}")
+
+    def stop(self):
+        """Shuts down without asking the guest: it has nothing to keep."""
+        self.process.stop()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.stop()
+
+

@@ -1,0 +1,21 @@
+"""Waiting for conditions: no test sleeps for a fixed time."""
+
+import time
+
+
+def wait_until(condition, timeout_s=10.0, what="condition", interval_s=0.01):
+    """Calls `condition` until its result is true and returns that; TimeoutError after `timeout_s`. An OSError or an
+    AssertionError that it raises counts as false, and is told of when time runs out."""
+    deadline = time.monotonic() + timeout_s
+    last = None
+    while True:
+        try:
+            if result := condition():
+                return result
+            last = None
+        except (OSError, AssertionError) as error:
+            last = error
+        if time.monotonic() >= deadline:
+            raise TimeoutError(f"{what}: not so after {timeout_s} s" + (f" ({last})" if last else ""))
+        time.sleep(interval_s)
+        interval_s = min(interval_s * 1.5, 0.25)
