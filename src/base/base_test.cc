@@ -5,6 +5,7 @@
 
 #include "base/context.h"
 #include "base/hex.h"
+#include "base/ip_address.h"
 #include "base/uuid.h"
 
 namespace sma::base {
@@ -18,6 +19,29 @@ TEST(HexTest, RoundTripAndRejects) {
   EXPECT_EQ(HexDecode("00Ff10"), std::string("\x00\xff\x10", 3));
   EXPECT_EQ(HexDecode("0"), std::nullopt);
   EXPECT_EQ(HexDecode("0g"), std::nullopt);
+}
+
+TEST(IpAddressTest, ComparesByValue) {
+  auto text = [](std::string_view s) {
+    auto address = IpAddress::Parse(s);
+    return address ? address->ToString() : "none";
+  };
+  EXPECT_EQ(text("127.0.0.1"), "127.0.0.1");
+  EXPECT_EQ(text("0:0:0::0001"), "::1");
+  EXPECT_EQ(text("FE80::A%eth0"), "fe80::a%eth0");
+  EXPECT_EQ(IpAddress::Parse("::1"), IpAddress::Parse("0::0:1"));
+  EXPECT_NE(IpAddress::Parse("fe80::1%eth0"), IpAddress::Parse("fe80::1%eth1"));
+  EXPECT_TRUE(IpAddress::Parse("::1")->is_v6());
+  EXPECT_FALSE(IpAddress::Parse("1.2.3.4")->is_v6());
+}
+
+TEST(IpAddressTest, RefusesWhatIsNoAddress) {
+  for (std::string_view bad :
+       {"", "localhost", "1.2.3", "1.2.3.4.5", "01.2.3.256", "::1%", "::1%a b", "1.2.3.4%eth0",
+        "::g", " 1.2.3.4", "[::1]", "::1%0123456789abcdef"}) {
+    EXPECT_EQ(IpAddress::Parse(bad), std::nullopt) << bad;
+  }
+  EXPECT_EQ(IpAddress::Parse(std::string_view("1.2.3.4\0x", 9)), std::nullopt);
 }
 
 TEST(UuidTest, TextForms) {

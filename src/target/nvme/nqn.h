@@ -3,15 +3,12 @@
 #include <array>
 #include <string_view>
 
+#include "base/nqn.h"
+
 namespace sma::target::nvme {
 
-/// Bytes of a qualified name without the NUL that ends it on the wire (NVMe Base 2.0 §4.5).
-inline constexpr size_t kMaxNqnSize = 223;
-
-/// True for an NVMe Qualified Name: UTF-8 without control characters, 11 to 223 bytes, either
-/// "nqn.yyyy-mm.<reverse domain>[:<text>]" with a month of 01 to 12, or
-/// "nqn.2014-08.org.nvmexpress:uuid:<a UUID>" (NVMe Base 2.0 §4.5).
-bool IsValidNqn(std::string_view nqn);
+using base::IsValidNqn;
+using base::kMaxNqnSize;
 
 /// The text of a field that must end in NUL (NQNs of Connect); an empty view when there is no NUL.
 template <size_t N>

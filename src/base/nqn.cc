@@ -1,10 +1,10 @@
-#include "target/nvme/nqn.h"
+#include "base/nqn.h"
 
 #include <algorithm>
 
 #include "base/uuid.h"
 
-namespace sma::target::nvme {
+namespace sma::base {
 namespace {
 
 constexpr std::string_view kUuidPrefix = "nqn.2014-08.org.nvmexpress:uuid:";
@@ -72,7 +72,7 @@ bool IsPrintableUtf8(std::string_view text) {
 bool IsValidNqn(std::string_view nqn) {
   if (nqn.size() > kMaxNqnSize || !HasDatePrefix(nqn) || !IsPrintableUtf8(nqn)) return false;
   if (nqn.substr(0, kUuidPrefix.size()) == kUuidPrefix) {
-    return base::Uuid::Parse(nqn.substr(kUuidPrefix.size())).has_value();
+    return Uuid::Parse(nqn.substr(kUuidPrefix.size())).has_value();
   }
   std::string_view name = nqn.substr(12);
   size_t colon = name.find(':');
@@ -80,4 +80,4 @@ bool IsValidNqn(std::string_view nqn) {
   return colon == std::string_view::npos || colon + 1 < name.size();
 }
 
-}  // namespace sma::target::nvme
+}  // namespace sma::base
