@@ -6,8 +6,6 @@
 
 namespace sma::target {
 
-class Reactor;
-
 /// How a reactor does file operations. The reactor's thread only.
 class FileBackend {
  public:
@@ -15,19 +13,20 @@ class FileBackend {
 
   virtual bool is_io_uring() const = 0;
   virtual void Submit(FileOp& op) = 0;
-  /// At the end of each round and before a sleep: hands to the kernel what was submitted.
-  virtual void Flush() = 0;
+  /// At the end of each round: hands to the kernel what was submitted. False when it would not take
+  /// all now.
+  virtual bool Flush() = 0;
   /// Calls `done` of what has completed, without a system call when nothing has. True when
   /// something had.
   virtual bool Reap() = 0;
-  /// Readable while there is something to reap, for the sleeping loop; -1: completions come as
-  /// messages.
+  /// Becomes readable, in epoll's edge-triggered sense, when there is something new to reap.
   virtual int wait_fd() const = 0;
 };
 
-/// Null when the kernel refuses io_uring or one of the operations needed.
+/// Null when the kernel refuses io_uring or lacks one of the operations needed. In the reactor's
+/// thread.
 std::unique_ptr<FileBackend> MakeIoUringBackend();
-/// A few threads that do blocking calls and answer by messages to `reactor`.
-std::unique_ptr<FileBackend> MakeThreadPoolBackend(Reactor& reactor);
+/// A few threads that do blocking calls, started with the first operation.
+std::unique_ptr<FileBackend> MakeThreadPoolBackend();
 
 }  // namespace sma::target

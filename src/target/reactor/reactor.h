@@ -7,7 +7,6 @@
 #include <memory>
 #include <string>
 #include <thread>
-#include <unordered_map>
 #include <vector>
 
 #include "base/unique_fd.h"
@@ -48,7 +47,9 @@ class Reactor {
   /// RunUntil (the main thread of a program, a test, a load generator).
   static std::unique_ptr<Reactor> ForThisThread(const Options& options);
 
-  /// Stops it. The watched descriptors, pollers and timers that are left are forgotten.
+  /// Stops it. The watched descriptors, pollers and timers that are left are forgotten. No other
+  /// thread may be using it any more: reactors that send to each other are all stopped before the
+  /// first is destroyed.
   ~Reactor();
   Reactor(const Reactor&) = delete;
   Reactor& operator=(const Reactor&) = delete;
@@ -115,23 +116,27 @@ class Reactor {
   bool RunUntil(const std::function<bool()>& done, std::chrono::nanoseconds timeout);
 
  private:
+  // What is watched, by file descriptor. The generation tells an event for a descriptor that is no
+  // longer watched from one for a new descriptor of the same number.
   struct Watched {
-    FdHandler* handler;
+    FdHandler* handler = nullptr;
+    uint32_t generation = 0;
   };
 
   explicit Reactor(const Options& options);
   void BindToThisThread();
-  void ThreadMain();
-  void Step();   // one round, then a sleep when it is time for one
-  bool Round();  // true when there was work
-  void Sleep(uint64_t until_ns);
-  bool PreparePollers();
+  void Step(uint64_t until_ns);  // one round, after a sleep when it is time for one
+  bool Round(bool ask_epoll);    // true when there was work, timers not counted
+  bool RunMessages();
   bool RunPollers();
-  bool WaitForEvents(int64_t timeout_ns);
   bool RunDeferred();
-  void DrainMessages();
+  bool WaitForEvents(uint64_t timeout_ns);
+  bool Sleep(uint64_t until_ns);
+  bool PreparePollers();
+  void EndSleep();
+  void WatchInternal(int fd);
   void Wake();
-  void AddTime(bool busy);
+  void UpdateClock(bool busy);
 
   const Options options_;
   base::UniqueFd epoll_fd_;
@@ -151,7 +156,7 @@ class Reactor {
   uint64_t now_ns_ = 0;
   uint64_t last_work_ns_ = 0;
   uint32_t rounds_without_epoll_ = 0;
-  std::unordered_map<int, FdHandler*> handlers_;
+  std::vector<Watched> watched_;
   std::vector<Poller*> pollers_;
   bool pollers_have_holes_ = false;
   size_t prepared_pollers_ = 0;

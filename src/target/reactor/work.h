@@ -41,7 +41,7 @@ struct FileOp {
   /// errno. Never called from within Reactor::SubmitFileOp.
   void (*done)(FileOp& self, int64_t result) = nullptr;
   FileOp* next = nullptr;  // the queue's
-  int64_t result = 0;      // the queue's
+  int64_t outcome = 0;     // the queue's
 };
 
 /// Told when a watched file descriptor is ready. Runs in the reactor's thread.

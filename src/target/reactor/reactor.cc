@@ -1,0 +1,359 @@
+#include "target/reactor/reactor.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+#include <future>
+#include <span>
+
+#include "base/log.h"
+
+namespace sma::target {
+namespace {
+
+// A tag of an epoll event is generation and descriptor of what is watched, or this: the loop is
+// woken, and what for is found by looking at messages and file operations.
+constexpr uint64_t kInternalTag = UINT64_MAX;
+constexpr size_t kEventsPerWait = 64;
+// While pollers find work, epoll is asked in one round of this many.
+constexpr uint32_t kBusyRoundsPerEpoll = 8;
+constexpr uint64_t kForever = UINT64_MAX;
+constexpr uint64_t kNsPerSecond = 1'000'000'000;
+
+thread_local Reactor* current_reactor = nullptr;
+
+uint64_t MonotonicNs() {
+  timespec now{};
+  ::clock_gettime(CLOCK_MONOTONIC, &now);
+  return static_cast<uint64_t>(now.tv_sec) * kNsPerSecond + static_cast<uint64_t>(now.tv_nsec);
+}
+
+uint64_t Tag(int fd, uint32_t generation) {
+  return uint64_t{generation} << 32 | static_cast<uint32_t>(fd);
+}
+
+base::UniqueFd OrAbort(int fd, const char* what) {
+  if (fd < 0) {
+    spdlog::critical("{}: {}", what, strerror(errno));
+    std::abort();
+  }
+  return base::UniqueFd(fd);
+}
+
+struct PostedTask : Message {
+  explicit PostedTask(std::function<void()> t) : Message{.run = Run}, task(std::move(t)) {}
+  static void Run(Message& self) {
+    std::unique_ptr<PostedTask> owned(static_cast<PostedTask*>(&self));
+    owned->task();
+  }
+  std::function<void()> task;
+};
+
+int WaitForEpoll(int epoll_fd, std::span<epoll_event> events, uint64_t timeout_ns) {
+  int capacity = static_cast<int>(events.size());
+  if (timeout_ns == 0) return ::epoll_wait(epoll_fd, events.data(), capacity, 0);
+  timespec timeout{.tv_sec = static_cast<time_t>(timeout_ns / kNsPerSecond),
+                   .tv_nsec = static_cast<long>(timeout_ns % kNsPerSecond)};
+  int count = ::epoll_pwait2(epoll_fd, events.data(), capacity,
+                             timeout_ns == kForever ? nullptr : &timeout, nullptr);
+  if (count >= 0 || errno != ENOSYS) return count;
+  // Before Linux 5.11.
+  int timeout_ms = -1;
+  if (timeout_ns != kForever) {
+    timeout_ms = static_cast<int>(std::min<uint64_t>(timeout_ns / 1'000'000 + 1, 1'000'000));
+  }
+  return ::epoll_wait(epoll_fd, events.data(), capacity, timeout_ms);
+}
+
+}  // namespace
+
+Reactor::Reactor(const Options& options)
+    : options_(options),
+      epoll_fd_(OrAbort(::epoll_create1(EPOLL_CLOEXEC), "epoll_create1")),
+      wake_fd_(OrAbort(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), "eventfd")) {
+  WatchInternal(wake_fd_.get());
+}
+
+std::unique_ptr<Reactor> Reactor::Start(const Options& options) {
+  std::unique_ptr<Reactor> reactor(new Reactor(options));
+  std::promise<void> started;
+  reactor->thread_ = std::thread([r = reactor.get(), &started] {
+    ::pthread_setname_np(::pthread_self(), r->options_.name.substr(0, 15).c_str());
+    r->BindToThisThread();
+    started.set_value();
+    r->Run();
+    current_reactor = nullptr;
+  });
+  started.get_future().wait();
+  return reactor;
+}
+
+std::unique_ptr<Reactor> Reactor::ForThisThread(const Options& options) {
+  std::unique_ptr<Reactor> reactor(new Reactor(options));
+  reactor->BindToThisThread();
+  return reactor;
+}
+
+Reactor::~Reactor() {
+  Stop();
+  if (current_reactor == this) current_reactor = nullptr;
+  for (Message* message = messages_.TakeAll(); message != nullptr;) {
+    Message* next = message->next;
+    if (message->run == PostedTask::Run) delete static_cast<PostedTask*>(message);
+    message = next;
+  }
+}
+
+Reactor* Reactor::Current() { return current_reactor; }
+
+// The rings of io_uring belong to the thread that makes them, so this runs in the reactor's.
+void Reactor::BindToThisThread() {
+  current_reactor = this;
+  tid_ = static_cast<int>(::syscall(SYS_gettid));
+  if (options_.cpu >= 0) {
+    cpu_set_t cpus;
+    CPU_ZERO(&cpus);
+    CPU_SET(options_.cpu, &cpus);
+    int error = ::pthread_setaffinity_np(::pthread_self(), sizeof cpus, &cpus);
+    if (error != 0) spdlog::warn("{}: core {}: {}", options_.name, options_.cpu, strerror(error));
+  }
+  if (options_.io_uring) file_backend_ = MakeIoUringBackend();
+  if (!file_backend_) file_backend_ = MakeThreadPoolBackend();
+  WatchInternal(file_backend_->wait_fd());
+  now_ns_ = MonotonicNs();
+  last_work_ns_ = now_ns_;
+}
+
+void Reactor::Post(std::function<void()> task) { Send(*new PostedTask(std::move(task))); }
+
+// Either the loop sees the message when it looks once more after setting sleeping_, or this sees
+// sleeping_ set.
+void Reactor::Send(Message& message) {
+  messages_.Push(message);
+  if (sleeping_.load(std::memory_order_seq_cst)) Wake();
+}
+
+void Reactor::Wake() {
+  if (!sleeping_.exchange(false, std::memory_order_seq_cst)) return;
+  uint64_t one = 1;
+  [[maybe_unused]] ssize_t written = ::write(wake_fd_.get(), &one, sizeof one);
+}
+
+void Reactor::Invoke(const std::function<void()>& task) {
+  std::promise<void> ran;
+  Post([&] {
+    task();
+    ran.set_value();
+  });
+  ran.get_future().wait();
+}
+
+void Reactor::RequestStop() {
+  stop_.store(true, std::memory_order_seq_cst);
+  Wake();
+}
+
+void Reactor::Stop() {
+  RequestStop();
+  if (thread_.joinable()) thread_.join();
+}
+
+// Edge-triggered, so that nothing needs to be read from it.
+void Reactor::WatchInternal(int fd) {
+  epoll_event event{.events = EPOLLIN | EPOLLET, .data = {.u64 = kInternalTag}};
+  if (::epoll_ctl(epoll_fd_.get(), EPOLL_CTL_ADD, fd, &event) != 0) {
+    spdlog::critical("epoll_ctl: {}", strerror(errno));
+    std::abort();
+  }
+}
+
+int Reactor::Watch(int fd, uint32_t events, FdHandler* handler) {
+  if (fd < 0) return -EBADF;
+  auto index = static_cast<size_t>(fd);
+  if (index >= watched_.size()) watched_.resize(index + 1);
+  Watched& watched = watched_[index];
+  epoll_event event{.events = events, .data = {.u64 = Tag(fd, watched.generation)}};
+  if (::epoll_ctl(epoll_fd_.get(), EPOLL_CTL_ADD, fd, &event) != 0) return -errno;
+  watched.handler = handler;
+  return 0;
+}
+
+int Reactor::ModifyWatch(int fd, uint32_t events) {
+  auto index = static_cast<size_t>(fd);
+  if (fd < 0 || index >= watched_.size() || watched_[index].handler == nullptr) return -ENOENT;
+  epoll_event event{.events = events, .data = {.u64 = Tag(fd, watched_[index].generation)}};
+  return ::epoll_ctl(epoll_fd_.get(), EPOLL_CTL_MOD, fd, &event) == 0 ? 0 : -errno;
+}
+
+void Reactor::Unwatch(int fd) {
+  auto index = static_cast<size_t>(fd);
+  if (fd < 0 || index >= watched_.size() || watched_[index].handler == nullptr) return;
+  watched_[index].handler = nullptr;
+  ++watched_[index].generation;
+  ::epoll_ctl(epoll_fd_.get(), EPOLL_CTL_DEL, fd, nullptr);
+}
+
+void Reactor::AddPoller(Poller* poller) { pollers_.push_back(poller); }
+
+// The place is kept until the end of the walk over the pollers, which this may be part of.
+void Reactor::RemovePoller(Poller* poller) {
+  std::replace(pollers_.begin(), pollers_.end(), poller, static_cast<Poller*>(nullptr));
+  pollers_have_holes_ = true;
+}
+
+Reactor::TimerId Reactor::AddTimer(std::chrono::nanoseconds after, std::function<void()> task) {
+  uint64_t after_ns = after.count() > 0 ? static_cast<uint64_t>(after.count()) : 0;
+  return timers_.Add(now_ns_ + after_ns, std::move(task));
+}
+
+void Reactor::CancelTimer(TimerId id) { timers_.Cancel(id); }
+
+void Reactor::Defer(Deferred& deferred) {
+  if (deferred.scheduled) return;
+  deferred.scheduled = true;
+  deferred.next = nullptr;
+  *deferred_tail_ = &deferred;
+  deferred_tail_ = &deferred.next;
+}
+
+void Reactor::Run() {
+  while (!stop_.load(std::memory_order_relaxed)) Step(kForever);
+  while (RunMessages()) {
+  }
+}
+
+bool Reactor::RunUntil(const std::function<bool()>& done, std::chrono::nanoseconds timeout) {
+  const uint64_t until_ns = MonotonicNs() + static_cast<uint64_t>(timeout.count());
+  while (!done()) {
+    if (now_ns_ >= until_ns) return false;
+    Step(until_ns);
+  }
+  return true;
+}
+
+void Reactor::Step(uint64_t until_ns) {
+  auto poll_ns = static_cast<uint64_t>(std::chrono::nanoseconds(options_.poll).count());
+  bool woken = now_ns_ - last_work_ns_ >= poll_ns && Sleep(until_ns);
+  bool busy = Round(!woken) || woken;
+  UpdateClock(busy);
+  if (busy) last_work_ns_ = now_ns_;
+}
+
+bool Reactor::Round(bool ask_epoll) {
+  bool busy = RunMessages();
+  bool pollers_busy = RunPollers();
+  if (file_backend_->Reap()) busy = true;
+  if (pollers_busy && ++rounds_without_epoll_ < kBusyRoundsPerEpoll) ask_epoll = false;
+  if (ask_epoll) {
+    rounds_without_epoll_ = 0;
+    if (WaitForEvents(0)) busy = true;
+  }
+  if (now_ns_ >= timers_.next_due_ns()) timers_.RunDue(now_ns_);
+  if (RunDeferred()) busy = true;
+  if (!file_backend_->Flush()) busy = true;
+  return busy || pollers_busy;
+}
+
+// Reads the clock for the next round, and books the time since the last reading.
+void Reactor::UpdateClock(bool busy) {
+  uint64_t now = MonotonicNs();
+  std::atomic<uint64_t>& counter = busy ? busy_ns_ : idle_ns_;
+  counter.store(counter.load(std::memory_order_relaxed) + (now - now_ns_),
+                std::memory_order_relaxed);
+  now_ns_ = now;
+}
+
+bool Reactor::RunMessages() {
+  if (messages_.empty()) return false;
+  Message* message = messages_.TakeAll();
+  while (message != nullptr) {
+    Message* next = message->next;
+    message->run(*message);
+    message = next;
+  }
+  return true;
+}
+
+bool Reactor::RunPollers() {
+  bool busy = false;
+  for (size_t i = 0; i < pollers_.size(); ++i) {
+    if (pollers_[i] != nullptr && pollers_[i]->Poll()) busy = true;
+  }
+  if (pollers_have_holes_) {
+    std::erase(pollers_, nullptr);
+    pollers_have_holes_ = false;
+  }
+  return busy;
+}
+
+bool Reactor::RunDeferred() {
+  Deferred* deferred = deferred_head_;
+  if (deferred == nullptr) return false;
+  deferred_head_ = nullptr;
+  deferred_tail_ = &deferred_head_;
+  while (deferred != nullptr) {
+    Deferred* next = deferred->next;
+    deferred->scheduled = false;
+    deferred->run(*deferred);
+    deferred = next;
+  }
+  return true;
+}
+
+bool Reactor::WaitForEvents(uint64_t timeout_ns) {
+  std::array<epoll_event, kEventsPerWait> events;
+  int count = WaitForEpoll(epoll_fd_.get(), events, timeout_ns);
+  if (timeout_ns != 0) EndSleep();
+  for (int i = 0; i < count; ++i) {
+    const epoll_event& event = events[static_cast<size_t>(i)];
+    if (event.data.u64 == kInternalTag) continue;
+    // By value: handlers may make the table grow.
+    const Watched watched = watched_[static_cast<uint32_t>(event.data.u64)];
+    if (watched.handler != nullptr && watched.generation == event.data.u64 >> 32) {
+      watched.handler->OnFdReady(event.events);
+    }
+  }
+  return count > 0;
+}
+
+// Sleeps until something is ready, and handles what is; false when it did not sleep or nothing was.
+bool Reactor::Sleep(uint64_t until_ns) {
+  if (deferred_head_ != nullptr) return false;
+  prepared_pollers_ = 0;
+  sleeping_.store(true, std::memory_order_seq_cst);
+  uint64_t wake_ns = std::min(until_ns, timers_.next_due_ns());
+  if (messages_.empty() && !stop_.load(std::memory_order_seq_cst) && PreparePollers() &&
+      wake_ns > now_ns_) {
+    return WaitForEvents(wake_ns == kForever ? kForever : wake_ns - now_ns_);
+  }
+  EndSleep();
+  return false;
+}
+
+bool Reactor::PreparePollers() {
+  for (Poller* poller : pollers_) {
+    ++prepared_pollers_;
+    if (poller != nullptr && !poller->PrepareSleep()) return false;
+  }
+  return true;
+}
+
+void Reactor::EndSleep() {
+  sleeping_.store(false, std::memory_order_seq_cst);
+  for (size_t i = 0; i < prepared_pollers_; ++i) {
+    if (pollers_[i] != nullptr) pollers_[i]->AfterSleep();
+  }
+  UpdateClock(false);
+}
+
+}  // namespace sma::target
