@@ -1,0 +1,193 @@
+// Calls one method of an agent from many threads and prints how long the calls took, as JSON. Made
+// for control_plane.py, which runs it for each method in turn.
+
+#include <grpcpp/grpcpp.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <cstdio>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/strings/str_format.h"
+#include "sma.grpc.pb.h"
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+using Stub = sma::StorageManagementAgent::Stub;
+
+constexpr int kCallersPerConnection = 16;
+constexpr std::chrono::seconds kCallTimeout{120};
+
+struct Options {
+  std::string address;
+  std::string method;
+  std::string trsvcid;  // of the listener that all devices share
+  int callers = 1;
+  uint32_t first = 0;  // number of the first device
+  uint32_t count = 1;  // how many devices, one call each
+};
+
+struct Result {
+  double milliseconds = 0;
+  grpc::Status status;
+};
+
+std::string Nqn(uint32_t number) { return absl::StrFormat("nqn.2016-06.io.spdk:bench-%u", number); }
+
+std::string Handle(uint32_t number) { return "nvmf-tcp:" + Nqn(number); }
+
+// The UUID 00000000-0000-4000-8000-NNNNNNNNNNNN, which control_plane.py gives bdev number N.
+std::string VolumeId(uint32_t number) {
+  std::string id(16, '\0');
+  id[6] = 0x40;
+  id[8] = static_cast<char>(0x80);
+  for (int i = 0; i < 4; ++i) id[15 - i] = static_cast<char>(number >> (8 * i));
+  return id;
+}
+
+grpc::Status Create(Stub& stub, grpc::ClientContext& context, const Options& options,
+                    uint32_t number) {
+  sma::CreateDeviceRequest request;
+  auto& params = *request.mutable_nvmf_tcp();
+  params.set_subnqn(Nqn(number));
+  params.set_adrfam("ipv4");
+  params.set_traddr("127.0.0.1");
+  params.set_trsvcid(options.trsvcid);
+  params.set_allow_any_host(true);
+  sma::CreateDeviceResponse response;
+  return stub.CreateDevice(&context, request, &response);
+}
+
+grpc::Status Delete(Stub& stub, grpc::ClientContext& context, const Options&, uint32_t number) {
+  sma::DeleteDeviceRequest request;
+  request.set_handle(Handle(number));
+  sma::DeleteDeviceResponse response;
+  return stub.DeleteDevice(&context, request, &response);
+}
+
+grpc::Status Attach(Stub& stub, grpc::ClientContext& context, const Options&, uint32_t number) {
+  sma::AttachVolumeRequest request;
+  request.set_device_handle(Handle(number));
+  request.mutable_volume()->set_volume_id(VolumeId(number));
+  sma::AttachVolumeResponse response;
+  return stub.AttachVolume(&context, request, &response);
+}
+
+grpc::Status Detach(Stub& stub, grpc::ClientContext& context, const Options&, uint32_t number) {
+  sma::DetachVolumeRequest request;
+  request.set_device_handle(Handle(number));
+  request.set_volume_id(VolumeId(number));
+  sma::DetachVolumeResponse response;
+  return stub.DetachVolume(&context, request, &response);
+}
+
+grpc::Status SetQos(Stub& stub, grpc::ClientContext& context, const Options&, uint32_t number) {
+  sma::SetQosRequest request;
+  request.set_device_handle(Handle(number));
+  request.set_volume_id(VolumeId(number));
+  request.mutable_maximum()->set_rw_iops(10);
+  sma::SetQosResponse response;
+  return stub.SetQos(&context, request, &response);
+}
+
+using Method = grpc::Status (*)(Stub&, grpc::ClientContext&, const Options&, uint32_t);
+const std::map<std::string, Method> kMethods = {{"create", Create},
+                                                {"delete", Delete},
+                                                {"attach", Attach},
+                                                {"detach", Detach},
+                                                {"set_qos", SetQos}};
+
+// Connections that are open before the first call is timed.
+std::vector<std::shared_ptr<grpc::Channel>> Connect(const Options& options) {
+  std::vector<std::shared_ptr<grpc::Channel>> channels;
+  for (int i = 0; i * kCallersPerConnection < options.callers; ++i) {
+    grpc::ChannelArguments arguments;
+    arguments.SetInt("channel", i);  // channels with equal arguments would share a connection
+    auto channel =
+        grpc::CreateCustomChannel(options.address, grpc::InsecureChannelCredentials(), arguments);
+    if (!channel->WaitForConnected(std::chrono::system_clock::now() + std::chrono::seconds(10))) {
+      throw std::runtime_error("cannot connect to " + options.address);
+    }
+    channels.push_back(std::move(channel));
+  }
+  return channels;
+}
+
+std::vector<Result> Run(const Options& options, double* seconds) {
+  auto channels = Connect(options);
+  Method method = kMethods.at(options.method);
+  std::vector<Result> results(options.count);
+  std::atomic<uint32_t> next{0};
+  auto caller = [&](int index) {
+    auto stub = sma::StorageManagementAgent::NewStub(channels[index / kCallersPerConnection]);
+    for (uint32_t i = next++; i < options.count; i = next++) {
+      grpc::ClientContext context;
+      context.set_deadline(std::chrono::system_clock::now() + kCallTimeout);
+      auto start = Clock::now();
+      results[i].status = method(*stub, context, options, options.first + i);
+      results[i].milliseconds =
+          std::chrono::duration<double, std::milli>(Clock::now() - start).count();
+    }
+  };
+  auto start = Clock::now();
+  std::vector<std::thread> threads;
+  for (int i = 0; i < options.callers; ++i) threads.emplace_back(caller, i);
+  for (std::thread& thread : threads) thread.join();
+  *seconds = std::chrono::duration<double>(Clock::now() - start).count();
+  return results;
+}
+
+nlohmann::json Summary(const std::vector<Result>& results, double seconds) {
+  std::vector<double> times;
+  std::string first_error;
+  for (const Result& result : results) {
+    if (result.status.ok()) {
+      times.push_back(result.milliseconds);
+    } else if (first_error.empty()) {
+      first_error =
+          absl::StrFormat("%d: %s", result.status.error_code(), result.status.error_message());
+    }
+  }
+  std::sort(times.begin(), times.end());
+  auto percentile = [&](double p) {
+    return times.empty() ? 0.0 : times[static_cast<size_t>(p * (times.size() - 1))];
+  };
+  return {{"calls", results.size()},      {"errors", results.size() - times.size()},
+          {"first_error", first_error},   {"seconds", seconds},
+          {"median_ms", percentile(0.5)}, {"p99_ms", percentile(0.99)},
+          {"samples_ms", times}};
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  Options options;
+  CLI::App app{"Load generator for agents of the service sma.StorageManagementAgent"};
+  app.add_option("--address", options.address, "of the agent, HOST:PORT")->required();
+  app.add_option("--method", options.method, "what to call")
+      ->required()
+      ->check(CLI::IsMember(kMethods));
+  app.add_option("--trsvcid", options.trsvcid, "TCP port of the devices' listener");
+  app.add_option("--callers", options.callers, "threads that call")->check(CLI::Range(1, 1024));
+  app.add_option("--first", options.first, "number of the first device");
+  app.add_option("--count", options.count, "calls, one for each device")
+      ->check(CLI::PositiveNumber);
+  CLI11_PARSE(app, argc, argv);
+  try {
+    double seconds = 0;
+    auto results = Run(options, &seconds);
+    std::puts(Summary(results, seconds).dump().c_str());
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "agent_load: %s\n", error.what());
+    return 1;
+  }
+  return 0;
+}

@@ -1,0 +1,72 @@
+"""The checks of scripts/ find what they are there for."""
+
+import importlib.util
+import pathlib
+
+SCRIPTS = pathlib.Path(__file__).resolve().parents[2] / "scripts"
+
+
+def load(name):
+    spec = importlib.util.spec_from_file_location(name, SCRIPTS / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def make_tree(root, table, files):
+    (root / "src").mkdir()
+    (root / "src" / "README.md").write_text("".join(f"| `{name}` | what it is | {uses} |\n" for name, uses in table))
+    for name, text in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+
+def include_problems(root, table, files):
+    make_tree(root, table, files)
+    return list(load("check_includes").check(root))
+
+
+TWO_FOLDERS = {"src/a/a.h": "", "src/b/b.h": '#include "a/a.h"\n#include <vector>\n#include "absl/status/status.h"\n'}
+
+
+def test_an_allowed_include_is_in_order(tmp_path):
+    assert include_problems(tmp_path, [("a", ""), ("b", "`a`")], TWO_FOLDERS) == []
+
+
+def test_an_include_that_the_table_does_not_name_is_found(tmp_path):
+    problems = include_problems(tmp_path, [("a", ""), ("b", "")], TWO_FOLDERS)
+    assert problems == ["src/b/b.h:1: includes a/a.h, but `b` may not use `a`"]
+
+
+def test_generated_and_plugin_headers_belong_to_folders_too(tmp_path):
+    files = {"proto/sma.proto": "", "include/sma/device.h": "",
+             "src/a/a.cc": '#include "sma.pb.h"\n#include "sma/device.h"\n'}
+    problems = include_problems(tmp_path, [("a", "")], files)
+    assert [p.partition("but ")[2] for p in problems] == ["`a` may not use `proto`", "`a` may not use `include/sma`"]
+
+
+def test_missing_stale_and_double_lines_are_found(tmp_path):
+    table = [("b", "`a`"), ("c", ""), ("d", ""), ("d", "")]
+    problems = include_problems(tmp_path, table, TWO_FOLDERS | {"src/d/d.h": ""})
+    assert "src/README.md: no line for `a`" in problems
+    assert "src/README.md: there is no folder `c`" in problems
+    assert "src/README.md: more than one line for `d`" in problems
+    assert "src/README.md: `b` uses `a`, which has no line" in problems
+
+
+def test_a_cycle_is_found(tmp_path):
+    problems = include_problems(tmp_path, [("a", "`b`"), ("b", "`a`")], TWO_FOLDERS)
+    assert problems == ["src/README.md: a cycle: a → b → a"]
+
+
+def test_what_must_not_be_in_a_text_is_found():
+    check_text = load("check_text")
+    lines = ["x = '/ho" "me/someone/x'", "see pyp" "i.org", "// TO" "DO: later", "a path: /var/tmp/spdk.sock"]
+    problems = list(check_text.problems_in(check_text.ROOT / "a.cc", "\n".join(lines)))
+    assert [p.split(": ")[0] for p in problems] == ["a.cc:1", "a.cc:2", "a.cc:3"]
+
+
+def test_a_file_far_too_long_is_found():
+    check_text = load("check_text")
+    assert list(check_text.problems_in(check_text.ROOT / "a.cc", "\n" * 601))
