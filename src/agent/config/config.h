@@ -45,6 +45,12 @@ struct Device {
   std::string location;                              // "FILE:LINE", for messages about this entry
 };
 
+/// One entry of `plugins`.
+struct Plugin {
+  std::string name;      // a Python module, or a shared library's path or name
+  std::string location;  // "FILE:LINE" or "SMA_PLUGINS"
+};
+
 /// `crypto`: the engine for encrypted volumes.
 struct Crypto {
   std::string engine = "nop";
@@ -86,7 +92,7 @@ struct Config {
   std::string socket = "/var/tmp/spdk.sock";
   std::string state_dir;  // empty: DefaultStateDir()
   std::vector<Device> devices;
-  std::vector<std::string> plugins;  // of the file, then of SMA_PLUGINS; each once
+  std::vector<Plugin> plugins;  // of the file, then of SMA_PLUGINS; each once
   Crypto crypto;
   Embedded embedded;
   std::optional<Tls> tls;
