@@ -10,6 +10,7 @@ import pytest
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 
 from harness.agent import start_reference, start_sma  # noqa: E402
+from harness.rpc_proxy import RpcProxy  # noqa: E402
 from harness.target import Target  # noqa: E402
 from harness.vm import VirtualMachine  # noqa: E402
 
@@ -64,6 +65,19 @@ def target(bin_dir, work_dir):
 @pytest.fixture
 def sma(bin_dir, work_dir, target):
     with start_sma(bin_dir, work_dir, socket=str(target.socket)) as agent:
+        yield agent
+
+
+@pytest.fixture
+def proxy(work_dir, target):
+    """Between the agent of `proxied_sma` and the target."""
+    with RpcProxy(target.socket, work_dir / "proxy.sock") as running:
+        yield running
+
+
+@pytest.fixture
+def proxied_sma(bin_dir, work_dir, proxy):
+    with start_sma(bin_dir, work_dir, name="proxied-sma", socket=str(proxy.path)) as agent:
         yield agent
 
 

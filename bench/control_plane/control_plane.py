@@ -15,12 +15,12 @@ import tempfile
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT / "tests"), str(pathlib.Path(__file__).resolve().parent)]
+sys.path.insert(0, str(ROOT / "tests"))
 
 from harness.agent import free_port, start_reference, start_sma  # noqa: E402
+from harness.rpc_proxy import RpcProxy  # noqa: E402
 from harness.target import Target  # noqa: E402
 from harness.wire import sma as sma_pb2  # noqa: E402
-from round_trips import CountingProxy  # noqa: E402
 
 # (title, method of agent_load): in this order each device is made, used and removed again.
 STEPS = [("CreateDevice", "create"), ("CreateDevice again", "create"), ("AttachVolume", "attach"),
@@ -136,7 +136,7 @@ def count_round_trips(names, options):
 
             def through(socket):
                 nonlocal proxy
-                proxy = stack.enter_context(CountingProxy(socket, work_dir / "proxy.sock"))
+                proxy = stack.enter_context(RpcProxy(socket, work_dir / "proxy.sock"))
                 return proxy.path
 
             side = Side(name, options, work_dir, stack, through)

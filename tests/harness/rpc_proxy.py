@@ -1,0 +1,122 @@
+"""Stands between an agent and the target's JSON-RPC socket: counts what goes over it, and holds calls back."""
+
+import json
+import pathlib
+import socket
+import threading
+
+
+class RpcProxy:
+    """Passes everything on. Counts calls and dependent round trips: how often something was asked only after an answer
+    to what was asked before had come. A context manager."""
+
+    def __init__(self, target_socket, path):
+        self.path = pathlib.Path(path)
+        self._target_socket = str(target_socket)
+        self._changed = threading.Condition()
+        self._answered = True
+        self._hold_method = None
+        self._hold_answers = False
+        self._held = 0
+        self.calls = 0
+        self.round_trips = 0
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(str(self.path))
+        self._listener.listen(64)
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def reset(self):
+        """Counts from zero again."""
+        with self._changed:
+            self.calls = 0
+            self.round_trips = 0
+            self._answered = True
+
+    def hold(self, method, answers=False):
+        """From now on calls of this method do not reach the target or, with `answers`, their answers do not reach the
+        agent; nor does what follows them on the same connection."""
+        with self._changed:
+            self._hold_method = method
+            self._hold_answers = answers
+
+    def wait_held(self, timeout_s=10.0):
+        """Waits until a call or an answer is held back."""
+        with self._changed:
+            if not self._changed.wait_for(lambda: self._held > 0, timeout_s):
+                raise TimeoutError(f"no call of {self._hold_method} in {timeout_s} s")
+
+    def release(self):
+        """What was held back goes on, and nothing is held any more."""
+        with self._changed:
+            self._hold_method = None
+            self._changed.notify_all()
+
+    def _accept(self):
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            target = socket.socket(socket.AF_UNIX)
+            try:
+                target.connect(self._target_socket)
+            except OSError:
+                client.close()
+                continue
+            methods = {}  # of the calls made on this connection, by id
+            for source, sink, each in ((client, target, self._on_request), (target, client, self._on_answer)):
+                threading.Thread(target=self._pass_on, args=(source, sink, each, methods), daemon=True).start()
+
+    def _pass_on(self, source, sink, each, methods):
+        decoder, text = json.JSONDecoder(), ""
+        try:
+            while chunk := source.recv(1 << 16):
+                text += chunk.decode()
+                while text := text.lstrip():
+                    try:
+                        value, end = decoder.raw_decode(text)
+                    except json.JSONDecodeError:
+                        break
+                    each(value if isinstance(value, list) else [value], methods)
+                    sink.sendall(text[:end].encode() + b"\n")
+                    text = text[end:]
+        except OSError:
+            pass
+        finally:
+            for end in (source, sink):
+                try:
+                    end.shutdown(socket.SHUT_RDWR)
+                except OSError:
+                    pass
+
+    def _on_request(self, calls, methods):
+        with self._changed:
+            self.calls += len(calls)
+            if self._answered:
+                self.round_trips += 1
+                self._answered = False
+            methods.update((call["id"], call["method"]) for call in calls)
+            if not self._hold_answers:
+                self._wait_while_held([call["method"] for call in calls])
+
+    def _on_answer(self, answers, methods):
+        with self._changed:
+            self._answered = True
+            answered = [methods.pop(answer["id"], None) for answer in answers]
+            if self._hold_answers:
+                self._wait_while_held(answered)
+
+    def _wait_while_held(self, methods):
+        if self._hold_method in methods:
+            self._held += 1
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: self._hold_method is None)
+            self._held -= 1
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.release()
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
