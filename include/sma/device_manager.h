@@ -1,0 +1,180 @@
+#pragma once
+
+#include <chrono>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "base/context.h"
+#include "base/uuid.h"
+#include "sma.pb.h"
+
+namespace sma {
+
+/// A device as the agent keeps it.
+struct DeviceSpec {
+  std::string handle;          // what clients call it
+  CreateDeviceRequest params;  // only `params` is set, in the form that Describe gives it
+};
+
+/// A volume as a device manager sees it.
+struct DeviceVolume {
+  base::Uuid id;
+  std::string bdev_name;   // name or alias of the bdev to export
+  std::string attachment;  // what the manager answered when it attached it; empty: not known
+  std::chrono::nanoseconds wait{0};  // how long the bdev may take to appear
+};
+
+/// Devices of one type that are on the target, as they were at one time. Made by
+/// DeviceManager::List and read only by the manager that made it.
+class DeviceListing {
+ public:
+  virtual ~DeviceListing() = default;
+};
+
+/// What a device has to be like again; for DeviceManager::Restore.
+struct RestoreRequest {
+  const DeviceSpec& device;
+  std::span<const DeviceVolume> volumes;
+  /// What is on the target; null: the manager looks at this device itself.
+  const DeviceListing* listing = nullptr;
+  /// False: differences are told, nothing is changed.
+  bool repair = true;
+  /// False: hosts are not let in to a device made again while volumes of it are missing, because
+  /// they would take these for removed.
+  bool expose_incomplete = true;
+};
+
+struct RestoredVolume {
+  /// What to keep as DeviceVolume::attachment, or why the volume is not attached.
+  absl::StatusOr<std::string> attachment = std::string();
+  /// It was not attached and now is.
+  bool attached_again = false;
+};
+
+struct RestoreResult {
+  /// OK when the device, its volumes aside, is as it should be.
+  absl::Status status;
+  /// One for each volume of the request, in its order.
+  std::vector<RestoredVolume> volumes;
+  /// What was not as it should be, in words; empty when nothing.
+  std::vector<std::string> differences;
+};
+
+struct CreatedDevice {
+  /// Of the volume that the call named: what to keep as DeviceVolume::attachment.
+  std::string attachment;
+  /// It was on the target before, equal to what was asked for, and has been left as it was.
+  bool adopted = false;
+};
+
+/// Something on the target that is not in the agent's record and looks like a device of this type.
+struct AdoptionCandidate {
+  DeviceSpec device;
+  std::vector<DeviceVolume> volumes;
+  std::string obstacle;  // why it cannot be adopted; empty: it can
+};
+
+/// A type of device: makes, removes and repairs its devices on the target. It keeps nothing that
+/// has to outlive the process and decides nothing about who may use what: the agent does, in its
+/// record.
+///
+/// All methods may be called from many threads at once, but never two that change one device or one
+/// volume; AttachVolume and DetachVolume of several volumes of one device may run side by side.
+/// They block, for as long as their context allows.
+///
+/// Errors. A call that fails has undone what it did, and only that; it never changes what it did
+/// not make. Where it cannot undo, or cannot find out what the target did, the status is marked by
+/// jsonrpc::WithFateUnknown and the agent calls UndoCreate, DetachVolume or DeleteDevice later, as
+/// often as it takes. Target not reachable: UNAVAILABLE.
+class DeviceManager {
+ public:
+  virtual ~DeviceManager() = default;
+
+  /// The name in the configuration: "nvmf_tcp", say.
+  virtual std::string_view name() const = 0;
+  /// The case of CreateDeviceRequest.params that it serves, as its field is called in sma.proto.
+  virtual std::string_view protocol() const = 0;
+  virtual DeviceType type() const = 0;
+
+  /// Whether CreateDevice needs a volume, which then belongs to the device for as long as it lives.
+  virtual bool needs_volume() const { return false; }
+
+  /// Checks the parameters of `request` and gives the device that it asks for: the same device for
+  /// the same meaning, however written; requests with equal `params` ask for the same. No remote
+  /// call. INVALID_ARGUMENT.
+  virtual absl::StatusOr<DeviceSpec> Describe(const CreateDeviceRequest& request) const = 0;
+
+  /// Whether `handle` has the form of this type's handles. Asked only for handles that are not in
+  /// the record. No remote call.
+  virtual bool OwnsHandle(std::string_view handle) const = 0;
+
+  /// Makes ready what all devices of the type need on the target. Called after each connect, before
+  /// devices are restored; must do nothing when it is all there.
+  virtual absl::Status Prepare(const base::Context& context) = 0;
+
+  /// Makes a device that the record does not have, and attaches `volume` unless it is null.
+  /// ALREADY_EXISTS: something else has its name. NOT_FOUND: the bdev of `volume` did not appear.
+  virtual absl::StatusOr<CreatedDevice> CreateDevice(const base::Context& context,
+                                                     const DeviceSpec& device,
+                                                     const DeviceVolume* volume) = 0;
+
+  /// Removes what a CreateDevice with these arguments has left, in whatever state, if it still is
+  /// there and cannot be another's. OK when nothing of it is left.
+  virtual absl::Status UndoCreate(const base::Context& context, const DeviceSpec& device,
+                                  const DeviceVolume* volume) = 0;
+
+  /// Removes the device with all its volumes. OK when it is not there.
+  virtual absl::Status DeleteDevice(const base::Context& context, const DeviceSpec& device,
+                                    std::span<const DeviceVolume> volumes) = 0;
+
+  /// Attaches `volume`; gives what to keep as its `attachment`. OK when it is attached already.
+  /// NOT_FOUND: its bdev did not appear. ALREADY_EXISTS: its bdev is in use elsewhere.
+  virtual absl::StatusOr<std::string> AttachVolume(const base::Context& /*context*/,
+                                                   const DeviceSpec& /*device*/,
+                                                   const DeviceVolume& /*volume*/) {
+    return NotSupported("AttachVolume");
+  }
+
+  /// Takes `volume` off the device. OK when it is not attached.
+  virtual absl::Status DetachVolume(const base::Context& /*context*/, const DeviceSpec& /*device*/,
+                                    const DeviceVolume& /*volume*/) {
+    return NotSupported("DetachVolume");
+  }
+
+  /// What is on the target of this type.
+  virtual absl::StatusOr<std::unique_ptr<DeviceListing>> List(const base::Context& context) = 0;
+
+  /// Compares a device with the target and makes again what is missing of it. What is there but was
+  /// not asked for (an operator added it) is left alone.
+  virtual RestoreResult Restore(const base::Context& context, const RestoreRequest& request) = 0;
+
+  /// Sets limits: of `volume`, or of the whole device where it is null. In `maximum` 0 means
+  /// unlimited and 2^64-1 "leave it"; only limits that GetQosCapabilities names are set.
+  virtual absl::Status SetQos(const base::Context& /*context*/, const DeviceSpec& /*device*/,
+                              const DeviceVolume* /*volume*/, const QosLimit& /*maximum*/) {
+    return NotSupported("SetQos");
+  }
+
+  /// The limits that this type can apply; empty: none.
+  virtual GetQosCapabilitiesResponse GetQosCapabilities() const { return {}; }
+
+  /// What in `listing` is not among `known` handles and looks like a device of this type.
+  virtual std::vector<AdoptionCandidate> ListAdoptionCandidates(
+      const DeviceListing& /*listing*/, std::span<const std::string> /*known*/) const {
+    return {};
+  }
+
+ protected:
+  absl::Status NotSupported(std::string_view method) const {
+    return absl::UnimplementedError(
+        std::string(method).append(" is not supported by device type ").append(name()));
+  }
+};
+
+}  // namespace sma

@@ -1,0 +1,135 @@
+#include "agent/spdk/bdev.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <utility>
+
+#include "agent/spdk/call.h"
+#include "agent/spdk/json_read.h"
+#include "jsonrpc/error.h"
+
+namespace sma::spdk {
+namespace {
+
+using jsonrpc::Json;
+using jsonrpc::Request;
+using std::chrono::milliseconds;
+using std::chrono::nanoseconds;
+
+constexpr char kGetBdevs[] = "bdev_get_bdevs";
+
+// How long the target may go on changing limits that were set before.
+constexpr std::chrono::seconds kQosBusyTime{2};
+constexpr milliseconds kQosRetryPeriod{20};
+
+std::vector<std::string> SubsystemNqns(const Json& entry) {
+  std::vector<std::string> nqns;
+  const Json* driver = Member(entry, "driver_specific");
+  if (driver == nullptr) return nqns;
+  for (const Json* path : ElementsOf(*driver, "nvme")) {
+    const Json* trid = Member(*path, "trid");
+    if (trid == nullptr) continue;
+    if (auto nqn = StringMember(*trid, "subnqn")) nqns.push_back(*nqn);
+  }
+  return nqns;
+}
+
+std::optional<Bdev> ParseEntry(const Json& entry) {
+  std::optional<std::string> name = StringMember(entry, "name");
+  if (!name) return std::nullopt;
+  Bdev bdev{.name = *name,
+            .uuid = base::Uuid::Parse(StringMember(entry, "uuid").value_or("")),
+            .product_name = StringMember(entry, "product_name").value_or(""),
+            .claimed = BoolMember(entry, "claimed").value_or(false),
+            .subsystem_nqns = SubsystemNqns(entry)};
+  for (const Json* alias : ElementsOf(entry, "aliases")) {
+    if (alias->is_string()) bdev.aliases.push_back(alias->get<std::string>());
+  }
+  if (const Json* limits = Member(entry, "assigned_rate_limits")) {
+    bdev.limits = {.rw_ios_per_sec = UintMember(*limits, "rw_ios_per_sec"),
+                   .rw_mbytes_per_sec = UintMember(*limits, "rw_mbytes_per_sec"),
+                   .r_mbytes_per_sec = UintMember(*limits, "r_mbytes_per_sec"),
+                   .w_mbytes_per_sec = UintMember(*limits, "w_mbytes_per_sec")};
+  }
+  return bdev;
+}
+
+bool IsNoSuchBdev(const absl::Status& status) {
+  std::optional<jsonrpc::TargetError> error = jsonrpc::GetTargetError(status);
+  return error && (error->code == -ENODEV || error->code == -ETIMEDOUT);
+}
+
+// The target changes limits in the background and refuses others until it is done.
+bool IsQosBusy(const absl::Status& status) {
+  std::optional<jsonrpc::TargetError> error = jsonrpc::GetTargetError(status);
+  return error &&
+         (error->code == -EAGAIN || error->message.ends_with("Resource temporarily unavailable"));
+}
+
+}  // namespace
+
+Request GetBdevs() { return {kGetBdevs, nullptr}; }
+
+Request GetBdev(std::string_view name, milliseconds wait) {
+  Json params{{"name", name}};
+  if (wait.count() > 0) params["timeout"] = wait.count();
+  return {kGetBdevs, std::move(params)};
+}
+
+Request SetQosLimit(std::string_view name, const RateLimits& limits) {
+  Json params{{"name", name}};
+  auto add = [&params](const char* member, std::optional<uint64_t> limit) {
+    if (limit) params[member] = *limit;
+  };
+  add("rw_ios_per_sec", limits.rw_ios_per_sec);
+  add("rw_mbytes_per_sec", limits.rw_mbytes_per_sec);
+  add("r_mbytes_per_sec", limits.r_mbytes_per_sec);
+  add("w_mbytes_per_sec", limits.w_mbytes_per_sec);
+  return {"bdev_set_qos_limit", std::move(params)};
+}
+
+absl::StatusOr<std::vector<Bdev>> ParseBdevs(const Json& answer) {
+  if (!answer.is_array()) return MalformedAnswer(kGetBdevs);
+  std::vector<Bdev> bdevs;
+  for (const Json& entry : answer) {
+    std::optional<Bdev> bdev = ParseEntry(entry);
+    if (!bdev) return MalformedAnswer(kGetBdevs);
+    bdevs.push_back(*std::move(bdev));
+  }
+  return bdevs;
+}
+
+absl::StatusOr<std::optional<Bdev>> ParseBdev(const absl::StatusOr<Json>& answer) {
+  if (IsNoSuchBdev(answer.status())) return std::nullopt;
+  if (!answer.ok()) return answer.status();
+  absl::StatusOr<std::vector<Bdev>> bdevs = ParseBdevs(*answer);
+  if (!bdevs.ok()) return bdevs.status();
+  if (bdevs->size() != 1) return MalformedAnswer(kGetBdevs);
+  return std::optional(std::move(bdevs->front()));
+}
+
+absl::StatusOr<std::optional<Bdev>> FindBdev(jsonrpc::Caller& target, const base::Context& context,
+                                             std::string_view name, nanoseconds wait) {
+  if (context.deadline() != base::TimePoint::max()) {
+    nanoseconds left = context.deadline() - std::chrono::steady_clock::now();
+    wait = std::clamp(left * 3 / 4, nanoseconds(0), wait);
+  }
+  const Request request = GetBdev(name, std::chrono::duration_cast<milliseconds>(wait));
+  return ParseBdev(target.CallMany(context, {&request, 1}).front());
+}
+
+absl::Status SetQosLimits(jsonrpc::Caller& target, const base::Context& context,
+                          std::string_view name, const RateLimits& limits) {
+  auto start = std::chrono::steady_clock::now();
+  while (true) {
+    absl::Status status = DoToEnd(target, context, SetQosLimit(name, limits));
+    if (!IsQosBusy(status)) return status;
+    auto now = std::chrono::steady_clock::now();
+    if (now - start > kQosBusyTime) {
+      return absl::UnavailableError(status.message());
+    }
+    if (absl::Status ended = context.SleepUntil(now + kQosRetryPeriod); !ended.ok()) return ended;
+  }
+}
+
+}  // namespace sma::spdk

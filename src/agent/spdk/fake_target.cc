@@ -1,0 +1,218 @@
+#include "agent/spdk/fake_target.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <utility>
+
+#include "jsonrpc/error.h"
+
+namespace sma::spdk {
+
+using base::MutexLock;
+using jsonrpc::Json;
+using jsonrpc::Request;
+
+absl::Status FakeError(int code, std::string_view message) {
+  return jsonrpc::TargetErrorStatus("fake", {code, std::string(message)});
+}
+
+absl::Status FakeInvalidParameters() {
+  return FakeError(jsonrpc::kInvalidParams, "Invalid parameters");
+}
+
+absl::Status FakeDecodeFailed() {
+  return FakeError(jsonrpc::kInternalError, "spdk_json_decode_object failed");
+}
+
+FakeTarget::FakeTarget() {
+  MutexLock lock(mutex_);
+  Reset();
+}
+
+const std::map<std::string, FakeTarget::Handler>& FakeTarget::Handlers() {
+  static const auto* const handlers = new std::map<std::string, Handler>{
+      {"bdev_get_bdevs", &FakeTarget::GetBdevs},
+      {"bdev_malloc_create", &FakeTarget::CreateMallocBdev},
+      {"bdev_malloc_delete", &FakeTarget::DeleteBdev},
+      {"bdev_null_create", &FakeTarget::CreateNullBdev},
+      {"bdev_null_delete", &FakeTarget::DeleteBdev},
+      {"bdev_set_qos_limit", &FakeTarget::SetQosLimit},
+      {"nvmf_create_subsystem", &FakeTarget::CreateSubsystem},
+      {"nvmf_create_transport", &FakeTarget::CreateTransport},
+      {"nvmf_delete_subsystem", &FakeTarget::DeleteSubsystem},
+      {"nvmf_get_subsystems", &FakeTarget::GetSubsystems},
+      {"nvmf_get_transports", &FakeTarget::GetTransports},
+      {"nvmf_subsystem_add_host", &FakeTarget::AddHost},
+      {"nvmf_subsystem_add_listener", &FakeTarget::AddListener},
+      {"nvmf_subsystem_add_ns", &FakeTarget::AddNamespace},
+      {"nvmf_subsystem_allow_any_host", &FakeTarget::AllowAnyHost},
+      {"nvmf_subsystem_get_listeners", &FakeTarget::GetListeners},
+      {"nvmf_subsystem_remove_host", &FakeTarget::RemoveHost},
+      {"nvmf_subsystem_remove_listener", &FakeTarget::RemoveListener},
+      {"nvmf_subsystem_remove_ns", &FakeTarget::RemoveNamespace},
+  };
+  return *handlers;
+}
+
+void FakeTarget::Reset() {
+  bdevs_.clear();
+  subsystems_.clear();
+  transports_.clear();
+  Subsystem discovery;
+  discovery.is_discovery = true;
+  discovery.allow_any_host = true;
+  subsystems_.emplace("nqn.2014-08.org.nvmexpress.discovery", discovery);
+}
+
+std::vector<absl::StatusOr<Json>> FakeTarget::CallMany(const base::Context& context,
+                                                       std::span<const Request> requests) {
+  if (absl::Status status = context.status(); !status.ok()) {
+    return std::vector<absl::StatusOr<Json>>(requests.size(), status);
+  }
+  Exchange exchange;
+  {
+    MutexLock lock(mutex_);
+    exchange = Exchanged(context, requests);
+  }
+  if (exchange.reconnected_as != 0 && exchange.on_connect) {
+    exchange.on_connect(exchange.reconnected_as);
+  }
+  base::TimePoint answered = exchange.hangs ? base::TimePoint::max() : exchange.answered;
+  if (absl::Status status = context.SleepUntil(answered); !status.ok()) {
+    for (absl::StatusOr<Json>& result : exchange.results) {
+      if (result.ok() || exchange.hangs) result = jsonrpc::WithFateUnknown(status);
+    }
+  }
+  return std::move(exchange.results);
+}
+
+FakeTarget::Exchange FakeTarget::Exchanged(const base::Context& context,
+                                           std::span<const Request> requests) {
+  const absl::Status unsent = absl::UnavailableError("not connected to the target");
+  const absl::Status unknown =
+      jsonrpc::WithFateUnknown(absl::UnavailableError("the connection to the target was lost"));
+  Exchange exchange;
+  if (down_) {
+    exchange.results.assign(requests.size(), unsent);
+    return exchange;
+  }
+  ++round_trip_count_;
+  exchange.answered = std::chrono::steady_clock::now() + round_trip_;
+  Fault ended_by = Fault::kNone;
+  for (const Request& request : requests) {
+    uint64_t index = call_count_++;
+    methods_.push_back(request.method);
+    Fault fault = fault_plan_ ? fault_plan_(index, request) : Fault::kNone;
+    if (ended_by == Fault::kNone && fault != Fault::kRefuse) ended_by = fault;
+    bool reaches_target = ended_by != Fault::kNotSent && ended_by != Fault::kDropCall;
+    absl::StatusOr<Json> answer = unsent;
+    if (reaches_target && fault == Fault::kRefuse) {
+      answer = FakeError(jsonrpc::kInternalError, "Internal error");
+    } else if (reaches_target) {
+      answer = Serve(context, request);
+    }
+    bool answer_seen = ended_by == Fault::kNone || ended_by == Fault::kNotSent;
+    exchange.results.push_back(answer_seen ? std::move(answer) : unknown);
+  }
+  exchange.hangs = ended_by == Fault::kHang;
+  if (ended_by != Fault::kNone && !exchange.hangs) {
+    exchange.reconnected_as = ++generation_;
+    exchange.on_connect = on_connect_;
+  }
+  return exchange;
+}
+
+absl::StatusOr<Json> FakeTarget::Serve(const base::Context& context, const Request& request) {
+  auto handler = Handlers().find(request.method);
+  if (handler == Handlers().end()) {
+    return FakeError(jsonrpc::kMethodNotFound, "Method not found");
+  }
+  const Json params = request.params.is_null() ? Json::object() : request.params;
+  if (!params.is_object()) return FakeError(jsonrpc::kInvalidRequest, "Invalid request");
+  if (request.method == "bdev_get_bdevs") WaitForBdev(context, params);
+  return (this->*handler->second)(params);
+}
+
+absl::StatusOr<Json> FakeTarget::Operator(std::string method, Json params) {
+  MutexLock lock(mutex_);
+  return Serve(base::Context::Background(), {std::move(method), std::move(params)});
+}
+
+void FakeTarget::WaitForBdev(const base::Context& context, const Json& params) {
+  if (!params.contains("timeout") || !params.contains("name")) return;
+  auto until = std::chrono::steady_clock::now() +
+               std::chrono::milliseconds(params["timeout"].get<uint64_t>());
+  const std::string name = params["name"].get<std::string>();
+  while (FindBdev(name) == nullptr && !context.done()) {
+    auto now = std::chrono::steady_clock::now();
+    if (now >= until) return;
+    bdevs_changed_.WaitUntil(mutex_, std::min(until, now + std::chrono::milliseconds(5)));
+  }
+}
+
+uint64_t FakeTarget::generation() const {
+  MutexLock lock(mutex_);
+  return generation_;
+}
+
+void FakeTarget::SetFaultPlan(FaultPlan plan) {
+  MutexLock lock(mutex_);
+  fault_plan_ = std::move(plan);
+}
+
+void FakeTarget::SetRoundTrip(std::chrono::nanoseconds time) {
+  MutexLock lock(mutex_);
+  round_trip_ = time;
+}
+
+void FakeTarget::SetDown(bool down) {
+  std::function<void(uint64_t)> on_connect;
+  uint64_t generation = 0;
+  {
+    MutexLock lock(mutex_);
+    if (down_ == down) return;
+    down_ = down;
+    if (down) return;
+    generation = ++generation_;
+    on_connect = on_connect_;
+  }
+  if (on_connect) on_connect(generation);
+}
+
+void FakeTarget::Restart() {
+  SetDown(true);
+  {
+    MutexLock lock(mutex_);
+    Reset();
+  }
+  SetDown(false);
+}
+
+void FakeTarget::SetOnConnect(std::function<void(uint64_t)> on_connect) {
+  MutexLock lock(mutex_);
+  on_connect_ = std::move(on_connect);
+}
+
+void FakeTarget::ResetCounts() {
+  MutexLock lock(mutex_);
+  call_count_ = 0;
+  round_trip_count_ = 0;
+  methods_.clear();
+}
+
+uint64_t FakeTarget::calls() const {
+  MutexLock lock(mutex_);
+  return call_count_;
+}
+
+uint64_t FakeTarget::round_trips() const {
+  MutexLock lock(mutex_);
+  return round_trip_count_;
+}
+
+std::vector<std::string> FakeTarget::methods() const {
+  MutexLock lock(mutex_);
+  return methods_;
+}
+
+}  // namespace sma::spdk

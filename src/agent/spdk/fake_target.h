@@ -1,0 +1,161 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <set>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/context.h"
+#include "base/mutex.h"
+#include "jsonrpc/caller.h"
+
+namespace sma::spdk {
+
+/// What goes wrong with one call to a FakeTarget.
+enum class Fault {
+  kNone,
+  kRefuse,      // answered with an error, nothing done
+  kNotSent,     // the connection was lost before: nothing done, and the caller knows it
+  kDropCall,    // the connection is lost: nothing done, and the caller does not know it
+  kLoseAnswer,  // done, then the connection is lost
+  kHang,        // done, but no answer comes until the caller's context ends
+};
+
+/// A target in memory for the agent's tests: answers what the agent sends, and the calls by which
+/// an operator makes bdevs, as a real SPDK target does (tests compare it with recorded answers).
+/// Thread-safe; calls are done one after the other.
+class FakeTarget : public jsonrpc::Caller {
+ public:
+  FakeTarget();
+
+  std::vector<absl::StatusOr<jsonrpc::Json>> CallMany(
+      const base::Context& context, std::span<const jsonrpc::Request> requests) override;
+  uint64_t generation() const override;
+
+  /// As an operator calls it: no fault, not counted.
+  absl::StatusOr<jsonrpc::Json> Operator(std::string method,
+                                         jsonrpc::Json params = jsonrpc::Json());
+
+  /// Asked before each call of the agent's with the number of the call (from 0 since
+  /// ResetCounts) and the request.
+  using FaultPlan = std::function<Fault(uint64_t index, const jsonrpc::Request& request)>;
+  void SetFaultPlan(FaultPlan plan);
+  /// How long each CallMany takes, whatever it holds.
+  void SetRoundTrip(std::chrono::nanoseconds time);
+
+  /// While down, calls end with UNAVAILABLE, unsent.
+  void SetDown(bool down);
+  /// Loses all state, as a target that was started anew.
+  void Restart();
+  /// Called after each new connection, in the thread that brought it about.
+  void SetOnConnect(std::function<void(uint64_t generation)> on_connect);
+
+  void ResetCounts();
+  uint64_t calls() const;
+  uint64_t round_trips() const;
+  std::vector<std::string> methods() const;  // called since ResetCounts, in order
+
+  /// Adds a null bdev whose name is its UUID's text with "null-" before it.
+  void AddBdev(std::string_view uuid);
+
+  /// All that is there, as text, without what does not matter to an agent; equal for equal states.
+  std::string Dump();
+
+ private:
+  struct Bdev {
+    std::string name;
+    std::string uuid;
+    std::string product_name;
+    uint64_t block_size = 0;
+    uint64_t block_count = 0;
+    bool claimed = false;
+    std::map<std::string, uint64_t> limits{};
+    jsonrpc::Json driver_specific = jsonrpc::Json::object();
+  };
+  struct Namespace {
+    std::string bdev_name;
+    std::string uuid;
+    std::string nguid;
+  };
+  struct Subsystem {
+    bool is_discovery = false;
+    bool allow_any_host = false;
+    std::string serial_number = "00000000000000000000";
+    std::string model_number = "SPDK bdev Controller";
+    uint32_t max_namespaces = 32;
+    std::vector<std::string> hosts;
+    std::vector<jsonrpc::Json> listeners;  // newest first
+    std::map<uint32_t, Namespace> namespaces;
+  };
+  using Answer = absl::StatusOr<jsonrpc::Json>;
+  using Handler = Answer (FakeTarget::*)(const jsonrpc::Json& params);
+
+  // What came of one CallMany.
+  struct Exchange {
+    std::vector<Answer> results;
+    base::TimePoint answered;
+    bool hangs = false;
+    uint64_t reconnected_as = 0;  // 0: the connection was not lost
+    std::function<void(uint64_t)> on_connect;
+  };
+
+  static const std::map<std::string, Handler>& Handlers();
+  Exchange Exchanged(const base::Context& context, std::span<const jsonrpc::Request> requests)
+      SMA_REQUIRES(mutex_);
+
+  absl::StatusOr<jsonrpc::Json> Serve(const base::Context& context, const jsonrpc::Request& request)
+      SMA_REQUIRES(mutex_);
+  void WaitForBdev(const base::Context& context, const jsonrpc::Json& params) SMA_REQUIRES(mutex_);
+  void Reset() SMA_REQUIRES(mutex_);
+
+  // fake_target_nvmf.cc
+  Answer CreateTransport(const jsonrpc::Json& params) SMA_REQUIRES(mutex_);
+  Answer GetTransports(const jsonrpc::Json& params) SMA_REQUIRES(mutex_);
+  Answer GetSubsystems(const jsonrpc::Json& params) SMA_REQUIRES(mutex_);
+  Answer CreateSubsystem(const jsonrpc::Json& params) SMA_REQUIRES(mutex_);
+  Answer DeleteSubsystem(const jsonrpc::Json& params) SMA_REQUIRES(mutex_);
+  Answer AddHost(const jsonrpc::Json& params) SMA_REQUIRES(mutex_);
+  Answer RemoveHost(const jsonrpc::Json& params) SMA_REQUIRES(mutex_);
+  Answer AllowAnyHost(const jsonrpc::Json& params) SMA_REQUIRES(mutex_);
+  Answer AddListener(const jsonrpc::Json& params) SMA_REQUIRES(mutex_);
+  Answer RemoveListener(const jsonrpc::Json& params) SMA_REQUIRES(mutex_);
+  Answer GetListeners(const jsonrpc::Json& params) SMA_REQUIRES(mutex_);
+  Answer AddNamespace(const jsonrpc::Json& params) SMA_REQUIRES(mutex_);
+  Answer RemoveNamespace(const jsonrpc::Json& params) SMA_REQUIRES(mutex_);
+  Subsystem* FindSubsystem(const jsonrpc::Json& params) SMA_REQUIRES(mutex_);
+
+  // fake_target_bdev.cc
+  Answer CreateNullBdev(const jsonrpc::Json& params) SMA_REQUIRES(mutex_);
+  Answer CreateMallocBdev(const jsonrpc::Json& params) SMA_REQUIRES(mutex_);
+  Answer CreateBdev(const jsonrpc::Json& params, std::string_view product) SMA_REQUIRES(mutex_);
+  Answer DeleteBdev(const jsonrpc::Json& params) SMA_REQUIRES(mutex_);
+  Answer GetBdevs(const jsonrpc::Json& params) SMA_REQUIRES(mutex_);
+  Answer SetQosLimit(const jsonrpc::Json& params) SMA_REQUIRES(mutex_);
+  Bdev* FindBdev(std::string_view name) SMA_REQUIRES(mutex_);
+  void RemoveBdev(const std::string& name) SMA_REQUIRES(mutex_);
+
+  mutable base::Mutex mutex_;
+  base::CondVar bdevs_changed_;
+  std::map<std::string, Bdev> bdevs_ SMA_GUARDED_BY(mutex_);  // by name
+  std::map<std::string, Subsystem> subsystems_ SMA_GUARDED_BY(mutex_);
+  std::set<std::string> transports_ SMA_GUARDED_BY(mutex_);
+
+  FaultPlan fault_plan_ SMA_GUARDED_BY(mutex_);
+  std::function<void(uint64_t)> on_connect_ SMA_GUARDED_BY(mutex_);
+  std::chrono::nanoseconds round_trip_ SMA_GUARDED_BY(mutex_){0};
+  bool down_ SMA_GUARDED_BY(mutex_) = false;
+  uint64_t generation_ SMA_GUARDED_BY(mutex_) = 1;
+  uint64_t call_count_ SMA_GUARDED_BY(mutex_) = 0;
+  uint64_t round_trip_count_ SMA_GUARDED_BY(mutex_) = 0;
+  std::vector<std::string> methods_ SMA_GUARDED_BY(mutex_);
+};
+
+/// The error answers of a real target, for the handlers above.
+absl::Status FakeError(int code, std::string_view message);
+absl::Status FakeInvalidParameters();
+absl::Status FakeDecodeFailed();
+
+}  // namespace sma::spdk

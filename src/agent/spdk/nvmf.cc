@@ -1,0 +1,188 @@
+#include "agent/spdk/nvmf.h"
+
+#include <algorithm>
+#include <cctype>
+#include <cerrno>
+#include <utility>
+
+#include "agent/spdk/call.h"
+#include "agent/spdk/json_read.h"
+#include "base/ip_address.h"
+#include "jsonrpc/error.h"
+
+namespace sma::spdk {
+namespace {
+
+using jsonrpc::Json;
+using jsonrpc::Request;
+
+constexpr char kGetSubsystems[] = "nvmf_get_subsystems";
+
+bool EqualsIgnoreCase(std::string_view a, std::string_view b) {
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](unsigned char x, unsigned char y) {
+    return std::tolower(x) == std::tolower(y);
+  });
+}
+
+bool SameOptional(std::string_view a, std::string_view b) {
+  return a.empty() || b.empty() || EqualsIgnoreCase(a, b);
+}
+
+bool SameHost(std::string_view a, std::string_view b) {
+  std::optional<base::IpAddress> ip_a = base::IpAddress::Parse(a);
+  std::optional<base::IpAddress> ip_b = base::IpAddress::Parse(b);
+  return ip_a && ip_b ? ip_a == ip_b : EqualsIgnoreCase(a, b);
+}
+
+TransportAddress ParseAddress(const Json& address) {
+  return {.trtype = StringMember(address, "trtype").value_or(""),
+          .adrfam = StringMember(address, "adrfam").value_or(""),
+          .traddr = StringMember(address, "traddr").value_or(""),
+          .trsvcid = StringMember(address, "trsvcid").value_or("")};
+}
+
+Json FormatAddress(const TransportAddress& address) {
+  return {{"trtype", address.trtype},
+          {"adrfam", address.adrfam},
+          {"traddr", address.traddr},
+          {"trsvcid", address.trsvcid}};
+}
+
+// 0 and FFFFFFFFh name no namespace (NVMe Base 2.0 §3.2.1).
+std::optional<uint32_t> ValidNsid(std::optional<uint64_t> number) {
+  if (!number || *number == 0 || *number >= UINT32_MAX) return std::nullopt;
+  return static_cast<uint32_t>(*number);
+}
+
+std::optional<Namespace> ParseNamespace(const Json& entry) {
+  std::optional<uint32_t> nsid = ValidNsid(UintMember(entry, "nsid"));
+  if (!nsid) return std::nullopt;
+  return Namespace{.nsid = *nsid,
+                   .bdev_name = StringMember(entry, "bdev_name").value_or(""),
+                   .uuid = base::Uuid::Parse(StringMember(entry, "uuid").value_or("")),
+                   .nguid = base::Uuid::ParseHex(StringMember(entry, "nguid").value_or(""))};
+}
+
+std::optional<Subsystem> ParseSubsystemEntry(const Json& entry) {
+  std::optional<std::string> nqn = StringMember(entry, "nqn");
+  if (!nqn) return std::nullopt;
+  Subsystem subsystem{.nqn = *nqn,
+                      .is_discovery = StringMember(entry, "subtype").value_or("") != "NVMe",
+                      .allow_any_host = BoolMember(entry, "allow_any_host").value_or(false)};
+  for (const Json* host : ElementsOf(entry, "hosts")) {
+    if (auto host_nqn = StringMember(*host, "nqn")) subsystem.hosts.push_back(*host_nqn);
+  }
+  for (const Json* address : ElementsOf(entry, "listen_addresses")) {
+    subsystem.listeners.push_back(ParseAddress(*address));
+  }
+  for (const Json* item : ElementsOf(entry, "namespaces")) {
+    std::optional<Namespace> parsed = ParseNamespace(*item);
+    if (!parsed) return std::nullopt;
+    subsystem.namespaces.push_back(*std::move(parsed));
+  }
+  subsystem.max_namespaces = static_cast<uint32_t>(UintMember(entry, "max_namespaces").value_or(0));
+  return subsystem;
+}
+
+}  // namespace
+
+bool SameAddress(const TransportAddress& a, const TransportAddress& b) {
+  return EqualsIgnoreCase(a.trtype, b.trtype) && SameOptional(a.adrfam, b.adrfam) &&
+         SameHost(a.traddr, b.traddr) && SameOptional(a.trsvcid, b.trsvcid);
+}
+
+Request CreateTransport(std::string_view trtype) {
+  return {"nvmf_create_transport", {{"trtype", trtype}}};
+}
+
+Request GetSubsystems() { return {kGetSubsystems, nullptr}; }
+
+Request GetSubsystem(std::string_view nqn) { return {kGetSubsystems, {{"nqn", nqn}}}; }
+
+Request CreateSubsystem(std::string_view nqn, bool allow_any_host) {
+  return {"nvmf_create_subsystem", {{"nqn", nqn}, {"allow_any_host", allow_any_host}}};
+}
+
+Request DeleteSubsystem(std::string_view nqn) { return {"nvmf_delete_subsystem", {{"nqn", nqn}}}; }
+
+Request AddHost(std::string_view nqn, std::string_view host_nqn) {
+  return {"nvmf_subsystem_add_host", {{"nqn", nqn}, {"host", host_nqn}}};
+}
+
+Request RemoveHost(std::string_view nqn, std::string_view host_nqn) {
+  return {"nvmf_subsystem_remove_host", {{"nqn", nqn}, {"host", host_nqn}}};
+}
+
+Request AddListener(std::string_view nqn, const TransportAddress& address) {
+  return {"nvmf_subsystem_add_listener",
+          {{"nqn", nqn}, {"listen_address", FormatAddress(address)}}};
+}
+
+Request RemoveListener(std::string_view nqn, const TransportAddress& address) {
+  return {"nvmf_subsystem_remove_listener",
+          {{"nqn", nqn}, {"listen_address", FormatAddress(address)}}};
+}
+
+Request AddNamespace(std::string_view nqn, std::string_view bdev_name, const base::Uuid& id,
+                     uint32_t nsid) {
+  Json entry{{"bdev_name", bdev_name}, {"uuid", id.ToString()}, {"nguid", id.ToHex()}};
+  if (nsid != 0) entry["nsid"] = nsid;
+  return {"nvmf_subsystem_add_ns", {{"nqn", nqn}, {"namespace", std::move(entry)}}};
+}
+
+Request RemoveNamespace(std::string_view nqn, uint32_t nsid) {
+  return {"nvmf_subsystem_remove_ns", {{"nqn", nqn}, {"nsid", nsid}}};
+}
+
+absl::StatusOr<std::vector<Subsystem>> ParseSubsystems(const Json& answer) {
+  if (!answer.is_array()) return MalformedAnswer(kGetSubsystems);
+  std::vector<Subsystem> subsystems;
+  for (const Json& entry : answer) {
+    std::optional<Subsystem> subsystem = ParseSubsystemEntry(entry);
+    if (!subsystem) return MalformedAnswer(kGetSubsystems);
+    subsystems.push_back(*std::move(subsystem));
+  }
+  return subsystems;
+}
+
+absl::StatusOr<std::optional<Subsystem>> ParseSubsystem(const absl::StatusOr<Json>& answer) {
+  if (IsNoSuchSubsystem(answer.status())) return std::nullopt;
+  if (!answer.ok()) return answer.status();
+  absl::StatusOr<std::vector<Subsystem>> subsystems = ParseSubsystems(*answer);
+  if (!subsystems.ok()) return subsystems.status();
+  if (subsystems->size() != 1) return MalformedAnswer(kGetSubsystems);
+  return std::optional(std::move(subsystems->front()));
+}
+
+absl::StatusOr<uint32_t> ParseNsid(const Json& answer) {
+  std::optional<uint32_t> nsid = ValidNsid(AsUint(answer));
+  if (!nsid) return MalformedAnswer("nvmf_subsystem_add_ns");
+  return *nsid;
+}
+
+absl::StatusOr<std::optional<Subsystem>> FindSubsystem(jsonrpc::Caller& target,
+                                                       const base::Context& context,
+                                                       std::string_view nqn) {
+  const Request request = GetSubsystem(nqn);
+  return ParseSubsystem(target.CallMany(context, {&request, 1}).front());
+}
+
+bool IsNoSuchSubsystem(const absl::Status& status) {
+  std::optional<jsonrpc::TargetError> error = jsonrpc::GetTargetError(status);
+  if (!error) return false;
+  // Older SPDKs answer -ENODEV where newer ones say which subsystem was not found.
+  if (error->code == -ENODEV) return true;
+  return error->code == jsonrpc::kInvalidParams &&
+         error->message.starts_with("Subsystem with NQN ") &&
+         error->message.ends_with(" not found");
+}
+
+absl::Status EnsureTransport(jsonrpc::Caller& target, const base::Context& context,
+                             std::string_view trtype) {
+  absl::Status status = DoToEnd(target, context, CreateTransport(trtype));
+  std::optional<jsonrpc::TargetError> error = jsonrpc::GetTargetError(status);
+  bool exists = error && (error->code == -EEXIST || error->message.ends_with("already exists"));
+  return exists ? absl::OkStatus() : status;
+}
+
+}  // namespace sma::spdk
