@@ -49,8 +49,6 @@ struct ClientStats {
   uint64_t target_errors = 0;  // answers with an error
   uint64_t given_up = 0;  // requests sent whose context ended or whose connection was lost first
   uint64_t late_answers = 0;  // answers to requests given up
-  uint64_t bytes_sent = 0;
-  uint64_t bytes_received = 0;
 };
 
 /// A client of one target over a Unix socket. All callers share one connection; requests are
@@ -65,7 +63,8 @@ class Client final : public Caller {
   /// Stop(). No call may be in progress in another thread.
   ~Client() override;
 
-  /// Ends all calls, present and future, with UNAVAILABLE and closes the connection.
+  /// Ends all calls, present and future, with UNAVAILABLE and closes the connection. Again:
+  /// nothing. Not from an on_connect or on_disconnect.
   void Stop();
 
   std::vector<absl::StatusOr<Json>> CallMany(const base::Context& context,
@@ -74,7 +73,7 @@ class Client final : public Caller {
 
   bool connected() const;
 
-  /// Waits until there is a connection: OK, or UNAVAILABLE, CANCELLED or DEADLINE_EXCEEDED.
+  /// Waits until there is a connection or `context` ends: OK; CANCELLED; else UNAVAILABLE.
   absl::Status WaitConnected(const base::Context& context);
 
   ClientStats stats() const;

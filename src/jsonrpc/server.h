@@ -26,7 +26,7 @@ class Responder {
  public:
   explicit Responder(std::shared_ptr<Exchange> exchange) : exchange_(std::move(exchange)) {}
 
-  void Result(Json result) const;
+  void Result(const Json& result) const;
   void Error(int code, std::string_view message) const;
 
  private:
@@ -38,7 +38,8 @@ struct ServerOptions {
   /// Answers that a connection may have waiting to be written before no more of its requests are
   /// read.
   size_t max_queued_answer_bytes = 4 * 1024 * 1024;
-  /// Requests of one connection that may be unanswered before no more of them are read.
+  /// Requests of one connection that may be unanswered before no more of them are read; a batch
+  /// counts as one.
   size_t max_requests_in_progress = 4096;
   /// Connections beyond it are closed as they come.
   size_t max_connections = 256;

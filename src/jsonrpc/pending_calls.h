@@ -1,0 +1,65 @@
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "base/context.h"
+#include "base/mutex.h"
+#include "jsonrpc/caller.h"
+#include "jsonrpc/client.h"
+#include "jsonrpc/message.h"
+#include "jsonrpc/send_queue.h"
+
+namespace sma::jsonrpc {
+
+/// The requests of one CallMany on their way.
+struct CallGroup {
+  std::span<const Request> requests;
+  uint64_t first_id = 0;
+  std::vector<size_t> ends;  // EncodedRequests::ends
+  SendQueue::PieceId piece = 0;
+  std::vector<absl::StatusOr<Json>> results;
+  std::vector<base::TimePoint> ended_at;
+  size_t open = 0;        // requests without a result
+  base::CondVar changed;  // open became 0
+
+  const std::string& method(uint64_t id) const { return requests[id - first_id].method; }
+};
+
+/// The calls that go over a client's connection: what is to be written, who waits for which answer,
+/// and what became of the calls that get none. Not synchronised.
+class PendingCalls {
+ public:
+  /// Queues `text`, which carries the requests of `group`. `group` must live until its `open` is 0
+  /// again.
+  void Add(CallGroup& group, std::string text);
+
+  /// Writes what the socket takes. 0, or the errno value of the broken connection.
+  int Flush(int socket) { return output_.Flush(socket); }
+  bool has_output() const { return !output_.empty(); }
+
+  /// Ends the calls of `group` that are open with `why`.
+  void GiveUp(CallGroup& group, const absl::Status& why);
+
+  /// Ends the calls that `answers` belong to. False when one answers an id from `end_id` on, or 0:
+  /// no request had it.
+  bool Deliver(std::vector<Answer>& answers, uint64_t end_id);
+
+  /// Ends all calls with UNAVAILABLE, because the connection is lost.
+  void FailAll(const std::string& reason);
+
+  const ClientStats& stats() const { return stats_; }
+
+ private:
+  void End(uint64_t id, CallGroup& group, absl::StatusOr<Json> result);
+
+  SendQueue output_;
+  std::unordered_map<uint64_t, CallGroup*> open_;  // by id
+  ClientStats stats_;
+};
+
+}  // namespace sma::jsonrpc

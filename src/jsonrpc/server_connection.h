@@ -1,0 +1,74 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "base/unique_fd.h"
+#include "jsonrpc/exchange.h"
+#include "jsonrpc/send_queue.h"
+#include "jsonrpc/server.h"
+#include "jsonrpc/splitter.h"
+
+namespace sma::jsonrpc {
+
+/// One peer of a Server: reads its requests, starts them, writes the answers. In the server's
+/// thread only.
+class ServerConnection : public AnswerSink, public std::enable_shared_from_this<ServerConnection> {
+ public:
+  /// What a connection needs of its server.
+  class Host {
+   public:
+    virtual ~Host() = default;
+    /// nullptr when there is no such method.
+    virtual const Server::Handler* FindHandler(const std::string& method) const = 0;
+    /// A request was answered: there may be something to write, or other events to watch for.
+    virtual void OnChanged(ServerConnection& connection) = 0;
+  };
+
+  /// `socket` must not block. `options` and `host` must live until ReleaseSocket().
+  ServerConnection(base::UniqueFd socket, const ServerOptions& options, Host& host);
+
+  /// Reads once, starts what is whole, as the epoll bits `events` say. Writes nothing but what
+  /// waits already.
+  void Serve(uint32_t events);
+
+  /// Writes what the socket takes.
+  void Flush();
+
+  /// Ends the connection: answers that come later are dropped. The caller closes the socket.
+  base::UniqueFd ReleaseSocket();
+
+  void Finish(std::string answer) override;
+
+  int fd() const { return socket_.get(); }
+  /// The epoll bits to watch for.
+  uint32_t WantedEvents() const;
+  /// True when nothing more can happen: the host should let it go.
+  bool finished() const;
+
+  uint32_t watched_events = 0;  // the host's
+  bool changed = false;         // the host's
+
+ private:
+  void Close();
+  void Receive();
+  void StartRequests();
+  bool Start(std::string_view text);
+  void StartOne(Json value, const std::shared_ptr<AnswerSink>& sink);
+  bool full() const;
+
+  base::UniqueFd socket_;
+  const ServerOptions& options_;
+  Host* host_;  // nullptr when closed
+  Splitter input_;
+  SendQueue output_;
+  size_t in_progress_ = 0;  // values started and not finished; a batch counts as one
+  bool end_of_input_ = false;
+  bool held_back_ = false;  // input_ may hold whole requests that were not started because full()
+};
+
+}  // namespace sma::jsonrpc
