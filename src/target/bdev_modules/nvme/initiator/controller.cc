@@ -1,0 +1,208 @@
+#include "target/bdev_modules/nvme/initiator/controller.h"
+
+#include <algorithm>
+#include <bit>
+#include <utility>
+
+#include "target/nvme/fabrics.h"
+
+namespace sma::target::initiator {
+namespace {
+
+constexpr int kShutdownPolls = 20;
+constexpr std::chrono::milliseconds kShutdownPollInterval{25};
+
+}  // namespace
+
+// An admin command under way. Owned by itself: `done` is called exactly once.
+struct Controller::Call : Request {
+  Controller* controller = nullptr;
+  Callback callback;
+  std::vector<std::byte> data;
+  iovec iov;
+
+  static void Done(Request& request, const nvme::Completion& completion) {
+    std::unique_ptr<Call> call(&static_cast<Call&>(request));
+    bool dropped = call->controller->admin_->queue_pair().closed();
+    if (!dropped) call->callback({completion, call->data});
+  }
+};
+
+Controller::Controller(Reactor& reactor, const Options& options, Owner& owner)
+    : reactor_(reactor), options_(options), owner_(owner) {}
+
+Controller::~Controller() { Close("destroyed"); }
+
+QueuePair::Options Controller::IoQueueOptions(uint16_t queue_id, uint16_t entries) const {
+  return {.association = options_.association,
+          .queue_id = queue_id,
+          .controller_id = admin_->queue_pair().controller_id(),
+          .entries = std::clamp<uint16_t>(entries, 2, info_.max_queue_entries),
+          .keep_alive_ms = 0,
+          .in_capsule_bytes = info_.in_capsule_bytes};
+}
+
+void Controller::Execute(const nvme::Command& command, uint32_t data_bytes, Callback callback) {
+  auto call = std::make_unique<Call>();
+  call->controller = this;
+  call->callback = std::move(callback);
+  call->data.resize(data_bytes);
+  call->iov = {call->data.data(), data_bytes};
+  call->command = command;
+  call->iovs = &call->iov;
+  call->iov_count = 1;
+  call->data_bytes = data_bytes;
+  call->done = Call::Done;
+  if (admin_->Submit(*call)) call.release();
+}
+
+void Controller::Identify(nvme::Cns cns, uint32_t nsid, Callback callback) {
+  nvme::Command command;
+  command.opcode = static_cast<uint8_t>(nvme::AdminOpcode::kIdentify);
+  command.nsid = nsid;
+  command.cdw10 = static_cast<uint32_t>(cns);
+  Execute(command, nvme::kIdentifySize, std::move(callback));
+}
+
+void Controller::GetLogPage(const nvme::GetLogPage& page, Callback callback) {
+  nvme::Command command;
+  command.opcode = static_cast<uint8_t>(nvme::AdminOpcode::kGetLogPage);
+  command.nsid = nvme::kBroadcastNsid;
+  page.Encode(command);
+  Execute(command, static_cast<uint32_t>(page.size_bytes), std::move(callback));
+}
+
+void Controller::GetProperty(nvme::Property property, bool eight_bytes,
+                             std::function<void(uint64_t value)> callback) {
+  nvme::PropertyCommand command;
+  command.attributes = eight_bytes ? nvme::kPropertySize8 : nvme::kPropertySize4;
+  command.offset = static_cast<uint32_t>(property);
+  Execute(std::bit_cast<nvme::Command>(command), 0,
+          [this, eight_bytes, callback = std::move(callback)](const Result& result) {
+            if (!result.ok()) return Fail("cannot read a property");
+            uint64_t high = eight_bytes ? result.completion.dw1 : 0;
+            callback(high << 32 | result.completion.dw0);
+          });
+}
+
+void Controller::SetProperty(nvme::Property property, uint32_t value, Callback callback) {
+  nvme::PropertyCommand command;
+  command.type = nvme::FabricsType::kPropertySet;
+  command.attributes = nvme::kPropertySize4;
+  command.offset = static_cast<uint32_t>(property);
+  command.value = value;
+  Execute(std::bit_cast<nvme::Command>(command), 0, std::move(callback));
+}
+
+void Controller::SetFeature(nvme::Feature feature, uint32_t value, Callback callback) {
+  nvme::Command command;
+  command.opcode = static_cast<uint8_t>(nvme::AdminOpcode::kSetFeatures);
+  command.cdw10 = static_cast<uint32_t>(feature);
+  command.cdw11 = value;
+  Execute(command, 0, std::move(callback));
+}
+
+void Controller::AwaitEvent() {
+  nvme::Command command;
+  command.opcode = static_cast<uint8_t>(nvme::AdminOpcode::kAsyncEventRequest);
+  Execute(command, 0, [this](const Result& result) {
+    // One that is refused is not tried again: there are no events then.
+    if (result.ok() && ready()) HandleEvent(result.completion.dw0);
+  });
+}
+
+// An event is not sent again until the log page that it names has been read (NVMe Base 2.0 §5.2).
+void Controller::HandleEvent(uint32_t dw0) {
+  auto type = static_cast<nvme::AsyncEventType>(dw0 & 7);
+  auto notice = static_cast<nvme::AsyncEventNotice>(dw0 >> 8 & 0xff);
+  bool is_notice = type == nvme::AsyncEventType::kNotice;
+  bool namespaces = is_notice && notice == nvme::AsyncEventNotice::kNamespaceAttributeChanged;
+  bool discovery = is_notice && notice == nvme::AsyncEventNotice::kDiscoveryLogChange;
+  // The discovery log is read by whoever is told; other pages only so that the next event comes.
+  nvme::GetLogPage page{static_cast<nvme::LogPage>(dw0 >> 16 & 0xff), false,
+                        namespaces ? sizeof(nvme::NamespaceList) : sizeof(nvme::SmartLog), 0,
+                        false};
+  if (discovery) {
+    AwaitEvent();
+    owner_.OnDiscoveryLogChanged(*this);
+    return;
+  }
+  GetLogPage(page, [this, namespaces](const Result&) {
+    AwaitEvent();
+    if (namespaces) owner_.OnNamespacesChanged(*this);
+  });
+}
+
+// Sent twice in each period, so that one that comes late does no harm.
+void Controller::KeepAlive() {
+  timer_ = reactor_.AddTimer(std::chrono::milliseconds(options_.keep_alive_ms / 2), [this] {
+    timer_ = 0;
+    if (keep_alive_open_) return Fail("keep-alive was not answered");
+    keep_alive_open_ = true;
+    nvme::Command command;
+    command.opcode = static_cast<uint8_t>(nvme::AdminOpcode::kKeepAlive);
+    Execute(command, 0, [this](const Result&) { keep_alive_open_ = false; });
+    KeepAlive();
+  });
+}
+
+void Controller::Shutdown(std::function<void()> done) {
+  bool told = state_ == State::kReady;
+  reactor_.CancelTimer(std::exchange(timer_, 0));
+  on_shutdown_ = std::move(done);
+  if (!told) {
+    Close("shut down");
+    reactor_.Post([finish = std::move(on_shutdown_)] { finish(); });
+    return;
+  }
+  state_ = State::kShuttingDown;
+  uint32_t cc = cc_ | nvme::kShutdownNormal << nvme::kCcShnShift;
+  SetProperty(nvme::Property::kCc, cc, [this](const Result& result) {
+    if (!result.ok()) return FinishShutdown();
+    PollShutdown(kShutdownPolls);
+  });
+}
+
+void Controller::PollShutdown(int polls_left) {
+  GetProperty(nvme::Property::kCsts, /*eight_bytes=*/false, [this, polls_left](uint64_t csts) {
+    bool complete = (csts & nvme::kCstsShutdownMask) == nvme::kCstsShutdownComplete;
+    if (complete || polls_left == 0) return FinishShutdown();
+    timer_ = reactor_.AddTimer(kShutdownPollInterval, [this, polls_left] {
+      timer_ = 0;
+      PollShutdown(polls_left - 1);
+    });
+  });
+}
+
+// In a message of its own: `done` may destroy this, which is still in use by the caller.
+void Controller::FinishShutdown() {
+  Close("shut down");
+  reactor_.Post([done = std::move(on_shutdown_)] { done(); });
+}
+
+void Controller::OnQueueClosed(ReactorQueuePair& queue) {
+  if (state_ == State::kShuttingDown) return FinishShutdown();
+  std::string reason = queue.queue_pair().close_reason();
+  Close(reason);
+  owner_.OnControllerClosed(*this, reason);
+}
+
+// May be called by the callback of a command, while the queue pair is at work: the owner, which may
+// destroy this, is told in a message of its own.
+void Controller::Fail(const std::string& reason) {
+  if (state_ == State::kShuttingDown) return FinishShutdown();
+  if (state_ == State::kClosed) return;
+  Close(reason);
+  timer_ = reactor_.AddTimer(std::chrono::nanoseconds(0), [this, reason] {
+    timer_ = 0;
+    owner_.OnControllerClosed(*this, reason);
+  });
+}
+
+void Controller::Close(const std::string& reason) {
+  state_ = State::kClosed;
+  reactor_.CancelTimer(std::exchange(timer_, 0));
+  if (admin_) admin_->Close(reason);
+}
+
+}  // namespace sma::target::initiator

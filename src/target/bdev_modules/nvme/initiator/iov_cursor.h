@@ -1,0 +1,60 @@
+#pragma once
+
+#include <sys/uio.h>
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <span>
+
+namespace sma::target::initiator {
+
+/// A place in a list of buffers that moves forward only. The caller never asks for more bytes than
+/// are left.
+class IovCursor {
+ public:
+  IovCursor() = default;
+  explicit IovCursor(const iovec* iovs) : iov_(iovs) {}
+
+  /// The contiguous bytes at the place, `limit` at most; moves past them.
+  std::span<std::byte> Take(size_t limit) {
+    SkipEmpty();
+    auto* base = static_cast<std::byte*>(iov_->iov_base) + offset_;
+    size_t size = std::min(limit, iov_->iov_len - offset_);
+    offset_ += size;
+    return {base, size};
+  }
+
+  /// Copies `bytes` to the place and moves past them.
+  void Write(std::span<const std::byte> bytes) {
+    while (!bytes.empty()) {
+      std::span<std::byte> to = Take(bytes.size());
+      std::memcpy(to.data(), bytes.data(), to.size());
+      bytes = bytes.subspan(to.size());
+    }
+  }
+
+  /// Calls `visit` with the contiguous pieces of the next `size_bytes` and moves past them.
+  template <typename Visit>
+  void ForEach(size_t size_bytes, Visit visit) {
+    while (size_bytes > 0) {
+      std::span<std::byte> piece = Take(size_bytes);
+      size_bytes -= piece.size();
+      visit(piece);
+    }
+  }
+
+ private:
+  void SkipEmpty() {
+    while (offset_ == iov_->iov_len) {
+      ++iov_;
+      offset_ = 0;
+    }
+  }
+
+  const iovec* iov_ = nullptr;
+  size_t offset_ = 0;
+};
+
+}  // namespace sma::target::initiator

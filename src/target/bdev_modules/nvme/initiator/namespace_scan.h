@@ -1,0 +1,52 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <set>
+#include <vector>
+
+#include "target/bdev_modules/nvme/initiator/controller.h"
+#include "target/bdev_modules/nvme/initiator/identity.h"
+
+namespace sma::target::initiator {
+
+/// Finds out which namespaces a controller has and what they are. Used in the controller's thread.
+class NamespaceScan {
+ public:
+  /// `complete`: the controller answered everything. The namespaces that can be used, ascending by
+  /// NSID.
+  using Done = std::function<void(bool complete, std::vector<NamespaceInfo> namespaces)>;
+
+  /// Begins. `controller` must be ready and outlive the scan. `done` is called once, later, unless
+  /// the scan is destroyed or the controller closed first; it may destroy the scan.
+  NamespaceScan(Controller& controller, Done done);
+  NamespaceScan(const NamespaceScan&) = delete;
+  NamespaceScan& operator=(const NamespaceScan&) = delete;
+
+ private:
+  // Namespaces whose Identify commands are under way together.
+  static constexpr size_t kParallel = 16;
+
+  // `self` expires with the scan: answers that come later are dropped.
+  using Weak = std::weak_ptr<NamespaceScan*>;
+  static Controller::Callback Bound(Weak self,
+                                    std::function<void(NamespaceScan&, const Controller::Result&)>);
+  void ReadList(uint32_t after);
+  void OnList(const Controller::Result& result, uint32_t after);
+  void IdentifyMore();
+  void OnNamespace(const Controller::Result& result, uint32_t nsid);
+  void OnDescriptors(const Controller::Result& result, NamespaceInfo info);
+  void FinishOne();
+
+  Controller& controller_;
+  Done done_;
+  std::shared_ptr<NamespaceScan*> self_ = std::make_shared<NamespaceScan*>(this);
+  std::vector<uint32_t> nsids_;
+  size_t next_ = 0;
+  size_t under_way_ = 0;
+  bool complete_ = true;
+  std::vector<NamespaceInfo> namespaces_;
+};
+
+}  // namespace sma::target::initiator

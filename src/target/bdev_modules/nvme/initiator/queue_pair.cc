@@ -1,0 +1,341 @@
+#include "target/bdev_modules/nvme/initiator/queue_pair.h"
+
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <sys/socket.h>
+
+#include <bit>
+#include <cerrno>
+#include <cstring>
+
+#include "target/nvme/nqn.h"
+
+namespace sma::target::initiator {
+namespace {
+
+// Data that the capsule of a Fabrics or admin command may have (NVMe/TCP 1.0 §3.3.1, "in-capsule
+// data").
+constexpr uint32_t kAdminInCapsuleBytes = 8192;
+
+nvme::Completion MakeCompletion(uint16_t cid, nvme::Status status) {
+  return {.cid = cid, .status = nvme::StatusField(status)};
+}
+
+}  // namespace
+
+QueuePair::QueuePair(const Options& options)
+    : options_(options),
+      slots_(static_cast<uint16_t>(options.entries - 1)),
+      sender_(slots_, agreement_, *this),
+      receiver_(agreement_, *this) {}
+
+QueuePair::~QueuePair() { Close("destroyed"); }
+
+void QueuePair::Start() {
+  state_ = State::kConnecting;
+  int error = OpenSocket();
+  if (error != 0) Close(std::string("cannot connect: ") + std::strerror(error));
+}
+
+void QueuePair::StartOn(base::UniqueFd socket) {
+  fd_ = std::move(socket);
+  state_ = State::kInitializing;
+  SendIcReq();
+}
+
+// 0, or a positive errno; EINPROGRESS counts as 0.
+int QueuePair::OpenSocket() {
+  const Association& association = options_.association;
+  sockaddr_storage remote{};
+  socklen_t remote_size = association.address.ToSockaddr(remote);
+  if (remote_size == 0) return EADDRNOTAVAIL;
+  fd_.Reset(socket(remote.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+  if (!fd_) return errno;
+  int on = 1;
+  setsockopt(fd_.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+  if (association.source) {
+    sockaddr_storage source{};
+    socklen_t source_size = association.source->ToSockaddr(source);
+    if (source_size == 0) return EADDRNOTAVAIL;
+    if (bind(fd_.get(), reinterpret_cast<sockaddr*>(&source), source_size) != 0) return errno;
+  }
+  if (connect(fd_.get(), reinterpret_cast<sockaddr*>(&remote), remote_size) == 0) return 0;
+  return errno == EINPROGRESS ? 0 : errno;
+}
+
+bool QueuePair::FinishTcpConnect() {
+  pollfd ready{fd_.get(), POLLOUT, 0};
+  if (poll(&ready, 1, 0) <= 0) return false;
+  int error = 0;
+  socklen_t size = sizeof error;
+  getsockopt(fd_.get(), SOL_SOCKET, SO_ERROR, &error, &size);
+  if (error != 0) {
+    Close(std::string("cannot connect: ") + std::strerror(error));
+    return true;
+  }
+  state_ = State::kInitializing;
+  SendIcReq();
+  return true;
+}
+
+void QueuePair::SendIcReq() {
+  const Association& association = options_.association;
+  nvme::tcp::IcReq request;
+  if (association.header_digest) request.digests |= nvme::tcp::kDigestHeader;
+  if (association.data_digest) request.digests |= nvme::tcp::kDigestData;
+  sender_.PutRaw(std::as_bytes(std::span(&request, 1)));
+  Flush();
+}
+
+nvme::tcp::Fault QueuePair::OnIcResp(const nvme::tcp::IcResp& pdu) {
+  const Association& association = options_.association;
+  uint8_t asked = static_cast<uint8_t>((association.header_digest ? nvme::tcp::kDigestHeader : 0) |
+                                       (association.data_digest ? nvme::tcp::kDigestData : 0));
+  if (nvme::tcp::Fault fault = nvme::tcp::CheckIcResp(pdu, asked)) return fault;
+  agreement_.initialized = true;
+  agreement_.header_digest = (pdu.digests & nvme::tcp::kDigestHeader) != 0;
+  agreement_.data_digest = (pdu.digests & nvme::tcp::kDigestData) != 0;
+  agreement_.cpda = pdu.cpda;
+  agreement_.maxh2cdata = pdu.maxh2cdata;
+  state_ = State::kJoining;
+  SendConnect();
+  return {};
+}
+
+void QueuePair::SendConnect() {
+  const Association& association = options_.association;
+  nvme::ConnectCommand command;
+  command.queue_id = options_.queue_id;
+  command.sq_size = static_cast<uint16_t>(options_.entries - 1);
+  command.keep_alive_ms = options_.queue_id == 0 ? options_.keep_alive_ms : 0;
+  connect_.command = std::bit_cast<nvme::Command>(command);
+  connect_.data.host_id = association.host_id.bytes();
+  connect_.data.controller_id = options_.controller_id;
+  nvme::SetPadded(connect_.data.subsystem_nqn, association.subnqn, '\0');
+  nvme::SetPadded(connect_.data.host_nqn, association.hostnqn, '\0');
+  connect_.iov = {&connect_.data, sizeof connect_.data};
+  connect_.iovs = &connect_.iov;
+  connect_.iov_count = 1;
+  connect_.data_bytes = sizeof connect_.data;
+  connect_.queue_pair = this;
+  connect_.done = OnConnectDone;
+  Enqueue(connect_);
+  Flush();
+}
+
+void QueuePair::OnConnectDone(Request& request, const nvme::Completion& completion) {
+  QueuePair& self = *static_cast<ConnectRequest&>(request).queue_pair;
+  if (self.closed()) return;
+  nvme::Status status = nvme::StatusOf(completion.status);
+  if (status != nvme::Status::kSuccess) {
+    char text[64];
+    std::snprintf(text, sizeof text, "Connect was refused with status %03xh",
+                  static_cast<unsigned>(status));
+    self.Close(text);
+  } else if ((completion.dw0 >> 16) != 0) {
+    self.Close("the controller asks for authentication");
+  } else {
+    self.controller_id_ = nvme::ConnectControllerId(completion.dw0);
+    self.state_ = State::kReady;
+  }
+}
+
+bool QueuePair::Submit(Request& request) {
+  if (state_ != State::kReady) return false;
+  Enqueue(request);
+  return true;
+}
+
+void QueuePair::Enqueue(Request& request) {
+  ++outstanding_;
+  if (slots_.full()) {
+    waiting_.Push(request);
+  } else {
+    Begin(request);
+  }
+}
+
+void QueuePair::Begin(Request& request) {
+  SetDataPointer(request);
+  uint16_t cid = slots_.Take(request);
+  slots_[cid].submit_tick = tick_;
+  slots_[cid].to_send = Slot::ToSend::kCommand;
+  sender_.Queue(cid);
+}
+
+void QueuePair::SetDataPointer(Request& request) const {
+  nvme::Command& command = request.command;
+  bool fabrics = command.opcode == static_cast<uint8_t>(nvme::AdminOpcode::kFabrics);
+  uint32_t limit =
+      fabrics || options_.queue_id == 0 ? kAdminInCapsuleBytes : options_.in_capsule_bytes;
+  bool in_capsule = TransferOf(command) == nvme::Transfer::kHostToController &&
+                    request.data_bytes > 0 && request.data_bytes <= limit &&
+                    request.iov_count <= PduSender::kMaxInCapsuleIovs;
+  command.flags = nvme::kPsdtSgl;
+  command.sgl = {
+      .length = request.data_bytes,
+      .type = in_capsule ? nvme::SglType::kDataBlockOffset : nvme::SglType::kTransportDataBlock};
+}
+
+void QueuePair::Flush() {
+  if (closed() || state_ == State::kConnecting) return;
+  int error = sender_.Send(fd_.get());
+  blocked_ = error == -EAGAIN;
+  if (error != 0 && !blocked_) Close(std::string("cannot send: ") + std::strerror(-error));
+}
+
+bool QueuePair::Receive() {
+  if (closed()) return false;
+  if (state_ == State::kConnecting) return FinishTcpConnect();
+  int64_t received = receiver_.Receive(fd_.get());
+  if (closed()) return true;
+  if (receiver_.fault()) {
+    FailProtocol(receiver_.fault());
+  } else if (received == 0) {
+    Close("closed by the remote side");
+  } else if (received < 0 && received != -EAGAIN) {
+    Close(std::string("cannot receive: ") + std::strerror(static_cast<int>(-received)));
+  }
+  return received != -EAGAIN;
+}
+
+nvme::tcp::Fault QueuePair::OnResponse(const nvme::Completion& completion) {
+  Slot* slot = slots_.Find(completion.cid);
+  if (slot == nullptr || slot->answered || slot->to_send == Slot::ToSend::kCommand) {
+    return {nvme::tcp::FatalError::kInvalidHeaderField,
+            offsetof(nvme::tcp::CapsuleResp, completion) + offsetof(nvme::Completion, cid)};
+  }
+  Answer(completion.cid, completion);
+  return {};
+}
+
+nvme::tcp::Fault QueuePair::OnR2t(const nvme::tcp::R2t& pdu) {
+  Slot* slot = slots_.Find(pdu.cccid);
+  if (slot == nullptr || slot->answered || slot->to_send == Slot::ToSend::kCommand ||
+      slot->transfer() != nvme::Transfer::kHostToController) {
+    return {nvme::tcp::FatalError::kInvalidHeaderField, offsetof(nvme::tcp::R2t, cccid)};
+  }
+  if (slot->to_send == Slot::ToSend::kData) {
+    return {nvme::tcp::FatalError::kDataLimitExceeded, 0};
+  }
+  uint32_t left = slot->request->data_bytes - slot->moved_bytes;
+  if (pdu.offset != slot->moved_bytes || pdu.length == 0 || pdu.length > left) {
+    return {nvme::tcp::FatalError::kDataOutOfRange, 0};
+  }
+  slot->ttag = pdu.ttag;
+  slot->r2t_end_bytes = pdu.offset + pdu.length;
+  slot->to_send = Slot::ToSend::kData;
+  sender_.Queue(pdu.cccid);
+  return {};
+}
+
+void QueuePair::OnTermReq(const nvme::tcp::TermReq& pdu) {
+  Close("the remote side ended the connection with error " +
+        std::to_string(static_cast<unsigned>(pdu.fes)));
+}
+
+nvme::tcp::Fault QueuePair::OnDataBegin(const nvme::tcp::DataPdu& pdu, IovCursor** place) {
+  Slot* slot = slots_.Find(pdu.cccid);
+  if (slot == nullptr || slot->answered || slot->to_send == Slot::ToSend::kCommand ||
+      slot->transfer() != nvme::Transfer::kControllerToHost) {
+    return {nvme::tcp::FatalError::kInvalidHeaderField, offsetof(nvme::tcp::DataPdu, cccid)};
+  }
+  uint32_t left = slot->request->data_bytes - slot->moved_bytes;
+  if (pdu.data_offset != slot->moved_bytes || pdu.data_length > left) {
+    return {nvme::tcp::FatalError::kDataOutOfRange, 0};
+  }
+  slot->moved_bytes += pdu.data_length;
+  *place = &slot->cursor;
+  return {};
+}
+
+void QueuePair::OnDataEnd(const nvme::tcp::DataPdu& pdu, bool intact) {
+  Slot& slot = slots_[pdu.cccid];
+  if (!intact) slot.data_digest_failed = true;
+  if ((pdu.header.flags & nvme::tcp::kFlagSuccess) != 0) {
+    Answer(pdu.cccid, MakeCompletion(pdu.cccid, nvme::Status::kSuccess));
+  }
+}
+
+// The controller is done with the command.
+void QueuePair::Answer(uint16_t cid, nvme::Completion completion) {
+  Slot& slot = slots_[cid];
+  if (nvme::StatusOf(completion.status) == nvme::Status::kSuccess &&
+      slot.transfer() == nvme::Transfer::kControllerToHost) {
+    if (slot.data_digest_failed) {
+      completion = MakeCompletion(cid, nvme::Status::kTransientTransportError);
+    } else if (slot.moved_bytes != slot.request->data_bytes) {
+      completion = MakeCompletion(cid, nvme::Status::kDataTransferError);
+    }
+  }
+  if (!sender_.Hold(slot)) {
+    Finish(cid, completion);
+    return;
+  }
+  slot.answered = true;
+  slot.completion = completion;
+}
+
+void QueuePair::OnReleased(uint16_t cid) {
+  nvme::Completion completion = slots_[cid].completion;
+  Finish(cid, completion);
+}
+
+void QueuePair::Finish(uint16_t cid, const nvme::Completion& completion) {
+  Request& request = *slots_[cid].request;
+  slots_.Free(cid);
+  --outstanding_;
+  if (Request* next = waiting_.Pop()) Begin(*next);
+  request.done(request, completion);
+}
+
+void QueuePair::Close(const std::string& reason) {
+  if (closed()) return;
+  state_ = State::kClosed;
+  close_reason_ = reason;
+  blocked_ = false;
+  receiver_.Stop();
+  sender_.Stop();
+  if (fd_) shutdown(fd_.get(), SHUT_RDWR);
+  EndAll();
+}
+
+void QueuePair::EndAll() {
+  while (Request* request = waiting_.Pop()) {
+    --outstanding_;
+    request->done(*request, MakeCompletion(0, nvme::Status::kHostPathingError));
+  }
+  for (uint16_t cid = 0; cid < slots_.size(); ++cid) {
+    Slot* slot = slots_.Find(cid);
+    if (slot == nullptr) continue;
+    nvme::Completion lost = MakeCompletion(cid, nvme::Status::kHostPathingError);
+    Finish(cid, slot->answered ? slot->completion : lost);
+  }
+}
+
+// Tells the remote side why, if it can be told at once (NVMe/TCP 1.0 §3.5, "fatal error").
+void QueuePair::FailProtocol(const nvme::tcp::Fault& fault) {
+  if (sender_.between_pdus()) {
+    sender_.Stop();
+    std::array<std::byte, nvme::tcp::kMaxTermReqSize> pdu;
+    size_t size =
+        nvme::tcp::WriteTermReq(nvme::tcp::PduType::kH2cTermReq, fault, receiver_.culprit(), pdu);
+    sender_.PutRaw(std::span(pdu).first(size));
+    Flush();
+  }
+  Close("protocol error " + std::to_string(static_cast<unsigned>(fault.fes)) +
+        " in what the remote side sent");
+}
+
+uint32_t QueuePair::OldestAgeTicks(std::optional<nvme::AdminOpcode> except) {
+  uint32_t oldest = 0;
+  for (uint16_t cid = 0; cid < slots_.size(); ++cid) {
+    Slot* slot = slots_.Find(cid);
+    if (slot == nullptr) continue;
+    if (except && slot->request->command.opcode == static_cast<uint8_t>(*except)) continue;
+    oldest = std::max(oldest, tick_ - slot->submit_tick);
+  }
+  return oldest;
+}
+
+}  // namespace sma::target::initiator

@@ -1,0 +1,63 @@
+#pragma once
+
+#include <sys/uio.h>
+
+#include <cstdint>
+
+#include "target/nvme/command.h"
+
+namespace sma::target::initiator {
+
+/// One command and its data. The submitter embeds it, fills the first part, gives it to
+/// QueuePair::Submit and leaves it and the data alone until `done`, which runs in the queue pair's
+/// thread, never before Submit has returned.
+struct Request {
+  // The submitter's. The queue pair fills in the command's CID, flags and data pointer (SGL).
+  nvme::Command command;
+  const iovec* iovs = nullptr;  // exactly `data_bytes` in all; which way, the opcode says
+  uint32_t iov_count = 0;
+  uint32_t data_bytes = 0;
+  /// `completion.status` tells how it ended; kHostPathingError when the connection was lost before
+  /// the answer came.
+  void (*done)(Request& self, const nvme::Completion& completion) = nullptr;
+
+  // The queue pair's, from Submit to `done`.
+  Request* next = nullptr;
+  uint64_t submit_ns = 0;
+};
+
+/// The direction of the data of any command, Fabrics ones included (NVMe Base 2.0 §3.3.3.1, §6).
+inline nvme::Transfer TransferOf(const nvme::Command& command) {
+  bool fabrics = command.opcode == static_cast<uint8_t>(nvme::AdminOpcode::kFabrics);
+  return nvme::TransferOf(fabrics ? static_cast<uint8_t>(command.nsid) : command.opcode);
+}
+
+/// A first-in-first-out list of requests, linked through Request::next.
+class RequestList {
+ public:
+  bool empty() const { return head_ == nullptr; }
+  void Push(Request& request) {
+    request.next = nullptr;
+    *tail_ = &request;
+    tail_ = &request.next;
+  }
+  /// nullptr when empty.
+  Request* Pop() {
+    Request* first = head_;
+    if (first == nullptr) return nullptr;
+    head_ = first->next;
+    if (head_ == nullptr) tail_ = &head_;
+    return first;
+  }
+  Request* front() const { return head_; }
+
+  RequestList() = default;
+  RequestList(const RequestList&) = delete;
+  RequestList& operator=(const RequestList&) = delete;
+
+ private:
+  Request* head_ = nullptr;
+  Request** tail_ = &head_;
+};
+
+}  // namespace sma::target::initiator
