@@ -1,0 +1,163 @@
+#include "agent/record/record.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace sma::record {
+
+using base::MutexLock;
+
+absl::StatusOr<std::unique_ptr<Record>> Record::Open(std::unique_ptr<Store> store) {
+  std::unique_ptr<Record> record(new Record(std::move(store)));
+  absl::StatusOr<Contents> contents = record->store_->Load();
+  if (!contents.ok()) return contents.status();
+  MutexLock lock(record->mutex_);
+  record->Apply({.put_devices = std::move(contents->devices),
+                 .remove_devices = {},
+                 .put_volumes = std::move(contents->volumes),
+                 .remove_volumes = {},
+                 .put_limits = std::move(contents->limits),
+                 .remove_limits = {}});
+  return record;
+}
+
+absl::Status Record::Write(Change change, Durability durability) {
+  Writer self{.change = &change, .durability = durability, .status = {}, .turn = {}};
+  MutexLock lock(mutex_);
+  writers_.push_back(&self);
+  while (!self.done && writers_.front() != &self) self.turn.Wait(mutex_);
+  if (self.done) return self.status;
+
+  // First in the queue: commits for all that are in it now.
+  std::vector<Writer*> batch(writers_.begin(), writers_.end());
+  std::vector<const Change*> changes;
+  Durability needed = Durability::kProcess;
+  for (const Writer* writer : batch) {
+    changes.push_back(writer->change);
+    needed = std::max(needed, writer->durability);
+  }
+  mutex_.Unlock();
+  absl::Status status = store_->Commit(changes, needed);
+  mutex_.Lock();
+  for (Writer* writer : batch) {
+    if (status.ok()) Apply(*writer->change);
+    writers_.pop_front();
+    writer->status = status;
+    writer->done = true;
+    if (writer != &self) writer->turn.NotifyOne();
+  }
+  if (!writers_.empty()) writers_.front()->turn.NotifyOne();
+  return status;
+}
+
+void Record::Apply(const Change& change) {
+  ++revision_;
+  for (const Device& device : change.put_devices) {
+    devices_.insert_or_assign(device.handle, device);
+    changed_[device.handle] = revision_;
+  }
+  for (const std::string& handle : change.remove_devices) {
+    devices_.erase(handle);
+    changed_.erase(handle);
+  }
+  for (const Volume& volume : change.put_volumes) PutVolume(volume);
+  for (const base::Uuid& id : change.remove_volumes) RemoveVolume(id);
+  for (const VolumeLimits& limits : change.put_limits) {
+    limits_.insert_or_assign(limits.volume_id, limits.limits);
+  }
+  for (const base::Uuid& id : change.remove_limits) limits_.erase(id);
+  if (observer_) observer_(change);
+}
+
+void Record::PutVolume(const Volume& volume) {
+  RemoveVolume(volume.id);
+  volumes_.insert_or_assign(volume.id, volume);
+  volumes_of_[volume.device_handle].insert(volume.id);
+  changed_[volume.device_handle] = revision_;
+}
+
+void Record::RemoveVolume(const base::Uuid& id) {
+  auto found = volumes_.find(id);
+  if (found == volumes_.end()) return;
+  const std::string& handle = found->second.device_handle;
+  auto of_device = volumes_of_.find(handle);
+  of_device->second.erase(id);
+  if (of_device->second.empty()) volumes_of_.erase(of_device);
+  if (devices_.contains(handle)) changed_[handle] = revision_;
+  volumes_.erase(found);
+}
+
+std::optional<Device> Record::FindDevice(std::string_view handle) const {
+  MutexLock lock(mutex_);
+  auto found = devices_.find(handle);
+  return found == devices_.end() ? std::nullopt : std::optional(found->second);
+}
+
+std::optional<Volume> Record::FindVolume(const base::Uuid& id) const {
+  MutexLock lock(mutex_);
+  auto found = volumes_.find(id);
+  return found == volumes_.end() ? std::nullopt : std::optional(found->second);
+}
+
+std::optional<QosLimit> Record::FindLimits(const base::Uuid& volume_id) const {
+  MutexLock lock(mutex_);
+  auto found = limits_.find(volume_id);
+  return found == limits_.end() ? std::nullopt : std::optional(found->second);
+}
+
+std::vector<Volume> Record::VolumesOf(std::string_view handle) const {
+  MutexLock lock(mutex_);
+  std::vector<Volume> volumes;
+  auto found = volumes_of_.find(handle);
+  if (found == volumes_of_.end()) return volumes;
+  for (const base::Uuid& id : found->second) volumes.push_back(volumes_.at(id));
+  return volumes;
+}
+
+std::vector<Device> Record::Devices(std::string_view after, size_t limit) const {
+  MutexLock lock(mutex_);
+  std::vector<Device> devices;
+  for (auto it = devices_.upper_bound(after); it != devices_.end() && devices.size() < limit;
+       ++it) {
+    devices.push_back(it->second);
+  }
+  return devices;
+}
+
+std::vector<Volume> Record::Volumes(std::optional<base::Uuid> after, size_t limit) const {
+  MutexLock lock(mutex_);
+  std::vector<Volume> volumes;
+  for (auto it = after ? volumes_.upper_bound(*after) : volumes_.begin();
+       it != volumes_.end() && volumes.size() < limit; ++it) {
+    volumes.push_back(it->second);
+  }
+  return volumes;
+}
+
+size_t Record::device_count() const {
+  MutexLock lock(mutex_);
+  return devices_.size();
+}
+
+size_t Record::volume_count() const {
+  MutexLock lock(mutex_);
+  return volumes_.size();
+}
+
+uint64_t Record::revision() const {
+  MutexLock lock(mutex_);
+  return revision_;
+}
+
+bool Record::ChangedSince(std::string_view handle, uint64_t revision) const {
+  MutexLock lock(mutex_);
+  auto found = changed_.find(handle);
+  return found == changed_.end() || found->second > revision;
+}
+
+void Record::SetObserver(std::function<void(const Change&)> observer) {
+  MutexLock lock(mutex_);
+  observer_ = std::move(observer);
+}
+
+}  // namespace sma::record

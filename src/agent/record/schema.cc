@@ -1,0 +1,64 @@
+#include "agent/record/schema.h"
+
+#include <fmt/format.h>
+
+#include <string>
+
+namespace sma::record {
+namespace {
+
+// "SMA1", so that file(1) and we know the database.
+constexpr int64_t kApplicationId = 0x534d4131;
+
+constexpr const char* kMigrations[] = {
+    // 0 → 1. Times are nanoseconds since 1970, parameters are protobuf messages, UUIDs 16 bytes.
+    R"(CREATE TABLE devices (
+         handle TEXT PRIMARY KEY, manager TEXT NOT NULL, params BLOB NOT NULL,
+         state INTEGER NOT NULL, created INTEGER NOT NULL, state_since INTEGER NOT NULL,
+         error_code INTEGER NOT NULL, error_message TEXT NOT NULL, error_time INTEGER NOT NULL
+       ) STRICT, WITHOUT ROWID;
+       CREATE TABLE volumes (
+         id BLOB PRIMARY KEY, device_handle TEXT NOT NULL, params BLOB NOT NULL,
+         sealed BLOB NOT NULL, bdev_name TEXT NOT NULL, attachment TEXT NOT NULL,
+         state INTEGER NOT NULL, created INTEGER NOT NULL, state_since INTEGER NOT NULL,
+         error_code INTEGER NOT NULL, error_message TEXT NOT NULL, error_time INTEGER NOT NULL
+       ) STRICT, WITHOUT ROWID;
+       CREATE TABLE limits (
+         volume_id BLOB PRIMARY KEY, limits BLOB NOT NULL
+       ) STRICT, WITHOUT ROWID;)",
+};
+
+}  // namespace
+
+std::span<const char* const> Migrations() { return kMigrations; }
+
+absl::Status Migrate(Connection& connection, std::span<const char* const> migrations) {
+  absl::StatusOr<int64_t> version = connection.QueryInt("PRAGMA user_version");
+  if (!version.ok()) return version.status();
+  absl::StatusOr<int64_t> application = connection.QueryInt("PRAGMA application_id");
+  if (!application.ok()) return application.status();
+  absl::StatusOr<int64_t> tables = connection.QueryInt("SELECT count(*) FROM sqlite_schema");
+  if (!tables.ok()) return tables.status();
+  bool is_new = *application == 0 && *version == 0 && *tables == 0;
+  if (*application != kApplicationId && !is_new) {
+    return absl::FailedPreconditionError("the database is another program's");
+  }
+  if (*version < 0 || static_cast<uint64_t>(*version) > migrations.size()) {
+    return absl::FailedPreconditionError(
+        fmt::format("the record was written by a newer agent (its version is {}, ours {})",
+                    *version, migrations.size()));
+  }
+  for (auto next = static_cast<size_t>(*version); next < migrations.size(); ++next) {
+    std::string sql =
+        fmt::format("BEGIN IMMEDIATE;{}PRAGMA user_version = {};PRAGMA application_id = {};COMMIT",
+                    migrations[next], next + 1, kApplicationId);
+    absl::Status status = connection.Execute(sql);
+    if (!status.ok()) {
+      if (connection.in_transaction()) connection.Execute("ROLLBACK").IgnoreError();
+      return status;
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace sma::record

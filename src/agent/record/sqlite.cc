@@ -1,0 +1,102 @@
+#include "agent/record/sqlite.h"
+
+#include <fmt/format.h>
+
+namespace sma::record {
+
+absl::Status SqliteStatus(int code, std::string_view detail) {
+  switch (code & 0xff) {  // the primary result code
+    case SQLITE_FULL:
+      return absl::ResourceExhaustedError(
+          fmt::format("no space left for the agent's record: {}", detail));
+    case SQLITE_READONLY:
+    case SQLITE_PERM:
+    case SQLITE_CANTOPEN:
+      return absl::FailedPreconditionError(
+          fmt::format("the agent's record cannot be written: {}", detail));
+    default:
+      return absl::InternalError(
+          fmt::format("the agent's record: {} ({})", detail, sqlite3_errstr(code)));
+  }
+}
+
+void Statement::BindInt(int parameter, int64_t value) {
+  sqlite3_bind_int64(statement_.get(), parameter, value);
+}
+
+void Statement::BindText(int parameter, std::string_view text) {
+  sqlite3_bind_text64(statement_.get(), parameter, text.data() == nullptr ? "" : text.data(),
+                      text.size(), SQLITE_TRANSIENT, SQLITE_UTF8);
+}
+
+void Statement::BindBlob(int parameter, std::string_view bytes) {
+  sqlite3_bind_blob64(statement_.get(), parameter, bytes.data() == nullptr ? "" : bytes.data(),
+                      bytes.size(), SQLITE_TRANSIENT);
+}
+
+absl::StatusOr<bool> Statement::Step() {
+  int code = sqlite3_step(statement_.get());
+  if (code == SQLITE_ROW) return true;
+  if (code == SQLITE_DONE) return false;
+  return SqliteStatus(code, sqlite3_errmsg(sqlite3_db_handle(statement_.get())));
+}
+
+absl::Status Statement::Run() {
+  absl::Status status = Step().status();
+  sqlite3_reset(statement_.get());
+  sqlite3_clear_bindings(statement_.get());
+  return status;
+}
+
+int64_t Statement::Int(int column) const { return sqlite3_column_int64(statement_.get(), column); }
+
+std::string Statement::Bytes(int column) const {
+  const void* bytes = sqlite3_column_blob(statement_.get(), column);
+  auto size = static_cast<size_t>(sqlite3_column_bytes(statement_.get(), column));
+  return bytes == nullptr ? std::string() : std::string(static_cast<const char*>(bytes), size);
+}
+
+absl::StatusOr<Connection> Connection::Open(const std::string& path) {
+  sqlite3* raw = nullptr;
+  // No mutexes of its own: one thread at a time uses it.
+  int code = sqlite3_open_v2(path.c_str(), &raw, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX,
+                             /*zVfs=*/nullptr);
+  Connection connection(raw);
+  if (code != SQLITE_OK) {
+    return SqliteStatus(code, raw == nullptr ? sqlite3_errstr(code) : sqlite3_errmsg(raw));
+  }
+  sqlite3_extended_result_codes(raw, 1);
+  return connection;
+}
+
+absl::Status Connection::Execute(const std::string& sql) {
+  int code = sqlite3_exec(connection_.get(), sql.c_str(), nullptr, nullptr, nullptr);
+  return code == SQLITE_OK ? absl::OkStatus()
+                           : SqliteStatus(code, sqlite3_errmsg(connection_.get()));
+}
+
+absl::StatusOr<Statement> Connection::Prepare(std::string_view sql) {
+  sqlite3_stmt* raw = nullptr;
+  int code = sqlite3_prepare_v3(connection_.get(), sql.data(), static_cast<int>(sql.size()),
+                                SQLITE_PREPARE_PERSISTENT, &raw, /*pzTail=*/nullptr);
+  if (code != SQLITE_OK) return SqliteStatus(code, sqlite3_errmsg(connection_.get()));
+  return Statement(raw);
+}
+
+absl::StatusOr<int64_t> Connection::QueryInt(const std::string& sql) {
+  absl::StatusOr<Statement> statement = Prepare(sql);
+  if (!statement.ok()) return statement.status();
+  absl::StatusOr<bool> row = statement->Step();
+  if (!row.ok()) return row.status();
+  return *row ? statement->Int(0) : 0;
+}
+
+absl::StatusOr<std::string> Connection::QueryText(const std::string& sql) {
+  absl::StatusOr<Statement> statement = Prepare(sql);
+  if (!statement.ok()) return statement.status();
+  absl::StatusOr<bool> row = statement->Step();
+  if (!row.ok()) return row.status();
+  return *row ? statement->Bytes(0) : std::string();
+}
+
+}  // namespace sma::record

@@ -1,0 +1,47 @@
+#pragma once
+
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "agent/record/sqlite.h"
+#include "agent/record/state_folder.h"
+#include "agent/record/store.h"
+
+namespace sma::record {
+
+/// Rows in an SQLite database, `record.db` in a state folder, with a write-ahead log.
+class SqliteStore : public Store {
+ public:
+  /// Locks the folder, opens or makes the database and brings its schema up to date.
+  /// FAILED_PRECONDITION with the reason when any of it is not possible: the folder is in use or
+  /// not writable, the file is damaged, of another program, or of a newer agent.
+  static absl::StatusOr<std::unique_ptr<SqliteStore>> Open(const std::string& folder);
+
+  ~SqliteStore() override;
+
+  absl::StatusOr<Contents> Load() override;
+  absl::Status Commit(std::span<const Change* const> changes, Durability durability) override;
+
+ private:
+  struct Statements;
+  SqliteStore(StateFolder folder, Connection connection);
+
+  absl::Status Prepare();
+  absl::Status CommitAll(std::span<const Change* const> changes);
+  absl::Status Write(const Change& change);
+  absl::Status Put(const Device& device);
+  absl::Status Put(const Volume& volume);
+  absl::Status Put(const VolumeLimits& limits);
+
+  // Destroyed in the reverse order: statements, then their connection, then the lock.
+  const StateFolder folder_;
+  Connection connection_;
+  std::unique_ptr<Statements> statements_;
+  Durability durability_ = Durability::kHost;  // what the connection is set to
+};
+
+}  // namespace sma::record

@@ -1,0 +1,254 @@
+#include "agent/record/sqlite_store.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+
+#include <csignal>
+#include <filesystem>
+#include <fstream>
+
+#include "agent/record/schema.h"
+
+namespace sma::record {
+namespace {
+
+using testing::HasSubstr;
+
+class SqliteStoreTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    std::string pattern = testing::TempDir() + "/sma-record-XXXXXX";
+    ASSERT_NE(mkdtemp(pattern.data()), nullptr);
+    root_ = pattern;
+    folder_ = root_ + "/state/of/sma";
+  }
+  void TearDown() override { std::filesystem::remove_all(root_); }
+
+  std::unique_ptr<SqliteStore> Open() {
+    auto store = SqliteStore::Open(folder_);
+    EXPECT_TRUE(store.ok()) << store.status();
+    return store.ok() ? *std::move(store) : nullptr;
+  }
+  std::string DatabasePath() const { return folder_ + "/record.db"; }
+
+  std::string root_;
+  std::string folder_;
+};
+
+Time At(int64_t nanoseconds) {
+  return Time(std::chrono::duration_cast<Time::duration>(std::chrono::nanoseconds(nanoseconds)));
+}
+
+Change FullChange() {
+  Device device{.handle = "nvmf-tcp:nqn.2016-06.io.spdk:a",
+                .manager = "nvmf_tcp",
+                .params = {},
+                .state = DeviceState::kDeleting,
+                .created = At(1),
+                .state_since = At(2),
+                .last_error = {absl::StatusCode::kUnavailable, "gone", At(3)}};
+  device.params.mutable_nvmf_tcp()->add_hosts("h");
+  Volume volume{.id = *base::Uuid::Parse("00112233-4455-6677-8899-aabbccddeeff"),
+                .device_handle = device.handle,
+                .params = {},
+                .sealed = std::string("\0\xff", 2),
+                .bdev_name = "bdev",
+                .attachment = "7",
+                .state = VolumeState::kAttached,
+                .created = At(4),
+                .state_since = At(5),
+                .last_error = {absl::StatusCode::kNotFound, "", At(6)}};
+  volume.params.set_volume_id(volume.id.ToBytes());
+  VolumeLimits limits{.volume_id = volume.id, .limits = {}};
+  limits.limits.set_rd_bandwidth(UINT64_MAX);
+  Change change;
+  change.put_devices = {device};
+  change.put_volumes = {volume};
+  change.put_limits = {limits};
+  return change;
+}
+
+absl::Status Commit(Store& store, const Change& change, Durability durability = Durability::kHost) {
+  const Change* one = &change;
+  return store.Commit({&one, 1}, durability);
+}
+
+TEST_F(SqliteStoreTest, KeepsEveryField) {
+  const Change change = FullChange();
+  EXPECT_TRUE(Commit(*Open(), change).ok());
+  auto contents = Open()->Load();
+  ASSERT_TRUE(contents.ok()) << contents.status();
+  ASSERT_EQ(contents->devices.size(), 1u);
+  const Device& device = contents->devices[0];
+  const Device& put = change.put_devices[0];
+  EXPECT_EQ(device.handle, put.handle);
+  EXPECT_EQ(device.manager, put.manager);
+  EXPECT_EQ(device.params.SerializeAsString(), put.params.SerializeAsString());
+  EXPECT_EQ(device.state, put.state);
+  EXPECT_EQ(device.created, put.created);
+  EXPECT_EQ(device.state_since, put.state_since);
+  EXPECT_EQ(device.last_error, put.last_error);
+  ASSERT_EQ(contents->volumes.size(), 1u);
+  const Volume& volume = contents->volumes[0];
+  const Volume& put_volume = change.put_volumes[0];
+  EXPECT_EQ(volume.id, put_volume.id);
+  EXPECT_EQ(volume.device_handle, put_volume.device_handle);
+  EXPECT_EQ(volume.params.SerializeAsString(), put_volume.params.SerializeAsString());
+  EXPECT_EQ(volume.sealed, put_volume.sealed);
+  EXPECT_EQ(volume.bdev_name, put_volume.bdev_name);
+  EXPECT_EQ(volume.attachment, put_volume.attachment);
+  EXPECT_EQ(volume.state, put_volume.state);
+  EXPECT_EQ(volume.created, put_volume.created);
+  EXPECT_EQ(volume.state_since, put_volume.state_since);
+  EXPECT_EQ(volume.last_error, put_volume.last_error);
+  ASSERT_EQ(contents->limits.size(), 1u);
+  EXPECT_EQ(contents->limits[0].limits.rd_bandwidth(), UINT64_MAX);
+}
+
+TEST_F(SqliteStoreTest, PutReplacesAndRemoveRemoves) {
+  auto store = Open();
+  Change change = FullChange();
+  ASSERT_TRUE(Commit(*store, change, Durability::kProcess).ok());
+  change.put_devices[0].state = DeviceState::kReady;
+  ASSERT_TRUE(Commit(*store, change).ok());
+  auto contents = store->Load();
+  ASSERT_EQ(contents->devices.size(), 1u);
+  EXPECT_EQ(contents->devices[0].state, DeviceState::kReady);
+  Change removal;
+  removal.remove_devices = {change.put_devices[0].handle, "unknown"};
+  removal.remove_volumes = {change.put_volumes[0].id};
+  removal.remove_limits = {change.put_volumes[0].id};
+  ASSERT_TRUE(Commit(*store, removal).ok());
+  store.reset();
+  contents = Open()->Load();
+  EXPECT_TRUE(contents->devices.empty());
+  EXPECT_TRUE(contents->volumes.empty());
+  EXPECT_TRUE(contents->limits.empty());
+}
+
+TEST_F(SqliteStoreTest, FolderAndFilesAreTheOwnersAlone) {
+  std::filesystem::create_directories(folder_);
+  std::filesystem::permissions(folder_, std::filesystem::perms::all);
+  auto store = Open();
+  ASSERT_TRUE(Commit(*store, FullChange()).ok());
+  struct stat info {};
+  ASSERT_EQ(stat(folder_.c_str(), &info), 0);
+  EXPECT_EQ(info.st_mode & 07777, 0700u);
+  for (const auto& entry : std::filesystem::directory_iterator(folder_)) {
+    ASSERT_EQ(stat(entry.path().c_str(), &info), 0);
+    EXPECT_EQ(info.st_mode & 0077, 0u) << entry.path();
+  }
+}
+
+TEST_F(SqliteStoreTest, OneAgentAtATime) {
+  auto first = Open();
+  auto second = SqliteStore::Open(folder_);
+  EXPECT_EQ(second.status().code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(std::string(second.status().message()), HasSubstr("in use by another agent"));
+  first.reset();
+  EXPECT_TRUE(SqliteStore::Open(folder_).ok());
+}
+
+TEST_F(SqliteStoreTest, RefusesAnotherFile) {
+  std::filesystem::create_directories(folder_);
+  std::ofstream(DatabasePath()) << std::string(5000, 'x');
+  auto store = SqliteStore::Open(folder_);
+  EXPECT_EQ(store.status().code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(std::string(store.status().message()), HasSubstr(DatabasePath()));
+}
+
+TEST_F(SqliteStoreTest, RefusesAnotherProgramsDatabase) {
+  std::filesystem::create_directories(folder_);
+  std::ofstream(DatabasePath()).close();
+  {
+    auto connection = Connection::Open(DatabasePath());
+    ASSERT_TRUE(connection->Execute("CREATE TABLE t (x)").ok());
+  }
+  auto store = SqliteStore::Open(folder_);
+  EXPECT_THAT(std::string(store.status().message()), HasSubstr("another program"));
+}
+
+TEST_F(SqliteStoreTest, RefusesANewerRecord) {
+  Open();
+  {
+    auto connection = Connection::Open(DatabasePath());
+    ASSERT_TRUE(connection->Execute("PRAGMA user_version = 99").ok());
+  }
+  auto store = SqliteStore::Open(folder_);
+  EXPECT_THAT(std::string(store.status().message()), HasSubstr("newer agent"));
+}
+
+TEST_F(SqliteStoreTest, RefusesADamagedRow) {
+  ASSERT_TRUE(Commit(*Open(), FullChange()).ok());
+  {
+    auto connection = Connection::Open(DatabasePath());
+    ASSERT_TRUE(connection->Execute("UPDATE devices SET state = 9").ok());
+  }
+  EXPECT_EQ(Open()->Load().status().code(), absl::StatusCode::kFailedPrecondition);
+}
+
+TEST_F(SqliteStoreTest, RefusesAFolderThatIsAFile) {
+  std::filesystem::create_directories(root_ + "/state/of");
+  std::ofstream(folder_).close();
+  EXPECT_EQ(SqliteStore::Open(folder_).status().code(), absl::StatusCode::kFailedPrecondition);
+}
+
+TEST_F(SqliteStoreTest, MigratesStepByStep) {
+  std::filesystem::create_directories(folder_);
+  std::ofstream(DatabasePath()).close();
+  auto connection = Connection::Open(DatabasePath());
+  const char* first[] = {"CREATE TABLE t (x);INSERT INTO t VALUES (1);"};
+  ASSERT_TRUE(Migrate(*connection, first).ok());
+  ASSERT_TRUE(Migrate(*connection, first).ok());
+  const char* both[] = {first[0], "UPDATE t SET x = x + 1;"};
+  ASSERT_TRUE(Migrate(*connection, both).ok());
+  ASSERT_TRUE(Migrate(*connection, both).ok());
+  EXPECT_EQ(*connection->QueryInt("SELECT x FROM t"), 2);
+  EXPECT_EQ(*connection->QueryInt("PRAGMA user_version"), 2);
+  EXPECT_FALSE(Migrate(*connection, first).ok());
+}
+
+TEST_F(SqliteStoreTest, FailedMigrationChangesNothing) {
+  std::filesystem::create_directories(folder_);
+  std::ofstream(DatabasePath()).close();
+  auto connection = Connection::Open(DatabasePath());
+  const char* bad[] = {"CREATE TABLE t (x);NONSENSE;"};
+  EXPECT_FALSE(Migrate(*connection, bad).ok());
+  EXPECT_EQ(*connection->QueryInt("SELECT count(*) FROM sqlite_schema"), 0);
+  EXPECT_EQ(*connection->QueryInt("PRAGMA user_version"), 0);
+}
+
+// A disk that takes no more: the write is refused, what was written before stays, and writing goes
+// on when there is room again.
+TEST_F(SqliteStoreTest, FullDiskRefusesAndRecovers) {
+  auto store = Open();
+  ASSERT_TRUE(Commit(*store, FullChange()).ok());
+  Change large = FullChange();
+  large.put_devices[0].handle = "large";
+  large.put_devices[0].manager = std::string(1 << 20, 'x');
+  auto old_handler = std::signal(SIGXFSZ, SIG_IGN);
+  rlimit before{};
+  ASSERT_EQ(getrlimit(RLIMIT_FSIZE, &before), 0);
+  rlimit small = before;
+  small.rlim_cur = 256 * 1024;
+  ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &small), 0);
+  absl::Status refused = Commit(*store, large);
+  ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &before), 0);
+  std::signal(SIGXFSZ, old_handler);
+  EXPECT_FALSE(refused.ok());
+  EXPECT_EQ(store->Load()->devices.size(), 1u);
+  EXPECT_TRUE(Commit(*store, large).ok());
+  EXPECT_EQ(store->Load()->devices.size(), 2u);
+}
+
+TEST(SqliteStatusTest, SaysWhatIsWrong) {
+  EXPECT_EQ(SqliteStatus(SQLITE_FULL, "").code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_EQ(SqliteStatus(SQLITE_READONLY_DBMOVED, "").code(),
+            absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(SqliteStatus(SQLITE_IOERR_WRITE, "").code(), absl::StatusCode::kInternal);
+}
+
+}  // namespace
+}  // namespace sma::record
