@@ -10,10 +10,11 @@
 #include <utility>
 #include <vector>
 
-#include "base/mutex.h"
 #include "base/uuid.h"
 #include "target/bdev/channel.h"
+#include "target/bdev/channel_table.h"
 #include "target/bdev/io.h"
+#include "target/bdev/limiter.h"
 #include "target/bdev/value.h"
 
 namespace sma::target {
@@ -23,7 +24,6 @@ class Reactor;
 namespace sma::target::bdev {
 
 class Bdev;
-class Limiter;
 class Registry;
 
 /// What the owner of an open bdev is told. All run in the control reactor.
@@ -71,10 +71,10 @@ class Descriptor {
 class Bdev {
  public:
   struct Info {
-    std::string name;
-    base::Uuid uuid;            // nil: Registry::Register makes a random one
-    std::string product_name;   // "Malloc disk": as SPDK names the same module
-    uint32_t block_size = 512;  // bytes; a power of two, 512 or more
+    std::string name{};
+    base::Uuid uuid{};           // nil: Registry::Register makes a random one
+    std::string product_name{};  // "Malloc disk": as SPDK names the same module
+    uint32_t block_size = 512;   // bytes; a power of two from 512 to 1 MiB
     uint64_t block_count = 0;
     bool write_cache = false;  // a flush means something
     bool native_fua = false;   // Io::fua is honoured by the module; else a flush follows the write
@@ -83,7 +83,7 @@ class Bdev {
     uint32_t buffer_alignment =
         1;  // bytes; an Io's iovs aligned to it (address and length) are not copied
     uint64_t max_unmap_blocks = 0;  // 0: no limit
-    std::optional<int> numa_id;
+    std::optional<int> numa_id{};
     // Preferences in blocks; 0: none.
     uint32_t write_alignment = 0;
     uint32_t write_granularity = 0;
@@ -92,7 +92,7 @@ class Bdev {
     uint32_t unmap_granularity = 0;
     // Names of bdev_get_bdevs' supported_io_types that hold beside those of IoType: "abort",
     // "zcopy", ...
-    std::vector<std::string> extra_io_types;
+    std::vector<std::string> extra_io_types{};
   };
 
   explicit Bdev(Info info);
@@ -120,9 +120,10 @@ class Bdev {
   virtual void ResetDevice(std::function<void(int error)> done) { done(0); }
 
   /// Sum over the channels that are and were.
-  IoStats stats() const;
+  IoStats stats() const { return channels_->stats(); }
   /// Who has claimed it; nullopt when nobody has.
   const std::optional<std::string>& claimant() const { return claimant_; }
+  const Limits& limits() const { return limits_; }
 
  protected:
   /// Called by Descriptor::OpenChannel in the thread of `reactor`.
@@ -132,7 +133,6 @@ class Bdev {
   friend class Registry;
   friend class Descriptor;
   friend class Channel;
-  friend class Limiter;
 
   // Bits of gate_: why I/O does not go straight to the module.
   static constexpr uint32_t kRemoved = 1;
@@ -147,16 +147,15 @@ class Bdev {
   Registry* registry_ = nullptr;
   uint64_t serial_ = 0;
   bool removing_ = false;
+  bool resetting_ = false;
   std::vector<std::function<void()>> on_removed_;
   std::vector<Descriptor*> descriptors_;
   std::optional<std::string> claimant_;
   Descriptor* claim_holder_ = nullptr;
-  std::unique_ptr<Limiter> limiter_;
+  Limits limits_;
 
-  mutable base::Mutex
-      mutex_;  // taken when channels come and go and by the control plane, never for I/O
-  std::vector<Channel*> channels_ SMA_GUARDED_BY(mutex_);
-  IoStats closed_stats_ SMA_GUARDED_BY(mutex_);
+  std::shared_ptr<ChannelTable> channels_;  // from Registry::Register on
+  Limiter limiter_;
 };
 
 }  // namespace sma::target::bdev

@@ -1,10 +1,12 @@
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
 
+#include "target/bdev/channel_table.h"
 #include "target/bdev/io.h"
 
 namespace sma::target {
@@ -15,7 +17,6 @@ namespace sma::target::bdev {
 
 class Bdev;
 class Emulator;
-class Limiter;
 
 /// A bdev as one reactor uses it: made by Descriptor::OpenChannel in the reactor's thread, used and
 /// destroyed there when no I/O is outstanding. Modules derive from it. Submit is the only way in
@@ -68,33 +69,53 @@ class Channel {
   void Complete(Io& io, IoStatus status);
 
  private:
-  friend class Bdev;
-  friend class Emulator;
-  friend class Limiter;
+  friend class ChannelTable;
   friend class Descriptor;
+  friend class Emulator;
+  friend class Registry;
 
   // Written by this reactor alone, read by the control plane.
   struct Counters {
     std::atomic<uint64_t> ops{0}, bytes{0}, latency_ns{0}, min_latency_ns{0}, max_latency_ns{0};
   };
 
+  bool IsNative(IoType type) const { return (native_types_ >> static_cast<int>(type) & 1) != 0; }
   IoStatus Check(const Io& io) const;
-  void SubmitGated(Io& io);
+  bool InRange(uint64_t lba, uint64_t block_count) const;
   void Dispatch(Io& io);
+  void Emulate(Io& io);
+  void SubmitChild(Io& child);  // the emulator's; completes into it
+  void CompletePhase(Io& io, IoStatus status);
   void Finish(Io& io, IoStatus status);
   std::byte* AccessInPlace(IoType type, uint64_t lba, uint64_t block_count);
   void Count(IoType type, uint64_t bytes, uint64_t latency_ns);
+
+  // I/O that waits in this layer.
   void Hold(Io& io);
-  void Release();  // dispatches what was held
-  void ResetCounters();
+  void Unhold(Io& io);
+  void PumpHeld();  // goes on with it, as far as the bdev's gate lets it
+  void PumpAt(uint64_t due_ns);
+  void ForgetDueTimes();
+  uint32_t in_module() const { return outstanding_ - held_count_; }
+
+  // Called by the registry through the channel table.
+  void BeginReset(ChannelTable::Token quiet);
+  void ResetCounters(bool min_max_only);
   IoStats stats() const;
 
   Bdev& bdev_;
   Reactor& reactor_;
+  const std::shared_ptr<ChannelTable> table_;
+  uint32_t native_types_ = 0;
   bool may_write_ = false;
+  bool flush_after_fua_ = false;
   uint32_t outstanding_ = 0;
+  uint32_t held_count_ = 0;
   Io* held_head_ = nullptr;
   Io* held_tail_ = nullptr;
+  uint64_t pump_timer_ = 0;  // 0: none
+  uint64_t pump_timer_due_ns_ = 0;
+  ChannelTable::Token quiet_token_;  // given back when the module has nothing any more
   std::unique_ptr<Emulator> emulator_;
   std::array<Counters, kIoTypeCount> counters_;
   std::atomic<uint64_t> errors_{0};

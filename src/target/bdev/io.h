@@ -43,8 +43,10 @@ struct Io {
   // The bdev layer's, from Submit to `done`.
   Channel* channel = nullptr;
   uint64_t submit_ns = 0;
+  uint64_t due_ns = 0;  // when the limits let it go; 0: not known yet
   Io* next = nullptr;
   Io* previous = nullptr;
+  IoType requested = IoType::kRead;  // `type` as submitted, while it is another
   uint8_t phase = 0;
 
   // The module's, from DoSubmit to Complete; not initialised.
@@ -57,13 +59,14 @@ struct IoStats {
   struct PerType {
     uint64_t ops = 0;
     uint64_t bytes = 0;
-    uint64_t latency_ns = 0;  // the sum
-    uint64_t min_latency_ns = 0;
+    uint64_t latency_ns = 0;      // the sum
+    uint64_t min_latency_ns = 0;  // 0: none counted yet
     uint64_t max_latency_ns = 0;
   };
   std::array<PerType, kIoTypeCount> by_type;
   uint64_t errors = 0;  // I/Os that ended in anything but kOk and kMiscompare
 
+  IoStats& operator+=(const IoStats& other);
   const PerType& operator[](IoType type) const { return by_type[static_cast<size_t>(type)]; }
 };
 

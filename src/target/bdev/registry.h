@@ -71,17 +71,22 @@ class Registry {
   enum class StatsPart { kAll, kMinMax };
   void ResetStats(Bdev& bdev, StatsPart part, std::function<void()> done);
 
+  /// From now on, also for I/O that waits for the limits before.
+  void SetLimits(Bdev& bdev, const Limits& limits);
+
   void AddObserver(RegistryObserver* observer);
   void RemoveObserver(RegistryObserver* observer);
 
  private:
   friend class Descriptor;
-  friend class Channel;
 
   void Close(Descriptor& descriptor);
-  // Any thread: a channel of the bdev of this serial number is gone.
-  void PostChannelClosed(uint64_t serial);
+  // Soon: destroys the bdev of this serial number if it is going and nobody uses it any more.
+  void FinishLater(uint64_t serial);
   void FinishIfUnused(uint64_t serial);
+  void ResetDevice(uint64_t serial, const std::function<void(int error)>& done);
+  void EndReset(uint64_t serial, int error, const std::function<void(int error)>& done);
+  Bdev* FindSerial(uint64_t serial) const;
 
   Reactor& control_;
   uint64_t last_serial_ = 0;

@@ -29,6 +29,7 @@ constexpr size_t kEventsPerWait = 64;
 constexpr uint32_t kBusyRoundsPerEpoll = 8;
 constexpr uint64_t kForever = UINT64_MAX;
 constexpr uint64_t kNsPerSecond = 1'000'000'000;
+constexpr uint64_t kNsPerMs = 1'000'000;
 
 thread_local Reactor* current_reactor = nullptr;
 
@@ -70,7 +71,7 @@ int WaitForEpoll(int epoll_fd, std::span<epoll_event> events, uint64_t timeout_n
   // Before Linux 5.11.
   int timeout_ms = -1;
   if (timeout_ns != kForever) {
-    timeout_ms = static_cast<int>(std::min<uint64_t>(timeout_ns / 1'000'000 + 1, 1'000'000));
+    timeout_ms = static_cast<int>(std::min<uint64_t>(timeout_ns / kNsPerMs + 1, 1'000'000));
   }
   return ::epoll_wait(epoll_fd, events.data(), capacity, timeout_ms);
 }
@@ -236,7 +237,7 @@ bool Reactor::RunUntil(const std::function<bool()>& done, std::chrono::nanosecon
   const uint64_t until_ns = MonotonicNs() + static_cast<uint64_t>(timeout.count());
   while (!done()) {
     if (now_ns_ >= until_ns) return false;
-    Step(until_ns);
+    Step(std::min(until_ns, now_ns_ + kNsPerMs));
   }
   return true;
 }

@@ -111,8 +111,8 @@ class Reactor {
 
   /// ForThisThread only. Runs the loop until RequestStop.
   void Run();
-  /// ForThisThread only. Runs rounds until `done` (asked after each) is true; false when `timeout`
-  /// passed first.
+  /// ForThisThread only. Runs rounds until `done` is true; false when `timeout` passed first.
+  /// `done` is asked after each round, and every millisecond while there is nothing to do.
   bool RunUntil(const std::function<bool()>& done, std::chrono::nanoseconds timeout);
 
  private:

@@ -1,0 +1,275 @@
+#include "target/bdev/channel.h"
+
+#include <algorithm>
+#include <cassert>
+#include <chrono>
+#include <utility>
+
+#include "target/bdev/bdev.h"
+#include "target/bdev/emulator.h"
+#include "target/reactor/reactor.h"
+
+namespace sma::target::bdev {
+namespace {
+
+// Io::phase: what Complete does with an I/O.
+constexpr uint8_t kPlain = 0;         // answers it
+constexpr uint8_t kFlushFollows = 1;  // submits a flush in its place
+constexpr uint8_t kFlushing = 2;      // answers it as what it was
+constexpr uint8_t kOfEmulator = 3;    // tells the emulator
+
+constexpr uint64_t kMinPumpPauseNs = 1'000'000;
+
+bool Writes(IoType type) {
+  return type == IoType::kWrite || type == IoType::kWriteZeroes || type == IoType::kUnmap;
+}
+
+void Add(std::atomic<uint64_t>& counter, uint64_t value) {
+  counter.store(counter.load(std::memory_order_relaxed) + value, std::memory_order_relaxed);
+}
+
+}  // namespace
+
+Channel::Channel(Bdev& bdev, Reactor& reactor)
+    : bdev_(bdev), reactor_(reactor), table_(bdev.channels_) {
+  for (size_t i = 0; i < kIoTypeCount; ++i) {
+    if (bdev.Supports(static_cast<IoType>(i))) native_types_ |= 1U << i;
+  }
+  const Bdev::Info& info = bdev.info();
+  flush_after_fua_ = info.write_cache && !info.native_fua && IsNative(IoType::kFlush);
+  table_->Add(*this);
+}
+
+Channel::~Channel() {
+  assert(outstanding_ == 0);
+  reactor_.CancelTimer(pump_timer_);
+  table_->Remove(*this);
+}
+
+void Channel::Submit(Io& io) {
+  io.channel = this;
+  io.submit_ns = reactor_.now_ns();
+  io.due_ns = 0;
+  io.phase = kPlain;
+  ++outstanding_;
+  if (IoStatus status = Check(io); status != IoStatus::kOk) return Finish(io, status);
+  if (bdev_.gate_.load(std::memory_order_relaxed) == 0 && held_head_ == nullptr) [[likely]] {
+    return Dispatch(io);
+  }
+  Hold(io);
+  PumpHeld();
+}
+
+IoStatus Channel::Check(const Io& io) const {
+  if (Writes(io.type) && (!may_write_ || bdev_.info().read_only)) return IoStatus::kReadOnly;
+  if (io.type == IoType::kFlush && io.block_count == 0) return IoStatus::kOk;
+  return InRange(io.lba, io.block_count) ? IoStatus::kOk : IoStatus::kOutOfRange;
+}
+
+bool Channel::InRange(uint64_t lba, uint64_t block_count) const {
+  uint64_t size = bdev_.block_count();
+  return block_count != 0 && lba < size && block_count <= size - lba;
+}
+
+void Channel::Dispatch(Io& io) {
+  if (!IsNative(io.type)) return Emulate(io);
+  if (io.fua && flush_after_fua_) io.phase = kFlushFollows;
+  DoSubmit(io);
+}
+
+void Channel::Emulate(Io& io) {
+  switch (io.type) {
+    case IoType::kFlush:
+    case IoType::kUnmap:
+      return Finish(io, IoStatus::kOk);
+    case IoType::kWriteZeroes:
+    case IoType::kCompare:
+      if (!emulator_) emulator_ = std::make_unique<Emulator>(*this);
+      return emulator_->Run(io);
+    case IoType::kRead:
+    case IoType::kWrite:
+      break;
+  }
+  Finish(io, IoStatus::kUnsupported);
+}
+
+void Channel::SubmitChild(Io& child) {
+  child.channel = this;
+  child.phase = kOfEmulator;
+  DoSubmit(child);
+}
+
+void Channel::Complete(Io& io, IoStatus status) {
+  if (io.phase != kPlain) [[unlikely]]
+    return CompletePhase(io, status);
+  Finish(io, status);
+}
+
+void Channel::CompletePhase(Io& io, IoStatus status) {
+  if (io.phase == kOfEmulator) return emulator_->OnChildDone(status);
+  if (io.phase == kFlushFollows && status == IoStatus::kOk) {
+    io.phase = kFlushing;
+    io.requested = io.type;
+    io.type = IoType::kFlush;
+    return DoSubmit(io);
+  }
+  if (io.phase == kFlushing) io.type = io.requested;
+  Finish(io, status);
+}
+
+void Channel::Finish(Io& io, IoStatus status) {
+  --outstanding_;
+  if (status == IoStatus::kOk || status == IoStatus::kMiscompare) {
+    uint64_t bytes = io.type == IoType::kFlush ? 0 : io.block_count * bdev_.block_size();
+    Count(io.type, bytes, reactor_.now_ns() - io.submit_ns);
+  } else {
+    Add(errors_, 1);
+  }
+  if (quiet_token_ && in_module() == 0) quiet_token_.reset();
+  io.done(io, status);
+}
+
+const std::byte* Channel::ReadInPlace(uint64_t lba, uint64_t block_count) {
+  return AccessInPlace(IoType::kRead, lba, block_count);
+}
+
+std::byte* Channel::WriteInPlace(uint64_t lba, uint64_t block_count) {
+  if (!may_write_ || bdev_.info().read_only) return nullptr;
+  return AccessInPlace(IoType::kWrite, lba, block_count);
+}
+
+std::byte* Channel::AccessInPlace(IoType type, uint64_t lba, uint64_t block_count) {
+  if (bdev_.gate_.load(std::memory_order_relaxed) != 0 || !InRange(lba, block_count)) {
+    return nullptr;
+  }
+  std::byte* memory = DoAccessInPlace(type, lba, block_count);
+  if (memory != nullptr) Count(type, block_count * bdev_.block_size(), 0);
+  return memory;
+}
+
+// Held I/O is a list in the order of submission.
+
+void Channel::Hold(Io& io) {
+  io.next = nullptr;
+  io.previous = held_tail_;
+  (held_tail_ != nullptr ? held_tail_->next : held_head_) = &io;
+  held_tail_ = &io;
+  ++held_count_;
+}
+
+void Channel::Unhold(Io& io) {
+  (io.previous != nullptr ? io.previous->next : held_head_) = io.next;
+  (io.next != nullptr ? io.next->previous : held_tail_) = io.previous;
+  --held_count_;
+}
+
+// What may go is taken out first: its completion may submit, abort or pump.
+void Channel::PumpHeld() {
+  uint32_t gate = bdev_.gate_.load(std::memory_order_relaxed);
+  if ((gate & (Bdev::kFrozen | Bdev::kRemoved)) == Bdev::kFrozen) return;
+  bool limited = (gate & (Bdev::kLimited | Bdev::kRemoved)) == Bdev::kLimited;
+  uint64_t now_ns = reactor_.now_ns();
+  uint64_t next_due_ns = UINT64_MAX;
+  Io* ready = nullptr;
+  Io** ready_tail = &ready;
+  for (Io* io = held_head_; io != nullptr;) {
+    Io* next = io->next;
+    if (limited && io->due_ns == 0) {
+      io->due_ns = bdev_.limiter_.Reserve(*io, bdev_.block_size(), now_ns);
+    }
+    if (limited && io->due_ns > now_ns) {
+      next_due_ns = std::min(next_due_ns, io->due_ns);
+    } else {
+      Unhold(*io);
+      io->next = nullptr;
+      *ready_tail = io;
+      ready_tail = &io->next;
+    }
+    io = next;
+  }
+  if (next_due_ns != UINT64_MAX) PumpAt(next_due_ns);
+  while (ready != nullptr) {
+    Io& io = *std::exchange(ready, ready->next);
+    if ((gate & Bdev::kRemoved) != 0) {
+      Finish(io, IoStatus::kGone);
+    } else {
+      Dispatch(io);
+    }
+  }
+}
+
+// Not for each I/O on its own, so that a throttled channel wakes its reactor a thousand times a
+// second at most. What is late by that is made up for: see Limiter.
+void Channel::PumpAt(uint64_t due_ns) {
+  if (pump_timer_ != 0 && pump_timer_due_ns_ <= due_ns) return;
+  reactor_.CancelTimer(pump_timer_);
+  uint64_t after_ns = std::max(due_ns - reactor_.now_ns(), kMinPumpPauseNs);
+  pump_timer_due_ns_ = due_ns;
+  pump_timer_ = reactor_.AddTimer(std::chrono::nanoseconds(after_ns), [this] {
+    pump_timer_ = 0;
+    PumpHeld();
+  });
+}
+
+// The limits have changed.
+void Channel::ForgetDueTimes() {
+  for (Io* held = held_head_; held != nullptr; held = held->next) held->due_ns = 0;
+  reactor_.CancelTimer(std::exchange(pump_timer_, 0));
+}
+
+bool Channel::Abort(Io& io) {
+  for (Io* held = held_head_; held != nullptr; held = held->next) {
+    if (held != &io) continue;
+    Unhold(io);
+    Finish(io, IoStatus::kAborted);
+    return true;
+  }
+  return false;
+}
+
+void Channel::BeginReset(ChannelTable::Token quiet) {
+  DoReset();
+  if (in_module() != 0) quiet_token_ = std::move(quiet);
+}
+
+void Channel::Count(IoType type, uint64_t bytes, uint64_t latency_ns) {
+  Counters& counters = counters_[static_cast<size_t>(type)];
+  Add(counters.ops, 1);
+  Add(counters.bytes, bytes);
+  Add(counters.latency_ns, latency_ns);
+  uint64_t min = counters.min_latency_ns.load(std::memory_order_relaxed);
+  if (latency_ns != 0 && (min == 0 || latency_ns < min)) {
+    counters.min_latency_ns.store(latency_ns, std::memory_order_relaxed);
+  }
+  if (latency_ns > counters.max_latency_ns.load(std::memory_order_relaxed)) {
+    counters.max_latency_ns.store(latency_ns, std::memory_order_relaxed);
+  }
+}
+
+void Channel::ResetCounters(bool min_max_only) {
+  for (Counters& counters : counters_) {
+    counters.min_latency_ns = 0;
+    counters.max_latency_ns = 0;
+    if (min_max_only) continue;
+    counters.ops = 0;
+    counters.bytes = 0;
+    counters.latency_ns = 0;
+  }
+  if (!min_max_only) errors_ = 0;
+}
+
+IoStats Channel::stats() const {
+  IoStats stats;
+  for (size_t i = 0; i < kIoTypeCount; ++i) {
+    const Counters& from = counters_[i];
+    stats.by_type[i] = {.ops = from.ops.load(std::memory_order_relaxed),
+                        .bytes = from.bytes.load(std::memory_order_relaxed),
+                        .latency_ns = from.latency_ns.load(std::memory_order_relaxed),
+                        .min_latency_ns = from.min_latency_ns.load(std::memory_order_relaxed),
+                        .max_latency_ns = from.max_latency_ns.load(std::memory_order_relaxed)};
+  }
+  stats.errors = errors_.load(std::memory_order_relaxed);
+  return stats;
+}
+
+}  // namespace sma::target::bdev

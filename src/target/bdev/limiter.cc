@@ -1,0 +1,48 @@
+#include "target/bdev/limiter.h"
+
+#include <algorithm>
+
+namespace sma::target::bdev {
+namespace {
+
+constexpr double kMaxCostNs = 1e15;
+
+}  // namespace
+
+void Limiter::Set(const Limits& limits) {
+  auto set = [this](Index index, uint64_t per_sec) {
+    clocks_[index].per_sec.store(per_sec, std::memory_order_relaxed);
+    clocks_[index].next_ns.store(0, std::memory_order_relaxed);
+  };
+  set(kRwIos, limits.rw_ios_per_sec);
+  set(kRwBytes, limits.rw_bytes_per_sec);
+  set(kReadBytes, limits.r_bytes_per_sec);
+  set(kWriteBytes, limits.w_bytes_per_sec);
+}
+
+// The turn of what asks, and `amount` later the next one's.
+uint64_t Limiter::Clock::Advance(uint64_t amount, uint64_t now_ns) {
+  uint64_t rate = per_sec.load(std::memory_order_relaxed);
+  if (rate == 0) return 0;
+  double cost = static_cast<double>(amount) * 1e9 / static_cast<double>(rate);
+  auto cost_ns = static_cast<uint64_t>(std::min(cost, kMaxCostNs));
+  uint64_t earliest_ns = now_ns > kMaxCreditNs ? now_ns - kMaxCreditNs : 0;
+  uint64_t next = next_ns.load(std::memory_order_relaxed);
+  uint64_t turn = 0;
+  do {
+    turn = std::max(next, earliest_ns);
+  } while (!next_ns.compare_exchange_weak(next, turn + cost_ns, std::memory_order_relaxed));
+  return turn;
+}
+
+uint64_t Limiter::Reserve(const Io& io, uint32_t block_size, uint64_t now_ns) {
+  bool reads = io.type == IoType::kRead || io.type == IoType::kCompare;
+  if (!reads && io.type != IoType::kWrite) return now_ns;
+  uint64_t bytes = io.block_count * block_size;
+  uint64_t due_ns = now_ns;
+  due_ns = std::max(due_ns, clocks_[kRwIos].Advance(1, now_ns));
+  due_ns = std::max(due_ns, clocks_[kRwBytes].Advance(bytes, now_ns));
+  return std::max(due_ns, clocks_[reads ? kReadBytes : kWriteBytes].Advance(bytes, now_ns));
+}
+
+}  // namespace sma::target::bdev

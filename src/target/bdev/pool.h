@@ -1,0 +1,37 @@
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <vector>
+
+namespace sma::target::bdev {
+
+/// Objects to use again and again, each made once: what stacked modules keep their child I/Os in.
+/// Grows by a block when all are in use and keeps what it has, so in the long run nothing is
+/// allocated. One thread's; outlives its objects.
+template <typename T>
+class Pool {
+ public:
+  T& Take() {
+    if (free_.empty()) Grow();
+    T* object = free_.back();
+    free_.pop_back();
+    return *object;
+  }
+
+  void Give(T& object) { free_.push_back(&object); }
+
+ private:
+  static constexpr size_t kBlockObjects = 64;
+
+  void Grow() {
+    blocks_.push_back(std::make_unique<T[]>(kBlockObjects));
+    free_.reserve(blocks_.size() * kBlockObjects);
+    for (size_t i = 0; i < kBlockObjects; ++i) free_.push_back(&blocks_.back()[i]);
+  }
+
+  std::vector<std::unique_ptr<T[]>> blocks_;
+  std::vector<T*> free_;
+};
+
+}  // namespace sma::target::bdev

@@ -1,0 +1,130 @@
+#pragma once
+
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "target/bdev/bdev.h"
+#include "target/bdev/registry.h"
+#include "target/reactor/reactor.h"
+
+// For tests only: a bdev that keeps its I/Os until told, and an I/O that remembers its end.
+
+namespace sma::target::bdev {
+
+/// What the channels of a TestBdev do; the test's.
+struct TestModule {
+  std::vector<IoType> native_types = {IoType::kRead, IoType::kWrite, IoType::kFlush};
+  bool complete_at_once = true;
+  IoStatus status = IoStatus::kOk;
+  std::byte fill{0};               // what reads give
+  std::vector<Io*> pending;        // kept while !complete_at_once
+  std::vector<IoType> seen_types;  // of all I/Os that came
+  std::vector<uint64_t> seen_blocks;
+  int device_resets = 0;
+  int channel_resets = 0;
+  int destroyed = 0;
+};
+
+class TestChannel : public Channel {
+ public:
+  TestChannel(Bdev& bdev, Reactor& reactor, TestModule& module)
+      : Channel(bdev, reactor), module_(module) {}
+
+  void CompletePending(IoStatus status) {
+    std::vector<Io*> pending = std::move(module_.pending);
+    module_.pending.clear();
+    for (Io* io : pending) Complete(*io, status);
+  }
+
+ private:
+  void DoSubmit(Io& io) override {
+    module_.seen_types.push_back(io.type);
+    module_.seen_blocks.push_back(io.block_count);
+    if (io.type == IoType::kRead) {
+      for (uint32_t i = 0; i < io.iov_count; ++i) {
+        std::fill_n(static_cast<std::byte*>(io.iovs[i].iov_base), io.iovs[i].iov_len, module_.fill);
+      }
+    }
+    if (module_.complete_at_once) return Complete(io, module_.status);
+    module_.pending.push_back(&io);
+  }
+  void DoReset() override { ++module_.channel_resets; }
+
+  TestModule& module_;
+};
+
+class TestBdev : public Bdev {
+ public:
+  TestBdev(Info info, TestModule& module) : Bdev(std::move(info)), module_(module) {}
+  ~TestBdev() override { ++module_.destroyed; }
+
+  std::string_view module() const override { return "test"; }
+  bool Supports(IoType type) const override {
+    for (IoType native : module_.native_types) {
+      if (native == type) return true;
+    }
+    return false;
+  }
+  void ResetDevice(std::function<void(int error)> done) override {
+    ++module_.device_resets;
+    done(0);
+  }
+
+ protected:
+  std::unique_ptr<Channel> MakeChannel(Reactor& reactor) override {
+    return std::make_unique<TestChannel>(*this, reactor, module_);
+  }
+
+ private:
+  TestModule& module_;
+};
+
+struct TestEvents : DescriptorEvents {
+  void OnBdevRemove() override {
+    ++removals;
+    if (on_remove) on_remove();
+  }
+  void OnBdevResize() override { ++resizes; }
+  int removals = 0;
+  int resizes = 0;
+  std::function<void()> on_remove;
+};
+
+/// An I/O with a buffer of its own.
+struct TestIo : Io {
+  TestIo(IoType io_type, uint64_t first_lba, uint64_t blocks, uint32_t block_size,
+         std::byte value = {}) {
+    type = io_type;
+    lba = first_lba;
+    block_count = blocks;
+    data.resize(blocks * block_size, value);
+    iov = {data.data(), data.size()};
+    iovs = &iov;
+    iov_count = 1;
+    done = [](Io& self, IoStatus status) {
+      auto& mine = static_cast<TestIo&>(self);
+      mine.result = status;
+      if (mine.then) mine.then();
+    };
+  }
+  TestIo(const TestIo&) = delete;
+  TestIo& operator=(const TestIo&) = delete;
+
+  std::vector<std::byte> data;
+  iovec iov{};
+  std::optional<IoStatus> result;
+  std::function<void()> then;
+};
+
+/// Submits `io` and runs the loop of this thread until it has ended.
+inline std::optional<IoStatus> RunIo(Channel& channel, TestIo& io) {
+  channel.Submit(io);
+  channel.reactor().RunUntil([&] { return io.result.has_value(); }, std::chrono::seconds(30));
+  return io.result;
+}
+
+}  // namespace sma::target::bdev

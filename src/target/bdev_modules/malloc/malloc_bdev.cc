@@ -1,0 +1,221 @@
+#include "target/bdev_modules/malloc/malloc_bdev.h"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "target/bdev/channel.h"
+#include "target/reactor/reactor.h"
+
+namespace sma::target::bdev_modules {
+namespace {
+
+using bdev::Bdev;
+using bdev::Channel;
+using bdev::Io;
+using bdev::IoStatus;
+using bdev::IoType;
+
+constexpr size_t kPageBytes = 4096;
+constexpr size_t kHugePageBytes = 2 << 20;
+// Zeroing less than this is done by writing zeroes, more by giving pages back.
+constexpr size_t kMinDiscardBytes = 64 * 1024;
+// How much is zeroed in one round of the loop, so that other I/O is not held up.
+constexpr size_t kZeroBytesPerRound = 64 << 20;
+
+/// Memory of the process that reads as zeroes until written; nothing is held for pages never
+/// written.
+class SparseMemory {
+ public:
+  explicit SparseMemory(size_t size) : size_(size) {
+    void* memory = ::mmap(nullptr, size, PROT_READ | PROT_WRITE,
+                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (memory == MAP_FAILED) return;
+    data_ = static_cast<std::byte*>(memory);
+    if (size >= kHugePageBytes) ::madvise(data_, size, MADV_HUGEPAGE);
+    ::madvise(data_, size, MADV_DONTDUMP);
+  }
+  ~SparseMemory() {
+    if (data_ != nullptr) ::munmap(data_, size_);
+  }
+  SparseMemory(SparseMemory&& other) noexcept
+      : data_(std::exchange(other.data_, nullptr)), size_(other.size_) {}
+  SparseMemory& operator=(SparseMemory&&) = delete;
+
+  std::byte* data() const { return data_; }
+
+  void Zero(size_t offset, size_t size) const {
+    std::byte* begin = data_ + offset;
+    std::byte* end = begin + size;
+    std::byte* first_page = AlignUp(begin);
+    std::byte* pages_end = AlignUp(end - kPageBytes + 1);
+    if (size < kMinDiscardBytes || !Discard(first_page, pages_end)) {
+      std::memset(begin, 0, size);
+      return;
+    }
+    std::memset(begin, 0, static_cast<size_t>(first_page - begin));
+    std::memset(pages_end, 0, static_cast<size_t>(end - pages_end));
+  }
+
+ private:
+  // Within the mapping, which starts at a page.
+  std::byte* AlignUp(std::byte* address) const {
+    auto offset = static_cast<size_t>(address - data_);
+    return data_ + (offset + kPageBytes - 1) / kPageBytes * kPageBytes;
+  }
+  static bool Discard(std::byte* begin, std::byte* end) {
+    return ::madvise(begin, static_cast<size_t>(end - begin), MADV_DONTNEED) == 0;
+  }
+
+  std::byte* data_ = nullptr;
+  size_t size_;
+};
+
+enum class Direction { kToMemory, kFromMemory };
+
+void Copy(const Io& io, std::byte* memory, Direction direction) {
+  for (uint32_t i = 0; i < io.iov_count; ++i) {
+    const iovec& iov = io.iovs[i];
+    if (direction == Direction::kToMemory) {
+      std::memcpy(memory, iov.iov_base, iov.iov_len);
+    } else {
+      std::memcpy(iov.iov_base, memory, iov.iov_len);
+    }
+    memory += iov.iov_len;
+  }
+}
+
+bool Equal(const Io& io, const std::byte* memory) {
+  for (uint32_t i = 0; i < io.iov_count; ++i) {
+    if (std::memcmp(memory, io.iovs[i].iov_base, io.iovs[i].iov_len) != 0) return false;
+    memory += io.iovs[i].iov_len;
+  }
+  return true;
+}
+
+class MallocChannel : public Channel {
+ public:
+  MallocChannel(Bdev& bdev, Reactor& reactor, const SparseMemory& memory)
+      : Channel(bdev, reactor), memory_(memory) {
+    zero_more_.channel = this;
+    zero_more_.run = [](Deferred& self) { static_cast<ZeroMore&>(self).channel->ZeroNextPart(); };
+  }
+
+ private:
+  struct ZeroMore : Deferred {
+    MallocChannel* channel;
+  };
+
+  std::byte* At(uint64_t lba) const { return memory_.data() + lba * bdev().block_size(); }
+
+  void DoSubmit(Io& io) override {
+    IoStatus status = IoStatus::kOk;
+    switch (io.type) {
+      case IoType::kRead:
+        Copy(io, At(io.lba), Direction::kFromMemory);
+        break;
+      case IoType::kWrite:
+        Copy(io, At(io.lba), Direction::kToMemory);
+        break;
+      case IoType::kCompare:
+        if (!Equal(io, At(io.lba))) status = IoStatus::kMiscompare;
+        break;
+      case IoType::kUnmap:
+      case IoType::kWriteZeroes:
+        return Zero(io);
+      case IoType::kFlush:
+        break;
+    }
+    Complete(io, status);
+  }
+
+  std::byte* DoAccessInPlace(IoType /*type*/, uint64_t lba, uint64_t /*block_count*/) override {
+    return At(lba);
+  }
+
+  void Zero(Io& io) {
+    size_t size = io.block_count * bdev().block_size();
+    if (size <= kZeroBytesPerRound && zero_head_ == nullptr) {
+      memory_.Zero(io.lba * bdev().block_size(), size);
+      return Complete(io, IoStatus::kOk);
+    }
+    io.next = nullptr;
+    *zero_tail_ = &io;
+    zero_tail_ = &io.next;
+    reactor().Defer(zero_more_);
+  }
+
+  void ZeroNextPart() {
+    Io& io = *zero_head_;
+    uint64_t offset = io.lba * bdev().block_size() + zeroed_bytes_;
+    uint64_t left = io.block_count * bdev().block_size() - zeroed_bytes_;
+    size_t part = std::min<uint64_t>(left, kZeroBytesPerRound);
+    memory_.Zero(offset, part);
+    zeroed_bytes_ += part;
+    if (part == left) {
+      zeroed_bytes_ = 0;
+      zero_head_ = io.next;
+      if (zero_head_ == nullptr) zero_tail_ = &zero_head_;
+    }
+    if (zero_head_ != nullptr) reactor().Defer(zero_more_);
+    if (part == left) Complete(io, IoStatus::kOk);
+  }
+
+  const SparseMemory& memory_;
+  Io* zero_head_ = nullptr;  // large ranges to zero, the first in part
+  Io** zero_tail_ = &zero_head_;
+  uint64_t zeroed_bytes_ = 0;
+  ZeroMore zero_more_;
+};
+
+class MallocBdev : public Bdev {
+ public:
+  MallocBdev(Info info, SparseMemory memory) : Bdev(std::move(info)), memory_(std::move(memory)) {}
+
+  std::string_view module() const override { return kMallocModule; }
+  bool Supports(IoType /*type*/) const override { return true; }
+
+  void SaveConfig(std::vector<bdev::ConfigCall>& calls) const override {
+    calls.push_back({"bdev_malloc_create",
+                     {{"name", name()},
+                      {"num_blocks", block_count()},
+                      {"block_size", block_size()},
+                      {"uuid", info().uuid.ToString()}}});
+  }
+
+ protected:
+  std::unique_ptr<Channel> MakeChannel(Reactor& reactor) override {
+    return std::make_unique<MallocChannel>(*this, reactor, memory_);
+  }
+
+ private:
+  const SparseMemory memory_;
+};
+
+// Counts on whether or not the name is free, as SPDK does.
+std::string NextName() {
+  static int count = 0;
+  return "Malloc" + std::to_string(count++);
+}
+
+}  // namespace
+
+base::ErrnoOr<std::unique_ptr<Bdev>> MakeMallocBdev(Bdev::Info info) {
+  using Result = base::ErrnoOr<std::unique_ptr<Bdev>>;
+  if (info.block_size == 0 || info.block_count == 0) return Result::Error(EINVAL);
+  if (info.block_count > SIZE_MAX / info.block_size) return Result::Error(ENOMEM);
+  SparseMemory memory(info.block_count * info.block_size);
+  if (memory.data() == nullptr) return Result::Error(ENOMEM);
+  if (info.name.empty()) info.name = NextName();
+  info.product_name = "Malloc disk";
+  info.native_fua = true;
+  info.unmap_reads_zero = true;
+  info.numa_id = -1;
+  info.extra_io_types = {"abort", "zcopy", "copy"};
+  return Result(std::make_unique<MallocBdev>(std::move(info), std::move(memory)));
+}
+
+}  // namespace sma::target::bdev_modules
