@@ -87,7 +87,7 @@ class Agent:
 
     def stop(self):
         self.client.close()
-        return self.process.stop()
+        self.process.stop()
 
     def kill(self):
         self.client.close()

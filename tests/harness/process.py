@@ -16,6 +16,7 @@ class Process:
         self.name = name
         self.command = [str(part) for part in command]
         self.log_path = pathlib.Path(work_dir) / f"{name}.log"
+        self._killed = False
         with open(self.log_path, "ab") as log:
             self._popen = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, stdout=log,
                                            stderr=subprocess.STDOUT, env={**os.environ, **(env or {})},
@@ -56,7 +57,10 @@ class Process:
         self._popen.send_signal(number)
 
     def stop(self, timeout_s=20.0):
-        """Ends it with SIGTERM; its exit status. SIGKILL, and an error, when it does not end in time."""
+        """Ends it with SIGTERM. An error when it does not end in time, or ends (or ended by itself) with another status
+        than 0: so end a crash, and what a sanitizer found."""
+        if self._killed:
+            return
         if self.exit_status is None:
             self.signal(signal.SIGTERM)
             try:
@@ -65,10 +69,12 @@ class Process:
                 self.kill()
                 raise TimeoutError(f"{self.name} did not end in {timeout_s} s after SIGTERM:\n"
                                    f"{self.log()[-4000:]}") from None
-        return self.exit_status
+        if self.exit_status != 0:
+            raise ChildProcessError(f"{self.name} ended with {self.exit_status}:\n{self.log()[-8000:]}")
 
     def kill(self):
         """Ends it with SIGKILL and waits until it is gone."""
+        self._killed = True
         if self.exit_status is None:
             self._popen.kill()
             self._popen.wait()

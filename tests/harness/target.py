@@ -59,7 +59,7 @@ class Target:
         return next((s for s in self.call("nvmf_get_subsystems") if s["nqn"] == nqn), None)
 
     def stop(self):
-        return self.process.stop()
+        self.process.stop()
 
     def kill(self):
         self.process.kill()
