@@ -21,6 +21,7 @@ struct TestModule {
   bool complete_at_once = true;
   IoStatus status = IoStatus::kOk;
   std::byte fill{0};               // what reads give
+  std::byte* memory = nullptr;     // what reads in place give
   std::vector<Io*> pending;        // kept while !complete_at_once
   std::vector<IoType> seen_types;  // of all I/Os that came
   std::vector<uint64_t> seen_blocks;
@@ -51,6 +52,9 @@ class TestChannel : public Channel {
     }
     if (module_.complete_at_once) return Complete(io, module_.status);
     module_.pending.push_back(&io);
+  }
+  std::byte* DoAccessInPlace(IoType type, uint64_t /*lba*/, uint64_t /*block_count*/) override {
+    return type == IoType::kRead ? module_.memory : nullptr;
   }
   void DoReset() override { ++module_.channel_resets; }
 

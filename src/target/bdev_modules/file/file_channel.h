@@ -1,0 +1,58 @@
+#pragma once
+
+#include <sys/uio.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "target/bdev/channel.h"
+#include "target/reactor/work.h"
+
+namespace sma::target::bdev_modules {
+
+/// What an open file wants of I/O on it.
+struct FileAccess {
+  int fd = -1;
+  uint32_t memory_alignment = 1;  // bytes; of addresses and lengths of buffers
+};
+
+/// I/O on a file through the reactor's file operations. A buffer that is not aligned as the file
+/// wants it is copied through one of the channel's own, in pieces.
+class FileChannel : public bdev::Channel {
+ public:
+  FileChannel(bdev::Bdev& bdev, Reactor& reactor, const FileAccess& access);
+  ~FileChannel() override;
+
+ private:
+  struct Task;  // in Io::scratch
+  struct Free {
+    void operator()(std::byte* memory) const;
+  };
+
+  void DoSubmit(bdev::Io& io) override;
+
+  void SubmitWhole(Task& task);
+  void SubmitRange(Task& task, FileOp::Kind kind);
+  void StartPieces(Task& task);
+  void SubmitPiece(Task& task);
+  void Sync(Task& task);
+  static void OnDone(FileOp& op, int64_t result);
+  void OnWholeDone(Task& task, int64_t result);
+  void OnPieceDone(Task& task, int64_t result);
+  void OnRangeDone(Task& task, int64_t result);
+  void Finish(Task& task, int64_t result);
+  bool IsAligned(const bdev::Io& io) const;
+
+  std::byte* TakeBuffer();
+  void GiveBuffer(std::byte* buffer);
+
+  const FileAccess access_;
+  std::vector<std::unique_ptr<std::byte, Free>> buffers_;  // all that were made
+  std::vector<std::byte*> free_buffers_;
+  FileOp* waiting_head_ = nullptr;  // for a buffer
+  FileOp** waiting_tail_ = &waiting_head_;
+};
+
+}  // namespace sma::target::bdev_modules

@@ -1,0 +1,133 @@
+#include "target/bdev_modules/malloc/malloc_bdev.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/mman.h>
+
+#include "target/bdev/test_bdev.h"
+
+namespace sma::target::bdev_modules {
+namespace {
+
+using bdev::IoStatus;
+using bdev::IoType;
+using bdev::Registry;
+using bdev::TestIo;
+
+constexpr uint32_t kBlockSize = 512;
+constexpr uint64_t kBlocks = 512 * 1024;  // 256 MiB, of which little is touched
+
+class MallocTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    auto made = MakeMallocBdev({.name = "M", .block_size = kBlockSize, .block_count = kBlocks});
+    ASSERT_TRUE(made.ok());
+    ASSERT_EQ(registry_.Register(std::move(*made)), 0);
+    auto opened = registry_.Open("M", Registry::Access::kWrite, &events_);
+    ASSERT_TRUE(opened.ok());
+    descriptor_ = std::move(*opened);
+    channel_ = descriptor_->OpenChannel(*reactor_);
+  }
+
+  void Fill(uint64_t lba, uint64_t blocks, std::byte value) {
+    TestIo io(IoType::kWrite, lba, blocks, kBlockSize, value);
+    ASSERT_EQ(RunIo(*channel_, io), IoStatus::kOk);
+  }
+  IoStatus Run(IoType type, uint64_t lba, uint64_t blocks) {
+    TestIo io(type, lba, 1, kBlockSize);
+    io.block_count = blocks;
+    return RunIo(*channel_, io).value_or(IoStatus::kFailed);
+  }
+  // The first byte of a block.
+  int At(uint64_t lba) {
+    TestIo io(IoType::kRead, lba, 1, kBlockSize);
+    EXPECT_EQ(RunIo(*channel_, io), IoStatus::kOk);
+    return std::to_integer<int>(io.data[0]);
+  }
+  bool IsResident(uint64_t lba) {
+    unsigned char resident = 0;
+    auto address = reinterpret_cast<uintptr_t>(channel_->ReadInPlace(lba, 1)) & ~uintptr_t{4095};
+    EXPECT_EQ(::mincore(reinterpret_cast<void*>(address), 1, &resident), 0);
+    return (resident & 1) != 0;
+  }
+
+  bdev::TestEvents events_;
+  std::unique_ptr<Reactor> reactor_ = Reactor::ForThisThread({});
+  Registry registry_{*reactor_};
+  std::unique_ptr<bdev::Descriptor> descriptor_;
+  std::unique_ptr<bdev::Channel> channel_;
+};
+
+TEST_F(MallocTest, ReadsWhatWasWritten) {
+  TestIo write(IoType::kWrite, 3, 2, kBlockSize);
+  for (size_t i = 0; i < write.data.size(); ++i) write.data[i] = std::byte(i % 251);
+  iovec iovs[] = {{write.data.data(), 100}, {write.data.data() + 100, 924}};
+  write.iovs = iovs;
+  write.iov_count = 2;
+  EXPECT_EQ(RunIo(*channel_, write), IoStatus::kOk);
+  TestIo read(IoType::kRead, 3, 2, kBlockSize);
+  EXPECT_EQ(RunIo(*channel_, read), IoStatus::kOk);
+  EXPECT_EQ(read.data, write.data);
+  EXPECT_EQ(At(5), 0);
+
+  TestIo compare(IoType::kCompare, 3, 2, kBlockSize);
+  EXPECT_EQ(RunIo(*channel_, compare), IoStatus::kMiscompare);
+  compare.data = write.data;
+  compare.iov = {compare.data.data(), compare.data.size()};
+  EXPECT_EQ(RunIo(*channel_, compare), IoStatus::kOk);
+}
+
+TEST_F(MallocTest, InPlaceAccessIsTheMediumAndCounted) {
+  std::byte* memory = channel_->WriteInPlace(8, 2);
+  ASSERT_NE(memory, nullptr);
+  memory[512] = std::byte{5};
+  EXPECT_EQ(At(9), 5);
+  EXPECT_EQ(channel_->ReadInPlace(8, 2), memory);
+  EXPECT_EQ(channel_->ReadInPlace(kBlocks - 1, 2), nullptr);
+  bdev::IoStats stats = channel_->bdev().stats();
+  EXPECT_EQ(stats[IoType::kWrite].bytes, 2 * kBlockSize);
+  EXPECT_EQ(stats[IoType::kRead].bytes, 3 * kBlockSize);
+}
+
+TEST_F(MallocTest, UnmapZeroesExactlyItsBlocksAndGivesMemoryBack) {
+  Fill(0, 1024, std::byte{1});
+  EXPECT_EQ(Run(IoType::kUnmap, 3, 1000), IoStatus::kOk);
+  EXPECT_EQ(At(2), 1);
+  EXPECT_EQ(At(3), 0);
+  EXPECT_EQ(At(1002), 0);
+  EXPECT_EQ(At(1003), 1);
+  EXPECT_FALSE(IsResident(500));
+  EXPECT_TRUE(IsResident(0));
+}
+
+TEST_F(MallocTest, LargeRangesAreZeroedInPartsAndInOrder) {
+  Fill(0, 8, std::byte{1});
+  Fill(kBlocks - 8, 8, std::byte{1});
+  TestIo all(IoType::kWriteZeroes, 0, 1, kBlockSize);
+  all.block_count = kBlocks;
+  TestIo some(IoType::kUnmap, 0, 8, kBlockSize);
+  std::vector<int> order;
+  all.then = [&] { order.push_back(1); };
+  some.then = [&] { order.push_back(2); };
+  channel_->Submit(all);
+  EXPECT_FALSE(all.result.has_value());
+  EXPECT_EQ(RunIo(*channel_, some), IoStatus::kOk);
+  EXPECT_THAT(order, testing::ElementsAre(1, 2));
+  EXPECT_EQ(At(7), 0);
+  EXPECT_EQ(At(kBlocks - 1), 0);
+}
+
+TEST(MallocCreateTest, SizesAreChecked) {
+  EXPECT_EQ(MakeMallocBdev({.name = "X", .block_count = 0}).error(), EINVAL);
+  EXPECT_EQ(MakeMallocBdev({.name = "X", .block_count = UINT64_MAX / 512}).error(), ENOMEM);
+}
+
+TEST(MallocCreateTest, UnnamedOnesAreCounted) {
+  auto first = MakeMallocBdev({.block_count = 8});
+  auto second = MakeMallocBdev({.block_count = 8});
+  EXPECT_EQ((*first)->name(), "Malloc0");
+  EXPECT_EQ((*second)->name(), "Malloc1");
+}
+
+}  // namespace
+}  // namespace sma::target::bdev_modules
