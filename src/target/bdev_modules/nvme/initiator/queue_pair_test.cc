@@ -137,7 +137,7 @@ TEST_F(QueuePairTest, SaysWhyConnectWasRefused) {
   remote_.Initialize();
   remote_.SendResponse(remote_.Read().command().cid, Status::kConnectInvalidHost);
   PumpUntil([this] { return queue_->closed(); });
-  EXPECT_EQ(queue_->close_reason(), "Connect was refused with status 184h");
+  EXPECT_EQ(queue_->close_reason(), "Connect was refused: this host is not allowed");
 }
 
 TEST_F(QueuePairTest, DoesNotTakeCommandsBeforeItIsReadyNorAfterItsEnd) {
