@@ -13,6 +13,7 @@ from harness.wait import wait_until
 # Where a guest of QEMU's user-mode network finds the loopback addresses of this machine.
 HOST_IPV4 = "10.0.2.2"
 HOST_IPV6 = "fec0::2"
+SCRIPT_PORT = 7  # where init.sh listens
 KERNEL_COMPLAINTS = re.compile(r"kernel BUG|BUG:|Oops|Kernel panic|Call Trace|blocked for more than|soft lockup")
 
 
@@ -58,22 +59,24 @@ class Job:
 class VirtualMachine:
     """A booted guest. A context manager: shut down at the end."""
 
-    def __init__(self, work_dir, cache_dir, cpus=2, memory_mib=768, extra_arguments=()):
+    def __init__(self, work_dir, cache_dir, cpus=2, memory_mib=768, guest_ports=(), extra_arguments=()):
+        """`guest_ports`: TCP ports of the guest to reach from here, see port()."""
         kernel, initramfs = image.build(pathlib.Path(cache_dir))
         self._qmp_path = pathlib.Path(work_dir) / "guest.qmp"
         self._console_path = pathlib.Path(work_dir) / "console.log"
+        # Port 0 on this side: the system finds a free one.
+        forwards = "".join(f",hostfwd=tcp:127.0.0.1:0-:{port}" for port in (SCRIPT_PORT, *guest_ports))
         self.process = Process("qemu", [
             "qemu-system-x86_64", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", cpus, "-m", memory_mib,
             "-display", "none", "-nodefaults", "-no-reboot", "-kernel", kernel, "-initrd", initramfs,
             "-append", "console=ttyS0 panic=1 quiet loglevel=4 mitigations=off",
             "-chardev", f"file,id=console,path={self._console_path}", "-serial", "chardev:console",
             "-qmp", f"unix:{self._qmp_path},server=on,wait=off",
-            # Port 0: the system finds a free one.
-            "-netdev", "user,id=net0,hostfwd=tcp:127.0.0.1:0-:7", "-device", "virtio-net-pci,netdev=net0,romfile=",
+            "-netdev", f"user,id=net0{forwards}", "-device", "virtio-net-pci,netdev=net0,romfile=",
             *extra_arguments], work_dir, env={"PATH": f"{os.environ['PATH']}:{image.SEARCH_PATH}"})
         try:
             self.process.wait_until(lambda: "guest: ready" in self.console(), 120, "guest booted")
-            self._port = self._forwarded_port()
+            self._script_port = self.port(SCRIPT_PORT)
             wait_until(lambda: self.run("true") == "", 30, "the guest runs scripts")
         except BaseException:
             self.process.kill()
@@ -84,7 +87,7 @@ class VirtualMachine:
 
     def start(self, script):
         """Starts a shell script in the guest; a Job to wait for."""
-        return Job(socket.create_connection(("127.0.0.1", self._port), timeout=10), script)
+        return Job(socket.create_connection(("127.0.0.1", self._script_port), timeout=10), script)
 
     def run(self, script, timeout_s=120.0):
         """Runs a shell script in the guest; its output. GuestError when its exit status is not 0."""
@@ -119,9 +122,13 @@ class VirtualMachine:
             call("qmp_capabilities")
             return call("human-monitor-command", **{"command-line": command})
 
-    def _forwarded_port(self):
-        line = re.search(r"TCP\[HOST_FORWARD\]\s+\d+\s+127\.0\.0\.1\s+(\d+)", self.monitor("info usernet"))
-        return int(line.group(1))
+    def port(self, guest_port):
+        """The port on 127.0.0.1 that leads to `guest_port` of the guest."""
+        for found, guest in re.findall(r"TCP\[HOST_FORWARD\]\s+\d+\s+127\.0\.0\.1\s+(\d+)\s+\S+\s+(\d+)",
+                                       self.monitor("info usernet")):
+            if int(guest) == guest_port:
+                return int(found)
+        raise KeyError(f"port {guest_port} of the guest was not asked for")
 
     def check_kernel(self):
         """AssertionError when the guest's kernel complained of something that never should be."""
