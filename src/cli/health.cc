@@ -1,0 +1,55 @@
+#include <fmt/format.h>
+#include <google/protobuf/wrappers.pb.h>
+
+#include <iterator>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "cli/commands.h"
+
+namespace sma::cli {
+namespace {
+
+// HealthCheckResponse.ServingStatus of the gRPC health checking protocol, package grpc.health.v1.
+constexpr const char* kStatusNames[] = {"UNKNOWN", "SERVING", "NOT_SERVING", "SERVICE_UNKNOWN"};
+constexpr int kServing = 1;
+
+absl::Status CheckHealth(Session& session, const std::string& service) {
+  // HealthCheckRequest {string service = 1} and HealthCheckResponse {enum status = 1} have on the
+  // wire the form of these well-known types, so that no copy of health.proto is needed.
+  google::protobuf::StringValue request;
+  request.set_value(service);
+  google::protobuf::Int32Value response;
+  absl::Status called = session.Call("/grpc.health.v1.Health/Check", request, &response);
+  if (!called.ok()) return called;
+  const int value = response.value();
+  const char* name = value >= 0 && value < static_cast<int>(std::size(kStatusNames))
+                         ? kStatusNames[value]
+                         : kStatusNames[0];
+  if (session.options.json) {
+    session.streams.out << nlohmann::json{{"status", name}}.dump() << '\n';
+  } else {
+    session.streams.out << name << '\n';
+  }
+  if (value == kServing) return absl::OkStatus();
+  return absl::UnavailableError(
+      fmt::format("the agent at {} does not serve", session.options.address));
+}
+
+}  // namespace
+
+void AddHealthCommand(CLI::App& app, Session& session) {
+  CLI::App* command =
+      app.add_subcommand("health", "Tells whether the agent serves; exit status 0 when it does");
+  auto service = std::make_shared<std::string>();
+  command->add_option("service", *service, "A service; without it the agent as a whole")
+      ->type_name("SERVICE");
+  command->callback([&session, service] {
+    session.action = [&session, service] { return CheckHealth(session, *service); };
+  });
+  command->footer(R"(Examples:
+  smactl health
+  smactl --timeout 2s health sma.StorageManagementAgent)");
+}
+
+}  // namespace sma::cli

@@ -1,0 +1,106 @@
+#include "cli/session.h"
+
+#include <fmt/format.h>
+#include <google/protobuf/util/json_util.h>
+#include <grpcpp/create_channel.h>
+#include <grpcpp/generic/generic_stub.h>
+#include <grpcpp/impl/codegen/proto_utils.h>
+#include <grpcpp/security/credentials.h>
+
+#include <cerrno>
+#include <cstring>
+#include <fstream>
+#include <future>
+#include <iterator>
+#include <utility>
+
+#include "cli/units.h"
+
+namespace sma::cli {
+namespace {
+
+using google::protobuf::Message;
+
+absl::StatusOr<std::shared_ptr<grpc::ChannelCredentials>> MakeCredentials(
+    const GlobalOptions& options, std::istream& standard_input) {
+  if (!options.tls && options.ca_file.empty() && options.cert_file.empty()) {
+    return grpc::InsecureChannelCredentials();
+  }
+  grpc::SslCredentialsOptions ssl;
+  for (auto [path, text] : {std::pair(&options.ca_file, &ssl.pem_root_certs),
+                            std::pair(&options.cert_file, &ssl.pem_cert_chain),
+                            std::pair(&options.key_file, &ssl.pem_private_key)}) {
+    if (path->empty()) continue;
+    absl::StatusOr<std::string> content = ReadFile(*path, standard_input);
+    if (!content.ok()) return content.status();
+    *text = *std::move(content);
+  }
+  return grpc::SslCredentials(ssl);
+}
+
+}  // namespace
+
+absl::StatusOr<std::string> ReadFile(const std::string& path, std::istream& standard_input) {
+  std::ifstream file;
+  if (path != "-") {
+    file.open(path, std::ios::binary);
+    if (!file) {
+      return absl::InvalidArgumentError(
+          fmt::format("cannot read {}: {}", path, std::strerror(errno)));
+    }
+  }
+  std::istream& in = path == "-" ? standard_input : file;
+  std::string content{std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
+  if (in.bad()) return absl::InvalidArgumentError(fmt::format("cannot read {}", path));
+  return content;
+}
+
+absl::Status Session::Connect() {
+  absl::StatusOr<std::string> target = ParseAgentAddress(options.address);
+  if (!target.ok()) return target.status();
+  absl::StatusOr<std::chrono::milliseconds> timeout = ParseDuration(options.timeout);
+  if (!timeout.ok()) return timeout.status();
+  deadline_ = std::chrono::system_clock::now() + *timeout;
+  auto credentials = MakeCredentials(options, streams.in);
+  if (!credentials.ok()) return credentials.status();
+  grpc::ChannelArguments arguments;
+  // The agent is on this machine or next to it: a proxy meant for the web has no business in
+  // between.
+  arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
+  channel_ = grpc::CreateCustomChannel(*target, *credentials, arguments);
+  return absl::OkStatus();
+}
+
+absl::Status Session::Call(const std::string& method, const Message& request, Message* response) {
+  if (!channel_) {
+    if (absl::Status status = Connect(); !status.ok()) return status;
+  }
+  grpc::ClientContext context;
+  context.set_deadline(deadline_);
+  std::promise<grpc::Status> done;
+  grpc::TemplatedGenericStub<Message, Message> stub(channel_);
+  stub.UnaryCall(&context, method, {}, &request, response,
+                 [&done](grpc::Status status) { done.set_value(std::move(status)); });
+  const grpc::Status status = done.get_future().get();
+  if (status.ok()) return absl::OkStatus();
+  std::string message = status.error_message();
+  if (status.error_code() == grpc::StatusCode::UNAVAILABLE &&
+      channel_->GetState(/*try_to_connect=*/false) != GRPC_CHANNEL_READY) {
+    message = fmt::format("no connection to the agent at {}: {}", options.address, message);
+  }
+  return absl::Status(static_cast<absl::StatusCode>(status.error_code()), message);
+}
+
+absl::Status Session::PrintJson(const Message& message) {
+  google::protobuf::util::JsonPrintOptions print;
+  print.add_whitespace = true;
+  print.preserve_proto_field_names = true;
+  std::string text;
+  auto status = google::protobuf::util::MessageToJsonString(message, &text, print);
+  if (!status.ok()) return absl::InternalError("the answer cannot be printed as JSON");
+  if (!text.ends_with('\n')) text += '\n';
+  streams.out << text;
+  return absl::OkStatus();
+}
+
+}  // namespace sma::cli
