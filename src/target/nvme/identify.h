@@ -149,11 +149,12 @@ inline constexpr uint16_t kOncsDatasetManagement = 1u << 2;
 inline constexpr uint16_t kOncsWriteZeroes = 1u << 3;
 inline constexpr uint16_t kOncsFeatureSave = 1u << 4;
 inline constexpr uint16_t kOncsReservations = 1u << 5;
+inline constexpr uint16_t kOncsTimestamp = 1u << 6;
 inline constexpr uint16_t kOncsVerify = 1u << 7;
 inline constexpr uint16_t kFusesCompareAndWrite = 1u << 0;
 inline constexpr uint8_t kVwcPresent = 1u << 0;
-inline constexpr uint8_t kVwcFlushAll =
-    3u << 1;  // Flush of all namespaces (broadcast NSID) is supported
+inline constexpr uint8_t kVwcNoFlushAll = 2u << 1;  // Flush with the broadcast NSID fails
+inline constexpr uint8_t kVwcFlushAll = 3u << 1;
 inline constexpr uint32_t kSglsSupported = 1u << 0;
 inline constexpr uint32_t kSglsKeyedDataBlock = 1u << 2;
 inline constexpr uint32_t kSglsInCapsuleOffset = 1u << 20;

@@ -1,0 +1,94 @@
+#include "target/nvmf/admin_commands.h"
+
+#include "target/nvme/log_page.h"
+#include "target/nvmf/features.h"
+#include "target/nvmf/identify.h"
+#include "target/nvmf/log_pages.h"
+#include "target/nvmf/queue_pair.h"
+#include "target/nvmf/target.h"
+#include "target/reactor/reactor.h"
+
+namespace sma::target::nvmf {
+namespace {
+
+using nvme::AdminOpcode;
+using nvme::Status;
+
+// Abort, NVMe Base 2.0 §5.1: dword 0 bit 0 says that the command was not aborted.
+void AbortCommand(QueuePair& queue_pair, Request& request) {
+  auto queue_id = static_cast<uint16_t>(request.command.cdw10);
+  auto cid = static_cast<uint16_t>(request.command.cdw10 >> 16);
+  if (queue_id == queue_pair.queue_id()) {
+    bool aborted = queue_pair.controller().async_events().Abort(cid) || queue_pair.Abort(cid);
+    return queue_pair.Complete(request, Status::kSuccess, aborted ? 0 : 1);
+  }
+  queue_pair.BeginAsync();
+  Target& target = queue_pair.target();
+  target.control().Post([&target, &queue_pair, &request, queue_id, cid] {
+    target.AbortCommand(queue_pair.controller(), queue_id, cid,
+                        [&queue_pair, &request](bool aborted) {
+                          queue_pair.reactor().Post([&queue_pair, &request, aborted] {
+                            queue_pair.CompleteAsync(request, Status::kSuccess, aborted ? 0 : 1);
+                          });
+                        });
+  });
+}
+
+bool IsFeatureCommand(AdminOpcode opcode) {
+  return opcode == AdminOpcode::kGetFeatures || opcode == AdminOpcode::kSetFeatures;
+}
+
+}  // namespace
+
+Status AdminDataSize(const QueuePair& queue_pair, const Request& request, uint32_t& size_bytes) {
+  size_bytes = 0;
+  const nvme::Command& command = request.command;
+  if ((command.flags & nvme::kFuseMask) != 0) return Status::kInvalidField;
+  auto opcode = static_cast<AdminOpcode>(command.opcode);
+  if (IsFeatureCommand(opcode)) {
+    size_bytes = FeatureDataSize(command);
+    return Status::kSuccess;
+  }
+  switch (opcode) {
+    case AdminOpcode::kIdentify:
+      size_bytes = nvme::kIdentifySize;
+      return Status::kSuccess;
+    case AdminOpcode::kGetLogPage: {
+      uint64_t size = nvme::GetLogPage::Decode(command).size_bytes;
+      if (size > queue_pair.limits().max_io_size) return Status::kInvalidField;
+      size_bytes = static_cast<uint32_t>(size);
+      return Status::kSuccess;
+    }
+    case AdminOpcode::kAbort:
+    case AdminOpcode::kAsyncEventRequest:
+    case AdminOpcode::kKeepAlive:
+      return Status::kSuccess;
+    default:
+      return Status::kInvalidOpcode;
+  }
+}
+
+void ExecuteAdmin(QueuePair& queue_pair, Request& request) {
+  Controller& controller = queue_pair.controller();
+  controller.NoteAdminCommand();
+  switch (static_cast<AdminOpcode>(request.command.opcode)) {
+    case AdminOpcode::kIdentify:
+      return Identify(queue_pair, request);
+    case AdminOpcode::kGetLogPage:
+      return ReadLogPage(queue_pair, request);
+    case AdminOpcode::kGetFeatures:
+      return GetFeatures(queue_pair, request);
+    case AdminOpcode::kSetFeatures:
+      return SetFeatures(queue_pair, request);
+    case AdminOpcode::kAbort:
+      return AbortCommand(queue_pair, request);
+    case AdminOpcode::kAsyncEventRequest:
+      return controller.async_events().Add(request);
+    case AdminOpcode::kKeepAlive:
+      return queue_pair.Complete(request, Status::kSuccess);
+    default:
+      return queue_pair.Complete(request, Status::kInvalidOpcode);
+  }
+}
+
+}  // namespace sma::target::nvmf

@@ -1,0 +1,81 @@
+#include "target/nvmf/async_events.h"
+
+#include <algorithm>
+
+#include "target/nvmf/queue_pair.h"
+
+namespace sma::target::nvmf {
+
+void AsyncEvents::Add(Request& request) {
+  if (request_count_ == kRequestLimit) {
+    request.queue_pair->Complete(request, nvme::Status::kAsyncEventRequestLimitExceeded);
+    return;
+  }
+  requests_[request_count_++] = &request;
+  Report();
+}
+
+bool AsyncEvents::Abort(uint16_t cid) {
+  auto end = requests_.begin() + request_count_;
+  auto at = std::find_if(requests_.begin(), end, [&](Request* r) { return r->command.cid == cid; });
+  if (at == end) return false;
+  Request* request = *at;
+  std::move(at + 1, end, at);
+  --request_count_;
+  request->queue_pair->Complete(*request, nvme::Status::kAbortRequested);
+  return true;
+}
+
+void AsyncEvents::AbortAll(nvme::Status status) {
+  size_t count = request_count_;
+  request_count_ = 0;
+  for (size_t i = 0; i < count; ++i) requests_[i]->queue_pair->Complete(*requests_[i], status);
+}
+
+void AsyncEvents::NamespaceChanged(uint32_t nsid) {
+  if (changed_namespaces_.size() <= nvme::NamespaceList().size()) changed_namespaces_.insert(nsid);
+  Happened(events_[0]);
+}
+
+void AsyncEvents::DiscoveryLogChanged() { Happened(events_[1]); }
+
+void AsyncEvents::PageRead(nvme::LogPage page) {
+  if (page == nvme::LogPage::kChangedNamespaces) changed_namespaces_.clear();
+  for (Event& event : events_) {
+    if (event.page == page) event.masked = false;
+  }
+  Report();
+}
+
+nvme::NamespaceList AsyncEvents::changed_namespaces() const {
+  nvme::NamespaceList list{};
+  if (changed_namespaces_.size() > list.size()) {
+    list[0] = nvme::kTooManyChangedNamespaces;
+  } else {
+    std::copy(changed_namespaces_.begin(), changed_namespaces_.end(), list.begin());
+  }
+  return list;
+}
+
+void AsyncEvents::Happened(Event& event) {
+  if ((config_ & event.config_bit) == 0) return;
+  event.pending = true;
+  Report();
+}
+
+void AsyncEvents::Report() {
+  for (Event& event : events_) {
+    if (!event.pending || event.masked || request_count_ == 0) continue;
+    event.pending = false;
+    event.masked = true;
+    Request* request = requests_[0];
+    std::move(requests_.begin() + 1, requests_.begin() + request_count_, requests_.begin());
+    --request_count_;
+    request->queue_pair->Complete(
+        *request, nvme::Status::kSuccess,
+        nvme::AsyncEventDw0(nvme::AsyncEventType::kNotice, static_cast<uint8_t>(event.notice),
+                            static_cast<uint8_t>(event.page)));
+  }
+}
+
+}  // namespace sma::target::nvmf

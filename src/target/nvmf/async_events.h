@@ -1,0 +1,69 @@
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <set>
+
+#include "target/nvme/identify_namespace.h"
+#include "target/nvme/log_page.h"
+#include "target/nvmf/request.h"
+
+namespace sma::target::nvmf {
+
+/// The asynchronous events of one controller (NVMe Base 2.0 §5.2): requests that wait for an event,
+/// events that wait for a request. An event is reported once until the host has read its log page.
+/// The admin queue's reactor only.
+class AsyncEvents {
+ public:
+  static constexpr size_t kRequestLimit = 4;  // AERL is one less
+
+  /// `supported`: which of the kAec... bits the controller has; none is enabled at first.
+  explicit AsyncEvents(uint32_t supported) : supported_(supported) {}
+
+  /// Takes an Asynchronous Event Request; may complete it at once.
+  void Add(Request& request);
+  /// Completes the request of this id with kAbortRequested; false when there is none.
+  bool Abort(uint16_t cid);
+  /// Completes all requests; events go on being noted.
+  void AbortAll(nvme::Status status);
+  /// Forgets all requests: their queue pair is gone.
+  void ForgetAll() { request_count_ = 0; }
+
+  /// The feature kAsyncEventConfig. Bits that are not supported are not kept.
+  uint32_t config() const { return config_; }
+  void set_config(uint32_t config) { config_ = config & supported_; }
+
+  void NamespaceChanged(uint32_t nsid);
+  void DiscoveryLogChanged();
+
+  /// The host has read a log page, and not asked to retain its event.
+  void PageRead(nvme::LogPage page);
+  /// The changed namespaces (NVMe Base 2.0 §5.16.1.5).
+  nvme::NamespaceList changed_namespaces() const;
+
+ private:
+  struct Event {
+    uint32_t config_bit;
+    nvme::AsyncEventNotice notice;
+    nvme::LogPage page;
+    bool pending = false;  // happened, not reported
+    bool masked = false;   // reported, page not read
+  };
+
+  void Happened(Event& event);
+  void Report();
+
+  const uint32_t supported_;
+  uint32_t config_ = 0;
+  std::array<Event, 2> events_{{
+      {nvme::kAecNamespaceAttributes, nvme::AsyncEventNotice::kNamespaceAttributeChanged,
+       nvme::LogPage::kChangedNamespaces},
+      {nvme::kAecDiscoveryLogChange, nvme::AsyncEventNotice::kDiscoveryLogChange,
+       nvme::LogPage::kDiscovery},
+  }};
+  std::array<Request*, kRequestLimit> requests_{};  // the oldest first
+  size_t request_count_ = 0;
+  std::set<uint32_t> changed_namespaces_;  // one more than the page holds at most
+};
+
+}  // namespace sma::target::nvmf

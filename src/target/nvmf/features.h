@@ -1,0 +1,33 @@
+#pragma once
+
+#include <array>
+#include <cstdint>
+
+#include "target/nvme/command.h"
+
+namespace sma::target::nvmf {
+
+class QueuePair;
+struct Request;
+
+/// Values of the features that a controller only keeps for its host (NVMe Base 2.0 §5.27.1).
+struct Features {
+  uint32_t arbitration = 0;
+  uint32_t power_management = 0;
+  uint32_t error_recovery = 0;
+  uint32_t write_atomicity = 0;
+  std::array<uint16_t, 9> over_temperature{0xffff, 0xffff, 0xffff, 0xffff, 0xffff,
+                                           0xffff, 0xffff, 0xffff, 0xffff};
+  std::array<uint16_t, 9> under_temperature{};  // both by TMPSEL, in kelvins
+  uint64_t timestamp_ms = 0;                    // as the host set it, since 1970
+  uint64_t timestamp_set_ns = 0;                // when, on the reactor's clock; 0: never
+};
+
+/// The bytes of data that a Get or Set Features command moves.
+uint32_t FeatureDataSize(const nvme::Command& command);
+
+/// Get Features and Set Features, whose data, if any, are there.
+void GetFeatures(QueuePair& queue_pair, Request& request);
+void SetFeatures(QueuePair& queue_pair, Request& request);
+
+}  // namespace sma::target::nvmf

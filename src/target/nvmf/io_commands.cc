@@ -1,0 +1,124 @@
+#include "target/nvmf/io_commands.h"
+
+#include "target/nvmf/bdev_io.h"
+#include "target/nvmf/dataset_management.h"
+#include "target/nvmf/queue_pair.h"
+
+namespace sma::target::nvmf {
+namespace {
+
+using bdev::IoType;
+using nvme::IoOpcode;
+using nvme::Status;
+
+// A write zeroes limit counts pages of CAP.MPSMIN.
+constexpr uint64_t kMinPageSize = 4096;
+
+uint32_t BlockCount(const nvme::Command& command) { return (command.cdw12 & nvme::kNlbMask) + 1; }
+
+bool MustBeDurable(QueuePair& queue_pair, const Request& request) {
+  return (request.command.cdw12 & nvme::kFua) != 0 ||
+         !queue_pair.controller().write_cache_enabled();
+}
+
+BdevIo IoOf(IoType type, const Request& request) {
+  return {.type = type, .lba = request.command.lba(), .block_count = BlockCount(request.command)};
+}
+
+void Read(QueuePair& queue_pair, NamespaceEntry& entry, Request& request) {
+  BdevIo io = IoOf(IoType::kRead, request);
+  if (queue_pair.reads_in_place()) {
+    if (const std::byte* blocks = entry.channel().ReadInPlace(io.lba, io.block_count)) {
+      request.in_place = {const_cast<std::byte*>(blocks), request.data_size};
+      request.iovs = &request.in_place;
+      request.iov_count = 1;
+      request.entry = &entry;  // the blocks stay until they are sent: QueuePair::ReleaseData
+      entry.Hold();
+      return queue_pair.Complete(request, Status::kSuccess);
+    }
+  }
+  if (queue_pair.AcquireBuffer(request)) SubmitIo(entry, request, io);
+}
+
+void Write(QueuePair& queue_pair, NamespaceEntry& entry, Request& request) {
+  BdevIo io = IoOf(IoType::kWrite, request);
+  if (std::byte* blocks = entry.channel().WriteInPlace(io.lba, io.block_count)) {
+    QueuePair::CopyData(request, {blocks, request.data_size});
+    return queue_pair.Complete(request, Status::kSuccess);
+  }
+  if (request.data_borrowed) queue_pair.KeepData(request);
+  io.fua = MustBeDurable(queue_pair, request);
+  SubmitIo(entry, request, io);
+}
+
+void Compare(QueuePair& queue_pair, NamespaceEntry& entry, Request& request) {
+  if (request.data_borrowed) queue_pair.KeepData(request);
+  SubmitIo(entry, request, IoOf(IoType::kCompare, request));
+}
+
+void WriteZeroes(QueuePair& queue_pair, NamespaceEntry& entry, Request& request) {
+  BdevIo io = IoOf(IoType::kWriteZeroes, request);
+  uint8_t limit = queue_pair.controller().subsystem().write_zeroes_limit;
+  if (limit != 0 && io.block_count << entry.info().block_shift > kMinPageSize << limit) {
+    return queue_pair.Complete(request, Status::kInvalidField);
+  }
+  io.fua = MustBeDurable(queue_pair, request);
+  SubmitIo(entry, request, io);
+}
+
+}  // namespace
+
+Status IoDataSize(const QueuePair& queue_pair, const Request& request, uint32_t& size_bytes) {
+  const nvme::Command& command = request.command;
+  if ((command.flags & nvme::kFuseMask) != 0) return Status::kInvalidField;
+  NamespaceEntry* entry = queue_pair.namespaces().Find(command.nsid);
+  if (entry == nullptr) return Status::kInvalidNamespaceOrFormat;
+  switch (static_cast<IoOpcode>(command.opcode)) {
+    case IoOpcode::kRead:
+    case IoOpcode::kWrite:
+    case IoOpcode::kCompare: {
+      uint64_t size = uint64_t{BlockCount(command)} << entry->info().block_shift;
+      if (size > queue_pair.limits().max_io_size) return Status::kInvalidField;
+      size_bytes = static_cast<uint32_t>(size);
+      return Status::kSuccess;
+    }
+    case IoOpcode::kDatasetManagement:
+      size_bytes = DatasetManagementSize(command);
+      return Status::kSuccess;
+    case IoOpcode::kFlush:
+    case IoOpcode::kWriteZeroes:
+      size_bytes = 0;
+      return Status::kSuccess;
+    default:
+      return Status::kInvalidOpcode;
+  }
+}
+
+void ExecuteIo(QueuePair& queue_pair, Request& request) {
+  // Looked up again: the namespace may have gone, or another may have its id, since the host was
+  // asked for data.
+  uint32_t size_bytes = 0;
+  Status status = IoDataSize(queue_pair, request, size_bytes);
+  if (status == Status::kSuccess && size_bytes != request.data_size)
+    status = Status::kNamespaceNotReady;
+  if (status != Status::kSuccess) return queue_pair.Complete(request, status);
+  NamespaceEntry& entry = *queue_pair.namespaces().Find(request.command.nsid);
+  switch (static_cast<IoOpcode>(request.command.opcode)) {
+    case IoOpcode::kRead:
+      return Read(queue_pair, entry, request);
+    case IoOpcode::kWrite:
+      return Write(queue_pair, entry, request);
+    case IoOpcode::kCompare:
+      return Compare(queue_pair, entry, request);
+    case IoOpcode::kDatasetManagement:
+      return ExecuteDatasetManagement(queue_pair, entry, request);
+    case IoOpcode::kWriteZeroes:
+      return WriteZeroes(queue_pair, entry, request);
+    case IoOpcode::kFlush:
+      return SubmitIo(entry, request, {.type = IoType::kFlush});
+    default:
+      return queue_pair.Complete(request, Status::kInvalidOpcode);
+  }
+}
+
+}  // namespace sma::target::nvmf

@@ -1,0 +1,113 @@
+#include "target/nvmf/subsystem.h"
+
+#include <algorithm>
+#include <cerrno>
+
+#include "base/nqn.h"
+#include "target/nvme/nqn.h"
+#include "target/nvmf/queue_pair.h"
+
+namespace sma::target::nvmf {
+
+Subsystem::Subsystem(bdev::Registry& registry, SubsystemOptions options,
+                     OnDiscoveryChange on_discovery_change)
+    : options_(std::make_shared<const SubsystemOptions>(std::move(options))),
+      on_discovery_change_(std::move(on_discovery_change)),
+      allow_any_host_(options_->allow_any_host),
+      associations_(options_),
+      namespaces_(registry, options_->nqn, options_->max_namespaces,
+                  [this](uint32_t nsid) { OnNamespaceChange(nsid); }) {}
+
+void Subsystem::OnNamespaceChange(uint32_t nsid) {
+  associations_.Notify(
+      [nsid](Controller& controller) { controller.async_events().NamespaceChanged(nsid); });
+}
+
+void Subsystem::set_allow_any_host(bool allow) {
+  if (allow_any_host_ == allow) return;
+  allow_any_host_ = allow;
+  on_discovery_change_();
+}
+
+bool Subsystem::IsHostAllowed(std::string_view host_nqn) const {
+  return allow_any_host_ || std::find(hosts_.begin(), hosts_.end(), host_nqn) != hosts_.end();
+}
+
+int Subsystem::AddHost(const std::string& host_nqn) {
+  if (!base::IsValidNqn(host_nqn)) return EINVAL;
+  if (std::find(hosts_.begin(), hosts_.end(), host_nqn) != hosts_.end()) return EEXIST;
+  hosts_.push_front(host_nqn);
+  on_discovery_change_();
+  return 0;
+}
+
+int Subsystem::RemoveHost(const std::string& host_nqn, std::function<void()> done) {
+  auto at = std::find(hosts_.begin(), hosts_.end(), host_nqn);
+  if (at == hosts_.end()) return ENOENT;
+  hosts_.erase(at);
+  on_discovery_change_();
+  if (allow_any_host_) {
+    done();
+  } else {
+    associations_.End(
+        [&](const auto& association) { return association.controller->host_nqn() == host_nqn; },
+        std::move(done));
+  }
+  return 0;
+}
+
+const Subsystem::Listener* Subsystem::FindListener(const TransportAddress& address) const {
+  auto at = std::find_if(listeners_.begin(), listeners_.end(),
+                         [&](const Listener& l) { return l.address == address; });
+  return at == listeners_.end() ? nullptr : &*at;
+}
+
+int Subsystem::AddListener(Transport& transport, const TransportAddress& address) {
+  if (FindListener(address) != nullptr) return EEXIST;
+  auto port_id = transport.Listen(address, options_->nqn);
+  if (!port_id.ok()) return port_id.error();
+  listeners_.push_front({address, &transport, *port_id});
+  on_discovery_change_();
+  return 0;
+}
+
+int Subsystem::RemoveListener(const TransportAddress& address, std::function<void()> done) {
+  auto at = std::find_if(listeners_.begin(), listeners_.end(),
+                         [&](const Listener& l) { return l.address == address; });
+  if (at == listeners_.end()) return ENOENT;
+  at->transport->StopListening(at->address, options_->nqn);
+  listeners_.erase(at);
+  on_discovery_change_();
+  auto came_through_it = [&](const Associations::Association& association) {
+    return std::any_of(
+        association.queue_pairs.begin(), association.queue_pairs.end(),
+        [&](const auto& entry) { return entry.second->listen_address() == address; });
+  };
+  associations_.End(came_through_it, std::move(done));
+  return 0;
+}
+
+ConnectResult Subsystem::Connect(QueuePair& queue_pair, const ConnectRequest& request) {
+  // Every listener serves discovery (NVMe Base 2.0 §3.1.2.3 leaves that to the target).
+  bool here = options_->discovery || FindListener(queue_pair.listen_address()) != nullptr;
+  if (!here || !IsHostAllowed(nvme::NulTerminated(request.data.host_nqn))) {
+    return ConnectResult::Error(nvme::Status::kConnectInvalidHost);
+  }
+  ConnectResult result = request.command.queue_id == 0
+                             ? associations_.AddController(queue_pair, request)
+                             : associations_.AddIoQueue(queue_pair, request);
+  if (result.status == nvme::Status::kSuccess)
+    result.namespaces = namespaces_.TableFor(queue_pair.reactor());
+  return result;
+}
+
+void Subsystem::Shutdown(std::function<void()> done) {
+  for (const Listener& listener : listeners_)
+    listener.transport->StopListening(listener.address, options_->nqn);
+  listeners_.clear();
+  on_discovery_change_();
+  associations_.End([](const auto&) { return true; },
+                    [this, done = std::move(done)] { namespaces_.RemoveAll(done); });
+}
+
+}  // namespace sma::target::nvmf

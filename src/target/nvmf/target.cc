@@ -1,0 +1,239 @@
+#include "target/nvmf/target.h"
+
+#include <algorithm>
+#include <cassert>
+#include <cerrno>
+
+#include "absl/strings/match.h"
+#include "base/nqn.h"
+#include "target/bdev/bdev.h"
+#include "target/nvme/nqn.h"
+#include "target/nvmf/countdown.h"
+#include "target/nvmf/queue_pair.h"
+#include "target/reactor/reactor.h"
+
+namespace sma::target::nvmf {
+namespace {
+
+// Memory of each reactor's table of namespaces grows with the largest NSID.
+constexpr uint32_t kMaxNamespaces = 1u << 20;
+
+std::vector<std::unique_ptr<Target::PollGroup>> MakePollGroups(
+    const std::vector<Reactor*>& reactors) {
+  std::vector<std::unique_ptr<Target::PollGroup>> groups;
+  for (Reactor* reactor : reactors) {
+    groups.push_back(std::make_unique<Target::PollGroup>());
+    groups.back()->reactor = reactor;
+  }
+  return groups;
+}
+
+bool EqualsIgnoreCase(std::string_view a, std::string_view b) {
+  return absl::EqualsIgnoreCase({a.data(), a.size()}, {b.data(), b.size()});
+}
+
+// Serial and model numbers are printable ASCII of limited size (NVMe Base 2.0 §5.17.2.1).
+bool IsValidText(std::string_view text, size_t max_size) {
+  return text.size() <= max_size &&
+         std::all_of(text.begin(), text.end(), [](char c) { return c >= 0x20 && c <= 0x7e; });
+}
+
+bool IsValid(const SubsystemOptions& options) {
+  return base::IsValidNqn(options.nqn) && IsValidText(options.serial_number, 20) &&
+         IsValidText(options.model_number, 40) && options.min_cntlid >= 1 &&
+         options.min_cntlid <= options.max_cntlid &&
+         options.max_cntlid <= SubsystemOptions().max_cntlid && options.max_namespaces >= 1 &&
+         options.max_namespaces <= kMaxNamespaces;
+}
+
+}  // namespace
+
+Target::Target(Reactor& control, std::vector<Reactor*> io_reactors, bdev::Registry& registry)
+    : control_(control),
+      registry_(registry),
+      start_ns_(control.now_ns()),
+      poll_groups_(MakePollGroups(io_reactors)) {
+  assert(!poll_groups_.empty());
+  SubsystemOptions discovery;
+  discovery.nqn = nvme::kDiscoveryNqn;
+  discovery.discovery = true;
+  discovery.allow_any_host = true;
+  [[maybe_unused]] auto made = CreateSubsystem(std::move(discovery));
+  assert(made.ok());
+}
+
+Target::~Target() { assert(by_options_.empty()); }
+
+int Target::AddTransport(std::unique_ptr<Transport> transport) {
+  if (FindTransport(transport->type()) != nullptr) return EEXIST;
+  transports_.push_back(std::move(transport));
+  return 0;
+}
+
+Transport* Target::FindTransport(std::string_view type) const {
+  for (const auto& transport : transports_) {
+    if (EqualsIgnoreCase(transport->type(), type)) return transport.get();
+  }
+  return nullptr;
+}
+
+base::ErrnoOr<Subsystem*> Target::CreateSubsystem(SubsystemOptions options) {
+  using Result = base::ErrnoOr<Subsystem*>;
+  if (!IsValid(options)) return Result::Error(EINVAL);
+  if (FindSubsystem(options.nqn) != nullptr) return Result::Error(EEXIST);
+  if (subsystems_.size() >= max_subsystems_) return Result::Error(ENOSPC);
+  auto subsystem =
+      std::make_unique<Subsystem>(registry_, std::move(options), [this] { OnDiscoveryChange(); });
+  Subsystem* made = subsystem.get();
+  by_options_[&made->options()] = made;
+  subsystems_[made->options().nqn] = std::move(subsystem);
+  return made;
+}
+
+void Target::DeleteSubsystem(Subsystem& subsystem, std::function<void()> done) {
+  auto node = subsystems_.extract(subsystem.options().nqn);
+  assert(!node.empty() && node.mapped().get() == &subsystem);
+  std::shared_ptr<Subsystem> deleting = std::move(node.mapped());
+  subsystem.Shutdown([this, deleting, done = std::move(done)] {
+    by_options_.erase(&deleting->options());
+    done();
+  });
+}
+
+Subsystem* Target::FindSubsystem(std::string_view nqn) const {
+  auto at = subsystems_.find(nqn);
+  return at == subsystems_.end() ? nullptr : at->second.get();
+}
+
+Subsystem* Target::SubsystemOf(const Controller& controller) const {
+  auto at = by_options_.find(&controller.subsystem());
+  return at == by_options_.end() ? nullptr : at->second;
+}
+
+int Target::AddReferral(const Referral& referral) {
+  for (const Referral& other : referrals_) {
+    if (other.address == referral.address && other.subsystem_nqn == referral.subsystem_nqn)
+      return EEXIST;
+  }
+  referrals_.push_back(referral);
+  OnDiscoveryChange();
+  return 0;
+}
+
+int Target::RemoveReferral(const Referral& referral) {
+  auto at = std::find_if(referrals_.begin(), referrals_.end(), [&](const Referral& other) {
+    return other.address == referral.address && other.subsystem_nqn == referral.subsystem_nqn;
+  });
+  if (at == referrals_.end()) return ENOENT;
+  referrals_.erase(at);
+  OnDiscoveryChange();
+  return 0;
+}
+
+void Target::OnDiscoveryChange() {
+  ++discovery_generation_;
+  for (const auto& [options, subsystem] : by_options_) {
+    if (!options->discovery) continue;
+    subsystem->associations().Notify([](Controller& c) { c.async_events().DiscoveryLogChanged(); });
+  }
+}
+
+std::shared_ptr<const DiscoveryLog> Target::MakeDiscoveryLog(
+    const QueuePair& queue_pair, const std::shared_ptr<const DiscoveryLog>& present) const {
+  if (present != nullptr && present->generation == discovery_generation_) return present;
+  DiscoveryLogBuilder builder(discovery_generation_);
+  for (const auto& [nqn, subsystem] : subsystems_) {
+    if (!subsystem->IsHostAllowed(queue_pair.controller().host_nqn())) continue;
+    for (const Subsystem::Listener& listener : subsystem->listeners()) {
+      if (!listener.transport->discoverable()) continue;
+      builder.AddSubsystem(
+          nqn, subsystem->options().discovery, listener.address, listener.port_id,
+          static_cast<uint16_t>(listener.transport->limits().max_admin_queue_depth));
+    }
+  }
+  for (const Referral& referral : referrals_) builder.AddReferral(referral);
+  return std::make_shared<const DiscoveryLog>(builder.Finish());
+}
+
+Reactor& Target::NextReactor() {
+  return *poll_groups_[next_reactor_++ % poll_groups_.size()]->reactor;
+}
+
+Target::PollGroup& Target::PollGroupOf(const Reactor& reactor) const {
+  for (const auto& group : poll_groups_) {
+    if (group->reactor == &reactor) return *group;
+  }
+  assert(false);
+  return *poll_groups_[0];
+}
+
+ConnectResult Target::Connect(QueuePair& queue_pair, const ConnectRequest& request) {
+  if (request.command.record_format != 0)
+    return ConnectResult::Error(nvme::Status::kConnectIncompatibleFormat);
+  if (nvme::NulTerminated(request.data.host_nqn).empty()) {
+    return ConnectResult::InvalidData(offsetof(nvme::ConnectData, host_nqn));
+  }
+  Subsystem* subsystem = FindSubsystem(nvme::NulTerminated(request.data.subsystem_nqn));
+  if (subsystem == nullptr)
+    return ConnectResult::InvalidData(offsetof(nvme::ConnectData, subsystem_nqn));
+  ConnectResult result = subsystem->Connect(queue_pair, request);
+  if (result.status == nvme::Status::kSuccess) {
+    PollGroup& group = PollGroupOf(queue_pair.reactor());
+    ++(result.queue_id == 0 ? group.admin_queue_pairs : group.io_queue_pairs);
+    ++(result.queue_id == 0 ? group.current_admin_queue_pairs : group.current_io_queue_pairs);
+  }
+  return result;
+}
+
+void Target::ForgetQueuePair(QueuePair& queue_pair, const std::shared_ptr<Controller>& controller) {
+  if (controller == nullptr) return;
+  PollGroup& group = PollGroupOf(queue_pair.reactor());
+  --(queue_pair.is_admin() ? group.current_admin_queue_pairs : group.current_io_queue_pairs);
+  SubsystemOf(*controller)->associations().Remove(queue_pair, *controller);
+}
+
+void Target::AbortCommand(const Controller& controller, uint16_t queue_id, uint16_t cid,
+                          std::function<void(bool)> done) {
+  Subsystem* subsystem = SubsystemOf(controller);
+  QueuePair* queue_pair = subsystem == nullptr
+                              ? nullptr
+                              : subsystem->associations().FindQueuePair(controller, queue_id);
+  if (queue_pair == nullptr) return done(false);
+  queue_pair->reactor().Post(
+      [queue_pair, cid, done = std::move(done)] { done(queue_pair->Abort(cid)); });
+}
+
+Health Target::HealthOf(const Controller& controller) const {
+  Health health{.uptime_s = (control_.now_ns() - start_ns_) / 1'000'000'000};
+  const Subsystem* subsystem = SubsystemOf(controller);
+  if (subsystem == nullptr) return health;
+  for (const auto& ns : subsystem->namespaces().List()) {
+    bdev::IoStats stats = ns->descriptor->bdev().stats();
+    health.reads += stats[bdev::IoType::kRead].ops;
+    health.bytes_read += stats[bdev::IoType::kRead].bytes;
+    health.writes += stats[bdev::IoType::kWrite].ops;
+    health.bytes_written += stats[bdev::IoType::kWrite].bytes;
+  }
+  return health;
+}
+
+void Target::DisconnectIoQueues(std::shared_ptr<Controller> controller, Reactor& reactor,
+                                std::function<void()> done) {
+  control_.Post([this, controller, &reactor, done = std::move(done)] {
+    auto answer = [controller, &reactor, done] { reactor.Post([controller, done] { done(); }); };
+    Subsystem* subsystem = SubsystemOf(*controller);
+    if (subsystem == nullptr) return answer();
+    subsystem->associations().EndIoQueues(*controller, answer);
+  });
+}
+
+void Target::Shutdown(std::function<void()> done) {
+  // Transports last: their connections are ended in order with the subsystems.
+  auto gone = Countdown(subsystems_.size(), [this, done = std::move(done)] {
+    auto stopped = Countdown(transports_.size(), done);
+    for (auto& transport : transports_) transport->Shutdown(stopped);
+  });
+  while (!subsystems_.empty()) DeleteSubsystem(*subsystems_.begin()->second, gone);
+}
+
+}  // namespace sma::target::nvmf

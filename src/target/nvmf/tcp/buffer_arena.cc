@@ -1,0 +1,70 @@
+#include "target/nvmf/tcp/buffer_arena.h"
+
+#include <algorithm>
+#include <bit>
+#include <cassert>
+
+namespace sma::target::nvmf::tcp {
+namespace {
+
+size_t PageCount(size_t size_bytes) {
+  return std::bit_ceil((size_bytes + BufferArena::kPageSize - 1) / BufferArena::kPageSize);
+}
+
+// The lowest `count` (a power of two, less than 64) bits.
+uint64_t LowBits(size_t count) { return (uint64_t{1} << count) - 1; }
+
+// For each run of `count` pages that starts at a multiple of `count`: bit 0 of the run.
+uint64_t RunStarts(size_t count) { return ~uint64_t{0} / LowBits(count); }
+
+}  // namespace
+
+BufferArena::BufferArena(std::span<std::byte> memory)
+    : memory_(memory.data()), used_(memory.size() / kGranularity) {
+  assert(memory.size() % kGranularity == 0);
+}
+
+std::byte* BufferArena::Allocate(size_t size_bytes) {
+  size_t pages = PageCount(size_bytes);
+  return pages < kPagesPerWord ? AllocateInWord(pages) : AllocateWords(pages / kPagesPerWord);
+}
+
+std::byte* BufferArena::AllocateInWord(size_t page_count) {
+  for (size_t word = 0; word < used_.size(); ++word) {
+    // Bit i stays set when the pages i to i + page_count - 1 are free.
+    uint64_t free = ~used_[word];
+    for (size_t step = 1; step < page_count; step *= 2) free &= free >> step;
+    free &= RunStarts(page_count);
+    if (free == 0) continue;
+    auto page = static_cast<size_t>(std::countr_zero(free));
+    used_[word] |= LowBits(page_count) << page;
+    return memory_ + (word * kPagesPerWord + page) * kPageSize;
+  }
+  return nullptr;
+}
+
+std::byte* BufferArena::AllocateWords(size_t word_count) {
+  for (size_t word = 0; word + word_count <= used_.size(); word += word_count) {
+    auto begin = used_.begin() + static_cast<ptrdiff_t>(word);
+    auto end = begin + static_cast<ptrdiff_t>(word_count);
+    if (std::any_of(begin, end, [](uint64_t used) { return used != 0; })) continue;
+    std::fill(begin, end, ~uint64_t{0});
+    return memory_ + word * kPagesPerWord * kPageSize;
+  }
+  return nullptr;
+}
+
+void BufferArena::Free(std::byte* buffer, size_t size_bytes) {
+  size_t pages = PageCount(size_bytes);
+  size_t first = static_cast<size_t>(buffer - memory_) / kPageSize;
+  size_t word = first / kPagesPerWord;
+  if (pages < kPagesPerWord) {
+    uint64_t mask = LowBits(pages) << first % kPagesPerWord;
+    assert((used_[word] & mask) == mask);
+    used_[word] &= ~mask;
+    return;
+  }
+  std::fill_n(used_.begin() + static_cast<ptrdiff_t>(word), pages / kPagesPerWord, 0);
+}
+
+}  // namespace sma::target::nvmf::tcp

@@ -1,0 +1,244 @@
+// Connection: its life and its memory.
+
+#include "target/nvmf/tcp/connection.h"
+
+#include <sys/epoll.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "absl/strings/str_cat.h"
+#include "spdlog/spdlog.h"
+#include "target/nvmf/tcp/poll_group.h"
+#include "target/reactor/reactor.h"
+
+namespace sma::target::nvmf::tcp {
+namespace {
+
+constexpr size_t kInputSize = 256 * 1024;
+// Data that wait for the network or for a bdev, larger than fits the slots.
+constexpr size_t kMinArenaSize = 4 << 20;
+constexpr uint32_t kAdminSlotSize = 8192;
+
+size_t RoundUp(size_t size, size_t step) { return (size + step - 1) / step * step; }
+
+size_t IoSlotSize(const TransportLimits& limits) {
+  return std::max<size_t>(RoundUp(limits.in_capsule_data_size, BufferArena::kPageSize),
+                          BufferArena::kPageSize);
+}
+
+size_t SlotsSize(const TransportLimits& limits) {
+  return std::max(IoSlotSize(limits) * limits.max_queue_depth,
+                  size_t{kAdminSlotSize} * limits.max_admin_queue_depth);
+}
+
+size_t ArenaSize(const TransportLimits& limits) {
+  return RoundUp(std::max<size_t>(kMinArenaSize, size_t{limits.max_io_size} * 4),
+                 BufferArena::kGranularity);
+}
+
+}  // namespace
+
+Connection::Connection(PollGroup& group, base::UniqueFd fd, TransportAddress listen_address,
+                       TransportAddress peer_address)
+    : QueuePair(group.target(), group.reactor(), group.options().limits, std::move(listen_address),
+                std::move(peer_address)),
+      group_(group),
+      fd_(std::move(fd)) {
+  flush_.connection = this;
+  flush_.run = [](Deferred& self) { static_cast<FlushLater&>(self).connection->Flush(); };
+}
+
+Connection::~Connection() = default;
+
+std::string Connection::Name() const {
+  if (!connected()) return absl::StrCat(peer_address().ToString(), " (not connected)");
+  return absl::StrCat(controller().subsystem().nqn, ": controller ", controller().id(), " queue ",
+                      queue_id(), " of ", peer_address().ToString());
+}
+
+bool Connection::Open() {
+  size_t slots_size = RoundUp(SlotsSize(limits()), BufferArena::kPageSize);
+  memory_ = MappedMemory(kInputSize + slots_size + ArenaSize(limits()));
+  if (!memory_.valid()) return false;
+  input_ = InputBuffer({memory_.data(), kInputSize});
+  slots_ = memory_.data() + kInputSize;
+  arena_.emplace(std::span(slots_ + slots_size, ArenaSize(limits())));
+  slot_size_ = kAdminSlotSize;
+  AddRequest(first_request_, 0);
+  opened_ns_ = last_receive_ns_ = reactor().now_ns();
+  watched_events_ = EPOLLIN;
+  return reactor().Watch(fd_.get(), watched_events_, this) == 0;
+}
+
+void Connection::AddRequest(TcpRequest& request, uint32_t index) {
+  request.index = static_cast<uint16_t>(index);
+  request.queue_pair = this;
+  request.slot = slots_ + size_t{index} * slot_size_;
+  request.out.request = &request;
+  request.next = free_;
+  free_ = &request;
+}
+
+void Connection::OnConnected() {
+  agreement_.max_in_capsule = is_admin() ? kAdminSlotSize : limits().in_capsule_data_size;
+  // The first request, which is Connect, keeps its slot at the front.
+  if (!is_admin()) slot_size_ = static_cast<uint32_t>(IoSlotSize(limits()));
+  request_count_ = queue_size();
+  more_requests_ = std::make_unique<TcpRequest[]>(request_count_ - 1);
+  for (uint32_t i = request_count_ - 1; i > 0; --i) AddRequest(more_requests_[i - 1], i);
+}
+
+TcpRequest* Connection::AllocateRequest() {
+  TcpRequest* request = free_;
+  if (request == nullptr) return nullptr;
+  free_ = request->next;
+  request->state = TcpRequest::State::kExecuting;
+  request->iov_count = 0;
+  request->data_borrowed = false;
+  request->data_corrupt = false;
+  return request;
+}
+
+void Connection::FreeRequest(TcpRequest& request) {
+  ReleaseData(request);
+  request.state = TcpRequest::State::kFree;
+  request.next = free_;
+  free_ = &request;
+  if (request.buffer == nullptr) return;
+  arena_->Free(std::exchange(request.buffer, nullptr), request.data_size);
+  ServeWaiting();
+}
+
+// Sets iovs to memory of the request's own, if there is some.
+bool Connection::TryAcquireBuffer(TcpRequest& request) {
+  std::byte* memory = request.slot;
+  if (request.data_size > slot_size_) {
+    request.buffer = memory = arena_->Allocate(request.data_size);
+    if (memory == nullptr) return false;
+  }
+  request.data_iov = {memory, request.data_size};
+  request.iovs = &request.data_iov;
+  request.iov_count = 1;
+  return true;
+}
+
+bool Connection::AcquireBuffer(Request& base) {
+  auto& request = static_cast<TcpRequest&>(base);
+  if (request.iov_count != 0) return true;
+  // Those that wait already come first.
+  bool must_wait = request.data_size > slot_size_ && waiting_head_ != nullptr;
+  if (!must_wait && TryAcquireBuffer(request)) return true;
+  request.next = nullptr;
+  *waiting_tail_ = &request;
+  waiting_tail_ = &request.next;
+  return false;
+}
+
+void Connection::ServeWaiting() {
+  while (waiting_head_ != nullptr && TryAcquireBuffer(*waiting_head_)) {
+    TcpRequest& request = *waiting_head_;
+    waiting_head_ = request.next;
+    if (waiting_head_ == nullptr) waiting_tail_ = &waiting_head_;
+    if (request.transfer == nvme::Transfer::kHostToController) {
+      SendR2t(request);
+    } else {
+      Execute(request);
+    }
+  }
+}
+
+void Connection::KeepData(Request& base) {
+  auto& request = static_cast<TcpRequest&>(base);
+  // In-capsule data are never larger than a slot.
+  std::memcpy(request.slot, request.data_iov.iov_base, request.data_iov.iov_len);
+  request.data_iov.iov_base = request.slot;
+  request.data_borrowed = false;
+}
+
+// A command that waits, for memory here or in the bdev layer, has done nothing yet.
+bool Connection::Abort(uint16_t cid) {
+  for (TcpRequest** at = &waiting_head_; *at != nullptr; at = &(*at)->next) {
+    TcpRequest& request = **at;
+    if (request.command.cid != cid) continue;
+    *at = request.next;
+    if (*at == nullptr) waiting_tail_ = at;
+    Complete(request, nvme::Status::kAbortRequested);
+    return true;
+  }
+  for (uint32_t i = 0; i < request_count_; ++i) {
+    TcpRequest& request = RequestAt(i);
+    bool in_bdev = request.state == TcpRequest::State::kExecuting && request.entry != nullptr;
+    if (in_bdev && request.command.cid == cid) return request.entry->channel().Abort(request);
+  }
+  return false;
+}
+
+void Connection::OnFdReady(uint32_t events) {
+  if ((events & EPOLLOUT) != 0 && blocked_) {
+    blocked_ = false;
+    UpdateWatch();
+    Flush();
+  }
+  if (closed()) return;
+  if ((events & EPOLLIN) != 0) {
+    if (!stalled_) Poll();
+  } else if ((events & (EPOLLHUP | EPOLLERR)) != 0) {
+    CloseSocket();
+  }
+}
+
+bool Connection::Poll() {
+  if (closed() || stalled_ || !Receive()) return false;
+  if (!closed()) group_.MarkHot(*this);
+  return true;
+}
+
+void Connection::UpdateWatch() {
+  uint32_t events = (stalled_ ? 0u : uint32_t{EPOLLIN}) | (blocked_ ? uint32_t{EPOLLOUT} : 0u);
+  if (events == watched_events_ || closed()) return;
+  watched_events_ = events;
+  reactor().ModifyWatch(fd_.get(), events);
+}
+
+void Connection::CheckProgress(uint64_t now_ns) {
+  if (closed()) return;
+  const char* late = nullptr;
+  bool expects_bytes =
+      !stalled_ && (input_.size() > 0 || incoming_.request != nullptr || awaiting_data_ > 0);
+  if (terminating_) {
+    if (now_ns - terminated_ns_ > kTerminationTimeoutNs) late = "close";
+  } else if (!connected() && !connecting() && now_ns - opened_ns_ > kConnectTimeoutNs) {
+    late = "connect";
+  } else if (expects_bytes && now_ns - last_receive_ns_ > kReceiveTimeoutNs) {
+    late = "send the rest";
+  } else if (!out_.empty() && now_ns - last_send_ns_ > kSendTimeoutNs) {
+    late = "receive";
+  }
+  if (late == nullptr) return;
+  spdlog::warn("{}: the host did not {} in time", Name(), late);
+  CloseSocket();
+}
+
+void Connection::Disconnect() {
+  if (closed()) return;
+  Flush();
+  if (!closed()) CloseSocket();
+}
+
+void Connection::CloseSocket() {
+  reactor().Unwatch(fd_.get());
+  fd_.Reset();
+  group_.Forget(*this);
+  // Data in place that will not be sent keep no namespace.
+  while (!out_.empty()) {
+    Outgoing& out = out_.Pop();
+    if (out.kind == Outgoing::Kind::kResponse)
+      ReleaseData(*static_cast<TcpRequest::Out&>(out).request);
+  }
+  Close();
+}
+
+void Connection::OnDetached() { group_.Destroy(*this); }
+
+}  // namespace sma::target::nvmf::tcp

@@ -1,0 +1,194 @@
+// Connection: from completions to bytes.
+
+#include <sys/socket.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include "spdlog/spdlog.h"
+#include "target/nvmf/tcp/connection.h"
+#include "target/nvmf/tcp/poll_group.h"
+#include "target/reactor/reactor.h"
+
+namespace sma::target::nvmf::tcp {
+
+using nvme::tcp::CapsuleResp;
+using nvme::tcp::DataPdu;
+using nvme::tcp::kDigestSize;
+using nvme::tcp::Layout;
+using nvme::tcp::PduType;
+
+namespace {
+
+// How many pieces one system call takes.
+constexpr size_t kMaxPieces = 512;
+
+// Writes a PDU's header to `at`, with the digest of it where the layout has one and zeroes up to
+// the data.
+template <typename Pdu>
+void WriteHeader(const Pdu& pdu, const Layout& layout, std::byte* at) {
+  std::memcpy(at, &pdu, sizeof pdu);
+  std::memset(at + sizeof pdu, 0, layout.data_offset - sizeof pdu);
+  if (layout.header_size > sizeof pdu) {
+    uint32_t digest = nvme::Crc32c::Of(at, sizeof pdu);
+    std::memcpy(at + sizeof pdu, &digest, kDigestSize);
+  }
+}
+
+}  // namespace
+
+void Connection::Respond(Request& base) {
+  auto& request = static_cast<TcpRequest&>(base);
+  if (terminating_) return FreeRequest(request);
+  request.state = TcpRequest::State::kResponding;
+  request.out.Clear();
+  request.out.kind = Outgoing::Kind::kResponse;
+  const nvme::Completion& completion = request.completion;
+  bool success = nvme::StatusOf(completion.status) == nvme::Status::kSuccess;
+  bool sends_data =
+      success && request.transfer == nvme::Transfer::kControllerToHost && request.data_size > 0;
+  // Hosts that count on the submission queue head pointer of each capsule turn c2h_success off.
+  bool implied =
+      sends_data && group_.options().c2h_success && completion.dw0 == 0 && completion.dw1 == 0;
+  std::byte* trailer = request.trailer.data();
+  if (sends_data) trailer = AddData(request, implied);
+  if (!implied) trailer = AddCapsule(completion, trailer);
+  size_t trailer_size = static_cast<size_t>(trailer - request.trailer.data());
+  if (trailer_size > 0) request.out.Add(request.trailer.data(), trailer_size);
+  Send(request.out);
+}
+
+// Adds the C2HData PDU; where its data digest, if any, ends in the trailer.
+std::byte* Connection::AddData(TcpRequest& request, bool implies_success) {
+  DataPdu pdu;
+  Layout layout;
+  pdu.header = nvme::tcp::MakeHeader(PduType::kC2hData, agreement_, request.data_size, &layout);
+  pdu.header.flags |= nvme::tcp::kFlagLastPdu;
+  if (implies_success) pdu.header.flags |= nvme::tcp::kFlagSuccess;
+  pdu.cccid = request.command.cid;
+  pdu.data_length = request.data_size;
+  WriteHeader(pdu, layout, request.header.data());
+  request.out.Add(request.header.data(), layout.data_offset);
+  const iovec& data = request.iovs[0];
+  request.out.Add(data.iov_base, data.iov_len);
+  std::byte* trailer = request.trailer.data();
+  if (!layout.data_digest) return trailer;
+  uint32_t digest = nvme::Crc32c::Of(data.iov_base, data.iov_len);
+  std::memcpy(trailer, &digest, kDigestSize);
+  return trailer + kDigestSize;
+}
+
+// Writes the response capsule to `at`; where it ends.
+std::byte* Connection::AddCapsule(const nvme::Completion& completion, std::byte* at) {
+  CapsuleResp pdu;
+  Layout layout;
+  pdu.header = nvme::tcp::MakeHeader(PduType::kCapsuleResp, agreement_, 0, &layout);
+  pdu.completion = completion;
+  WriteHeader(pdu, layout, at);
+  return at + layout.size;
+}
+
+void Connection::SendR2t(TcpRequest& request) {
+  nvme::tcp::R2t pdu;
+  Layout layout;
+  pdu.header = nvme::tcp::MakeHeader(PduType::kR2t, agreement_, 0, &layout);
+  pdu.cccid = request.command.cid;
+  pdu.ttag = request.index;
+  pdu.length = request.data_size;
+  WriteHeader(pdu, layout, request.header.data());
+  request.state = TcpRequest::State::kSendingR2t;
+  request.received_size = 0;
+  request.data_corrupt = false;
+  request.out.Clear();
+  request.out.kind = Outgoing::Kind::kR2t;
+  request.out.Add(request.header.data(), layout.size);
+  Send(request.out);
+}
+
+void Connection::SendIcResp(uint8_t digests) {
+  ic_resp_.digests = digests;
+  ic_resp_.maxh2cdata = agreement_.maxh2cdata;
+  ic_resp_out_.kind = Outgoing::Kind::kOther;
+  ic_resp_out_.Add(&ic_resp_, sizeof ic_resp_);
+  Send(ic_resp_out_);
+}
+
+void Connection::SendTermReq(nvme::tcp::Fault fault, std::span<const std::byte> culprit) {
+  size_t size = nvme::tcp::WriteTermReq(PduType::kC2hTermReq, fault, culprit, term_req_);
+  term_req_out_.kind = Outgoing::Kind::kOther;
+  term_req_out_.Add(term_req_.data(), size);
+  Send(term_req_out_);
+}
+
+void Connection::Send(Outgoing& out) {
+  if (out_.empty()) last_send_ns_ = reactor().now_ns();
+  out_.Push(out);
+  if (!blocked_) reactor().Defer(flush_);
+}
+
+void Connection::Flush() {
+  if (closed() || blocked_) return;
+  while (!out_.empty()) {
+    if (!SendSome()) return;
+  }
+  if (terminating_) ::shutdown(fd_.get(), SHUT_WR);
+  if (stalled_ && free_ != nullptr) {
+    stalled_ = false;
+    UpdateWatch();
+    Parse();
+  }
+}
+
+// One system call; false: the socket takes no more, or is closed.
+bool Connection::SendSome() {
+  iovec pieces[kMaxPieces];
+  size_t count = 0;
+  for (Outgoing* out = out_.head(); out != nullptr && count + out->pieces.size() <= kMaxPieces;
+       out = out->next) {
+    for (uint8_t i = out->first; i < out->count; ++i) pieces[count++] = out->pieces[i];
+  }
+  msghdr message{};
+  message.msg_iov = pieces;
+  message.msg_iovlen = count;
+  ssize_t sent = ::sendmsg(fd_.get(), &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+  if (sent < 0) {
+    if (errno == EINTR) return true;
+    if (errno == EAGAIN) {
+      blocked_ = true;
+      UpdateWatch();
+      return false;
+    }
+    spdlog::info("{}: {}", Name(), std::strerror(errno));
+    CloseSocket();
+    return false;
+  }
+  last_send_ns_ = reactor().now_ns();
+  Consume(static_cast<size_t>(sent));
+  return true;
+}
+
+void Connection::Consume(size_t size_bytes) {
+  while (!out_.empty()) {
+    Outgoing& out = *out_.head();
+    for (; out.first < out.count; ++out.first) {
+      iovec& piece = out.pieces[out.first];
+      if (size_bytes < piece.iov_len) {
+        piece.iov_base = static_cast<std::byte*>(piece.iov_base) + size_bytes;
+        piece.iov_len -= size_bytes;
+        return;
+      }
+      size_bytes -= piece.iov_len;
+    }
+    OnSent(out_.Pop());
+  }
+}
+
+void Connection::OnSent(Outgoing& out) {
+  if (out.kind == Outgoing::Kind::kOther) return;
+  TcpRequest& request = *static_cast<TcpRequest::Out&>(out).request;
+  if (out.kind == Outgoing::Kind::kResponse) return FreeRequest(request);
+  request.state = TcpRequest::State::kAwaitingData;
+  SetAwaitingData(request, true);
+}
+
+}  // namespace sma::target::nvmf::tcp

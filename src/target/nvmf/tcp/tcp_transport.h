@@ -1,0 +1,45 @@
+#pragma once
+
+#include <list>
+#include <memory>
+#include <vector>
+
+#include "target/nvmf/tcp/listener.h"
+#include "target/nvmf/tcp/options.h"
+#include "target/nvmf/tcp/poll_group.h"
+#include "target/nvmf/transport.h"
+
+namespace sma::target::nvmf::tcp {
+
+/// NVMe/TCP. The control reactor only.
+class TcpTransport final : public Transport {
+ public:
+  /// The options must be valid.
+  TcpTransport(Target& target, const Options& options);
+  ~TcpTransport() override;
+
+  /// Whether a transport can be made with them.
+  static bool IsValid(const Options& options);
+
+  const Options& options() const { return options_; }
+
+  std::string_view type() const override { return "TCP"; }
+  bool discoverable() const override { return true; }
+  /// Subsystems share the socket of an address.
+  base::ErrnoOr<uint16_t> Listen(const TransportAddress& address,
+                                 const std::string& subsystem_nqn) override;
+  void StopListening(const TransportAddress& address, const std::string& subsystem_nqn) override;
+  void Shutdown(std::function<void()> done) override;
+
+ private:
+  void Accept(const Listener& listener, base::UniqueFd fd, TransportAddress peer);
+  PollGroup& GroupOf(const Reactor& reactor);
+
+  Target& target_;
+  const Options options_;
+  std::vector<std::unique_ptr<PollGroup>> groups_;
+  std::list<std::unique_ptr<Listener>> listeners_;
+  uint16_t last_port_id_ = 0;
+};
+
+}  // namespace sma::target::nvmf::tcp
