@@ -66,11 +66,9 @@ struct RestoreResult {
   std::vector<std::string> differences;
 };
 
-struct CreatedDevice {
-  /// Of the volume that the call named: what to keep as DeviceVolume::attachment.
-  std::string attachment;
-  /// It was on the target before, equal to what was asked for, and has been left as it was.
-  bool adopted = false;
+/// A device that is on the target though the agent did not make it.
+struct ExistingDevice {
+  std::vector<DeviceVolume> volumes;
 };
 
 /// Something on the target that is not in the agent's record and looks like a device of this type.
@@ -118,11 +116,19 @@ class DeviceManager {
   /// devices are restored; must do nothing when it is all there.
   virtual absl::Status Prepare(const base::Context& context) = 0;
 
-  /// Makes a device that the record does not have, and attaches `volume` unless it is null.
-  /// ALREADY_EXISTS: something else has its name. NOT_FOUND: the bdev of `volume` did not appear.
-  virtual absl::StatusOr<CreatedDevice> CreateDevice(const base::Context& context,
-                                                     const DeviceSpec& device,
-                                                     const DeviceVolume* volume) = 0;
+  /// Looks whether a device that the record does not have is on the target nevertheless, and equal
+  /// to what is asked for, so that it can be taken over as it is. nullopt: its name is free.
+  /// ALREADY_EXISTS: something else has its name.
+  virtual absl::StatusOr<std::optional<ExistingDevice>> FindExisting(const base::Context& context,
+                                                                     const DeviceSpec& device) = 0;
+
+  /// Makes a device for which FindExisting has answered nullopt, and attaches `volume` unless it is
+  /// null; gives what to keep as its `attachment`. ALREADY_EXISTS: something has got its name
+  /// meanwhile, or the bdev of `volume` is in use elsewhere. NOT_FOUND: the bdev of `volume` did
+  /// not appear.
+  virtual absl::StatusOr<std::string> CreateDevice(const base::Context& context,
+                                                   const DeviceSpec& device,
+                                                   const DeviceVolume* volume) = 0;
 
   /// Removes what a CreateDevice with these arguments has left, in whatever state, if it still is
   /// there and cannot be another's. OK when nothing of it is left.

@@ -6,6 +6,7 @@
 #include "base/context.h"
 #include "base/hex.h"
 #include "base/ip_address.h"
+#include "base/strings.h"
 #include "base/uuid.h"
 
 namespace sma::base {
@@ -19,6 +20,13 @@ TEST(HexTest, RoundTripAndRejects) {
   EXPECT_EQ(HexDecode("00Ff10"), std::string("\x00\xff\x10", 3));
   EXPECT_EQ(HexDecode("0"), std::nullopt);
   EXPECT_EQ(HexDecode("0g"), std::nullopt);
+}
+
+TEST(StringsTest, CaseOfAsciiLetters) {
+  EXPECT_TRUE(EqualsIgnoreCase("aZ[@9", "Az[@9"));
+  EXPECT_FALSE(EqualsIgnoreCase("a", "ab"));
+  EXPECT_FALSE(EqualsIgnoreCase("[", "{"));
+  EXPECT_EQ(ToLower("AbZ@[\xc4"), "abz@[\xc4");
 }
 
 TEST(IpAddressTest, ComparesByValue) {

@@ -103,11 +103,13 @@ FakeTarget::Exchange FakeTarget::Exchanged(const base::Context& context,
     uint64_t index = call_count_++;
     methods_.push_back(request.method);
     Fault fault = fault_plan_ ? fault_plan_(index, request) : Fault::kNone;
-    if (ended_by == Fault::kNone && fault != Fault::kRefuse) ended_by = fault;
+    bool is_refusal = fault == Fault::kRefuse || fault == Fault::kBusy;
+    if (ended_by == Fault::kNone && !is_refusal) ended_by = fault;
     bool reaches_target = ended_by != Fault::kNotSent && ended_by != Fault::kDropCall;
     absl::StatusOr<Json> answer = unsent;
-    if (reaches_target && fault == Fault::kRefuse) {
-      answer = FakeError(jsonrpc::kInternalError, "Internal error");
+    if (reaches_target && is_refusal) {
+      answer = fault == Fault::kBusy ? FakeError(-EAGAIN, "Resource temporarily unavailable")
+                                     : FakeError(jsonrpc::kInternalError, "Internal error");
     } else if (reaches_target) {
       answer = Serve(context, request);
     }

@@ -18,6 +18,7 @@ namespace sma::spdk {
 enum class Fault {
   kNone,
   kRefuse,      // answered with an error, nothing done
+  kBusy,        // answered with "try again", nothing done
   kNotSent,     // the connection was lost before: nothing done, and the caller knows it
   kDropCall,    // the connection is lost: nothing done, and the caller does not know it
   kLoseAnswer,  // done, then the connection is lost

@@ -2,9 +2,9 @@
 #include <cerrno>
 #include <utility>
 
-#include "absl/strings/ascii.h"
 #include "agent/spdk/fake_target.h"
 #include "agent/spdk/json_read.h"
+#include "base/strings.h"
 #include "base/uuid.h"
 
 namespace sma::spdk {
@@ -22,7 +22,7 @@ constexpr const char* kLimitNames[] = {"rw_ios_per_sec", "rw_mbytes_per_sec", "r
 FakeTarget::Bdev* FakeTarget::FindBdev(std::string_view name) {
   auto found = bdevs_.find(std::string(name));
   if (found != bdevs_.end()) return &found->second;
-  const std::string uuid = absl::AsciiStrToLower(std::string(name));
+  const std::string uuid = base::ToLower(name);
   for (auto& [other, bdev] : bdevs_) {
     if (bdev.uuid == uuid) return &bdev;
   }
@@ -45,7 +45,7 @@ FakeTarget::Answer FakeTarget::CreateBdev(const Json& params, std::string_view p
   if (*block_count == 0 || *block_size % 512 != 0) return FakeError(-EINVAL, "Invalid argument");
   if (!name) return FakeError(-EEXIST, "File exists");
   std::string uuid =
-      absl::AsciiStrToLower(StringMember(params, "uuid").value_or(base::Uuid::Random().ToString()));
+      base::ToLower(StringMember(params, "uuid").value_or(base::Uuid::Random().ToString()));
   if (FindBdev(*name) != nullptr || FindBdev(uuid) != nullptr) {
     return FakeError(-EEXIST, "File exists");
   }

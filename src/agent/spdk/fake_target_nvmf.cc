@@ -4,10 +4,10 @@
 #include <cerrno>
 
 #include "absl/strings/ascii.h"
-#include "absl/strings/match.h"
 #include "agent/spdk/fake_target.h"
 #include "agent/spdk/json_read.h"
 #include "base/nqn.h"
+#include "base/strings.h"
 #include "base/uuid.h"
 
 namespace sma::spdk {
@@ -25,7 +25,7 @@ absl::Status NoSuchSubsystem(const Json& params) {
 
 // The address as a target lists it.
 Json Listed(const Json& address) {
-  bool is_v6 = absl::EqualsIgnoreCase(StringMember(address, "adrfam").value_or(""), "ipv6");
+  bool is_v6 = base::EqualsIgnoreCase(StringMember(address, "adrfam").value_or(""), "ipv6");
   return {{"trtype", absl::AsciiStrToUpper(StringMember(address, "trtype").value_or(""))},
           {"adrfam", is_v6 ? "IPv6" : "IPv4"},
           {"traddr", StringMember(address, "traddr").value_or("")},
@@ -43,7 +43,7 @@ FakeTarget::Subsystem* FakeTarget::FindSubsystem(const Json& params) {
 
 FakeTarget::Answer FakeTarget::CreateTransport(const Json& params) {
   std::string trtype = StringMember(params, "trtype").value_or("");
-  if (!absl::EqualsIgnoreCase(trtype, "tcp")) {
+  if (!base::EqualsIgnoreCase(trtype, "tcp")) {
     return FakeError(jsonrpc::kInvalidParams, fmt::format("Invalid transport type '{}'", trtype));
   }
   if (!transports_.insert("TCP").second) {

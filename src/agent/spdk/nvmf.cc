@@ -1,13 +1,12 @@
 #include "agent/spdk/nvmf.h"
 
-#include <algorithm>
-#include <cctype>
 #include <cerrno>
 #include <utility>
 
 #include "agent/spdk/call.h"
 #include "agent/spdk/json_read.h"
 #include "base/ip_address.h"
+#include "base/strings.h"
 #include "jsonrpc/error.h"
 
 namespace sma::spdk {
@@ -18,20 +17,14 @@ using jsonrpc::Request;
 
 constexpr char kGetSubsystems[] = "nvmf_get_subsystems";
 
-bool EqualsIgnoreCase(std::string_view a, std::string_view b) {
-  return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](unsigned char x, unsigned char y) {
-    return std::tolower(x) == std::tolower(y);
-  });
-}
-
 bool SameOptional(std::string_view a, std::string_view b) {
-  return a.empty() || b.empty() || EqualsIgnoreCase(a, b);
+  return a.empty() || b.empty() || base::EqualsIgnoreCase(a, b);
 }
 
 bool SameHost(std::string_view a, std::string_view b) {
   std::optional<base::IpAddress> ip_a = base::IpAddress::Parse(a);
   std::optional<base::IpAddress> ip_b = base::IpAddress::Parse(b);
-  return ip_a && ip_b ? ip_a == ip_b : EqualsIgnoreCase(a, b);
+  return ip_a && ip_b ? ip_a == ip_b : base::EqualsIgnoreCase(a, b);
 }
 
 TransportAddress ParseAddress(const Json& address) {
@@ -87,7 +80,7 @@ std::optional<Subsystem> ParseSubsystemEntry(const Json& entry) {
 }  // namespace
 
 bool SameAddress(const TransportAddress& a, const TransportAddress& b) {
-  return EqualsIgnoreCase(a.trtype, b.trtype) && SameOptional(a.adrfam, b.adrfam) &&
+  return base::EqualsIgnoreCase(a.trtype, b.trtype) && SameOptional(a.adrfam, b.adrfam) &&
          SameHost(a.traddr, b.traddr) && SameOptional(a.trsvcid, b.trsvcid);
 }
 
@@ -104,6 +97,10 @@ Request CreateSubsystem(std::string_view nqn, bool allow_any_host) {
 }
 
 Request DeleteSubsystem(std::string_view nqn) { return {"nvmf_delete_subsystem", {{"nqn", nqn}}}; }
+
+Request AllowAnyHost(std::string_view nqn) {
+  return {"nvmf_subsystem_allow_any_host", {{"nqn", nqn}, {"allow_any_host", true}}};
+}
 
 Request AddHost(std::string_view nqn, std::string_view host_nqn) {
   return {"nvmf_subsystem_add_host", {{"nqn", nqn}, {"host", host_nqn}}};
@@ -123,10 +120,11 @@ Request RemoveListener(std::string_view nqn, const TransportAddress& address) {
           {{"nqn", nqn}, {"listen_address", FormatAddress(address)}}};
 }
 
-Request AddNamespace(std::string_view nqn, std::string_view bdev_name, const base::Uuid& id,
-                     uint32_t nsid) {
-  Json entry{{"bdev_name", bdev_name}, {"uuid", id.ToString()}, {"nguid", id.ToHex()}};
-  if (nsid != 0) entry["nsid"] = nsid;
+Request AddNamespace(std::string_view nqn, const Namespace& ns) {
+  Json entry{{"bdev_name", ns.bdev_name}};
+  if (ns.nsid != 0) entry["nsid"] = ns.nsid;
+  if (ns.uuid) entry["uuid"] = ns.uuid->ToString();
+  if (ns.nguid) entry["nguid"] = ns.nguid->ToHex();
   return {"nvmf_subsystem_add_ns", {{"nqn", nqn}, {"namespace", std::move(entry)}}};
 }
 

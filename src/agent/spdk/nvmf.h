@@ -49,13 +49,13 @@ jsonrpc::Request GetSubsystems();
 jsonrpc::Request GetSubsystem(std::string_view nqn);
 jsonrpc::Request CreateSubsystem(std::string_view nqn, bool allow_any_host);
 jsonrpc::Request DeleteSubsystem(std::string_view nqn);
+jsonrpc::Request AllowAnyHost(std::string_view nqn);
 jsonrpc::Request AddHost(std::string_view nqn, std::string_view host_nqn);
 jsonrpc::Request RemoveHost(std::string_view nqn, std::string_view host_nqn);
 jsonrpc::Request AddListener(std::string_view nqn, const TransportAddress& address);
 jsonrpc::Request RemoveListener(std::string_view nqn, const TransportAddress& address);
-/// A namespace whose UUID and NGUID are `id`. `nsid` 0: the target chooses.
-jsonrpc::Request AddNamespace(std::string_view nqn, std::string_view bdev_name,
-                              const base::Uuid& id, uint32_t nsid = 0);
+/// `ns.nsid` 0: the target chooses; UUID or NGUID unset: those of the bdev.
+jsonrpc::Request AddNamespace(std::string_view nqn, const Namespace& ns);
 jsonrpc::Request RemoveNamespace(std::string_view nqn, uint32_t nsid);
 
 /// What nvmf_get_subsystems answered. INTERNAL when it is malformed.

@@ -34,10 +34,10 @@ TEST_F(SpdkTest, SubsystemIsReadBack) {
   target_.AddBdev(id.ToString());
   ASSERT_TRUE(EnsureTransport(target_, context_, "tcp").ok());
   ASSERT_TRUE(EnsureTransport(target_, context_, "tcp").ok());
-  Results results = CallToEnd(
-      target_, context_,
-      std::vector<Request>{CreateSubsystem(kNqn, true), AddHost(kNqn, kHost),
-                           AddListener(kNqn, address), AddNamespace(kNqn, id.ToString(), id, 7)});
+  Results results = CallToEnd(target_, context_,
+                              std::vector<Request>{CreateSubsystem(kNqn, true),
+                                                   AddHost(kNqn, kHost), AddListener(kNqn, address),
+                                                   AddNamespace(kNqn, {7, id.ToString(), id, id})});
   for (const auto& result : results) ASSERT_TRUE(result.ok()) << result.status();
   EXPECT_EQ(*ParseNsid(*results[3]), 7u);
 

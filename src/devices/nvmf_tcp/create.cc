@@ -1,0 +1,179 @@
+// How a device is made, and what is undone when that fails.
+
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "devices/nvmf_tcp/comparison.h"
+#include "devices/nvmf_tcp/nvmf_tcp_manager.h"
+#include "devices/nvmf_tcp/params.h"
+#include "jsonrpc/error.h"
+
+namespace sma::nvmf_tcp {
+
+using jsonrpc::IsFateUnknown;
+using jsonrpc::Request;
+
+namespace {
+
+// The call that takes back `request`, which succeeded with `answer`; nullopt for one that changed
+// nothing that could be taken back.
+std::optional<Request> Inverse(const Request& request, const jsonrpc::Json& answer) {
+  const std::string nqn = request.params["nqn"].get<std::string>();
+  if (request.method == "nvmf_subsystem_add_ns") {
+    absl::StatusOr<uint32_t> nsid = spdk::ParseNsid(answer);
+    if (!nsid.ok()) return std::nullopt;
+    return spdk::RemoveNamespace(nqn, *nsid);
+  }
+  Request inverse = request;
+  if (request.method == "nvmf_subsystem_add_host") {
+    inverse.method = "nvmf_subsystem_remove_host";
+  } else if (request.method == "nvmf_subsystem_add_listener") {
+    inverse.method = "nvmf_subsystem_remove_listener";
+  } else {
+    return std::nullopt;
+  }
+  return inverse;
+}
+
+// The error of a call, with what it was about.
+absl::Status Failure(const Request& request, const absl::Status& error) {
+  std::string what;
+  if (request.params.contains("host")) {
+    what = fmt::format("host {}", request.params["host"].get<std::string>());
+  } else if (request.params.contains("listen_address")) {
+    const jsonrpc::Json& address = request.params["listen_address"];
+    what = fmt::format("listener {} port {}", address["traddr"].get<std::string>(),
+                       address["trsvcid"].get<std::string>());
+  } else {
+    return error;
+  }
+  return absl::Status(error.code(), fmt::format("{}: {}", what, std::string(error.message())));
+}
+
+absl::Status Exists(const std::string& nqn) {
+  return absl::AlreadyExistsError(
+      fmt::format("subsystem {} is on the target already and was not made by this agent", nqn));
+}
+
+}  // namespace
+
+absl::StatusOr<std::optional<ExistingDevice>> NvmfTcpManager::FindExisting(
+    const base::Context& context, const DeviceSpec& device) {
+  const DeviceParameters& params = device.params.nvmf_tcp();
+  if (known_.IsAbsent(target_.generation(), params.subnqn())) return std::nullopt;
+  absl::StatusOr<std::optional<spdk::Subsystem>> found =
+      spdk::FindSubsystem(target_, context, params.subnqn());
+  if (!found.ok()) return found.status();
+  if (!*found) return std::nullopt;
+  if (!IsEqual(params, **found)) return Exists(params.subnqn());
+  ExistingDevice existing;
+  for (const spdk::Namespace& ns : (*found)->namespaces) {
+    existing.volumes.push_back({.id = ns.uuid.value_or(base::Uuid()),
+                                .bdev_name = ns.bdev_name,
+                                .attachment = std::to_string(ns.nsid)});
+  }
+  return existing;
+}
+
+absl::StatusOr<std::string> NvmfTcpManager::CreateDevice(const base::Context& context,
+                                                         const DeviceSpec& device,
+                                                         const DeviceVolume* volume) {
+  const DeviceParameters& params = device.params.nvmf_tcp();
+  const std::string& nqn = params.subnqn();
+  if (absl::Status status = Prepare(context); !status.ok()) return status;
+  std::vector<Request> requests{spdk::CreateSubsystem(nqn, params.allow_any_host())};
+  for (const std::string& host : params.hosts()) requests.push_back(spdk::AddHost(nqn, host));
+  requests.push_back(spdk::AddListener(nqn, AddressOf(params)));
+  if (volume != nullptr) requests.push_back(spdk::AddNamespace(nqn, NamespaceOf(*volume)));
+
+  const spdk::Results results = spdk::CallToEnd(target_, context, requests);
+  if (!results.front().ok()) return UndoRefused(nqn, requests, results);
+
+  // From here on the subsystem is ours: undoing is deleting it.
+  known_.Add(nqn);
+  absl::StatusOr<std::string> attachment = FinishCreate(context, nqn, volume, requests, results);
+  absl::Status status = attachment.ok() ? context.status() : attachment.status();
+  if (!status.ok()) return UndoCreated(std::move(status), nqn);
+  return attachment;
+}
+
+// Looks what came of the parts of a subsystem that was created; what its volume is attached as.
+absl::StatusOr<std::string> NvmfTcpManager::FinishCreate(const base::Context& context,
+                                                         const std::string& nqn,
+                                                         const DeviceVolume* volume,
+                                                         std::span<const Request> requests,
+                                                         const spdk::Results& results) {
+  for (size_t i = 1; i < results.size(); ++i) {
+    if (results[i].ok()) continue;
+    bool is_volume = volume != nullptr && i + 1 == results.size();
+    if (is_volume && jsonrpc::GetTargetError(results[i].status())) {
+      return AttachRefused(context, nqn, *volume, results[i].status());
+    }
+    return Failure(requests[i], results[i].status());
+  }
+  if (volume == nullptr) return std::string();
+  absl::StatusOr<uint32_t> nsid = spdk::ParseNsid(*results.back());
+  if (!nsid.ok()) return nsid.status();
+  return std::to_string(*nsid);
+}
+
+absl::Status NvmfTcpManager::UndoCreated(absl::Status why, const std::string& nqn) {
+  absl::Status undone = spdk::DoToEnd(target_, spdk::UndoContext(), spdk::DeleteSubsystem(nqn));
+  if (!undone.ok() && !spdk::IsNoSuchSubsystem(undone)) {
+    spdlog::warn("subsystem {} could not be deleted again: {}", nqn, undone.ToString());
+    return jsonrpc::WithFateUnknown(std::move(why));
+  }
+  known_.Remove(nqn);
+  // Nothing is left of it, whatever became of its parts.
+  return absl::Status(why.code(), why.message());
+}
+
+// The subsystem was not created, or it is not known whether it was. If it is there already, what
+// was added went to another's.
+absl::Status NvmfTcpManager::UndoRefused(const std::string& nqn, std::span<const Request> requests,
+                                         const spdk::Results& results) {
+  const absl::Status& refusal = results.front().status();
+  if (!jsonrpc::GetTargetError(refusal)) {
+    if (jsonrpc::IsFateUnknown(refusal)) known_.Add(nqn);
+    return refusal;
+  }
+  known_.Add(nqn);
+  std::vector<Request> inverses;
+  for (size_t i = 1; i < results.size(); ++i) {
+    if (!results[i].ok()) continue;
+    if (auto inverse = Inverse(requests[i], *results[i])) inverses.push_back(*std::move(inverse));
+  }
+  if (!inverses.empty()) {
+    for (const auto& undone : spdk::CallToEnd(target_, spdk::UndoContext(), inverses)) {
+      if (!undone.ok()) spdlog::error("{}: {}", nqn, undone.status().ToString());
+    }
+  }
+  absl::StatusOr<std::optional<spdk::Subsystem>> found =
+      spdk::FindSubsystem(target_, spdk::UndoContext(), nqn);
+  if (found.ok() && *found) return Exists(nqn);
+  if (found.ok()) known_.Remove(nqn);
+  return absl::Status(refusal.code(), refusal.message());
+}
+
+absl::Status NvmfTcpManager::UndoCreate(const base::Context& context, const DeviceSpec& device,
+                                        const DeviceVolume* volume) {
+  const DeviceParameters& params = device.params.nvmf_tcp();
+  absl::StatusOr<std::optional<spdk::Subsystem>> found =
+      spdk::FindSubsystem(target_, context, params.subnqn());
+  if (!found.ok()) return found.status();
+  if (!*found) {
+    known_.Remove(params.subnqn());
+    return absl::OkStatus();
+  }
+  if (!IsPartOf(**found, params, volume)) {
+    spdlog::warn("{}: left alone, it has what a failed CreateDevice did not make", params.subnqn());
+    known_.Add(params.subnqn());
+    return absl::OkStatus();
+  }
+  return DeleteDevice(context, device, {});
+}
+
+}  // namespace sma::nvmf_tcp

@@ -1,0 +1,82 @@
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "agent/spdk/call.h"
+#include "agent/spdk/nvmf.h"
+#include "devices/nvmf_tcp/known_subsystems.h"
+#include "jsonrpc/caller.h"
+#include "nvmf_tcp.pb.h"
+#include "sma/device_manager.h"
+
+namespace sma::nvmf_tcp {
+
+/// Devices that are NVMe-oF subsystems with one NVMe/TCP listener; volumes are their namespaces and
+/// `attachment` is the NSID in decimal.
+class NvmfTcpManager : public DeviceManager {
+ public:
+  /// `target` outlives the manager.
+  explicit NvmfTcpManager(jsonrpc::Caller& target) : target_(target) {}
+
+  std::string_view name() const override { return "nvmf_tcp"; }
+  std::string_view protocol() const override { return "nvmf_tcp"; }
+  DeviceType type() const override { return DEVICE_TYPE_NVMF_TCP; }
+
+  absl::StatusOr<DeviceSpec> Describe(const CreateDeviceRequest& request) const override;
+  bool OwnsHandle(std::string_view handle) const override;
+  absl::Status Prepare(const base::Context& context) override;
+  absl::StatusOr<std::optional<ExistingDevice>> FindExisting(const base::Context& context,
+                                                             const DeviceSpec& device) override;
+  absl::StatusOr<std::string> CreateDevice(const base::Context& context, const DeviceSpec& device,
+                                           const DeviceVolume* volume) override;
+  absl::Status UndoCreate(const base::Context& context, const DeviceSpec& device,
+                          const DeviceVolume* volume) override;
+  absl::Status DeleteDevice(const base::Context& context, const DeviceSpec& device,
+                            std::span<const DeviceVolume> volumes) override;
+  absl::StatusOr<std::string> AttachVolume(const base::Context& context, const DeviceSpec& device,
+                                           const DeviceVolume& volume) override;
+  absl::Status DetachVolume(const base::Context& context, const DeviceSpec& device,
+                            const DeviceVolume& volume) override;
+  absl::StatusOr<std::unique_ptr<DeviceListing>> List(const base::Context& context) override;
+  RestoreResult Restore(const base::Context& context, const RestoreRequest& request) override;
+  absl::Status SetQos(const base::Context& context, const DeviceSpec& device,
+                      const DeviceVolume* volume, const QosLimit& maximum) override;
+  GetQosCapabilitiesResponse GetQosCapabilities() const override;
+  std::vector<AdoptionCandidate> ListAdoptionCandidates(
+      const DeviceListing& listing, std::span<const std::string> known) const override;
+
+ private:
+  // create.cc
+  absl::StatusOr<std::string> FinishCreate(const base::Context& context, const std::string& nqn,
+                                           const DeviceVolume* volume,
+                                           std::span<const jsonrpc::Request> requests,
+                                           const spdk::Results& results);
+  absl::Status UndoRefused(const std::string& nqn, std::span<const jsonrpc::Request> requests,
+                           const spdk::Results& results);
+  absl::Status UndoCreated(absl::Status why, const std::string& nqn);
+
+  // attach.cc
+  absl::StatusOr<std::string> Attach(const base::Context& context, const std::string& nqn,
+                                     const DeviceVolume& volume);
+  absl::StatusOr<std::string> AttachRefused(const base::Context& context, const std::string& nqn,
+                                            const DeviceVolume& volume, absl::Status refusal);
+  absl::Status RemoveFound(const base::Context& context, const std::string& nqn,
+                           const base::Uuid& id);
+  void PutBack(const std::string& nqn, const spdk::Namespace& ns);
+
+  // restore.cc
+  spdk::Results SendMissing(const base::Context& context, const RestoreRequest& request,
+                            const spdk::Subsystem* actual);
+
+  jsonrpc::Caller& target_;
+  KnownSubsystems known_;
+  std::atomic<uint64_t> prepared_generation_ = 0;  // of the connection that has the transport
+};
+
+}  // namespace sma::nvmf_tcp

@@ -1,0 +1,538 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <thread>
+
+#include "agent/spdk/fake_target.h"
+#include "devices/nvmf_tcp/nvmf_tcp_manager.h"
+#include "jsonrpc/error.h"
+
+namespace sma::nvmf_tcp {
+namespace {
+
+using base::Context;
+using jsonrpc::Json;
+using jsonrpc::Request;
+using spdk::Fault;
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::IsEmpty;
+using testing::SizeIs;
+
+constexpr char kNqn[] = "nqn.2016-06.io.spdk:cnode0";
+constexpr char kHost[] = "nqn.2016-06.io.spdk:host0";
+constexpr char kVolume[] = "00000001-1111-4222-8333-444444444444";
+constexpr char kOther[] = "00000002-1111-4222-8333-444444444444";
+
+DeviceVolume Volume(const char* uuid, std::string attachment = "") {
+  return {.id = *base::Uuid::Parse(uuid), .bdev_name = uuid, .attachment = std::move(attachment)};
+}
+
+class NvmfTcpTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    target_.AddBdev(kVolume);
+    target_.AddBdev(kOther);
+    ASSERT_TRUE(manager_.Prepare(context_).ok());
+    ASSERT_TRUE(manager_.List(context_).ok());
+    device_ = Describe();
+    empty_ = target_.Dump();
+    target_.ResetCounts();
+  }
+
+  DeviceSpec Describe(const std::string& port = "4420", bool allow_any_host = false) {
+    CreateDeviceRequest request;
+    DeviceParameters& params = *request.mutable_nvmf_tcp();
+    params.set_subnqn(kNqn);
+    params.set_adrfam("ipv4");
+    params.set_traddr("127.0.0.1");
+    params.set_trsvcid(port);
+    params.set_allow_any_host(allow_any_host);
+    params.add_hosts(kHost);
+    auto device = manager_.Describe(request);
+    EXPECT_TRUE(device.ok()) << device.status();
+    return *device;
+  }
+
+  // What the target has under the device's name; null when nothing.
+  Json Subsystem() {
+    auto found = target_.Operator("nvmf_get_subsystems", {{"nqn", kNqn}});
+    return found.ok() ? (*found)[0] : Json();
+  }
+
+  // An operator makes what CreateDevice would make.
+  void MakeByHand() {
+    Operator("nvmf_create_subsystem", {{"nqn", kNqn}, {"allow_any_host", false}});
+    Operator("nvmf_subsystem_add_host", {{"nqn", kNqn}, {"host", kHost}});
+    Operator("nvmf_subsystem_add_listener", {{"nqn", kNqn}, {"listen_address", Address("4420")}});
+  }
+  void AddNamespaceByHand(const char* uuid) {
+    Operator("nvmf_subsystem_add_ns", {{"nqn", kNqn}, {"namespace", {{"bdev_name", uuid}}}});
+  }
+  static Json Address(const char* port) {
+    return {{"trtype", "tcp"}, {"adrfam", "ipv4"}, {"traddr", "127.0.0.1"}, {"trsvcid", port}};
+  }
+  void Operator(const char* method, Json params) {
+    auto answer = target_.Operator(method, std::move(params));
+    ASSERT_TRUE(answer.ok()) << method << answer.status();
+  }
+
+  Context context_ = Context::Background();
+  spdk::FakeTarget target_;
+  NvmfTcpManager manager_{target_};
+  DeviceSpec device_;
+  std::string empty_;
+};
+
+TEST_F(NvmfTcpTest, CreateWithVolumeTakesOneRoundTrip) {
+  DeviceVolume volume = Volume(kVolume);
+  auto attachment = manager_.CreateDevice(context_, device_, &volume);
+  ASSERT_TRUE(attachment.ok()) << attachment.status();
+  EXPECT_EQ(*attachment, "1");
+  EXPECT_EQ(target_.round_trips(), 1u);
+  const Json subsystem = Subsystem();
+  EXPECT_EQ(subsystem["hosts"], Json::parse(R"([{"nqn":"nqn.2016-06.io.spdk:host0"}])"));
+  EXPECT_EQ(subsystem["allow_any_host"], false);
+  EXPECT_EQ(subsystem["listen_addresses"][0]["trsvcid"], "4420");
+  EXPECT_EQ(subsystem["namespaces"][0]["uuid"], kVolume);
+  EXPECT_EQ(subsystem["namespaces"][0]["nguid"], "00000001111142228333444444444444");
+}
+
+TEST_F(NvmfTcpTest, TransportIsMadeOncePerConnection) {
+  EXPECT_TRUE(manager_.Prepare(context_).ok());
+  EXPECT_EQ(target_.calls(), 0u);
+  target_.Restart();
+  EXPECT_TRUE(manager_.CreateDevice(context_, device_, nullptr).ok());
+  EXPECT_THAT(target_.methods()[0], "nvmf_create_transport");
+}
+
+TEST_F(NvmfTcpTest, NameIsLookedUpUnlessKnownToBeFree) {
+  auto existing = manager_.FindExisting(context_, device_);
+  ASSERT_TRUE(existing.ok());
+  EXPECT_FALSE(existing->has_value());
+  EXPECT_EQ(target_.calls(), 0u);
+  target_.SetDown(true);
+  target_.SetDown(false);
+  EXPECT_FALSE((*manager_.FindExisting(context_, device_)).has_value());
+  EXPECT_EQ(target_.calls(), 1u);
+}
+
+TEST_F(NvmfTcpTest, EqualDeviceIsFoundAndLeftAsItIs) {
+  MakeByHand();
+  AddNamespaceByHand(kVolume);
+  ASSERT_TRUE(manager_.List(context_).ok());
+  const std::string before = target_.Dump();
+  auto existing = manager_.FindExisting(context_, device_);
+  ASSERT_TRUE(existing.ok() && *existing) << existing.status();
+  ASSERT_THAT((*existing)->volumes, SizeIs(1));
+  EXPECT_EQ((*existing)->volumes[0].id.ToString(), kVolume);
+  EXPECT_EQ((*existing)->volumes[0].attachment, "1");
+  EXPECT_EQ(target_.Dump(), before);
+}
+
+TEST_F(NvmfTcpTest, DifferentDeviceOfTheNameIsRefused) {
+  MakeByHand();
+  ASSERT_TRUE(manager_.List(context_).ok());
+  for (const DeviceSpec& other : {Describe("4421"), Describe("4420", true)}) {
+    EXPECT_EQ(manager_.FindExisting(context_, other).status().code(),
+              absl::StatusCode::kAlreadyExists);
+  }
+  Operator("nvmf_subsystem_add_host", {{"nqn", kNqn}, {"host", "nqn.2016-06.io.spdk:host1"}});
+  EXPECT_EQ(manager_.FindExisting(context_, device_).status().code(),
+            absl::StatusCode::kAlreadyExists);
+}
+
+// Someone makes the subsystem between our look and our call: what was added to it goes again.
+TEST_F(NvmfTcpTest, LostRaceForANameHarmsNothing) {
+  Operator("nvmf_create_subsystem", {{"nqn", kNqn}, {"allow_any_host", true}});
+  const std::string before = target_.Dump();
+  DeviceVolume volume = Volume(kVolume);
+  absl::Status status = manager_.CreateDevice(context_, device_, &volume).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kAlreadyExists);
+  EXPECT_FALSE(jsonrpc::IsFateUnknown(status));
+  EXPECT_EQ(target_.Dump(), before);
+}
+
+TEST_F(NvmfTcpTest, LostRaceLeavesWhatWasThere) {
+  MakeByHand();
+  AddNamespaceByHand(kOther);
+  const std::string before = target_.Dump();
+  DeviceVolume volume = Volume(kVolume);
+  EXPECT_FALSE(manager_.CreateDevice(context_, device_, &volume).ok());
+  EXPECT_EQ(target_.Dump(), before);
+}
+
+TEST_F(NvmfTcpTest, EachRefusedStepIsUndone) {
+  DeviceVolume volume = Volume(kVolume);
+  for (uint64_t failing = 0; failing < 4; ++failing) {
+    target_.ResetCounts();
+    target_.SetFaultPlan([failing](uint64_t index, const Request&) {
+      return index == failing ? Fault::kRefuse : Fault::kNone;
+    });
+    auto attachment = manager_.CreateDevice(context_, device_, &volume);
+    EXPECT_FALSE(attachment.ok()) << failing;
+    EXPECT_FALSE(jsonrpc::IsFateUnknown(attachment.status())) << failing;
+    EXPECT_EQ(target_.Dump(), empty_) << failing;
+  }
+}
+
+TEST_F(NvmfTcpTest, LostAnswersAreUndoneLater) {
+  DeviceVolume volume = Volume(kVolume);
+  for (Fault fault : {Fault::kLoseAnswer, Fault::kDropCall}) {
+    bool failed = true;
+    for (uint64_t failing = 0; failed; ++failing) {
+      target_.ResetCounts();
+      failed = false;
+      target_.SetFaultPlan([&, failing](uint64_t index, const Request&) {
+        failed |= index == failing;
+        return index == failing ? fault : Fault::kNone;
+      });
+      absl::Status status = manager_.CreateDevice(context_, device_, &volume).status();
+      target_.SetFaultPlan(nullptr);
+      EXPECT_EQ(status.ok(), !failed) << failing;
+      if (!status.ok() && !jsonrpc::IsFateUnknown(status)) {
+        EXPECT_EQ(target_.Dump(), empty_) << failing;
+      }
+      EXPECT_TRUE(manager_.UndoCreate(context_, device_, &volume).ok()) << failing;
+      EXPECT_EQ(target_.Dump(), empty_) << failing;
+    }
+  }
+}
+
+TEST_F(NvmfTcpTest, UndoLeavesWhatIsNotItsOwn) {
+  DeviceVolume volume = Volume(kVolume);
+  MakeByHand();
+  AddNamespaceByHand(kOther);
+  const std::string before = target_.Dump();
+  EXPECT_TRUE(manager_.UndoCreate(context_, device_, &volume).ok());
+  EXPECT_EQ(target_.Dump(), before);
+}
+
+TEST_F(NvmfTcpTest, CallerGoneMeansNothingIsLeft) {
+  target_.SetRoundTrip(std::chrono::milliseconds(30));
+  DeviceVolume volume = Volume(kVolume);
+  Context context = Context::WithTimeout(std::chrono::milliseconds(10));
+  EXPECT_EQ(manager_.CreateDevice(context, device_, &volume).status().code(),
+            absl::StatusCode::kDeadlineExceeded);
+  EXPECT_EQ(target_.Dump(), empty_);
+}
+
+TEST_F(NvmfTcpTest, VolumeThatDoesNotComeIsNotFound) {
+  DeviceVolume volume = Volume("00000009-1111-4222-8333-444444444444");
+  volume.wait = std::chrono::milliseconds(5);
+  EXPECT_EQ(manager_.CreateDevice(context_, device_, &volume).status().code(),
+            absl::StatusCode::kNotFound);
+  EXPECT_EQ(target_.Dump(), empty_);
+}
+
+class AttachTest : public NvmfTcpTest {
+ protected:
+  void SetUp() override {
+    NvmfTcpTest::SetUp();
+    ASSERT_TRUE(manager_.CreateDevice(context_, device_, nullptr).ok());
+    without_volume_ = target_.Dump();
+    target_.ResetCounts();
+  }
+
+  std::string without_volume_;
+};
+
+TEST_F(AttachTest, AttachAndDetachTakeOneRoundTripEach) {
+  auto attachment = manager_.AttachVolume(context_, device_, Volume(kVolume));
+  ASSERT_TRUE(attachment.ok()) << attachment.status();
+  EXPECT_EQ(*attachment, "1");
+  EXPECT_EQ(target_.round_trips(), 1u);
+  EXPECT_THAT(Subsystem()["namespaces"], SizeIs(1));
+  EXPECT_TRUE(manager_.DetachVolume(context_, device_, Volume(kVolume, "1")).ok());
+  EXPECT_EQ(target_.round_trips(), 2u);
+  EXPECT_EQ(target_.Dump(), without_volume_);
+}
+
+TEST_F(AttachTest, AgainIsSuccess) {
+  for (int i = 0; i < 2; ++i) {
+    EXPECT_EQ(*manager_.AttachVolume(context_, device_, Volume(kVolume)), "1");
+  }
+  for (int i = 0; i < 2; ++i) {
+    EXPECT_TRUE(manager_.DetachVolume(context_, device_, Volume(kVolume, "1")).ok());
+  }
+  EXPECT_EQ(target_.Dump(), without_volume_);
+}
+
+TEST_F(AttachTest, ErrorsSayWhatIsWrong) {
+  EXPECT_EQ(manager_.AttachVolume(context_, device_, Volume("00000009-1111-4222-8333-444444444444"))
+                .status()
+                .code(),
+            absl::StatusCode::kNotFound);
+  Operator("nvmf_create_subsystem", {{"nqn", "nqn.2016-06.io.spdk:x"}});
+  Operator("nvmf_subsystem_add_ns",
+           {{"nqn", "nqn.2016-06.io.spdk:x"}, {"namespace", {{"bdev_name", kVolume}}}});
+  absl::Status status = manager_.AttachVolume(context_, device_, Volume(kVolume)).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kAlreadyExists);
+  EXPECT_THAT(std::string(status.message()), HasSubstr(kVolume));
+}
+
+TEST_F(AttachTest, FullSubsystemIsToldApart) {
+  for (int i = 0; i < 32; ++i) {
+    std::string uuid = "000001" + std::to_string(10 + i) + "-1111-4222-8333-444444444444";
+    target_.AddBdev(uuid);
+    ASSERT_TRUE(manager_.AttachVolume(context_, device_, Volume(uuid.c_str())).ok());
+  }
+  EXPECT_EQ(manager_.AttachVolume(context_, device_, Volume(kVolume)).status().code(),
+            absl::StatusCode::kResourceExhausted);
+}
+
+TEST_F(AttachTest, BdevThatComesLateIsAttached) {
+  DeviceVolume volume = Volume("00000009-1111-4222-8333-444444444444");
+  volume.wait = std::chrono::seconds(20);
+  std::thread maker([&] {
+    while (target_.calls() < 3) std::this_thread::yield();
+    target_.AddBdev("00000009-1111-4222-8333-444444444444");
+  });
+  auto attachment = manager_.AttachVolume(context_, device_, volume);
+  maker.join();
+  EXPECT_TRUE(attachment.ok()) << attachment.status();
+  EXPECT_THAT(Subsystem()["namespaces"], SizeIs(1));
+}
+
+TEST_F(AttachTest, CallerGoneMeansNothingIsLeft) {
+  target_.SetRoundTrip(std::chrono::milliseconds(30));
+  Context context = Context::WithTimeout(std::chrono::milliseconds(10));
+  EXPECT_EQ(manager_.AttachVolume(context, device_, Volume(kVolume)).status().code(),
+            absl::StatusCode::kDeadlineExceeded);
+  EXPECT_EQ(target_.Dump(), without_volume_);
+}
+
+// The volume's bdev vanished, and its NSID was given to another namespace meanwhile.
+TEST_F(AttachTest, DetachDoesNotRemoveWhatGotItsNsid) {
+  ASSERT_TRUE(manager_.AttachVolume(context_, device_, Volume(kVolume)).ok());
+  Operator("bdev_null_delete", {{"name", kVolume}});
+  AddNamespaceByHand(kOther);
+  const std::string before = target_.Dump();
+  EXPECT_TRUE(manager_.DetachVolume(context_, device_, Volume(kVolume, "1")).ok());
+  EXPECT_EQ(target_.Dump(), before);
+}
+
+TEST_F(AttachTest, DetachFindsAVolumeThatMoved) {
+  AddNamespaceByHand(kOther);
+  ASSERT_EQ(*manager_.AttachVolume(context_, device_, Volume(kVolume)), "2");
+  EXPECT_TRUE(manager_.DetachVolume(context_, device_, Volume(kVolume, "1")).ok());
+  EXPECT_THAT(Subsystem()["namespaces"], SizeIs(1));
+  EXPECT_EQ(Subsystem()["namespaces"][0]["uuid"], kOther);
+  EXPECT_TRUE(manager_.DetachVolume(context_, device_, Volume(kVolume)).ok());
+}
+
+TEST_F(AttachTest, Defect11_ErrorIsNotAbsence) {
+  ASSERT_TRUE(manager_.AttachVolume(context_, device_, Volume(kVolume)).ok());
+  target_.SetFaultPlan([](uint64_t, const Request&) { return Fault::kRefuse; });
+  EXPECT_FALSE(manager_.DetachVolume(context_, device_, Volume(kVolume, "1")).ok());
+  EXPECT_FALSE(manager_.DetachVolume(context_, device_, Volume(kVolume)).ok());
+  EXPECT_FALSE(manager_.DeleteDevice(context_, device_, {}).ok());
+  EXPECT_FALSE(manager_.UndoCreate(context_, device_, nullptr).ok());
+  EXPECT_FALSE(manager_.List(context_).ok());
+}
+
+TEST_F(AttachTest, DeleteTakesTheNamespacesAlong) {
+  ASSERT_TRUE(manager_.AttachVolume(context_, device_, Volume(kVolume)).ok());
+  target_.ResetCounts();
+  EXPECT_TRUE(manager_.DeleteDevice(context_, device_, {}).ok());
+  EXPECT_EQ(target_.round_trips(), 1u);
+  EXPECT_EQ(target_.Dump(), empty_);
+  EXPECT_TRUE(manager_.DeleteDevice(context_, device_, {}).ok());
+}
+
+class RestoreTest : public AttachTest {
+ protected:
+  void SetUp() override {
+    AttachTest::SetUp();
+    ASSERT_TRUE(manager_.AttachVolume(context_, device_, Volume(kOther)).ok());
+    ASSERT_TRUE(manager_.AttachVolume(context_, device_, Volume(kVolume)).ok());
+    ASSERT_TRUE(manager_.DetachVolume(context_, device_, Volume(kOther, "1")).ok());
+    complete_ = target_.Dump();
+  }
+
+  RestoreResult Restore(bool repair = true, bool expose_incomplete = true,
+                        const DeviceListing* listing = nullptr) {
+    return manager_.Restore(context_, {.device = device_,
+                                       .volumes = volumes_,
+                                       .listing = listing,
+                                       .repair = repair,
+                                       .expose_incomplete = expose_incomplete});
+  }
+  void RestartTarget() {
+    target_.Restart();
+    ASSERT_TRUE(manager_.Prepare(context_).ok());
+  }
+
+  std::vector<DeviceVolume> volumes_{Volume(kVolume, "2")};
+  std::string complete_;
+};
+
+TEST_F(RestoreTest, NothingMissingTakesOneLook) {
+  target_.ResetCounts();
+  RestoreResult result = Restore();
+  EXPECT_TRUE(result.status.ok());
+  EXPECT_THAT(result.differences, IsEmpty());
+  EXPECT_EQ(*result.volumes[0].attachment, "2");
+  EXPECT_FALSE(result.volumes[0].attached_again);
+  EXPECT_EQ(target_.round_trips(), 1u);
+  EXPECT_EQ(target_.Dump(), complete_);
+}
+
+TEST_F(RestoreTest, EachPieceThatIsMissingIsMadeAgain) {
+  struct Removal {
+    const char* method;
+    Json params;
+  };
+  const Removal removals[] = {
+      {"nvmf_subsystem_remove_host", {{"nqn", kNqn}, {"host", kHost}}},
+      {"nvmf_subsystem_remove_listener", {{"nqn", kNqn}, {"listen_address", Address("4420")}}},
+      {"nvmf_subsystem_remove_ns", {{"nqn", kNqn}, {"nsid", 2}}},
+      {"nvmf_delete_subsystem", {{"nqn", kNqn}}},
+  };
+  for (const Removal& removal : removals) {
+    Operator(removal.method, removal.params);
+    const std::string broken = target_.Dump();
+    EXPECT_FALSE(Restore(/*repair=*/false).differences.empty()) << removal.method;
+    EXPECT_EQ(target_.Dump(), broken) << removal.method;
+    RestoreResult result = Restore();
+    EXPECT_TRUE(result.status.ok()) << removal.method << result.status;
+    EXPECT_THAT(result.differences, SizeIs(1)) << removal.method;
+    EXPECT_EQ(*result.volumes[0].attachment, "2") << removal.method;
+    EXPECT_EQ(target_.Dump(), complete_) << removal.method;
+  }
+}
+
+TEST_F(RestoreTest, WhatAnOperatorAddedStays) {
+  Operator("nvmf_subsystem_add_host", {{"nqn", kNqn}, {"host", "nqn.2016-06.io.spdk:host9"}});
+  Operator("nvmf_subsystem_add_listener", {{"nqn", kNqn}, {"listen_address", Address("4499")}});
+  AddNamespaceByHand(kOther);
+  const std::string before = target_.Dump();
+  EXPECT_TRUE(Restore().status.ok());
+  EXPECT_EQ(target_.Dump(), before);
+}
+
+TEST_F(RestoreTest, AnyHostIsAllowedAgainAndNeverForbidden) {
+  Operator("nvmf_subsystem_allow_any_host", {{"nqn", kNqn}, {"allow_any_host", true}});
+  EXPECT_THAT(Restore().differences, SizeIs(1));
+  EXPECT_EQ(Subsystem()["allow_any_host"], true);
+  device_ = Describe("4420", true);
+  Operator("nvmf_subsystem_allow_any_host", {{"nqn", kNqn}, {"allow_any_host", false}});
+  EXPECT_THAT(Restore().differences, SizeIs(1));
+  EXPECT_EQ(Subsystem()["allow_any_host"], true);
+}
+
+TEST_F(RestoreTest, EmptyTargetGetsAllBackUnderTheSameNsid) {
+  RestartTarget();
+  target_.AddBdev(kVolume);
+  target_.AddBdev(kOther);
+  auto listing = manager_.List(context_);
+  ASSERT_TRUE(listing.ok());
+  RestoreResult result = Restore(true, true, listing->get());
+  EXPECT_TRUE(result.status.ok()) << result.status;
+  EXPECT_TRUE(result.volumes[0].attached_again);
+  EXPECT_EQ(*result.volumes[0].attachment, "2");
+  EXPECT_EQ(target_.Dump(), complete_);
+}
+
+// A host that comes back to a subsystem without its namespace takes the disk for removed.
+TEST_F(RestoreTest, ListenerWaitsForTheVolumes) {
+  RestartTarget();
+  RestoreResult result = Restore(true, /*expose_incomplete=*/false);
+  EXPECT_EQ(result.status.code(), absl::StatusCode::kInvalidArgument) << result.status;
+  EXPECT_FALSE(result.volumes[0].attachment.ok());
+  EXPECT_THAT(Subsystem()["listen_addresses"], IsEmpty());
+  target_.AddBdev(kVolume);
+  EXPECT_TRUE(Restore(true, false).status.ok());
+  EXPECT_THAT(Subsystem()["listen_addresses"], SizeIs(1));
+}
+
+TEST_F(RestoreTest, DeviceIsExposedWithoutItsVolumesInTheEnd) {
+  RestartTarget();
+  RestoreResult result = Restore(true, /*expose_incomplete=*/true);
+  EXPECT_TRUE(result.status.ok()) << result.status;
+  EXPECT_FALSE(result.volumes[0].attachment.ok());
+  EXPECT_THAT(Subsystem()["listen_addresses"], SizeIs(1));
+}
+
+TEST_F(RestoreTest, NsidThatIsTakenIsReplaced) {
+  Operator("nvmf_subsystem_remove_ns", {{"nqn", kNqn}, {"nsid", 2}});
+  Operator("nvmf_subsystem_add_ns",
+           {{"nqn", kNqn}, {"namespace", {{"bdev_name", kOther}, {"nsid", 2}}}});
+  RestoreResult result = Restore();
+  ASSERT_TRUE(result.volumes[0].attachment.ok()) << result.volumes[0].attachment.status();
+  EXPECT_EQ(*result.volumes[0].attachment, "1");
+}
+
+TEST_F(RestoreTest, TargetDownIsUnavailable) {
+  target_.SetDown(true);
+  RestoreResult result = Restore();
+  EXPECT_EQ(result.status.code(), absl::StatusCode::kUnavailable);
+  EXPECT_FALSE(result.volumes[0].attachment.ok());
+}
+
+TEST_F(RestoreTest, CandidatesForAdoption) {
+  Operator("nvmf_create_subsystem", {{"nqn", "nqn.2016-06.io.spdk:bare"}});
+  auto listing = manager_.List(context_);
+  ASSERT_TRUE(listing.ok());
+  auto candidates = manager_.ListAdoptionCandidates(**listing, {});
+  ASSERT_THAT(candidates, SizeIs(2));
+  EXPECT_EQ(candidates[0].device.handle, "nvmf-tcp:nqn.2016-06.io.spdk:bare");
+  EXPECT_FALSE(candidates[0].obstacle.empty());
+  EXPECT_EQ(candidates[1].device.handle, device_.handle);
+  EXPECT_EQ(candidates[1].obstacle, "");
+  EXPECT_EQ(candidates[1].device.params.SerializeAsString(), device_.params.SerializeAsString());
+  ASSERT_THAT(candidates[1].volumes, SizeIs(1));
+  EXPECT_EQ(candidates[1].volumes[0].id.ToString(), kVolume);
+  const std::string known[] = {device_.handle};
+  EXPECT_THAT(manager_.ListAdoptionCandidates(**listing, known), SizeIs(1));
+}
+
+class LimitsTest : public AttachTest {
+ protected:
+  absl::Status Set(uint64_t rw_iops, uint64_t rd, uint64_t wr, uint64_t rw) {
+    QosLimit limits;
+    limits.set_rw_iops(rw_iops);
+    limits.set_rd_bandwidth(rd);
+    limits.set_wr_bandwidth(wr);
+    limits.set_rw_bandwidth(rw);
+    DeviceVolume volume = Volume(kVolume);
+    return manager_.SetQos(context_, device_, &volume, limits);
+  }
+  Json Limits() {
+    return (*target_.Operator("bdev_get_bdevs", {{"name", kVolume}}))[0]["assigned_rate_limits"];
+  }
+};
+
+TEST_F(LimitsTest, AreSetInTheTargetsUnitsOrKept) {
+  ASSERT_TRUE(Set(1, 2, 3, 4).ok());
+  EXPECT_EQ(Limits(), Json::parse(R"({"rw_ios_per_sec":1000,"r_mbytes_per_sec":2,
+                                      "w_mbytes_per_sec":3,"rw_mbytes_per_sec":4})"));
+  ASSERT_TRUE(Set(UINT64_MAX, 0, UINT64_MAX, 9).ok());
+  EXPECT_EQ(Limits(), Json::parse(R"({"rw_ios_per_sec":1000,"r_mbytes_per_sec":0,
+                                      "w_mbytes_per_sec":3,"rw_mbytes_per_sec":9})"));
+}
+
+TEST_F(LimitsTest, Defect26_ThousandsDoNotOverflow) {
+  EXPECT_EQ(Set(UINT64_MAX / 1000 + 1, 0, 0, 0).code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(Set(0, uint64_t{1} << 44, 0, 0).code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(target_.calls(), 0u);
+  EXPECT_TRUE(Set(UINT64_MAX / 1000, (uint64_t{1} << 44) - 1, 0, 0).ok());
+}
+
+TEST_F(LimitsTest, BusyTargetIsAskedAgain) {
+  target_.SetFaultPlan(
+      [](uint64_t index, const Request&) { return index < 2 ? Fault::kBusy : Fault::kNone; });
+  EXPECT_TRUE(Set(1, 0, 0, 0).ok());
+  EXPECT_EQ(target_.calls(), 3u);
+}
+
+TEST_F(LimitsTest, OfTheWholeDeviceAreNotSupported) {
+  EXPECT_EQ(manager_.SetQos(context_, device_, nullptr, {}).code(),
+            absl::StatusCode::kUnimplemented);
+  EXPECT_FALSE(manager_.GetQosCapabilities().has_max_device_caps());
+  EXPECT_TRUE(manager_.GetQosCapabilities().max_volume_caps().rw_iops());
+  EXPECT_FALSE(manager_.GetQosCapabilities().max_volume_caps().rd_iops());
+}
+
+}  // namespace
+}  // namespace sma::nvmf_tcp
