@@ -138,6 +138,18 @@ void Target::OnDiscoveryChange() {
   }
 }
 
+bool Target::IsShown(const Subsystem::Listener& listener, const TransportAddress& asked_at) const {
+  if (!listener.transport->discoverable()) return false;
+  TransportAddress address = listener.address;
+  if (!discovery_filter_.same_transport) address.type = asked_at.type;
+  if (!discovery_filter_.same_service_id) address.service_id = asked_at.service_id;
+  if (!discovery_filter_.same_address) {
+    address.family = asked_at.family;
+    address.address = asked_at.address;
+  }
+  return address == asked_at;
+}
+
 std::shared_ptr<const DiscoveryLog> Target::MakeDiscoveryLog(
     const QueuePair& queue_pair, const std::shared_ptr<const DiscoveryLog>& present) const {
   if (present != nullptr && present->generation == discovery_generation_) return present;
@@ -145,7 +157,7 @@ std::shared_ptr<const DiscoveryLog> Target::MakeDiscoveryLog(
   for (const auto& [nqn, subsystem] : subsystems_) {
     if (!subsystem->IsHostAllowed(queue_pair.controller().host_nqn())) continue;
     for (const Subsystem::Listener& listener : subsystem->listeners()) {
-      if (!listener.transport->discoverable()) continue;
+      if (!IsShown(listener, queue_pair.listen_address())) continue;
       builder.AddSubsystem(
           nqn, subsystem->options().discovery, listener.address, listener.port_id,
           static_cast<uint16_t>(listener.transport->limits().max_admin_queue_depth));

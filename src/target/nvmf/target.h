@@ -81,6 +81,15 @@ class Target {
   int RemoveReferral(const Referral& referral);
   const std::vector<Referral>& referrals() const { return referrals_; }
 
+  /// Leaves out of the discovery log what a host reaches in another way than it reaches the discovery service.
+  struct DiscoveryFilter {
+    bool same_transport = false;
+    bool same_address = false;
+    bool same_service_id = false;
+  };
+  void set_discovery_filter(const DiscoveryFilter& filter) { discovery_filter_ = filter; }
+  const DiscoveryFilter& discovery_filter() const { return discovery_filter_; }
+
   /// One for each I/O reactor, in their order. From any thread; see there for what is in them.
   const std::vector<std::unique_ptr<PollGroup>>& poll_groups() const { return poll_groups_; }
 
@@ -111,6 +120,7 @@ class Target {
  private:
   Subsystem* SubsystemOf(const Controller& controller) const;
   void OnDiscoveryChange();
+  bool IsShown(const Subsystem::Listener& listener, const TransportAddress& asked_at) const;
 
   Reactor& control_;
   bdev::Registry& registry_;
@@ -121,6 +131,7 @@ class Target {
   // All, those that are being deleted too, by what their controllers know of them.
   std::unordered_map<const SubsystemOptions*, Subsystem*> by_options_;
   std::vector<Referral> referrals_;
+  DiscoveryFilter discovery_filter_;
   uint64_t discovery_generation_ = 1;
   size_t next_reactor_ = 0;
   const std::vector<std::unique_ptr<PollGroup>> poll_groups_;

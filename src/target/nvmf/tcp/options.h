@@ -14,6 +14,13 @@ struct Options {
   bool c2h_success = true;
   uint32_t sock_priority = 0;   // SO_PRIORITY
   uint32_t ack_timeout_ms = 0;  // TCP_USER_TIMEOUT; 0: the kernel's
+  // Settings of SPDK's own buffers and timers: shown again, without effect.
+  uint32_t iobuf_small_cache_size = UINT32_MAX;
+  uint32_t iobuf_large_cache_size = UINT32_MAX;
+  bool zcopy = false;
+  uint32_t abort_timeout_sec = 1;
+  uint32_t data_wr_pool_size = 0;
+  bool disable_command_passthru = false;
 };
 
 // How long a host may leave things undone before its connection is closed, in nanoseconds.
