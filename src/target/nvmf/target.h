@@ -81,7 +81,8 @@ class Target {
   int RemoveReferral(const Referral& referral);
   const std::vector<Referral>& referrals() const { return referrals_; }
 
-  /// Leaves out of the discovery log what a host reaches in another way than it reaches the discovery service.
+  /// Leaves out of the discovery log what a host reaches in another way than it reaches the
+  /// discovery service.
   struct DiscoveryFilter {
     bool same_transport = false;
     bool same_address = false;
