@@ -1,0 +1,189 @@
+#include "agent/embedded/embedded_target.h"
+
+#include <fcntl.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+
+namespace sma::embedded {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+using std::chrono::steady_clock;
+using testing::HasSubstr;
+
+class EmbeddedTargetTest : public testing::Test {
+ protected:
+  EmbeddedTargetTest() {
+    std::string name = testing::TempDir() + "sma_embedded_XXXXXX";
+    folder_ = mkdtemp(name.data());
+    options_.binary = FAKE_TARGET;
+    options_.socket = folder_ + "/rpc.sock";
+    options_.log_file = folder_ + "/log";
+    options_.first_pause = milliseconds(1);
+    options_.longest_pause = seconds(60);
+  }
+
+  ~EmbeddedTargetTest() override {
+    target_.reset();
+    if (std::optional<Process> left = Process::ListeningOn(options_.socket)) {
+      left->Signal(SIGKILL);
+      EXPECT_TRUE(left->WaitForEnd(seconds(20)));
+    }
+    std::filesystem::remove_all(folder_);
+  }
+
+  void Start() {
+    auto target = EmbeddedTarget::Start(options_);
+    ASSERT_TRUE(target.ok()) << target.status();
+    target_ = *std::move(target);
+    absl::Status status = target_->WaitUntilListening(base::Context::WithTimeout(seconds(20)));
+    ASSERT_TRUE(status.ok()) << status;
+  }
+
+  std::string Log() {
+    std::ostringstream text;
+    text << std::ifstream(options_.log_file).rdbuf();
+    return text.str();
+  }
+
+  template <typename Condition>
+  static bool WaitFor(Condition condition) {
+    auto give_up = steady_clock::now() + seconds(20);
+    while (!condition()) {
+      if (steady_clock::now() > give_up) return false;
+      usleep(1000);
+    }
+    return true;
+  }
+
+  std::string folder_;
+  EmbeddedTargetOptions options_;
+  std::unique_ptr<EmbeddedTarget> target_;
+};
+
+TEST_F(EmbeddedTargetTest, StartsInASessionOfItsOwn) {
+  Start();
+  EXPECT_FALSE(target_->adopted());
+  EXPECT_EQ(getsid(target_->pid()), target_->pid());
+  EXPECT_THAT(Log(), HasSubstr("listening on " + options_.socket));
+}
+
+TEST_F(EmbeddedTargetTest, TakesNoDescriptorsAlong) {
+  base::UniqueFd open_without_cloexec(::open("/dev/null", O_RDONLY));
+  Start();
+  std::string fds = "/proc/" + std::to_string(target_->pid()) + "/fd";
+  size_t null_files = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(fds)) {
+    std::error_code error;
+    null_files += std::filesystem::read_symlink(entry.path(), error) == "/dev/null" ? 1 : 0;
+  }
+  EXPECT_EQ(null_files, 1u) << "its standard input only";
+}
+
+TEST_F(EmbeddedTargetTest, SignalsThatTheAgentBlocksReachTheTarget) {
+  sigset_t term, before;
+  sigemptyset(&term);
+  sigaddset(&term, SIGTERM);
+  pthread_sigmask(SIG_BLOCK, &term, &before);
+  options_.stop_at_end = true;
+  Start();
+  auto began = steady_clock::now();
+  target_.reset();
+  EXPECT_LT(steady_clock::now() - began, seconds(9)) << "it ended by SIGTERM";
+  EXPECT_FALSE(Process::ListeningOn(options_.socket));
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+}
+
+TEST_F(EmbeddedTargetTest, GoesOnAfterTheAgentAndIsAdoptedByTheNext) {
+  Start();
+  pid_t pid = target_->pid();
+  target_.reset();
+  ASSERT_TRUE(Process::ListeningOn(options_.socket));
+  Start();
+  EXPECT_TRUE(target_->adopted());
+  EXPECT_EQ(target_->pid(), pid);
+}
+
+TEST_F(EmbeddedTargetTest, IsStartedAgainWhenItDies) {
+  Start();
+  for (uint32_t round = 1; round <= 3; ++round) {
+    pid_t pid = target_->pid();
+    ASSERT_EQ(kill(pid, SIGKILL), 0);
+    ASSERT_TRUE(WaitFor([&] { return target_->restarts() == round; }));
+    EXPECT_NE(target_->pid(), pid);
+    ASSERT_TRUE(WaitFor([&] { return Process::ListeningOn(options_.socket).has_value(); }));
+  }
+}
+
+TEST_F(EmbeddedTargetTest, AnAdoptedOneIsStartedAgainWhenItDies) {
+  Start();
+  target_.reset();
+  Start();
+  ASSERT_TRUE(target_->adopted());
+  ASSERT_EQ(kill(target_->pid(), SIGKILL), 0);
+  ASSERT_TRUE(WaitFor([&] { return target_->restarts() == 1; }));
+  ASSERT_TRUE(WaitFor([&] { return Process::ListeningOn(options_.socket).has_value(); }));
+}
+
+TEST_F(EmbeddedTargetTest, StopsWithTheAgentWhereAsked) {
+  options_.stop_at_end = true;
+  Start();
+  target_.reset();
+  EXPECT_FALSE(Process::ListeningOn(options_.socket));
+}
+
+TEST_F(EmbeddedTargetTest, AnotherProgramThatWasAdoptedIsNotStopped) {
+  Start();
+  target_.reset();
+  options_.binary = "/bin/true";
+  options_.stop_at_end = true;
+  Start();
+  ASSERT_TRUE(target_->adopted());
+  target_.reset();
+  EXPECT_TRUE(Process::ListeningOn(options_.socket));
+}
+
+TEST_F(EmbeddedTargetTest, AMissingProgramIsReported) {
+  options_.binary = folder_ + "/none";
+  absl::Status status = EmbeddedTarget::Start(options_).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kNotFound);
+  EXPECT_THAT(std::string(status.message()), HasSubstr(options_.binary));
+}
+
+TEST_F(EmbeddedTargetTest, AProgramThatEndsAtOnceIsReportedAndNotStartedInAStorm) {
+  options_.arguments = {"--fail", "3"};
+  options_.first_pause = seconds(30);
+  auto target = EmbeddedTarget::Start(options_);
+  ASSERT_TRUE(target.ok()) << target.status();
+  absl::Status status = (*target)->WaitUntilListening(base::Context::WithTimeout(seconds(20)));
+  EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("exit status 3"));
+  EXPECT_EQ((*target)->restarts(), 0u);
+  auto began = steady_clock::now();
+  target->reset();
+  EXPECT_LT(steady_clock::now() - began, seconds(20)) << "a pause does not hold up the end";
+}
+
+TEST_F(EmbeddedTargetTest, WaitingEndsWithTheContext) {
+  options_.binary = "/bin/sleep";
+  options_.arguments = {};
+  // sleep does not know -r and ends; a pause as long as the test keeps it from starting again.
+  options_.first_pause = seconds(30);
+  auto target = EmbeddedTarget::Start(options_);
+  ASSERT_TRUE(target.ok());
+  base::Context context = base::Context::Background();
+  context.Cancel();
+  absl::Status status = (*target)->WaitUntilListening(context);
+  EXPECT_FALSE(status.ok());
+}
+
+}  // namespace
+}  // namespace sma::embedded

@@ -1,0 +1,190 @@
+#include "agent/service/grpc_server.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <grpc/support/log.h>
+#include <grpcpp/ext/proto_server_reflection_plugin.h>
+#include <grpcpp/grpcpp.h>
+#include <spdlog/spdlog.h>
+#include <sys/stat.h>
+
+#include <mutex>
+#include <utility>
+
+#include "agent/service/admin_service.h"
+#include "agent/service/health_service.h"
+#include "agent/service/in_flight.h"
+#include "agent/service/listen.h"
+#include "agent/service/sma_service.h"
+#include "agent/service/tls.h"
+#include "agent/service/worker_pool.h"
+
+namespace sma::service {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+using std::chrono::steady_clock;
+using std::chrono::system_clock;
+
+constexpr int kMaxRequestBytes = 1024 * 1024;
+constexpr int kMaxStreamsPerConnection = 1024;
+// A client may ping this often, with or without calls, and is never cut off for more.
+constexpr int kMinPingIntervalMs = 1000;
+// The server's own pings find peers that vanished and left streams behind.
+constexpr int kPingIntervalMs = 60'000;
+constexpr int kPingTimeoutMs = 20'000;
+// Reading the record takes no long time: a few are enough, and they are free when all others wait
+// for the target.
+constexpr uint32_t kAdminWorkers = 8;
+constexpr milliseconds kTransportStopTime = seconds(2);
+
+void LogFromGrpc(gpr_log_func_args* args) {
+  auto level =
+      args->severity == GPR_LOG_SEVERITY_ERROR ? spdlog::level::warn : spdlog::level::debug;
+  spdlog::log(level, "grpc: {}", args->message);
+}
+
+void SetUpGrpcOnce() {
+  static std::once_flag once;
+  std::call_once(once, [] {
+    gpr_set_log_function(&LogFromGrpc);
+    grpc::reflection::InitProtoReflectionServerBuilderPlugin();
+  });
+}
+
+void SetArguments(grpc::ServerBuilder& builder) {
+  builder.SetMaxReceiveMessageSize(kMaxRequestBytes);
+  builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, kMaxStreamsPerConnection);
+  // A second server on the same port would share its calls without a word.
+  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS,
+                             kMinPingIntervalMs);
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_MAX_PING_STRIKES, 0);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, kPingIntervalMs);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kPingTimeoutMs);
+}
+
+/// Keeps others away from a Unix socket that is made while it lives.
+class PrivateUmask {
+ public:
+  PrivateUmask() : before_(::umask(0077)) {}
+  ~PrivateUmask() { ::umask(before_); }
+  PrivateUmask(const PrivateUmask&) = delete;
+  PrivateUmask& operator=(const PrivateUmask&) = delete;
+
+ private:
+  const mode_t before_;
+};
+
+WorkerPool::Options PoolOptions(uint32_t max_threads) {
+  WorkerPool::Options options;
+  options.max_threads = max_threads;
+  return options;
+}
+
+}  // namespace
+
+class GrpcServer::Impl {
+ public:
+  Impl(Agent& agent, Admin& admin, GrpcServerOptions options)
+      : options_(std::move(options)),
+        call_workers_(PoolOptions(options_.max_calls)),
+        admin_workers_(PoolOptions(kAdminWorkers)),
+        sma_service_(agent, {call_workers_, calls_, options_.observer}),
+        admin_service_(admin, {admin_workers_, calls_, options_.observer}, watches_),
+        health_service_(StorageManagementAgent::service_full_name()) {}
+
+  absl::Status Start();
+  void Stop(milliseconds timeout);
+
+  const std::vector<std::string>& addresses() const { return addresses_; }
+  uint16_t port() const { return port_; }
+  HealthService& health_service() { return health_service_; }
+
+ private:
+  const GrpcServerOptions options_;
+  InFlight calls_;
+  InFlight watches_;
+  WorkerPool call_workers_;
+  WorkerPool admin_workers_;
+  SmaService sma_service_;
+  AdminService admin_service_;
+  HealthService health_service_;
+  std::vector<std::string> addresses_;
+  uint16_t port_ = 0;
+  std::unique_ptr<grpc::Server> server_;
+};
+
+absl::Status GrpcServer::Impl::Start() {
+  SetUpGrpcOnce();
+  absl::StatusOr<ListenAddresses> listen = ReserveListenAddresses(options_.address, options_.port);
+  if (!listen.ok()) return listen.status();
+  std::shared_ptr<grpc::ServerCredentials> credentials = grpc::InsecureServerCredentials();
+  if (options_.tls) {
+    auto tls = MakeTlsCredentials(*options_.tls);
+    if (!tls.ok()) return tls.status();
+    credentials = *std::move(tls);
+  } else if (!listen->is_local) {
+    spdlog::warn("no TLS: requests, with the keys of volumes, travel in clear on {}",
+                 fmt::join(listen->addresses, ", "));
+  }
+
+  grpc::ServerBuilder builder;
+  SetArguments(builder);
+  for (const std::string& address : listen->addresses) {
+    builder.AddListeningPort(address, credentials);
+  }
+  builder.RegisterService(&sma_service_);
+  builder.RegisterService(&admin_service_);
+  builder.RegisterService(&health_service_);
+  {
+    PrivateUmask umask;
+    server_ = builder.BuildAndStart();
+  }
+  if (!server_) {
+    return absl::UnavailableError(
+        fmt::format("cannot listen on {}", fmt::join(listen->addresses, ", ")));
+  }
+  addresses_ = std::move(listen->addresses);
+  port_ = listen->port;
+  spdlog::info("listening on {}{}", fmt::join(addresses_, ", "), options_.tls ? " with TLS" : "");
+  return absl::OkStatus();
+}
+
+void GrpcServer::Impl::Stop(milliseconds timeout) {
+  if (!server_) return;
+  health_service_.Stop();
+  calls_.Close();
+  watches_.Close();
+  watches_.CancelAll();
+  if (!calls_.WaitUntilNone(steady_clock::now() + timeout)) {
+    spdlog::warn("{} calls are cut off, {} ms after the stop", calls_.count(), timeout.count());
+    calls_.CancelAll();
+    calls_.WaitUntilNone(base::TimePoint::max());
+  }
+  server_->Shutdown(system_clock::now() + kTransportStopTime);
+  server_.reset();
+}
+
+GrpcServer::GrpcServer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+
+GrpcServer::~GrpcServer() { Stop(milliseconds(0)); }
+
+absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Start(Agent& agent, Admin& admin,
+                                                              GrpcServerOptions options) {
+  auto impl = std::make_unique<Impl>(agent, admin, std::move(options));
+  if (absl::Status status = impl->Start(); !status.ok()) return status;
+  return std::unique_ptr<GrpcServer>(new GrpcServer(std::move(impl)));
+}
+
+const std::vector<std::string>& GrpcServer::addresses() const { return impl_->addresses(); }
+
+uint16_t GrpcServer::port() const { return impl_->port(); }
+
+void GrpcServer::SetServing(bool serving) { impl_->health_service().SetServing(serving); }
+
+void GrpcServer::Stop(milliseconds timeout) { impl_->Stop(timeout); }
+
+}  // namespace sma::service

@@ -1,0 +1,135 @@
+#include "agent/service/redact.h"
+
+#include <fmt/format.h>
+#include <google/protobuf/text_format.h>
+
+#include <memory>
+#include <optional>
+#include <string_view>
+
+#include "absl/strings/escaping.h"
+#include "base/uuid.h"
+
+namespace sma::service {
+namespace {
+
+using google::protobuf::Descriptor;
+using google::protobuf::TextFormat;
+
+constexpr size_t kMaxWordBytes = 256;
+
+std::string Escaped(const std::string& text) {
+  if (text.size() <= kMaxWordBytes) return absl::CHexEscape(text);
+  return absl::CHexEscape(text.substr(0, kMaxWordBytes)) + "...";
+}
+
+std::string VolumeName(const std::string& volume_id) {
+  std::optional<base::Uuid> uuid = base::Uuid::FromBytes(volume_id);
+  return uuid ? uuid->ToString() : fmt::format("invalid volume id '{}'", Escaped(volume_id));
+}
+
+class SecretPrinter : public TextFormat::FastFieldValuePrinter {
+ public:
+  void PrintString(const std::string&, TextFormat::BaseTextGenerator* out) const override {
+    out->PrintLiteral("redacted");
+  }
+  void PrintBytes(const std::string&, TextFormat::BaseTextGenerator* out) const override {
+    out->PrintLiteral("redacted");
+  }
+};
+
+class VolumePrinter : public TextFormat::FastFieldValuePrinter {
+ public:
+  void PrintBytes(const std::string& value, TextFormat::BaseTextGenerator* out) const override {
+    out->PrintString(VolumeName(value));
+  }
+};
+
+template <typename FieldPrinter>
+void Register(TextFormat::Printer& printer, const Descriptor* message, const char* field) {
+  auto field_printer = std::make_unique<FieldPrinter>();
+  // On success the printer owns it; it fails only for a field that does not exist.
+  if (printer.RegisterFieldValuePrinter(message->FindFieldByName(field), field_printer.get())) {
+    field_printer.release();
+  }
+}
+
+std::unique_ptr<const TextFormat::Printer> MakePrinter() {
+  auto printer = std::make_unique<TextFormat::Printer>();
+  printer->SetSingleLineMode(true);
+  printer->SetHideUnknownFields(true);
+  Register<SecretPrinter>(*printer, VolumeCryptoParameters::descriptor(), "key");
+  Register<SecretPrinter>(*printer, VolumeCryptoParameters::descriptor(), "key2");
+  Register<SecretPrinter>(*printer, iscsi::ChapCredentials::descriptor(), "secret");
+  Register<VolumePrinter>(*printer, VolumeParameters::descriptor(), "volume_id");
+  Register<VolumePrinter>(*printer, DetachVolumeRequest::descriptor(), "volume_id");
+  Register<VolumePrinter>(*printer, SetQosRequest::descriptor(), "volume_id");
+  Register<VolumePrinter>(*printer, admin::v1::GetVolumeRequest::descriptor(), "volume_id");
+  Register<VolumePrinter>(*printer, admin::v1::AdoptDeviceRequest::descriptor(), "volume_ids");
+  return printer;
+}
+
+std::string WithVolume(std::string object, const std::string& volume_id) {
+  return fmt::format("{} volume {}", object, VolumeName(volume_id));
+}
+
+}  // namespace
+
+std::string Redacted(const google::protobuf::Message& message) {
+  static const std::unique_ptr<const TextFormat::Printer> printer = MakePrinter();
+  std::string text;
+  printer->PrintToString(message, &text);
+  return text;
+}
+
+std::string ObjectOf(const CreateDeviceRequest& request) {
+  std::string object = "no parameters";
+  switch (request.params_case()) {
+    case CreateDeviceRequest::kNvme:
+      object = fmt::format("nvme {}/{}", request.nvme().physical_id(), request.nvme().virtual_id());
+      break;
+    case CreateDeviceRequest::kVirtioBlk:
+      object = fmt::format("virtio_blk {}/{}", request.virtio_blk().physical_id(),
+                           request.virtio_blk().virtual_id());
+      break;
+    case CreateDeviceRequest::kNvmfTcp:
+      object = fmt::format("nvmf_tcp {}", Escaped(request.nvmf_tcp().subnqn()));
+      break;
+    case CreateDeviceRequest::PARAMS_NOT_SET:
+      break;
+  }
+  return request.has_volume() ? WithVolume(object, request.volume().volume_id()) : object;
+}
+
+std::string ObjectOf(const DeleteDeviceRequest& request) { return Escaped(request.handle()); }
+
+std::string ObjectOf(const AttachVolumeRequest& request) {
+  return WithVolume(Escaped(request.device_handle()), request.volume().volume_id());
+}
+
+std::string ObjectOf(const DetachVolumeRequest& request) {
+  return WithVolume(Escaped(request.device_handle()), request.volume_id());
+}
+
+std::string ObjectOf(const SetQosRequest& request) {
+  std::string object = Escaped(request.device_handle());
+  return request.volume_id().empty() ? object : WithVolume(object, request.volume_id());
+}
+
+std::string ObjectOf(const GetQosCapabilitiesRequest& request) {
+  return fmt::format("device type {}", static_cast<int>(request.device_type()));
+}
+
+std::string ObjectOf(const admin::v1::GetDeviceRequest& request) {
+  return Escaped(request.handle());
+}
+
+std::string ObjectOf(const admin::v1::GetVolumeRequest& request) {
+  return VolumeName(request.volume_id());
+}
+
+std::string ObjectOf(const admin::v1::AdoptDeviceRequest& request) {
+  return Escaped(request.handle());
+}
+
+}  // namespace sma::service

@@ -1,0 +1,49 @@
+#include "agent/service/sma_service.h"
+
+#include <functional>
+
+namespace sma::service {
+
+grpc::ServerUnaryReactor* SmaService::CreateDevice(grpc::CallbackServerContext* context,
+                                                   const CreateDeviceRequest* request,
+                                                   CreateDeviceResponse* response) {
+  return StartCall(environment_, *context, "CreateDevice", Access::kChanges, request, response,
+                   std::bind_front(&Agent::CreateDevice, &agent_));
+}
+
+grpc::ServerUnaryReactor* SmaService::DeleteDevice(grpc::CallbackServerContext* context,
+                                                   const DeleteDeviceRequest* request,
+                                                   DeleteDeviceResponse* response) {
+  return StartCall(environment_, *context, "DeleteDevice", Access::kChanges, request, response,
+                   std::bind_front(&Agent::DeleteDevice, &agent_));
+}
+
+grpc::ServerUnaryReactor* SmaService::AttachVolume(grpc::CallbackServerContext* context,
+                                                   const AttachVolumeRequest* request,
+                                                   AttachVolumeResponse* response) {
+  return StartCall(environment_, *context, "AttachVolume", Access::kChanges, request, response,
+                   std::bind_front(&Agent::AttachVolume, &agent_));
+}
+
+grpc::ServerUnaryReactor* SmaService::DetachVolume(grpc::CallbackServerContext* context,
+                                                   const DetachVolumeRequest* request,
+                                                   DetachVolumeResponse* response) {
+  return StartCall(environment_, *context, "DetachVolume", Access::kChanges, request, response,
+                   std::bind_front(&Agent::DetachVolume, &agent_));
+}
+
+grpc::ServerUnaryReactor* SmaService::SetQos(grpc::CallbackServerContext* context,
+                                             const SetQosRequest* request,
+                                             SetQosResponse* response) {
+  return StartCall(environment_, *context, "SetQos", Access::kChanges, request, response,
+                   std::bind_front(&Agent::SetQos, &agent_));
+}
+
+grpc::ServerUnaryReactor* SmaService::GetQosCapabilities(grpc::CallbackServerContext* context,
+                                                         const GetQosCapabilitiesRequest* request,
+                                                         GetQosCapabilitiesResponse* response) {
+  return StartCall(environment_, *context, "GetQosCapabilities", Access::kReads, request, response,
+                   std::bind_front(&Agent::GetQosCapabilities, &agent_));
+}
+
+}  // namespace sma::service

@@ -1,0 +1,41 @@
+#pragma once
+
+#include <grpcpp/server_context.h>
+
+#include "agent/service/agent_api.h"
+#include "agent/service/unary_call.h"
+#include "sma.grpc.pb.h"
+
+namespace sma::service {
+
+/// The published service on the wire: each method starts a call of the Agent's method. gRPC calls
+/// it in its own threads, which it never blocks.
+class SmaService : public StorageManagementAgent::CallbackService {
+ public:
+  SmaService(Agent& agent, const CallEnvironment& environment)
+      : agent_(agent), environment_(environment) {}
+
+  grpc::ServerUnaryReactor* CreateDevice(grpc::CallbackServerContext* context,
+                                         const CreateDeviceRequest* request,
+                                         CreateDeviceResponse* response) override;
+  grpc::ServerUnaryReactor* DeleteDevice(grpc::CallbackServerContext* context,
+                                         const DeleteDeviceRequest* request,
+                                         DeleteDeviceResponse* response) override;
+  grpc::ServerUnaryReactor* AttachVolume(grpc::CallbackServerContext* context,
+                                         const AttachVolumeRequest* request,
+                                         AttachVolumeResponse* response) override;
+  grpc::ServerUnaryReactor* DetachVolume(grpc::CallbackServerContext* context,
+                                         const DetachVolumeRequest* request,
+                                         DetachVolumeResponse* response) override;
+  grpc::ServerUnaryReactor* SetQos(grpc::CallbackServerContext* context,
+                                   const SetQosRequest* request, SetQosResponse* response) override;
+  grpc::ServerUnaryReactor* GetQosCapabilities(grpc::CallbackServerContext* context,
+                                               const GetQosCapabilitiesRequest* request,
+                                               GetQosCapabilitiesResponse* response) override;
+
+ private:
+  Agent& agent_;
+  const CallEnvironment environment_;
+};
+
+}  // namespace sma::service

@@ -1,0 +1,86 @@
+#include "agent/service/unary_call.h"
+
+#include <spdlog/spdlog.h>
+
+#include <exception>
+
+#include "absl/strings/escaping.h"
+#include "agent/service/grpc_status.h"
+
+namespace sma::service {
+namespace {
+
+using std::chrono::steady_clock;
+using std::chrono::system_clock;
+
+/// No handler throws on purpose; one that does harms its own call alone.
+absl::Status RunGuarded(const UnaryCall::Work& work, const base::Context& context) {
+  try {
+    return work(context);
+  } catch (const std::exception& error) {
+    return absl::InternalError(error.what());
+  }
+}
+
+void Log(const char* method, const std::string& object, Access access, const absl::Status& status,
+         double milliseconds) {
+  if (!status.ok()) {
+    spdlog::info("{} {}: {} in {:.1f} ms: {}", method, object,
+                 absl::StatusCodeToString(status.code()), milliseconds,
+                 absl::Utf8SafeCHexEscape(status.message()));
+    return;
+  }
+  spdlog::log(access == Access::kChanges ? spdlog::level::info : spdlog::level::debug,
+              "{} {}: OK in {:.1f} ms", method, object, milliseconds);
+}
+
+}  // namespace
+
+base::Context ContextOf(const grpc::CallbackServerContext& server_context) {
+  system_clock::time_point deadline = server_context.deadline();
+  if (deadline == system_clock::time_point::max()) return base::Context::Background();
+  return base::Context::WithTimeout(deadline - system_clock::now());
+}
+
+void LogRequest(const char* method, const google::protobuf::Message& request) {
+  if (spdlog::should_log(spdlog::level::debug)) spdlog::debug("{} {}", method, Redacted(request));
+}
+
+UnaryCall::UnaryCall(const CallEnvironment& environment,
+                     const grpc::CallbackServerContext& server_context, const char* method,
+                     Access access, std::string object)
+    : environment_(environment),
+      method_(method),
+      access_(access),
+      object_(std::move(object)),
+      context_(ContextOf(server_context)),
+      ticket_(environment.in_flight.Add(context_)) {}
+
+UnaryCall* UnaryCall::Start(const CallEnvironment& environment,
+                            const grpc::CallbackServerContext& server_context, const char* method,
+                            Access access, std::string object, Work work) {
+  auto* call = new UnaryCall(environment, server_context, method, access, std::move(object));
+  if (!call->ticket_) {
+    call->End(absl::UnavailableError("the agent is stopping"));
+  } else if (!environment.workers.Submit([call, work = std::move(work)] { call->Run(work); })) {
+    call->End(absl::ResourceExhaustedError("too many calls are waiting"));
+  }
+  return call;
+}
+
+void UnaryCall::Run(const Work& work) {
+  // It may have waited for its worker beyond its time.
+  absl::Status status = context_.status();
+  if (status.ok()) status = RunGuarded(work, context_);
+  End(status);
+}
+
+void UnaryCall::End(const absl::Status& status) {
+  std::chrono::nanoseconds latency = steady_clock::now() - arrival_;
+  Log(method_, object_, access_, status,
+      std::chrono::duration<double, std::milli>(latency).count());
+  if (environment_.observer) environment_.observer(method_, status.code(), latency);
+  Finish(ToGrpcStatus(status));  // the last touch: OnDone() may come at once, in another thread
+}
+
+}  // namespace sma::service

@@ -1,0 +1,78 @@
+#include "agent/service/worker_pool.h"
+
+#include <spdlog/spdlog.h>
+
+#include <cstring>
+#include <utility>
+
+namespace sma::service {
+
+WorkerPool::~WorkerPool() {
+  base::MutexLock lock(mutex_);
+  stopping_ = true;
+  work_or_stop_.NotifyAll();
+  while (threads_ > 0) thread_ended_.Wait(mutex_);
+}
+
+bool WorkerPool::Submit(std::function<void()> work) {
+  base::MutexLock lock(mutex_);
+  if (waiting_.size() >= options_.max_waiting) return false;
+  bool need_thread = waiting_.size() >= idle_threads_ && threads_ < options_.max_threads;
+  if (need_thread && !StartThread() && threads_ == 0) return false;
+  waiting_.push_back(std::move(work));
+  work_or_stop_.NotifyOne();
+  return true;
+}
+
+uint32_t WorkerPool::thread_count() {
+  base::MutexLock lock(mutex_);
+  return threads_;
+}
+
+bool WorkerPool::StartThread() {
+  pthread_attr_t attributes;
+  pthread_attr_init(&attributes);
+  pthread_attr_setstacksize(&attributes, options_.stack_bytes);
+  pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+  pthread_t thread;
+  int error = pthread_create(&thread, &attributes, &ThreadMain, this);
+  pthread_attr_destroy(&attributes);
+  if (error != 0) {
+    spdlog::error("cannot start a worker thread: {}", strerror(error));
+    return false;
+  }
+  // It counts as idle from now on, so that the next piece of work does not wait for it, too.
+  ++threads_;
+  ++idle_threads_;
+  return true;
+}
+
+void* WorkerPool::ThreadMain(void* pool) {
+  pthread_setname_np(pthread_self(), "sma-worker");
+  static_cast<WorkerPool*>(pool)->Run();
+  return nullptr;
+}
+
+void WorkerPool::Run() {
+  base::MutexLock lock(mutex_);
+  while (true) {
+    auto until = std::chrono::steady_clock::now() + options_.idle_time;
+    bool in_time = true;
+    while (waiting_.empty() && !stopping_ && in_time)
+      in_time = work_or_stop_.WaitUntil(mutex_, until);
+    --idle_threads_;
+    if (waiting_.empty()) break;
+    std::function<void()> work = std::move(waiting_.front());
+    waiting_.pop_front();
+    mutex_.Unlock();
+    work();
+    work = nullptr;
+    mutex_.Lock();
+    ++idle_threads_;
+  }
+  --threads_;
+  // The pool may be gone as soon as the lock is.
+  thread_ended_.NotifyAll();
+}
+
+}  // namespace sma::service
