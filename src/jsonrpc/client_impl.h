@@ -67,8 +67,7 @@ class Client::Impl {
   base::CondVar state_changed_;  // connected_, stopping_, or a waiting caller's context
   bool stopping_ SMA_GUARDED_BY(mutex_) = false;
   bool connected_ SMA_GUARDED_BY(mutex_) = false;
-  bool watch_output_ SMA_GUARDED_BY(mutex_) =
-      false;  // calls_ has output that the socket did not take
+  bool watch_output_ SMA_GUARDED_BY(mutex_) = false;  // the socket did not take all output
   absl::Status last_error_ SMA_GUARDED_BY(mutex_) = absl::UnavailableError("not tried yet");
   base::UniqueFd socket_ SMA_GUARDED_BY(mutex_);
   PendingCalls calls_ SMA_GUARDED_BY(mutex_);
