@@ -1,0 +1,238 @@
+#include "target/virtio/blk_queue.h"
+
+#include <sys/epoll.h>
+#include <unistd.h>
+
+#include <utility>
+
+#include "target/virtio/shared_fields.h"
+
+namespace sma::target::virtio {
+namespace {
+
+void Notify(const base::UniqueFd& eventfd) {
+  const uint64_t one = 1;
+  if (eventfd) [[maybe_unused]]
+    ssize_t written = ::write(eventfd.get(), &one, sizeof one);
+}
+
+uint8_t BlkStatus(bdev::IoStatus status) {
+  if (status == bdev::IoStatus::kOk) return VIRTIO_BLK_S_OK;
+  return status == bdev::IoStatus::kUnsupported ? VIRTIO_BLK_S_UNSUPP : VIRTIO_BLK_S_IOERR;
+}
+
+}  // namespace
+
+BlkQueue::BlkQueue(Options options, const BlkDevice& device)
+    : options_(std::move(options)),
+      device_(device),
+      ring_(options_.queue),
+      requests_(options_.queue.ring.size),
+      seen_bus_errors_(BusErrorGuard::broken_count()) {
+  publisher_.queue = this;
+  publisher_.run = [](Deferred& self) {
+    BlkQueue* queue = static_cast<Publisher&>(self).queue;
+    queue->Publish();
+    queue->EndWaits();
+  };
+  for (size_t i = 0; i < requests_.size(); ++i) {
+    requests_[i].head = static_cast<uint16_t>(i);
+    requests_[i].queue = this;
+    requests_[i].done = OnIoDone;
+  }
+}
+
+BlkQueue::~BlkQueue() = default;
+
+void BlkQueue::Start(bdev::Descriptor* descriptor) {
+  poll_ns_ =
+      static_cast<uint64_t>(std::chrono::nanoseconds(options_.reactor->options().poll).count());
+  AttachBdev(descriptor);
+  ResumeUnanswered();
+  if (broken_) return;
+  int error = options_.reactor->Watch(options_.kick.get(), EPOLLIN, this);
+  if (error != 0) {
+    Break("the descriptor for notifications cannot be watched");
+    return;
+  }
+  watching_ = true;
+  BeginPolling();
+  NotifyDriver();
+}
+
+void BlkQueue::ResumeUnanswered() {
+  if (!options_.inflight) return;
+  inflight_.emplace(options_.inflight->bytes().subspan(options_.inflight_offset_bytes),
+                    ring_.size(), ring_.used_index());
+  const std::vector<uint16_t> heads = inflight_->Unanswered();
+  ring_.set_next_available(static_cast<uint16_t>(ring_.used_index() + heads.size()));
+  for (uint16_t head : heads) {
+    if (!broken_) Process(head);
+  }
+}
+
+void BlkQueue::Stop(std::function<void()> done) {
+  on_stopped_ = std::move(done);
+  EndPolling();
+  if (std::exchange(watching_, false)) options_.reactor->Unwatch(options_.kick.get());
+  options_.reactor->Defer(publisher_);
+}
+
+void BlkQueue::AttachBdev(bdev::Descriptor* descriptor) {
+  if (descriptor != nullptr) channel_ = descriptor->OpenChannel(*options_.reactor);
+}
+
+void BlkQueue::DetachBdev(std::function<void()> done) {
+  on_detached_ = std::move(done);
+  options_.reactor->Defer(publisher_);
+}
+
+void BlkQueue::SetCall(base::UniqueFd call) {
+  options_.call = std::move(call);
+  NotifyDriver();
+}
+
+// What Stop and DetachBdev wait for, if it has come.
+void BlkQueue::EndWaits() {
+  if (outstanding() > 0) return;
+  if (on_detached_) {
+    channel_.reset();
+    std::exchange(on_detached_, nullptr)();
+  }
+  if (on_stopped_) {
+    channel_.reset();
+    std::exchange(on_stopped_, nullptr)();  // may destroy this
+  }
+}
+
+void BlkQueue::BeginPolling() {
+  if (polling_) return;
+  polling_ = true;
+  last_work_ns_ = options_.reactor->now_ns();
+  ring_.DisableNotifications();
+  options_.reactor->AddPoller(this);
+}
+
+void BlkQueue::EndPolling() {
+  if (std::exchange(polling_, false)) options_.reactor->RemovePoller(this);
+}
+
+bool BlkQueue::Poll() {
+  const std::optional<uint16_t> count = ring_.AvailableCount();
+  if (!CheckMemory()) return true;
+  if (!count) {
+    Break("more requests made available than the ring holds");
+    return true;
+  }
+  const uint64_t now_ns = options_.reactor->now_ns();
+  if (*count == 0) {
+    if (now_ns - last_work_ns_ >= poll_ns_ && PrepareSleep()) EndPolling();
+    return false;
+  }
+  last_work_ns_ = now_ns;
+  TakeAvailable(*count);
+  return true;
+}
+
+void BlkQueue::TakeAvailable(uint16_t count) {
+  taking_ = true;
+  for (; count > 0 && !broken_; --count) {
+    const uint16_t head = ring_.TakeHead();
+    if (head >= ring_.size()) {
+      Break("a request beyond the end of the descriptor table");
+      break;
+    }
+    if (inflight_) inflight_->Take(head);
+    Process(head);
+  }
+  taking_ = false;
+  Publish();
+  if (on_detached_) options_.reactor->Defer(publisher_);
+}
+
+void BlkQueue::Process(uint16_t head) {
+  BlkRequest& request = requests_[head];
+  if (request.busy) {
+    Break("a request made available again before it was answered");
+    return;
+  }
+  const ChainError error = ring_.ReadChain(head, *options_.memory, request.chain);
+  if (error != ChainError::kNone) {
+    Break(ToString(error));
+    return;
+  }
+  std::optional<uint8_t> status = PrepareBlkRequest(device_, options_.write_through, request);
+  if (request.status == nullptr) {
+    Break("a request without room for its status");
+    return;
+  }
+  request.busy = true;
+  set_outstanding(outstanding() + 1);
+  if (!status && (!channel_ || on_detached_)) status = VIRTIO_BLK_S_IOERR;
+  if (status) {
+    Answer(request, *status);
+  } else {
+    channel_->Submit(request);
+  }
+}
+
+void BlkQueue::OnIoDone(bdev::Io& io, bdev::IoStatus status) {
+  auto& request = static_cast<BlkRequest&>(io);
+  request.queue->Answer(request, BlkStatus(status));
+}
+
+void BlkQueue::Answer(BlkRequest& request, uint8_t status) {
+  StoreRelaxed(*request.status, status);
+  request.busy = false;
+  set_outstanding(outstanding() - 1);
+  if (inflight_) inflight_->PrepareAnswer(request.head);
+  ring_.PushUsed(request.head, status == VIRTIO_BLK_S_OK ? request.written_bytes : 1);
+  unpublished_ = true;
+  if (!taking_) options_.reactor->Defer(publisher_);
+}
+
+void BlkQueue::Publish() {
+  if (!std::exchange(unpublished_, false)) return;
+  const bool notify = ring_.PublishUsed();
+  if (inflight_) inflight_->CommitAnswers(ring_.used_index());
+  if (notify) NotifyDriver();
+}
+
+void BlkQueue::NotifyDriver() { Notify(options_.call); }
+
+bool BlkQueue::PrepareSleep() {
+  ring_.EnableNotifications();
+  const std::optional<uint16_t> count = ring_.AvailableCount();
+  if (count && *count == 0) return true;
+  ring_.DisableNotifications();
+  return false;
+}
+
+void BlkQueue::AfterSleep() { ring_.DisableNotifications(); }
+
+void BlkQueue::OnFdReady(uint32_t /*events*/) {
+  uint64_t count = 0;
+  [[maybe_unused]] ssize_t size = ::read(options_.kick.get(), &count, sizeof count);
+  if (polling_) return;
+  BeginPolling();
+  Poll();
+}
+
+// False when memory that this queue uses has lost what was behind it.
+bool BlkQueue::CheckMemory() {
+  if (seen_bus_errors_ == BusErrorGuard::broken_count()) return true;
+  seen_bus_errors_ = BusErrorGuard::broken_count();
+  if (options_.memory->intact() && (!options_.inflight || options_.inflight->intact())) return true;
+  Break("the guest's memory is gone: its file was cut short");
+  return false;
+}
+
+void BlkQueue::Break(std::string reason) {
+  if (std::exchange(broken_, true)) return;
+  EndPolling();
+  if (std::exchange(watching_, false)) options_.reactor->Unwatch(options_.kick.get());
+  Notify(options_.error);
+  if (options_.on_broken) options_.on_broken(std::move(reason));
+}
+
+}  // namespace sma::target::virtio

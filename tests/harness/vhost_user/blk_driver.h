@@ -1,0 +1,73 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "base/unique_fd.h"
+#include "harness/vhost_user/front_end.h"
+#include "harness/vhost_user/guest_ram.h"
+#include "harness/vhost_user/split_driver.h"
+
+namespace sma::harness {
+
+/// A virtio-blk driver on one virtqueue: sends requests and waits for their answers. Memory for
+/// requests comes from the GuestRam and is never given back.
+class BlkDriver {
+ public:
+  BlkDriver(GuestRam& ram, const SplitDriver::Options& options);
+
+  bool Start(FrontEnd& front_end, uint16_t index, uint16_t base = 0);
+
+  struct Request {
+    uint32_t type = 0;  // VIRTIO_BLK_T_*
+    uint64_t sector = 0;
+    std::span<const std::byte> out = {};  // what the device reads
+    size_t in_bytes = 0;                  // room for what the device writes
+    size_t segment_bytes = 4096;          // data is described in pieces of this size
+  };
+  /// Makes a request visible to the device and notifies it if it wants that. Its head; nullopt when
+  /// the ring is full.
+  std::optional<uint16_t> Submit(const Request& request);
+  /// Submits without notifying.
+  std::optional<uint16_t> SubmitQuietly(const Request& request);
+
+  struct Answer {
+    uint8_t status = 0xff;
+    uint32_t written_bytes = 0;
+    std::vector<std::byte> in;
+  };
+  /// Waits for the answer to `head`; nullopt when none comes within FrontEnd::kTimeout.
+  std::optional<Answer> Wait(uint16_t head);
+  std::optional<Answer> Do(const Request& request);
+
+  // The status; 0xff when there was no answer.
+  uint8_t Read(uint64_t sector, std::span<std::byte> data);
+  uint8_t Write(uint64_t sector, std::span<const std::byte> data);
+  uint8_t Flush();
+  uint8_t Zero(uint32_t type, uint64_t sector, uint32_t sector_count, uint32_t flags = 0);
+
+  void Kick();
+  SplitDriver& ring() { return ring_; }
+  int kick_fd() const { return kick_.get(); }
+  int call_fd() const { return call_.get(); }
+
+ private:
+  struct Sent {
+    GuestBuffer status;
+    GuestBuffer in;
+  };
+
+  bool WaitForCall();
+
+  GuestRam& ram_;
+  SplitDriver ring_;
+  base::UniqueFd kick_;
+  base::UniqueFd call_;
+  std::map<uint16_t, Sent> sent_;
+  std::map<uint16_t, Answer> answers_;
+};
+
+}  // namespace sma::harness
