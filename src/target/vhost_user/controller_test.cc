@@ -1,0 +1,127 @@
+#include "target/vhost_user/controller.h"
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+
+#include "harness/vhost_user/front_end.h"
+#include "target/vhost_user/test_target.h"
+
+namespace sma::target::vhost_user {
+namespace {
+
+class ControllerTest : public testing::Test {
+ protected:
+  void SetUp() override { target_.AddDisk("disk"); }
+  bool Exists(const std::string& name) const {
+    return std::filesystem::exists(target_.SocketPath(name));
+  }
+  TestTarget target_;
+};
+
+TEST_F(ControllerTest, ChecksWhatItIsMadeOf) {
+  EXPECT_EQ(target_.Create({.name = "a", .bdev_name = "disk"}), 0);
+  EXPECT_EQ(target_.Create({.name = "a", .bdev_name = "disk"}), EEXIST);
+  EXPECT_EQ(target_.Create({.name = "b", .bdev_name = "none"}), ENODEV);
+  EXPECT_EQ(target_.Create({.name = "b", .bdev_name = "disk"}), 0) << "a bdev may have several";
+  EXPECT_EQ(target_.Create({.name = "", .bdev_name = "disk"}), EINVAL);
+  EXPECT_EQ(target_.Create({.name = "../c", .bdev_name = "disk"}), EINVAL);
+  EXPECT_EQ(target_.Create({.name = std::string(200, 'c'), .bdev_name = "disk"}), ENAMETOOLONG);
+  EXPECT_EQ(target_.Create({.name = "c", .bdev_name = "disk", .cores = {{7}}}), EINVAL);
+  EXPECT_EQ(target_.Create({.name = "c", .bdev_name = "disk", .cores = {{1}}}), 0);
+  target_.Run([](bdev::Registry&, ControllerTable& table) {
+    ASSERT_EQ(table.List().size(), 3u);
+    EXPECT_EQ(table.List()[1]->name(), "b");
+    EXPECT_EQ(table.Find("c")->options().reactors.size(), 1u);
+    EXPECT_EQ(table.Find("d"), nullptr);
+  });
+}
+
+TEST_F(ControllerTest, DeleteRemovesTheSocket) {
+  ASSERT_EQ(target_.Create({.name = "a", .bdev_name = "disk"}), 0);
+  EXPECT_TRUE(Exists("a"));
+  EXPECT_EQ(target_.Delete("a"), 0);
+  EXPECT_FALSE(Exists("a"));
+  EXPECT_EQ(target_.Delete("a"), ENODEV);
+}
+
+TEST_F(ControllerTest, DeleteIsRefusedWhileAFrontEndIsConnected) {
+  ASSERT_EQ(target_.Create({.name = "a", .bdev_name = "disk"}), 0);
+  harness::FrontEnd front_end;
+  ASSERT_TRUE(front_end.Connect(target_.SocketPath("a")));
+  ASSERT_TRUE(front_end.AskNumber(Request::kGetFeatures));
+  EXPECT_EQ(target_.Delete("a"), EBUSY);
+  EXPECT_TRUE(Exists("a"));
+  EXPECT_TRUE(front_end.AskNumber(Request::kGetFeatures)) << "still served";
+  front_end.Disconnect();
+  ASSERT_TRUE(target_.WaitForSessions("a", 0));
+  EXPECT_EQ(target_.Delete("a"), 0);
+}
+
+TEST_F(ControllerTest, ReplacesASocketThatNobodyListensOn) {
+  {
+    sockaddr_un address{.sun_family = AF_UNIX, .sun_path = {}};
+    const std::string path = target_.SocketPath("a");
+    std::memcpy(address.sun_path, path.data(), path.size());
+    base::UniqueFd left(::socket(AF_UNIX, SOCK_STREAM, 0));
+    ASSERT_EQ(::bind(left.get(), reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
+  }
+  EXPECT_TRUE(Exists("a"));
+  EXPECT_EQ(target_.Create({.name = "a", .bdev_name = "disk"}), 0);
+  EXPECT_TRUE(harness::FrontEnd().Connect(target_.SocketPath("a")));
+}
+
+TEST_F(ControllerTest, LeavesWhatIsNotItsOwn) {
+  std::ofstream(target_.SocketPath("file")) << "text";
+  EXPECT_EQ(target_.Create({.name = "file", .bdev_name = "disk"}), EEXIST);
+  EXPECT_TRUE(std::filesystem::is_regular_file(target_.SocketPath("file")));
+  // Another program's socket at that path, here one of this target's own.
+  ASSERT_EQ(target_.Create({.name = "a", .bdev_name = "disk"}), 0);
+  std::filesystem::create_symlink(target_.SocketPath("a"), target_.SocketPath("link"));
+  EXPECT_EQ(target_.Create({.name = "link", .bdev_name = "disk"}), EEXIST);
+  std::filesystem::rename(target_.SocketPath("a"), target_.SocketPath("b"));
+  EXPECT_EQ(target_.Create({.name = "b", .bdev_name = "disk"}), EADDRINUSE);
+  EXPECT_TRUE(Exists("b"));
+}
+
+TEST_F(ControllerTest, KeepsItsPlaceWhileTheBdevIsGone) {
+  const base::Uuid uuid = base::Uuid::Random();
+  target_.AddDisk("other", 4096, uuid);
+  ASSERT_EQ(target_.Create({.name = "a", .bdev_name = "other"}), 0);
+  target_.RemoveDisk("other");
+  auto has_bdev = [&] {
+    bool has = false;
+    target_.Run(
+        [&](bdev::Registry&, ControllerTable& table) { has = table.Find("a")->bdev() != nullptr; });
+    return has;
+  };
+  EXPECT_FALSE(has_bdev());
+  target_.AddDisk("other", 512, uuid);
+  EXPECT_FALSE(has_bdev()) << "another block size";
+  target_.RemoveDisk("other");
+  target_.AddDisk("new name", 4096, uuid);
+  EXPECT_TRUE(has_bdev());
+  EXPECT_EQ(target_.Delete("a"), 0);
+}
+
+TEST_F(ControllerTest, CloseEndsTheSessions) {
+  ASSERT_EQ(target_.Create({.name = "a", .bdev_name = "disk"}), 0);
+  ASSERT_EQ(target_.Create({.name = "b", .bdev_name = "disk"}), 0);
+  harness::FrontEnd front_end;
+  ASSERT_TRUE(front_end.Connect(target_.SocketPath("a")));
+  ASSERT_TRUE(front_end.AskNumber(Request::kGetFeatures));
+  target_.StopTable();
+  EXPECT_TRUE(front_end.WaitClosed());
+  EXPECT_FALSE(Exists("a"));
+  EXPECT_FALSE(Exists("b"));
+}
+
+}  // namespace
+}  // namespace sma::target::vhost_user

@@ -1,0 +1,212 @@
+// Requests under way when a target ends are done by its successor, each once, whatever order they
+// were answered in.
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <linux/virtio_blk.h>
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <set>
+
+#include "harness/vhost_user/blk_driver.h"
+#include "harness/vhost_user/front_end.h"
+#include "harness/vhost_user/guest_ram.h"
+#include "target/bdev/test_bdev.h"
+#include "target/vhost_user/test_target.h"
+#include "target/virtio/shared_fields.h"
+
+namespace sma::target::vhost_user {
+namespace {
+
+using harness::BlkDriver;
+using harness::FrontEnd;
+using harness::GuestRam;
+
+// A target whose bdev answers when the test says so.
+class SlowTarget {
+ public:
+  SlowTarget() : target_(1) {
+    module_.complete_at_once = false;
+    target_.AddBdev(std::make_unique<bdev::TestBdev>(
+        bdev::Bdev::Info{.name = "slow", .block_size = 512, .block_count = 1 << 20}, module_));
+    EXPECT_EQ(target_.Create({.name = "c", .bdev_name = "slow"}), 0);
+  }
+  ~SlowTarget() { AnswerAll(); }
+
+  bool WaitForPending(size_t count) {
+    return WaitUntil([&] { return Lbas().size() == count; });
+  }
+  // First blocks of what the bdev was given and has not answered, in the order given.
+  std::vector<uint64_t> Lbas() {
+    std::vector<uint64_t> lbas;
+    target_.RunInReactor([&] {
+      for (const bdev::Io* io : module_.pending) lbas.push_back(io->lba);
+    });
+    return lbas;
+  }
+  // Answers the request for one block.
+  void Answer(uint64_t lba) {
+    target_.RunInReactor([&] {
+      auto found = std::ranges::find(module_.pending, lba, &bdev::Io::lba);
+      ASSERT_NE(found, module_.pending.end());
+      std::vector<bdev::Io*> rest;
+      for (bdev::Io* io : module_.pending) {
+        if (io != *found) rest.push_back(io);
+      }
+      module_.pending = {*found};
+      auto* channel = static_cast<bdev::TestChannel*>((*found)->channel);
+      channel->CompletePending(bdev::IoStatus::kOk);
+      module_.pending = rest;
+    });
+  }
+  void AnswerAll() {
+    for (uint64_t lba : Lbas()) Answer(lba);
+  }
+  TestTarget& target() { return target_; }
+
+ private:
+  bdev::TestModule module_;
+  TestTarget target_;
+};
+
+class ResumeTest : public testing::Test {
+ protected:
+  void Connect(SlowTarget& target, uint16_t base) {
+    ASSERT_TRUE(front_end_.Connect(target.target().SocketPath("c")));
+    ASSERT_TRUE(front_end_.Negotiate());
+    GuestRam* rams[] = {&ram_};
+    ASSERT_TRUE(front_end_.SetMemTable(rams));
+    if (!inflight_) {
+      inflight_ = front_end_.GetInflight(2, 64);
+      ASSERT_TRUE(inflight_);
+    }
+    ASSERT_TRUE(front_end_.SetInflight(*inflight_));
+    ASSERT_TRUE(driver_.Start(front_end_, 1, base));
+  }
+
+  uint16_t Submit(uint64_t lba) {
+    auto head = driver_.Submit({.type = VIRTIO_BLK_T_OUT, .sector = lba, .out = data_});
+    EXPECT_TRUE(head);
+    return *head;
+  }
+
+  std::vector<std::byte> data_{512};
+  GuestRam ram_{16 << 20, 0x1'0000'0000, 0x7abc'0000'0000};
+  FrontEnd front_end_;
+  BlkDriver driver_{ram_, {.size = 64, .indirect = true}};
+  std::optional<FrontEnd::InflightBuffer> inflight_;
+};
+
+TEST_F(ResumeTest, ASuccessorDoesWhatWasNotAnswered) {
+  // The first target is kept from finishing: what it holds is never answered by it.
+  auto first = std::make_unique<SlowTarget>();
+  SlowTarget second;
+  Connect(*first, 0);
+  std::vector<uint16_t> heads;
+  for (uint64_t lba = 0; lba < 20; ++lba) heads.push_back(Submit(lba));
+  ASSERT_TRUE(first->WaitForPending(20));
+  for (uint64_t lba : {3, 0, 17, 4, 11}) {
+    first->Answer(lba);
+    EXPECT_EQ(driver_.Wait(heads[lba])->status, VIRTIO_BLK_S_OK);
+  }
+  front_end_.Disconnect();
+  // A driver goes on making requests while there is no target.
+  for (uint64_t lba = 20; lba < 25; ++lba) heads.push_back(Submit(lba));
+
+  // QEMU gives the used index as base.
+  Connect(second, 5);
+  ASSERT_TRUE(second.WaitForPending(20));
+  EXPECT_THAT(second.Lbas(), testing::ElementsAre(1, 2, 5, 6, 7, 8, 9, 10, 12, 13, 14, 15, 16, 18,
+                                                  19, 20, 21, 22, 23, 24));
+  second.AnswerAll();
+  for (uint64_t lba = 0; lba < 25; ++lba) {
+    if (std::set<uint64_t>{3, 0, 17, 4, 11}.contains(lba)) continue;
+    auto answer = driver_.Wait(heads[lba]);
+    ASSERT_TRUE(answer) << lba;
+    EXPECT_EQ(answer->status, VIRTIO_BLK_S_OK);
+  }
+  EXPECT_EQ(virtio::LoadAcquire(driver_.ring().ring().used_index()), 25);
+  // Once all is answered a third one begins with nothing.
+  EXPECT_EQ(front_end_.StopVring(1), 25);
+  front_end_.Disconnect();
+  SlowTarget third;
+  Connect(third, 25);
+  const uint16_t head = Submit(99);
+  ASSERT_TRUE(third.WaitForPending(1));
+  EXPECT_THAT(third.Lbas(), testing::ElementsAre(99));
+  third.AnswerAll();
+  EXPECT_TRUE(driver_.Wait(head));
+}
+
+TEST_F(ResumeTest, AFrontEndThatComesBackWaitsForItsFormerSession) {
+  SlowTarget target;
+  Connect(target, 0);
+  const uint16_t head = Submit(7);
+  ASSERT_TRUE(target.WaitForPending(1));
+  front_end_.Disconnect();
+  FrontEnd again;
+  ASSERT_TRUE(again.Connect(target.target().SocketPath("c")));
+  ASSERT_TRUE(again.Send(Request::kGetFeatures, {}));
+  // The former session is still there, and the new one has not been accepted.
+  EXPECT_TRUE(WaitUntil([&] {
+    bool ended = false;
+    target.target().Run([&](bdev::Registry&, ControllerTable& table) {
+      ended = table.Find("c")->sessions().front()->ended();
+    });
+    return ended;
+  }));
+  EXPECT_EQ(target.target().SessionCount("c"), 1u);
+  EXPECT_EQ(target.target().Delete("c"), EBUSY);
+  target.Answer(7);
+  EXPECT_TRUE(driver_.Wait(head));
+  EXPECT_TRUE(again.Receive());
+}
+
+TEST_F(ResumeTest, ARequestMadeAvailableAgainEndsTheVring) {
+  SlowTarget target;
+  Connect(target, 0);
+  base::UniqueFd error(::eventfd(0, EFD_CLOEXEC));
+  ASSERT_TRUE(front_end_.SetVringFd(Request::kSetVringErr, 1, error.get()));
+  const uint16_t head = Submit(7);
+  ASSERT_TRUE(target.WaitForPending(1));
+  const auto& ring = driver_.ring().ring();
+  ring.available_head(1) = head;
+  virtio::StoreRelease(ring.available_index(), uint16_t{2});
+  driver_.Kick();
+  pollfd waited{.fd = error.get(), .events = POLLIN, .revents = 0};
+  EXPECT_EQ(::poll(&waited, 1, 10'000), 1);
+  // What is under way is answered all the same.
+  target.Answer(7);
+  EXPECT_TRUE(driver_.Wait(head));
+}
+
+TEST_F(ResumeTest, AnyInflightBufferIsSurvived) {
+  SlowTarget target;
+  Connect(target, 0);
+  for (uint32_t seed = 0; seed < 50; ++seed) {
+    front_end_.Disconnect();
+    ASSERT_TRUE(target.target().WaitForSessions("c", 0));
+    // What stands in the buffer is the front end's to write.
+    std::vector<std::byte> junk(inflight_->description.mmap_bytes);
+    for (size_t i = 0; i < junk.size(); ++i) {
+      junk[i] = static_cast<std::byte>(i * 2654435761u >> (seed % 24));
+    }
+    const uint16_t version = 1, entries = 64;
+    const size_t region = junk.size() / 2;
+    std::memcpy(&junk[region + 8], &version, sizeof version);
+    std::memcpy(&junk[region + 10], &entries, sizeof entries);
+    ASSERT_EQ(::pwrite(inflight_->fd.get(), junk.data(), junk.size(), 0),
+              static_cast<ssize_t>(junk.size()));
+    Connect(target, 0);
+    ASSERT_TRUE(front_end_.StopVring(1));
+    target.AnswerAll();
+  }
+}
+
+}  // namespace
+}  // namespace sma::target::vhost_user
