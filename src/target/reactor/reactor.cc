@@ -133,7 +133,6 @@ void Reactor::BindToThisThread() {
   WatchInternal(file_backend_->wait_fd());
   now_ns_ = MonotonicNs();
   last_work_ns_ = now_ns_;
-  start_ns_ = now_ns_;
 }
 
 void Reactor::Post(std::function<void()> task) { Send(*new PostedTask(std::move(task))); }
@@ -205,10 +204,7 @@ void Reactor::Unwatch(int fd) {
   ::epoll_ctl(epoll_fd_.get(), EPOLL_CTL_DEL, fd, nullptr);
 }
 
-void Reactor::AddPoller(Poller* poller) {
-  pollers_.push_back(poller);
-  poller_count_.store(pollers_.size(), std::memory_order_relaxed);
-}
+void Reactor::AddPoller(Poller* poller) { pollers_.push_back(poller); }
 
 // The place is kept until the end of the walk over the pollers, which this may be part of.
 void Reactor::RemovePoller(Poller* poller) {
@@ -218,15 +214,10 @@ void Reactor::RemovePoller(Poller* poller) {
 
 Reactor::TimerId Reactor::AddTimer(std::chrono::nanoseconds after, std::function<void()> task) {
   uint64_t after_ns = after.count() > 0 ? static_cast<uint64_t>(after.count()) : 0;
-  TimerId id = timers_.Add(now_ns_ + after_ns, std::move(task));
-  timer_count_.store(timers_.size(), std::memory_order_relaxed);
-  return id;
+  return timers_.Add(now_ns_ + after_ns, std::move(task));
 }
 
-void Reactor::CancelTimer(TimerId id) {
-  timers_.Cancel(id);
-  timer_count_.store(timers_.size(), std::memory_order_relaxed);
-}
+void Reactor::CancelTimer(TimerId id) { timers_.Cancel(id); }
 
 void Reactor::Defer(Deferred& deferred) {
   if (deferred.scheduled) return;
@@ -268,10 +259,7 @@ bool Reactor::Round(bool ask_epoll) {
     rounds_without_epoll_ = 0;
     if (WaitForEvents(0)) busy = true;
   }
-  if (now_ns_ >= timers_.next_due_ns()) {
-    timers_.RunDue(now_ns_);
-    timer_count_.store(timers_.size(), std::memory_order_relaxed);
-  }
+  if (now_ns_ >= timers_.next_due_ns()) timers_.RunDue(now_ns_);
   if (RunDeferred()) busy = true;
   if (!file_backend_->Flush()) busy = true;
   return busy || pollers_busy;
@@ -280,15 +268,10 @@ bool Reactor::Round(bool ask_epoll) {
 // Reads the clock for the next round, and books the time since the last reading.
 void Reactor::UpdateClock(bool busy) {
   uint64_t now = MonotonicNs();
-  if (busy) {
-    busy_ns_.store(busy_ns_.load(std::memory_order_relaxed) + (now - now_ns_),
-                   std::memory_order_relaxed);
-  }
+  std::atomic<uint64_t>& counter = busy ? busy_ns_ : idle_ns_;
+  counter.store(counter.load(std::memory_order_relaxed) + (now - now_ns_),
+                std::memory_order_relaxed);
   now_ns_ = now;
-}
-
-uint64_t Reactor::idle_ns() const {
-  return MonotonicNs() - start_ns_.load(std::memory_order_relaxed) - busy_ns();
 }
 
 bool Reactor::RunMessages() {
@@ -309,7 +292,6 @@ bool Reactor::RunPollers() {
   }
   if (pollers_have_holes_) {
     std::erase(pollers_, nullptr);
-    poller_count_.store(pollers_.size(), std::memory_order_relaxed);
     pollers_have_holes_ = false;
   }
   return busy;
