@@ -12,4 +12,7 @@ namespace sma::base {
 /// opened", name)`).
 void InitLog(std::string_view program, std::string_view level);
 
+/// Whether log lines begin with the time; they do at first. Any time after InitLog.
+void SetLogTimestamps(bool enabled);
+
 }  // namespace sma::base

@@ -16,9 +16,9 @@ namespace {
 constexpr std::string_view kDefaultPort = "8080";
 
 struct HostPort {
-  std::string host;  // an IPv6 address without brackets
-  std::string port;  // empty when there is none
-  bool ipv6 = false;
+  std::string host;                   // an IPv6 address without brackets
+  std::string port;                   // empty when there is none
+  std::optional<base::IpAddress> ip;  // what the host is, unless it is a name
 };
 
 bool IsPort(std::string_view text) {
@@ -37,10 +37,10 @@ bool IsHostName(std::string_view text) {
 std::optional<HostPort> SplitHostPort(std::string_view text) {
   HostPort parts;
   std::string_view rest;
-  if (text.starts_with('[')) {
+  const bool brackets = text.starts_with('[');
+  if (brackets) {
     const size_t bracket = text.find(']');
     if (bracket == std::string_view::npos) return std::nullopt;
-    parts.ipv6 = true;
     parts.host = text.substr(1, bracket - 1);
     rest = text.substr(bracket + 1);
     if (!rest.empty() && rest[0] != ':') return std::nullopt;
@@ -53,9 +53,9 @@ std::optional<HostPort> SplitHostPort(std::string_view text) {
     parts.port = rest.substr(1);
     if (!IsPort(parts.port)) return std::nullopt;
   }
-  const std::optional<base::IpAddress> ip = base::IpAddress::Parse(parts.host);
-  if (parts.ipv6 && !(ip && ip->is_v6())) return std::nullopt;
-  if (parts.host.empty() || (!parts.ipv6 && !IsHostName(parts.host))) return std::nullopt;
+  parts.ip = base::IpAddress::Parse(parts.host);
+  if (brackets && !(parts.ip && parts.ip->is_v6())) return std::nullopt;
+  if (!brackets && (parts.host.empty() || !IsHostName(parts.host))) return std::nullopt;
   return parts;
 }
 
@@ -67,7 +67,8 @@ absl::StatusOr<std::string> ParseAgentAddress(std::string_view address) {
     if (address.size() > kUnix.size()) return std::string(address);
   } else if (std::optional<HostPort> parts = SplitHostPort(address)) {
     const std::string_view port = parts->port.empty() ? kDefaultPort : parts->port;
-    if (!parts->ipv6) return fmt::format("dns:///{}:{}", parts->host, port);
+    if (!parts->ip) return fmt::format("dns:///{}:{}", parts->host, port);
+    if (!parts->ip->is_v6()) return fmt::format("ipv4:{}:{}", parts->host, port);
     // gRPC takes it as a URI, in which the scope's percent sign has to be escaped (RFC 6874 §2).
     return fmt::format("ipv6:[{}]:{}", absl::StrReplaceAll(parts->host, {{"%", "%25"}}), port);
   }

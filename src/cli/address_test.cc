@@ -9,10 +9,11 @@ namespace {
 TEST(AgentAddressTest, Forms) {
   EXPECT_EQ(*ParseAgentAddress("localhost:8080"), "dns:///localhost:8080");
   EXPECT_EQ(*ParseAgentAddress("localhost"), "dns:///localhost:8080");
-  EXPECT_EQ(*ParseAgentAddress("192.0.2.1:1"), "dns:///192.0.2.1:1");
+  EXPECT_EQ(*ParseAgentAddress("192.0.2.1:1"), "ipv4:192.0.2.1:1");
   EXPECT_EQ(*ParseAgentAddress("node-1.example.com:65535"), "dns:///node-1.example.com:65535");
   EXPECT_EQ(*ParseAgentAddress("[::1]:9000"), "ipv6:[::1]:9000");
   EXPECT_EQ(*ParseAgentAddress("[2001:db8::1]"), "ipv6:[2001:db8::1]:8080");
+  EXPECT_EQ(*ParseAgentAddress("[fe80::1%eth0]:1"), "ipv6:[fe80::1%25eth0]:1");
   EXPECT_EQ(*ParseAgentAddress("unix:/run/sma.sock"), "unix:/run/sma.sock");
   EXPECT_EQ(*ParseAgentAddress("unix:///run/sma.sock"), "unix:///run/sma.sock");
 }

@@ -8,7 +8,7 @@
 
 namespace sma::cli {
 
-/// A certificate for "localhost", signed by itself, valid for an hour.
+/// A certificate for 127.0.0.1, signed by itself, valid for an hour.
 struct TestCertificate {
   std::string pem;
   std::string key_pem;
@@ -32,10 +32,10 @@ inline TestCertificate MakeTestCertificate() {
   X509_set_pubkey(certificate, key);
   X509_NAME* name = X509_get_subject_name(certificate);
   X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_ASC,
-                             reinterpret_cast<const unsigned char*>("localhost"), -1, -1, 0);
+                             reinterpret_cast<const unsigned char*>("smactl test"), -1, -1, 0);
   X509_set_issuer_name(certificate, name);
   X509_EXTENSION* alternative =
-      X509V3_EXT_conf_nid(nullptr, nullptr, NID_subject_alt_name, "DNS:localhost");
+      X509V3_EXT_conf_nid(nullptr, nullptr, NID_subject_alt_name, "IP:127.0.0.1");
   X509_add_ext(certificate, alternative, -1);
   X509_EXTENSION_free(alternative);
   X509_sign(certificate, key, EVP_sha256());

@@ -1,26 +1,16 @@
 #include "jsonrpc/client.h"
 
 #include <fmt/format.h>
-#include <poll.h>
-#include <pthread.h>
 #include <spdlog/spdlog.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
-#include <sys/un.h>
+#include <unistd.h>
 
 #include <algorithm>
-#include <atomic>
-#include <cerrno>
-#include <cstring>
-#include <random>
-#include <thread>
 #include <utility>
 
-#include "base/mutex.h"
-#include "base/unique_fd.h"
+#include "jsonrpc/client_impl.h"
 #include "jsonrpc/message.h"
-#include "jsonrpc/pending_calls.h"
-#include "jsonrpc/splitter.h"
 
 namespace sma::jsonrpc {
 namespace {
@@ -29,21 +19,6 @@ using base::MutexLock;
 using base::TimePoint;
 using std::chrono::steady_clock;
 
-constexpr size_t kReceiveBytes = 64 * 1024;
-
-absl::StatusOr<base::UniqueFd> Connect(const std::string& path) {
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  if (path.size() >= sizeof(address.sun_path)) return absl::InvalidArgumentError("path too long");
-  std::memcpy(address.sun_path, path.data(), path.size());
-  base::UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
-  if (!fd.valid() ||
-      ::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0) {
-    return absl::ErrnoToStatus(errno, "cannot connect");
-  }
-  return fd;
-}
-
 TimePoint After(std::chrono::nanoseconds wait) {
   const TimePoint now = steady_clock::now();
   return wait >= TimePoint::max() - now ? TimePoint::max() : now + wait;
@@ -51,63 +26,8 @@ TimePoint After(std::chrono::nanoseconds wait) {
 
 }  // namespace
 
-class Client::Impl {
- public:
-  explicit Impl(ClientOptions options)
-      : options_(std::move(options)), wake_(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) {}
-
-  void Start() { thread_ = std::thread(&Impl::Run, this); }
-  void Stop();
-  std::vector<absl::StatusOr<Json>> CallMany(const base::Context& context,
-                                             std::span<const Request> requests);
-  absl::Status WaitConnected(const base::Context& context);
-  uint64_t generation() const { return generation_; }
-  bool connected() const {
-    MutexLock lock(mutex_);
-    return connected_;
-  }
-  ClientStats stats() const {
-    MutexLock lock(mutex_);
-    return calls_.stats();
-  }
-
- private:
-  // In the callers' threads.
-  absl::Status WaitForConnection(const base::Context& context, TimePoint until)
-      SMA_REQUIRES(mutex_);
-  absl::Status Send(const base::Context& context, std::string text, CallGroup& group);
-  void Await(const base::Context& context, CallGroup& group);
-  void Flush() SMA_REQUIRES(mutex_);
-  void Wake();
-
-  // In the client's own thread.
-  void Run();
-  void Serve(base::UniqueFd socket);
-  absl::Status ServeUntilBroken(int socket);
-  absl::Status Receive(int socket, Splitter& input);
-  void Disconnect(const absl::Status& reason);
-  bool PauseBeforeRetry();
-
-  const ClientOptions options_;
-  const base::UniqueFd wake_;  // tells the thread that stopping_ or watch_output_ was set
-  std::thread thread_;
-  std::atomic<uint64_t> generation_{0};
-  std::atomic<uint64_t> next_id_{1};
-
-  mutable base::Mutex mutex_;
-  base::CondVar state_changed_;  // connected_, stopping_, or a waiting caller's context
-  bool stopping_ SMA_GUARDED_BY(mutex_) = false;
-  bool connected_ SMA_GUARDED_BY(mutex_) = false;
-  bool watch_output_ SMA_GUARDED_BY(mutex_) =
-      false;  // calls_ has output that the socket did not take
-  absl::Status last_error_ SMA_GUARDED_BY(mutex_) = absl::UnavailableError("not tried yet");
-  base::UniqueFd socket_ SMA_GUARDED_BY(mutex_);
-  PendingCalls calls_ SMA_GUARDED_BY(mutex_);
-
-  // The thread's own.
-  std::chrono::nanoseconds backoff_ = options_.min_backoff;
-  std::minstd_rand random_{std::random_device{}()};
-};
+Client::Impl::Impl(ClientOptions options)
+    : options_(std::move(options)), wake_(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) {}
 
 void Client::Impl::Wake() {
   const uint64_t one = 1;
@@ -124,8 +44,6 @@ void Client::Impl::Stop() {
   Wake();
   if (thread_.joinable()) thread_.join();
 }
-
-// ---- Callers ----
 
 std::vector<absl::StatusOr<Json>> Client::Impl::CallMany(const base::Context& context,
                                                          std::span<const Request> requests) {
@@ -219,123 +137,6 @@ void Client::Impl::Flush() {
   const bool watched = std::exchange(watch_output_, calls_.has_output());
   if (watch_output_ && !watched) Wake();
 }
-
-// ---- The client's thread ----
-
-void Client::Impl::Run() {
-  ::pthread_setname_np(::pthread_self(), "jsonrpc-client");
-  do {
-    absl::StatusOr<base::UniqueFd> socket = Connect(options_.socket_path);
-    if (socket.ok()) {
-      Serve(*std::move(socket));
-    } else {
-      MutexLock lock(mutex_);
-      if (last_error_ != socket.status()) {
-        spdlog::warn("JSON-RPC: {}: {}", options_.socket_path,
-                     std::string(socket.status().message()));
-      }
-      last_error_ = socket.status();
-    }
-  } while (PauseBeforeRetry());
-}
-
-// False when it is time to stop.
-bool Client::Impl::PauseBeforeRetry() {
-  std::uniform_real_distribution<double> share(0.5, 1.0);
-  const auto pause =
-      std::chrono::duration_cast<std::chrono::nanoseconds>(backoff_ * share(random_));
-  backoff_ = std::min(2 * backoff_, options_.max_backoff);
-  const TimePoint until = steady_clock::now() + pause;
-  MutexLock lock(mutex_);
-  while (!stopping_ && steady_clock::now() < until) state_changed_.WaitUntil(mutex_, until);
-  return !stopping_;
-}
-
-void Client::Impl::Serve(base::UniqueFd socket) {
-  const int fd = socket.get();
-  const uint64_t generation = ++generation_;
-  spdlog::info("JSON-RPC: connected to {}", options_.socket_path);
-  if (options_.on_connect) options_.on_connect(generation);
-  {
-    MutexLock lock(mutex_);
-    socket_ = std::move(socket);
-    connected_ = true;
-    state_changed_.NotifyAll();
-  }
-  absl::Status reason = ServeUntilBroken(fd);
-  Disconnect(reason);
-  spdlog::warn("JSON-RPC: disconnected from {}: {}", options_.socket_path,
-               std::string(reason.message()));
-  if (options_.on_disconnect) options_.on_disconnect(generation, reason);
-}
-
-absl::Status Client::Impl::ServeUntilBroken(int socket) {
-  Splitter input(options_.max_answer_bytes);
-  while (true) {
-    pollfd fds[2] = {{socket, POLLIN, 0}, {wake_.get(), POLLIN, 0}};
-    {
-      MutexLock lock(mutex_);
-      if (stopping_) return absl::UnavailableError("the client was stopped");
-      if (watch_output_) fds[0].events |= POLLOUT;
-    }
-    if (::poll(fds, 2, -1) < 0) {
-      if (errno == EINTR) continue;
-      return absl::ErrnoToStatus(errno, "poll");
-    }
-    if (fds[1].revents != 0) {
-      uint64_t count;
-      [[maybe_unused]] ssize_t size = ::read(wake_.get(), &count, sizeof(count));
-    }
-    if ((fds[0].revents & POLLOUT) != 0) {
-      MutexLock lock(mutex_);
-      Flush();
-    }
-    if ((fds[0].revents & (POLLIN | POLLHUP | POLLERR)) != 0) {
-      if (absl::Status status = Receive(socket, input); !status.ok()) return status;
-    }
-  }
-}
-
-absl::Status Client::Impl::Receive(int socket, Splitter& input) {
-  std::span<char> room = input.Prepare(kReceiveBytes);
-  const ssize_t count = ::recv(socket, room.data(), room.size(), MSG_DONTWAIT);
-  if (count == 0) return absl::UnavailableError("the target closed the connection");
-  if (count < 0) {
-    if (errno == EAGAIN || errno == EINTR) return absl::OkStatus();
-    return absl::UnavailableError(fmt::format("recv: {}", std::strerror(errno)));
-  }
-  input.Commit(static_cast<size_t>(count));
-
-  std::vector<Answer> answers;
-  std::string_view text;
-  Splitter::Outcome outcome;
-  bool sound = true;
-  while (sound && (outcome = input.Next(text)) == Splitter::Outcome::kValue) {
-    std::optional<Json> value = Parse(text);
-    sound = value && DecodeAnswers(std::move(*value), answers);
-  }
-  if (!answers.empty()) backoff_ = options_.min_backoff;
-  {
-    MutexLock lock(mutex_);
-    sound = calls_.Deliver(answers, next_id_) && sound;
-  }
-  if (sound && outcome == Splitter::Outcome::kNeedMore) return absl::OkStatus();
-  return absl::UnavailableError(sound && outcome == Splitter::Outcome::kTooLarge
-                                    ? "the target's answer is too large"
-                                    : "the target sent what is no answer");
-}
-
-void Client::Impl::Disconnect(const absl::Status& reason) {
-  MutexLock lock(mutex_);
-  connected_ = false;
-  watch_output_ = false;
-  last_error_ = reason;
-  calls_.FailAll(fmt::format("connection to the target at {} lost: {}", options_.socket_path,
-                             std::string(reason.message())));
-  socket_.Reset();
-}
-
-// ---- Client ----
 
 std::unique_ptr<Client> Client::Start(ClientOptions options) {
   std::unique_ptr<Client> client(new Client(std::make_unique<Impl>(std::move(options))));

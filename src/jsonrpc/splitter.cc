@@ -27,6 +27,23 @@ constexpr std::array<uint8_t, 256> MakeClasses() {
 
 constexpr std::array<uint8_t, 256> kClasses = MakeClasses();
 
+constexpr uint64_t kOnes = 0x0101010101010101;
+
+// Not 0 when one of the eight bytes is `c`.
+uint64_t HasByte(uint64_t word, char c) {
+  const uint64_t difference = word ^ (kOnes * static_cast<uint8_t>(c));
+  return (difference - kOnes) & ~difference & (kOnes << 7);
+}
+
+const char* FindQuoteOrBackslash(const char* at, const char* end) {
+  for (uint64_t word; end - at >= 8; at += 8) {
+    std::memcpy(&word, at, 8);
+    if ((HasByte(word, '"') | HasByte(word, '\\')) != 0) break;
+  }
+  while (at < end && *at != '"' && *at != '\\') ++at;
+  return at;
+}
+
 ByteClass ClassOf(char c) { return static_cast<ByteClass>(kClasses[static_cast<uint8_t>(c)]); }
 
 }  // namespace
@@ -78,17 +95,21 @@ Splitter::Outcome Splitter::SkipSpace() {
 
 // Stands behind the quote that ends the string, or at the end of what is there.
 void Splitter::ScanString(size_t limit) {
-  while (scan_ < limit) {
-    char c = buffer_[scan_++];
+  const char* const end = buffer_.data() + limit;
+  const char* at = buffer_.data() + scan_;
+  while (at < end && in_string_) {
     if (escaped_) {
       escaped_ = false;
-    } else if (c == '\\') {
-      escaped_ = true;
-    } else if (c == '"') {
-      in_string_ = false;
-      return;
+      ++at;
+      continue;
     }
+    at = FindQuoteOrBackslash(at, end);
+    if (at == end) break;
+    escaped_ = *at == '\\';
+    in_string_ = escaped_;
+    ++at;
   }
+  scan_ = at - buffer_.data();
 }
 
 Splitter::Outcome Splitter::Scan() {

@@ -121,6 +121,10 @@ class Bdev {
 
   /// Sum over the channels that are and were.
   IoStats stats() const { return channels_->stats(); }
+  /// Of the channels that are, with the reactor of each, which lives as long as the program.
+  std::vector<std::pair<const Reactor*, IoStats>> channel_stats() const {
+    return channels_->channel_stats();
+  }
   /// Who has claimed it; nullopt when nobody has.
   const std::optional<std::string>& claimant() const { return claimant_; }
   const Limits& limits() const { return limits_; }

@@ -71,6 +71,13 @@ IoStats ChannelTable::stats() const {
   return sum;
 }
 
+std::vector<std::pair<const Reactor*, IoStats>> ChannelTable::channel_stats() const {
+  base::MutexLock lock(mutex_);
+  std::vector<std::pair<const Reactor*, IoStats>> all;
+  for (const Entry& entry : entries_) all.emplace_back(entry.reactor, entry.channel->stats());
+  return all;
+}
+
 void ChannelTable::ResetClosedStats(bool min_max_only) {
   base::MutexLock lock(mutex_);
   if (!min_max_only) closed_stats_ = {};

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "base/mutex.h"
@@ -39,6 +40,8 @@ class ChannelTable : public std::enable_shared_from_this<ChannelTable> {
 
   /// Sum over the channels that are and were.
   IoStats stats() const;
+  /// Of the channels that are, each with its reactor.
+  std::vector<std::pair<const Reactor*, IoStats>> channel_stats() const;
   void ResetClosedStats(bool min_max_only);
 
  private:

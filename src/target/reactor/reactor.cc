@@ -133,6 +133,7 @@ void Reactor::BindToThisThread() {
   WatchInternal(file_backend_->wait_fd());
   now_ns_ = MonotonicNs();
   last_work_ns_ = now_ns_;
+  start_ns_ = now_ns_;
 }
 
 void Reactor::Post(std::function<void()> task) { Send(*new PostedTask(std::move(task))); }
@@ -204,7 +205,10 @@ void Reactor::Unwatch(int fd) {
   ::epoll_ctl(epoll_fd_.get(), EPOLL_CTL_DEL, fd, nullptr);
 }
 
-void Reactor::AddPoller(Poller* poller) { pollers_.push_back(poller); }
+void Reactor::AddPoller(Poller* poller) {
+  pollers_.push_back(poller);
+  poller_count_.store(pollers_.size(), std::memory_order_relaxed);
+}
 
 // The place is kept until the end of the walk over the pollers, which this may be part of.
 void Reactor::RemovePoller(Poller* poller) {
@@ -214,10 +218,15 @@ void Reactor::RemovePoller(Poller* poller) {
 
 Reactor::TimerId Reactor::AddTimer(std::chrono::nanoseconds after, std::function<void()> task) {
   uint64_t after_ns = after.count() > 0 ? static_cast<uint64_t>(after.count()) : 0;
-  return timers_.Add(now_ns_ + after_ns, std::move(task));
+  TimerId id = timers_.Add(now_ns_ + after_ns, std::move(task));
+  timer_count_.store(timers_.size(), std::memory_order_relaxed);
+  return id;
 }
 
-void Reactor::CancelTimer(TimerId id) { timers_.Cancel(id); }
+void Reactor::CancelTimer(TimerId id) {
+  timers_.Cancel(id);
+  timer_count_.store(timers_.size(), std::memory_order_relaxed);
+}
 
 void Reactor::Defer(Deferred& deferred) {
   if (deferred.scheduled) return;
@@ -259,7 +268,10 @@ bool Reactor::Round(bool ask_epoll) {
     rounds_without_epoll_ = 0;
     if (WaitForEvents(0)) busy = true;
   }
-  if (now_ns_ >= timers_.next_due_ns()) timers_.RunDue(now_ns_);
+  if (now_ns_ >= timers_.next_due_ns()) {
+    timers_.RunDue(now_ns_);
+    timer_count_.store(timers_.size(), std::memory_order_relaxed);
+  }
   if (RunDeferred()) busy = true;
   if (!file_backend_->Flush()) busy = true;
   return busy || pollers_busy;
@@ -268,10 +280,15 @@ bool Reactor::Round(bool ask_epoll) {
 // Reads the clock for the next round, and books the time since the last reading.
 void Reactor::UpdateClock(bool busy) {
   uint64_t now = MonotonicNs();
-  std::atomic<uint64_t>& counter = busy ? busy_ns_ : idle_ns_;
-  counter.store(counter.load(std::memory_order_relaxed) + (now - now_ns_),
-                std::memory_order_relaxed);
+  if (busy) {
+    busy_ns_.store(busy_ns_.load(std::memory_order_relaxed) + (now - now_ns_),
+                   std::memory_order_relaxed);
+  }
   now_ns_ = now;
+}
+
+uint64_t Reactor::idle_ns() const {
+  return MonotonicNs() - start_ns_.load(std::memory_order_relaxed) - busy_ns();
 }
 
 bool Reactor::RunMessages() {
@@ -292,6 +309,7 @@ bool Reactor::RunPollers() {
   }
   if (pollers_have_holes_) {
     std::erase(pollers_, nullptr);
+    poller_count_.store(pollers_.size(), std::memory_order_relaxed);
     pollers_have_holes_ = false;
   }
   return busy;

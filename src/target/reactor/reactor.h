@@ -75,7 +75,9 @@ class Reactor {
   const Options& options() const { return options_; }
   /// Nanoseconds that the loop spent in rounds that found work, and in looking or sleeping without.
   uint64_t busy_ns() const { return busy_ns_.load(std::memory_order_relaxed); }
-  uint64_t idle_ns() const { return idle_ns_.load(std::memory_order_relaxed); }
+  uint64_t idle_ns() const;
+  size_t poller_count() const { return poller_count_.load(std::memory_order_relaxed); }
+  size_t timer_count() const { return timer_count_.load(std::memory_order_relaxed); }
   /// Kernel thread id (gettid(2)); 0 until the thread has started.
   int tid() const { return tid_.load(std::memory_order_relaxed); }
 
@@ -149,8 +151,10 @@ class Reactor {
   std::atomic<bool> sleeping_{false};
   std::atomic<bool> stop_{false};
   std::atomic<uint64_t> busy_ns_{0};
-  std::atomic<uint64_t> idle_ns_{0};
+  std::atomic<uint64_t> start_ns_{0};
   std::atomic<int> tid_{0};
+  std::atomic<size_t> poller_count_{0};
+  std::atomic<size_t> timer_count_{0};
 
   // The thread's.
   uint64_t now_ns_ = 0;

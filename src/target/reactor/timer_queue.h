@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -21,6 +22,7 @@ class TimerQueue {
   bool RunDue(uint64_t now_ns);
   /// When the next task is due; kNever without one.
   uint64_t next_due_ns() const { return tasks_.empty() ? kNever : tasks_.begin()->first.first; }
+  size_t size() const { return tasks_.size(); }
 
  private:
   using Key = std::pair<uint64_t, Id>;  // when due, id

@@ -28,11 +28,6 @@ bool FromJson(const Json& value, base::Uuid* out);   // the text form
 bool FromJson(const Json& value, Json* out);         // anything
 
 template <typename T>
-bool FromJson(const Json& value, std::optional<T>* out) {
-  return FromJson(value, &out->emplace());
-}
-
-template <typename T>
 bool FromJson(const Json& value, std::vector<T>* out) {
   if (!value.is_array()) return false;
   out->clear();
@@ -40,6 +35,11 @@ bool FromJson(const Json& value, std::vector<T>* out) {
     if (!FromJson(element, &out->emplace_back())) return false;
   }
   return true;
+}
+
+template <typename T>
+bool FromJson(const Json& value, std::optional<T>* out) {
+  return FromJson(value, &out->emplace());
 }
 
 /// One member of an object to decode; made by Required, Optional and Ignored.

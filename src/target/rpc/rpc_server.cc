@@ -1,5 +1,7 @@
 #include "target/rpc/rpc_server.h"
 
+#include <algorithm>
+
 namespace sma::target::rpc {
 namespace {
 
@@ -47,6 +49,12 @@ void RpcServer::RegisterAsync(const std::string& method, AsyncHandler handler, P
              responder.Error(result.error().code, result.error().message);
            }
          }));
+  });
+}
+
+void RpcServer::Restrict(const std::vector<std::string>& methods) {
+  std::erase_if(methods_, [&](const auto& entry) {
+    return std::find(methods.begin(), methods.end(), entry.first) == methods.end();
   });
 }
 

@@ -56,6 +56,9 @@ class RpcServer {
   void RegisterAsync(const std::string& method, AsyncHandler handler,
                      Phase phase = Phase::kRuntime);
 
+  /// Serves only these methods from now on; the others are answered as if they did not exist.
+  void Restrict(const std::vector<std::string>& methods);
+
   /// In the order in which they are to be saved and loaded.
   void AddSubsystem(Subsystem subsystem) { subsystems_.push_back(std::move(subsystem)); }
   const std::vector<Subsystem>& subsystems() const { return subsystems_; }

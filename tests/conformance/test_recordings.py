@@ -1,0 +1,72 @@
+"""sma-target answers as a real SPDK target did: all recordings are replayed, in their order, on one target."""
+
+import pytest
+
+import recordings
+from harness.target import Target
+
+# In this order; state carries over from one to the next.
+FILES = ["app", "bdev", "bdev_qos", "nvmf"]
+
+# Methods of the recordings that the target does not have.
+MISSING = {"bdev_split_create", "bdev_split_delete"}
+
+LIMITED = {"rw_ios_per_sec": 2000, "rw_mbytes_per_sec": 0, "r_mbytes_per_sec": 8, "w_mbytes_per_sec": 0}
+UNLIMITED = {"rw_ios_per_sec": 0, "rw_mbytes_per_sec": 0, "r_mbytes_per_sec": 0, "w_mbytes_per_sec": 0}
+
+# Where ours differs, by FILE:LINE: a result instead of the recorded error, or the limits that hold there. The recorded
+# target could not change limits once they were set.
+RESULTS = {"bdev_qos:3": True, "bdev_qos:5": True, "bdev_qos:7": True, "bdev_qos:11": True, "bdev_qos:12": True}
+LIMITS = {
+    "bdev_qos:4": {**LIMITED, "rw_mbytes_per_sec": 6},
+    "bdev_qos:6": {**LIMITED, "rw_mbytes_per_sec": 6, "rw_ios_per_sec": 1000},
+    "bdev_qos:8": UNLIMITED,
+}
+
+
+def adapted(call):
+    """The recording with what is known to differ."""
+    if call.place in RESULTS:
+        call.answer = {"result": RESULTS[call.place]}
+    if call.place in LIMITS:
+        call.answer["result"][0]["assigned_rate_limits"] = LIMITS[call.place]
+    return call
+
+
+def with_local_paths(params, work_dir):
+    """The recorded target's files are in a folder of the test's own."""
+    if not isinstance(params, dict):
+        return params
+    return {key: value.replace("/var/tmp/", f"{work_dir}/") if key == "filename" else value
+            for key, value in params.items()}
+
+
+def calls():
+    for name in FILES:
+        yield from (adapted(call) for call in recordings.read(name))
+
+
+@pytest.fixture(scope="module")
+def replayed_target(bin_dir, module_work_dir):
+    with open(module_work_dir / "aio0.img", "wb") as image:
+        image.truncate(16384 * 4096)
+    with Target(bin_dir, module_work_dir) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def connection(replayed_target):
+    with replayed_target.connect() as client:
+        yield client
+
+
+@pytest.mark.parametrize("call", list(calls()), ids=lambda call: f"{call.place}-{call.method}")
+def test_answer(connection, module_work_dir, call):
+    sent = connection.send(call.method, with_local_paths(call.params, module_work_dir))
+    answer = connection.receive()
+    assert answer.pop("id") == sent
+    assert answer.pop("jsonrpc") == "2.0"
+    if call.method in MISSING:
+        assert answer["error"]["code"] == -32601
+        return
+    assert not recordings.answer_differences(call, answer)
