@@ -29,7 +29,7 @@ struct Limits {
 /// that much work at most. Thread-safe, without locks.
 class Limiter {
  public:
-  static constexpr uint64_t kMaxCreditNs = 10'000'000;
+  static constexpr uint64_t kMaxCreditNs = 50'000'000;
 
   /// Starts all clocks anew: earlier reservations no longer count.
   void Set(const Limits& limits);
