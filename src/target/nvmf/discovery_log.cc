@@ -41,7 +41,7 @@ void DiscoveryLogBuilder::AddSubsystem(const std::string& nqn, bool discovery,
     entry.flags =
         nvme::kEflagsDuplicateReturnedInformation | nvme::kEflagsExplicitPersistentConnection;
   }
-  entry.requirements = nvme::kTreqSecureNotRequired | nvme::kTreqDisableSqFlowControl;
+  entry.requirements = nvme::kTreqDisableSqFlowControl;
   entry.port_id = port_id;
   entry.admin_sq_size = admin_queue_size;
   Add(entry);

@@ -19,8 +19,8 @@ namespace sma::target::nvmf {
 struct NamespaceOptions {
   std::string bdev_name;  // or its UUID
   uint32_t nsid = 0;
-  base::Uuid uuid;
-  base::Uuid nguid;
+  base::Uuid uuid{};
+  base::Uuid nguid{};
   std::array<uint8_t, 8> eui64{};
 };
 
