@@ -3,13 +3,12 @@
 #include "absl/strings/str_format.h"
 #include "target/nvmf/queue_pair.h"
 #include "target/reactor/reactor.h"
+#include "target/rpc/bdev_format.h"
 #include "target/rpc/nvmf_format.h"
 #include "target/rpc/nvmf_rpc.h"
 
 namespace sma::target::rpc {
 namespace {
-
-constexpr uint64_t kTickRate = 1'000'000'000;  // ticks are nanoseconds here
 
 std::string PollGroupName(const Reactor& reactor) {
   return absl::StrFormat("nvmf_tgt_poll_group_%03d", reactor.options().index);
