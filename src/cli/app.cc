@@ -5,6 +5,7 @@
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
+#include "base/version.h"
 #include "cli/commands.h"
 
 namespace sma::cli {
@@ -80,7 +81,7 @@ int Run(int argc, const char* const* argv, Streams streams) {
   Session session(streams);
   CLI::App app("Command line of the Storage Management Agent", "smactl");
   app.footer(kFooter);
-  app.set_version_flag("--version", "smactl " SMA_VERSION);
+  app.set_version_flag("--version", fmt::format("smactl {}", base::GetVersion().text));
   app.require_subcommand(1);
   AddGlobalOptions(app, session.options);
   AddDeviceCommands(app, session);

@@ -8,7 +8,6 @@
 #include <grpcpp/security/credentials.h>
 
 #include <cerrno>
-#include <cstdlib>
 #include <cstring>
 #include <fstream>
 #include <future>
@@ -64,9 +63,6 @@ absl::Status Session::Connect() {
   deadline_ = std::chrono::system_clock::now() + *timeout;
   auto credentials = MakeCredentials(options, streams.in);
   if (!credentials.ok()) return credentials.status();
-  // Names are resolved as all other programs here do it (nsswitch.conf(5)), not by a resolver of
-  // gRPC's own.
-  ::setenv("GRPC_DNS_RESOLVER", "native", /*overwrite=*/0);
   grpc::ChannelArguments arguments;
   // The agent is on this machine or next to it: a proxy meant for the web has no business in
   // between.
