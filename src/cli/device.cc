@@ -31,7 +31,7 @@ struct DeviceArguments {
   VolumeOptions volume_options;
 };
 
-using Arguments = std::shared_ptr<DeviceArguments>;
+using SharedDeviceArguments = std::shared_ptr<DeviceArguments>;
 
 absl::Status Create(Session& session, const DeviceArguments& arguments,
                     sma::CreateDeviceRequest request) {
@@ -102,7 +102,7 @@ absl::Status Delete(Session& session, const DeviceArguments& arguments) {
   return absl::OkStatus();
 }
 
-void AddNvmfTcp(CLI::App& create, Session& session, const Arguments& arguments) {
+void AddNvmfTcp(CLI::App& create, Session& session, const SharedDeviceArguments& arguments) {
   CLI::App* command = create.add_subcommand("nvmf-tcp", "An NVMe-oF subsystem reached by NVMe/TCP");
   command->add_option("--nqn", arguments->nqn, "NQN of the subsystem")
       ->required()
@@ -134,7 +134,7 @@ Examples:
       --volume 8f0c3a52-12c8-4f2e-8c43-5f0d5e7d9a01)");
 }
 
-void AddPciIds(CLI::App& command, const Arguments& arguments) {
+void AddPciIds(CLI::App& command, const SharedDeviceArguments& arguments) {
   command
       .add_option("--physical-id", arguments->physical_id,
                   "Place of the PCI function: buses are numbered through in the order of the "
@@ -147,7 +147,7 @@ void AddPciIds(CLI::App& command, const Arguments& arguments) {
       ->type_name("N");
 }
 
-void AddNvme(CLI::App& create, Session& session, const Arguments& arguments) {
+void AddNvme(CLI::App& create, Session& session, const SharedDeviceArguments& arguments) {
   CLI::App* command =
       create.add_subcommand("nvme", "An NVMe controller as a PCI function (vfio-user)");
   AddPciIds(*command, arguments);
@@ -164,7 +164,7 @@ Examples:
   smactl device create nvme --physical-id 33 --volume 8f0c3a52-12c8-4f2e-8c43-5f0d5e7d9a01)");
 }
 
-void AddVirtioBlk(CLI::App& create, Session& session, const Arguments& arguments) {
+void AddVirtioBlk(CLI::App& create, Session& session, const SharedDeviceArguments& arguments) {
   CLI::App* command =
       create.add_subcommand("virtio-blk", "A virtio-blk disk as a PCI function (vhost-user)");
   AddPciIds(*command, arguments);

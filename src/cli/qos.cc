@@ -55,7 +55,7 @@ struct QosArguments {
   std::optional<std::string> limits[kLimitCount];
 };
 
-using Arguments = std::shared_ptr<QosArguments>;
+using SharedQosArguments = std::shared_ptr<QosArguments>;
 
 // What QosLimit holds for `text`; 0 is unlimited.
 absl::StatusOr<uint64_t> ParseLimit(const Limit& limit, const std::string& text) {
@@ -166,7 +166,7 @@ absl::Status GetCapabilities(Session& session, const QosArguments& arguments) {
   return absl::OkStatus();
 }
 
-void AddTarget(CLI::App& command, const Arguments& arguments) {
+void AddTarget(CLI::App& command, const SharedQosArguments& arguments) {
   command.add_option("handle", arguments->handle, "Handle of the device")
       ->required()
       ->type_name("HANDLE");
@@ -174,7 +174,7 @@ void AddTarget(CLI::App& command, const Arguments& arguments) {
       ->type_name("UUID");
 }
 
-void AddSet(CLI::App& qos, Session& session, const Arguments& arguments) {
+void AddSet(CLI::App& qos, Session& session, const SharedQosArguments& arguments) {
   CLI::App* command =
       qos.add_subcommand("set", "Limits the I/O of a volume; limits not given stay as they are");
   AddTarget(*command, arguments);

@@ -11,7 +11,7 @@
 namespace sma::jsonrpc {
 namespace {
 
-constexpr size_t kReceiveBytes = 64 * 1024;
+constexpr size_t kReadBytes = 64 * 1024;
 
 }  // namespace
 
@@ -35,7 +35,7 @@ void ServerConnection::Serve(uint32_t events) {
 }
 
 void ServerConnection::Receive() {
-  std::span<char> room = input_.Prepare(kReceiveBytes);
+  std::span<char> room = input_.Prepare(kReadBytes);
   const ssize_t count = ::recv(fd(), room.data(), room.size(), MSG_DONTWAIT);
   if (count > 0) {
     input_.Commit(static_cast<size_t>(count));
