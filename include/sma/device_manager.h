@@ -141,6 +141,7 @@ class DeviceManager {
 
   /// Attaches `volume`; gives what to keep as its `attachment`. OK when it is attached already.
   /// NOT_FOUND: its bdev did not appear. ALREADY_EXISTS: its bdev is in use elsewhere.
+  /// FAILED_PRECONDITION: the device is not on the target and has to be restored first.
   virtual absl::StatusOr<std::string> AttachVolume(const base::Context& /*context*/,
                                                    const DeviceSpec& /*device*/,
                                                    const DeviceVolume& /*volume*/) {

@@ -39,8 +39,16 @@ absl::Status Record::Write(Change change, Durability durability) {
   mutex_.Unlock();
   absl::Status status = store_->Commit(changes, needed);
   mutex_.Lock();
+  if (status.ok()) {
+    for (const Change* committed : changes) Apply(*committed);
+    if (observer_) {
+      // Still first in the queue: observers see changes one after the other.
+      mutex_.Unlock();
+      for (const Change* committed : changes) observer_(*committed);
+      mutex_.Lock();
+    }
+  }
   for (Writer* writer : batch) {
-    if (status.ok()) Apply(*writer->change);
     writers_.pop_front();
     writer->status = status;
     writer->done = true;
@@ -66,7 +74,6 @@ void Record::Apply(const Change& change) {
     limits_.insert_or_assign(limits.volume_id, limits.limits);
   }
   for (const base::Uuid& id : change.remove_limits) limits_.erase(id);
-  if (observer_) observer_(change);
 }
 
 void Record::PutVolume(const Volume& volume) {
@@ -156,7 +163,6 @@ bool Record::ChangedSince(std::string_view handle, uint64_t revision) const {
 }
 
 void Record::SetObserver(std::function<void(const Change&)> observer) {
-  MutexLock lock(mutex_);
   observer_ = std::move(observer);
 }
 

@@ -52,8 +52,8 @@ class Record {
   /// had `revision`.
   bool ChangedSince(std::string_view handle, uint64_t revision) const;
 
-  /// Called with each change when readers see it, one at a time and in order. Must not block or use
-  /// the record. Set it before other threads start.
+  /// Called with each change as soon as readers see it, one at a time and in order, before Write
+  /// returns. May read the record; must not block or write. Set it before other threads start.
   void SetObserver(std::function<void(const Change&)> observer);
 
  private:
@@ -73,6 +73,7 @@ class Record {
 
   // Used only by the writer that is first in the queue, without the lock.
   const std::unique_ptr<Store> store_;
+  std::function<void(const Change&)> observer_;
 
   mutable base::Mutex mutex_;
   std::deque<Writer*> writers_ SMA_GUARDED_BY(mutex_);
@@ -83,7 +84,6 @@ class Record {
   uint64_t revision_ SMA_GUARDED_BY(mutex_) = 0;
   // The revision in which each device or one of its volumes was last changed.
   std::map<std::string, uint64_t, std::less<>> changed_ SMA_GUARDED_BY(mutex_);
-  std::function<void(const Change&)> observer_ SMA_GUARDED_BY(mutex_);
 };
 
 }  // namespace sma::record

@@ -27,6 +27,7 @@ enum class DeviceState {
   kCreating = 1,  // may be on the target, whole or in part; was not answered with success
   kReady = 2,     // was answered with success; belongs on the target
   kDeleting = 3,  // may still be on the target; has to go
+  kUndoing = 4,   // was answered with an error and may be on the target all the same; has to go
 };
 
 struct Device {

@@ -45,7 +45,7 @@ absl::StatusOr<Device> ReadDevice(const Statement& row) {
                 .created = FromNanoseconds(row.Int(4)),
                 .state_since = FromNanoseconds(row.Int(5)),
                 .last_error = ReadError(row, 6)};
-  bool known_state = row.Int(3) >= 1 && row.Int(3) <= 3;
+  bool known_state = row.Int(3) >= 1 && row.Int(3) <= 4;
   if (!known_state || !device.params.ParseFromString(row.Bytes(2))) return Damaged("devices");
   return device;
 }

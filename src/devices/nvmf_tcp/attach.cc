@@ -57,7 +57,7 @@ absl::StatusOr<std::string> NvmfTcpManager::AttachRefused(const base::Context& c
   FoundSubsystem subsystem = spdk::ParseSubsystem(results[0]);
   if (!subsystem.ok()) return subsystem.status();
   if (!*subsystem) {
-    return absl::UnavailableError(fmt::format("subsystem {} is not on the target", nqn));
+    return absl::FailedPreconditionError(fmt::format("subsystem {} is not on the target", nqn));
   }
   if (const spdk::Namespace* ns = FindNamespace(**subsystem, volume.id)) {
     return std::to_string(ns->nsid);

@@ -1,0 +1,265 @@
+#include "agent/core/admin_cases.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <set>
+#include <utility>
+
+#include "agent/core/admin_messages.h"
+#include "agent/core/adoption.h"
+#include "agent/core/reconciler.h"
+#include "agent/core/volume_request.h"
+
+namespace sma::core {
+
+namespace {
+
+constexpr size_t kDefaultPageSize = 100;
+constexpr size_t kMaxPageSize = 1000;
+
+size_t PageSize(uint32_t asked) {
+  return asked == 0 ? kDefaultPageSize : std::min<size_t>(asked, kMaxPageSize);
+}
+
+std::shared_ptr<admin::v1::WatchResponse> NewResponse() {
+  auto response = std::make_shared<admin::v1::WatchResponse>();
+  SetTime(std::chrono::system_clock::now(), *response->mutable_time());
+  return response;
+}
+
+}  // namespace
+
+AdminCases::AdminCases(Core& core, Reconciler& reconciler) : core_(core), reconciler_(reconciler) {
+  core_.record->SetObserver([this](const record::Change& change) {
+    if (watchers_->any()) Tell(change);
+  });
+}
+
+admin::v1::Device AdminCases::Message(const record::Device& row) const {
+  const DeviceManager* manager = core_.registry.ForName(row.manager);
+  return DeviceMessage(row, manager == nullptr ? DEVICE_TYPE_INVALID : manager->type(),
+                       core_.record->VolumesOf(row.handle));
+}
+
+admin::v1::Volume AdminCases::Message(const record::Volume& row) const {
+  return VolumeMessage(row, core_.record->FindLimits(row.id));
+}
+
+absl::StatusOr<admin::v1::ListDevicesResponse> AdminCases::ListDevices(
+    const base::Context& /*context*/, const admin::v1::ListDevicesRequest& request) {
+  size_t page_size = PageSize(request.page_size());
+  admin::v1::ListDevicesResponse response;
+  std::string after = request.page_token();
+  while (true) {
+    const std::vector<record::Device> rows = core_.record->Devices(after, page_size);
+    for (const record::Device& row : rows) {
+      after = row.handle;
+      admin::v1::Device device = Message(row);
+      if (request.type() != DEVICE_TYPE_INVALID && request.type() != device.type()) continue;
+      *response.add_devices() = std::move(device);
+      if (static_cast<size_t>(response.devices_size()) == page_size) {
+        if (!core_.record->Devices(after, 1).empty()) response.set_next_page_token(after);
+        return response;
+      }
+    }
+    if (rows.size() < page_size) return response;
+  }
+}
+
+absl::StatusOr<admin::v1::Device> AdminCases::GetDevice(
+    const base::Context& /*context*/, const admin::v1::GetDeviceRequest& request) {
+  std::optional<record::Device> row = core_.record->FindDevice(request.handle());
+  if (row) return Message(*row);
+  return absl::NotFoundError(fmt::format("handle: there is no device {}", request.handle()));
+}
+
+absl::StatusOr<admin::v1::ListVolumesResponse> AdminCases::ListVolumes(
+    const base::Context& /*context*/, const admin::v1::ListVolumesRequest& request) {
+  std::optional<base::Uuid> after;
+  if (!request.page_token().empty()) {
+    after = base::Uuid::Parse(request.page_token());
+    if (!after) return absl::InvalidArgumentError("page_token: not one of ours");
+  }
+  size_t page_size = PageSize(request.page_size());
+  std::vector<record::Volume> rows;
+  if (request.device_handle().empty()) {
+    rows = core_.record->Volumes(after, page_size + 1);
+  } else {
+    rows = core_.record->VolumesOf(request.device_handle());
+    std::erase_if(rows, [&](const record::Volume& row) { return after && row.id <= *after; });
+  }
+  admin::v1::ListVolumesResponse response;
+  for (const record::Volume& row : rows) {
+    if (static_cast<size_t>(response.volumes_size()) == page_size) {
+      response.set_next_page_token(after->ToString());
+      break;
+    }
+    *response.add_volumes() = Message(row);
+    after = row.id;
+  }
+  return response;
+}
+
+absl::StatusOr<admin::v1::Volume> AdminCases::GetVolume(
+    const base::Context& /*context*/, const admin::v1::GetVolumeRequest& request) {
+  absl::StatusOr<base::Uuid> id = CheckVolumeId(request.volume_id());
+  if (!id.ok()) return id.status();
+  if (std::optional<record::Volume> row = core_.record->FindVolume(*id)) return Message(*row);
+  return absl::NotFoundError(fmt::format("volume_id: there is no volume {}", id->ToString()));
+}
+
+admin::v1::Status AdminCases::StatusMessage() const {
+  admin::v1::Status status;
+  reconciler_.FillStatus(status);
+  status.set_version(core_.options.version);
+  status.mutable_target()->set_socket(core_.options.target_socket);
+  status.mutable_target()->set_embedded(core_.options.embedded_target);
+  status.set_device_count(static_cast<uint32_t>(core_.record->device_count()));
+  status.set_volume_count(static_cast<uint32_t>(core_.record->volume_count()));
+  uint32_t degraded = 0;
+  for (const record::Device& row : core_.record->Devices()) {
+    if (DeviceMessage(row, DEVICE_TYPE_INVALID, {}).state() != admin::v1::STATE_READY) ++degraded;
+  }
+  for (const record::Volume& row : core_.record->Volumes()) {
+    if (VolumeMessage(row, std::nullopt).state() != admin::v1::STATE_READY) ++degraded;
+  }
+  status.set_degraded_count(degraded);
+  return status;
+}
+
+absl::StatusOr<admin::v1::Status> AdminCases::GetStatus(
+    const base::Context& /*context*/, const admin::v1::GetStatusRequest& /*request*/) {
+  return StatusMessage();
+}
+
+absl::StatusOr<admin::v1::ListPluginsResponse> AdminCases::ListPlugins(
+    const base::Context& /*context*/, const admin::v1::ListPluginsRequest& /*request*/) {
+  admin::v1::ListPluginsResponse response;
+  for (const auto& manager : core_.registry.managers()) {
+    admin::v1::Plugin& plugin = *response.add_plugins();
+    plugin.set_name(std::string(manager->name()));
+    plugin.set_kind(admin::v1::Plugin::KIND_BUILT_IN);
+    plugin.set_role(admin::v1::Plugin::ROLE_DEVICE);
+    plugin.set_protocol(std::string(manager->protocol()));
+    plugin.set_enabled(true);
+  }
+  return response;
+}
+
+absl::StatusOr<std::vector<AdoptionCandidate>> AdminCases::Candidates(
+    const base::Context& context, DeviceManager& manager) const {
+  absl::StatusOr<std::unique_ptr<DeviceListing>> listing = manager.List(context);
+  if (!listing.ok()) return listing.status();
+  std::vector<std::string> known;
+  for (const record::Device& row : core_.record->Devices()) known.push_back(row.handle);
+  return manager.ListAdoptionCandidates(**listing, known);
+}
+
+absl::StatusOr<admin::v1::ListAdoptionCandidatesResponse> AdminCases::ListAdoptionCandidates(
+    const base::Context& context, const admin::v1::ListAdoptionCandidatesRequest& /*request*/) {
+  admin::v1::ListAdoptionCandidatesResponse response;
+  for (const auto& manager : core_.registry.managers()) {
+    auto candidates = Candidates(context, *manager);
+    if (!candidates.ok()) return candidates.status();
+    for (const AdoptionCandidate& candidate : *candidates) {
+      *response.add_candidates() = CandidateMessage(candidate, manager->type());
+    }
+  }
+  return response;
+}
+
+absl::StatusOr<admin::v1::Device> AdminCases::AdoptDevice(
+    const base::Context& context, const admin::v1::AdoptDeviceRequest& request) {
+  DeviceManager* manager = core_.registry.ForHandle(request.handle());
+  if (manager == nullptr) {
+    return absl::NotFoundError(fmt::format("handle: no device type has {}", request.handle()));
+  }
+  std::set<base::Uuid> confirmed;
+  std::vector<LockTable::Key> volume_keys;
+  for (const std::string& bytes : request.volume_ids()) {
+    absl::StatusOr<base::Uuid> id = CheckVolumeId(bytes);
+    if (!id.ok()) return id.status();
+    if (confirmed.insert(*id).second) volume_keys.push_back(LockTable::Volume(*id));
+  }
+  auto device_lock = core_.locks.Acquire(context, {LockTable::Device(request.handle())});
+  if (!device_lock.ok()) return device_lock.status();
+  auto volume_locks = core_.locks.Acquire(context, std::move(volume_keys));
+  if (!volume_locks.ok()) return volume_locks.status();
+  if (std::optional<record::Device> row = core_.record->FindDevice(request.handle())) {
+    return Message(*row);
+  }
+  auto candidates = Candidates(context, *manager);
+  if (!candidates.ok()) return candidates.status();
+  auto found =
+      std::find_if(candidates->begin(), candidates->end(),
+                   [&](const AdoptionCandidate& c) { return c.device.handle == request.handle(); });
+  if (found == candidates->end()) {
+    return absl::NotFoundError(fmt::format("handle: {} is not on the target", request.handle()));
+  }
+  absl::StatusOr<record::Change> change = AdoptionOf(*found, *manager, confirmed, *core_.record);
+  if (!change.ok()) return About(request.handle(), change.status());
+  absl::Status status = core_.record->Write(*std::move(change), record::Durability::kHost);
+  if (!status.ok()) return status;
+  return Message(*core_.record->FindDevice(request.handle()));
+}
+
+absl::StatusOr<std::unique_ptr<service::Subscription>> AdminCases::Watch(
+    const admin::v1::WatchRequest& request, service::WatchSink sink) {
+  const std::string& handle = request.device_handle();
+  return watchers_->Add(handle, std::move(sink), [&](const service::WatchSink& begin) {
+    if (!request.initial_state()) return;
+    for (const record::Device& row : core_.record->Devices()) {
+      if (!handle.empty() && row.handle != handle) continue;
+      auto response = NewResponse();
+      *response->mutable_device() = Message(row);
+      begin(std::move(response));
+    }
+    for (const record::Volume& row : core_.record->Volumes()) {
+      if (!handle.empty() && row.device_handle != handle) continue;
+      auto response = NewResponse();
+      *response->mutable_volume() = Message(row);
+      begin(std::move(response));
+    }
+    if (handle.empty()) {
+      auto response = NewResponse();
+      *response->mutable_status() = StatusMessage();
+      begin(std::move(response));
+    }
+    auto response = NewResponse();
+    response->mutable_synced();
+    begin(std::move(response));
+  });
+}
+
+void AdminCases::TellStatus() {
+  if (!watchers_->any()) return;
+  auto response = NewResponse();
+  *response->mutable_status() = StatusMessage();
+  watchers_->Tell("", std::move(response));
+}
+
+void AdminCases::Tell(const record::Change& change) {
+  for (const record::Device& row : change.put_devices) {
+    auto response = NewResponse();
+    *response->mutable_device() = Message(row);
+    watchers_->Tell(row.handle, std::move(response));
+  }
+  for (const record::Volume& row : change.put_volumes) {
+    auto response = NewResponse();
+    *response->mutable_volume() = Message(row);
+    watchers_->Tell(row.device_handle, std::move(response));
+  }
+  for (const base::Uuid& id : change.remove_volumes) {
+    auto response = NewResponse();
+    response->set_volume_removed(id.ToBytes());
+    watchers_->Tell("", std::move(response));
+  }
+  for (const std::string& handle : change.remove_devices) {
+    auto response = NewResponse();
+    response->set_device_removed(handle);
+    watchers_->Tell(handle, std::move(response));
+  }
+}
+
+}  // namespace sma::core

@@ -1,0 +1,62 @@
+#include "agent/core/agent_core.h"
+
+#include <utility>
+
+#include "agent/core/admin_cases.h"
+#include "agent/core/reconciler.h"
+#include "agent/core/use_cases.h"
+
+namespace sma::core {
+
+absl::StatusOr<std::unique_ptr<AgentCore>> AgentCore::Open(
+    Options options, jsonrpc::Caller& target, std::unique_ptr<record::Store> store,
+    std::vector<std::unique_ptr<DeviceManager>> managers,
+    std::function<void(bool serving)> serving_changed) {
+  absl::StatusOr<std::unique_ptr<record::Record>> record = record::Record::Open(std::move(store));
+  if (!record.ok()) return record.status();
+  std::unique_ptr<Core> core(new Core{.options = std::move(options),
+                                      .target = target,
+                                      .record = *std::move(record),
+                                      .registry = {},
+                                      .locks = {},
+                                      .wake_background = {}});
+  for (auto& manager : managers) {
+    absl::Status added = core->registry.Add(std::move(manager));
+    if (!added.ok()) return added;
+  }
+  return std::unique_ptr<AgentCore>(new AgentCore(std::move(core), std::move(serving_changed)));
+}
+
+AgentCore::AgentCore(std::unique_ptr<Core> core, std::function<void(bool)> serving_changed)
+    : core_(std::move(core)),
+      reconciler_(
+          std::make_unique<Reconciler>(*core_,
+                                       [this, told = std::move(serving_changed)](bool serving) {
+                                         if (told) told(serving);
+                                         admin_cases_->TellStatus();
+                                       })),
+      use_cases_(std::make_unique<UseCases>(*core_)),
+      admin_cases_(std::make_unique<AdminCases>(*core_, *reconciler_)) {
+  core_->wake_background = [this] { reconciler_->Wake(); };
+}
+
+AgentCore::~AgentCore() { Stop(); }
+
+void AgentCore::Start() {
+  if (core_->target.generation() != 0) reconciler_->OnConnect();
+  reconciler_->Start();
+}
+
+void AgentCore::Stop() { reconciler_->Stop(); }
+
+void AgentCore::OnConnect(uint64_t /*generation*/) { reconciler_->OnConnect(); }
+
+void AgentCore::OnDisconnect(uint64_t /*generation*/, const absl::Status& reason) {
+  reconciler_->OnDisconnect(reason);
+}
+
+service::Agent& AgentCore::agent() { return *use_cases_; }
+
+service::Admin& AgentCore::admin() { return *admin_cases_; }
+
+}  // namespace sma::core

@@ -1,0 +1,197 @@
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+
+#include <utility>
+
+#include "agent/core/restore.h"
+#include "agent/core/settle.h"
+#include "agent/core/use_cases.h"
+#include "agent/spdk/call.h"
+#include "jsonrpc/error.h"
+
+namespace sma::core {
+
+using record::DeviceState;
+using record::Durability;
+using record::VolumeState;
+
+namespace {
+
+absl::Status NoDevice(const std::string& handle) {
+  return absl::NotFoundError(fmt::format("device_handle: there is no device {}", handle));
+}
+
+std::string NameOf(const base::Uuid& id) { return "volume " + id.ToString(); }
+
+}  // namespace
+
+record::Volume NewVolumeRow(const VolumeRequest& volume, const std::string& handle) {
+  record::Volume row;
+  row.id = volume.id;
+  row.device_handle = handle;
+  row.params = volume.params;
+  row.bdev_name = volume.id.ToString();
+  row.created = row.state_since = std::chrono::system_clock::now();
+  return row;
+}
+
+DeviceVolume NewVolume(const Core& core, const record::Volume& row) {
+  DeviceVolume volume = VolumeOf(row);
+  volume.wait = core.options.local_volume_wait;
+  return volume;
+}
+
+absl::StatusOr<AttachVolumeResponse> UseCases::AttachVolume(const base::Context& caller,
+                                                            const AttachVolumeRequest& request) {
+  const base::Context context = Bounded(caller);
+  if (!request.has_volume()) return absl::InvalidArgumentError("volume: missing");
+  absl::StatusOr<VolumeRequest> volume = CheckVolume(request.volume());
+  if (!volume.ok()) return volume.status();
+  const std::string& handle = request.device_handle();
+  absl::Status status = AttachOnce(context, handle, *volume);
+  if (absl::IsFailedPrecondition(status)) {
+    // The target has lost the device, and it was not yet its turn to be made again.
+    RestoreDevice(core_, context, handle, {.expose_incomplete = false}).IgnoreError();
+    status = AttachOnce(context, handle, *volume);
+    if (absl::IsFailedPrecondition(status)) status = absl::UnavailableError(status.message());
+  }
+  if (!status.ok()) return status;
+  return AttachVolumeResponse();
+}
+
+absl::Status UseCases::AttachOnce(const base::Context& context, const std::string& handle,
+                                  const VolumeRequest& volume) {
+  auto locks = core_.locks.Acquire(
+      context, {LockTable::Device(handle, /*shared=*/true), LockTable::Volume(volume.id)});
+  if (!locks.ok()) return locks.status();
+  std::optional<record::Device> device = core_.record->FindDevice(handle);
+  if (!device || device->state != DeviceState::kReady) return NoDevice(handle);
+  absl::StatusOr<DeviceManager*> manager = ManagerOf(core_, *device);
+  if (!manager.ok()) return manager.status();
+  if ((*manager)->needs_volume()) {
+    return absl::UnimplementedError(
+        fmt::format("{}: its volume is given when it is created", handle));
+  }
+  return AttachLocked(context, **manager, SpecOf(*device), volume);
+}
+
+absl::Status UseCases::AttachLocked(const base::Context& context, DeviceManager& manager,
+                                    const DeviceSpec& device, const VolumeRequest& volume) {
+  std::optional<record::Volume> row = core_.record->FindVolume(volume.id);
+  if (row && row->device_handle != device.handle) {
+    return absl::AlreadyExistsError(
+        fmt::format("{} is attached to {}", NameOf(volume.id), row->device_handle));
+  }
+  if (row && row->state == VolumeState::kAttached) {
+    return VerifyAttached(context, manager, device, *row);
+  }
+  absl::Status settled = SettleVolume(core_, context, volume.id, /*now=*/true);
+  if (!settled.ok()) return settled;
+  return AttachNew(context, manager, device, volume);
+}
+
+absl::Status UseCases::VerifyAttached(const base::Context& context, DeviceManager& manager,
+                                      const DeviceSpec& device, const record::Volume& row) {
+  const DeviceVolume volume = VolumeOf(row);
+  RestoreResult result = manager.Restore(
+      context, {.device = device, .volumes = {&volume, 1}, .expose_incomplete = false});
+  const RestoredVolume& restored = result.volumes.front();
+  if (!restored.attachment.ok()) return About(device.handle, restored.attachment.status());
+  if (*restored.attachment == row.attachment) return absl::OkStatus();
+  record::Change change;
+  change.put_volumes.push_back(row);
+  change.put_volumes.front().attachment = *restored.attachment;
+  return core_.record->Write(std::move(change), Durability::kProcess);
+}
+
+absl::Status UseCases::AttachNew(const base::Context& context, DeviceManager& manager,
+                                 const DeviceSpec& device, const VolumeRequest& request) {
+  record::Volume row = NewVolumeRow(request, device.handle);
+  record::Change intent;
+  intent.put_volumes = {row};
+  absl::Status status = core_.record->Write(std::move(intent), Durability::kProcess);
+  if (!status.ok()) return status;
+
+  DeviceVolume volume = NewVolume(core_, row);
+  absl::StatusOr<std::string> attachment = manager.AttachVolume(context, device, volume);
+  status = attachment.status();
+  if (status.ok()) {
+    row.attachment = volume.attachment = *attachment;
+    if (auto limits = core_.record->FindLimits(row.id)) {
+      status = manager.SetQos(context, device, &volume, *limits);
+    }
+    record::Change done;
+    done.put_volumes = {InState(row, VolumeState::kAttached)};
+    if (status.ok()) status = core_.record->Write(std::move(done), Durability::kHost);
+    if (status.ok()) return status;
+    absl::Status undone = manager.DetachVolume(spdk::UndoContext(), device, volume);
+    if (!undone.ok()) status = jsonrpc::WithFateUnknown(std::move(status));
+  }
+  record::Change change;
+  bool settled = !jsonrpc::IsFateUnknown(status);
+  if (settled) {
+    change.remove_volumes.push_back(row.id);
+  } else {
+    change.put_volumes.push_back(WithError(InState(row, VolumeState::kDetaching), status));
+  }
+  absl::Status written = core_.record->Write(std::move(change), Durability::kProcess);
+  if (!written.ok()) spdlog::error("{}: {}", NameOf(row.id), written.ToString());
+  if (!settled || !written.ok()) core_.wake_background();
+  return About(device.handle, status);
+}
+
+absl::StatusOr<DetachVolumeResponse> UseCases::DetachVolume(const base::Context& caller,
+                                                            const DetachVolumeRequest& request) {
+  const base::Context context = Bounded(caller);
+  absl::StatusOr<base::Uuid> id = CheckVolumeId(request.volume_id());
+  if (!id.ok()) return id.status();
+  const std::string& handle = request.device_handle();
+  std::optional<record::Device> device = core_.record->FindDevice(handle);
+  DeviceManager* manager =
+      device ? core_.registry.ForName(device->manager) : core_.registry.ForHandle(handle);
+  if (manager == nullptr) return NoDevice(handle);
+  if (manager->needs_volume()) {
+    return absl::UnimplementedError(fmt::format("{}: its volume goes when it is deleted", handle));
+  }
+  auto locks = core_.locks.Acquire(
+      context, {LockTable::Device(handle, /*shared=*/true), LockTable::Volume(*id)});
+  if (!locks.ok()) return locks.status();
+  std::optional<record::Volume> row = core_.record->FindVolume(*id);
+  if (row && row->device_handle == handle) {
+    if (absl::Status status = DetachLocked(context, *row); !status.ok()) return status;
+  }
+  return DetachVolumeResponse();
+}
+
+// Once it is written down that the volume has to go it is not taken back: what cannot be done now
+// is done later.
+absl::Status UseCases::DetachLocked(const base::Context& context, const record::Volume& row) {
+  std::optional<record::Device> device = core_.record->FindDevice(row.device_handle);
+  if (!device) return NoDevice(row.device_handle);
+  absl::StatusOr<DeviceManager*> manager = ManagerOf(core_, *device);
+  if (!manager.ok()) return manager.status();
+  record::Volume going = InState(row, VolumeState::kDetaching);
+  record::Change intent;
+  intent.put_volumes = {going};
+  absl::Status status = core_.record->Write(std::move(intent), Durability::kProcess);
+  if (!status.ok()) return status;
+
+  DeviceVolume volume = VolumeOf(row);
+  for (const record::Volume& other : core_.record->VolumesOf(row.device_handle)) {
+    // The target has given away what was its place: it has to be looked for.
+    if (other.id != row.id && other.attachment == row.attachment) volume.attachment.clear();
+  }
+  status = (*manager)->DetachVolume(context, SpecOf(*device), volume);
+  record::Change change;
+  if (status.ok()) {
+    change.remove_volumes.push_back(row.id);
+    status = core_.record->Write(std::move(change), Durability::kHost);
+  } else {
+    change.put_volumes.push_back(WithError(going, status));
+    core_.record->Write(std::move(change), Durability::kProcess).IgnoreError();
+  }
+  if (!status.ok()) core_.wake_background();
+  return About(NameOf(row.id), status);
+}
+
+}  // namespace sma::core

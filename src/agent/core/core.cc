@@ -1,0 +1,33 @@
+#include "agent/core/core.h"
+
+#include <fmt/format.h>
+
+namespace sma::core {
+
+DeviceSpec SpecOf(const record::Device& row) {
+  return {.handle = row.handle, .params = row.params};
+}
+
+DeviceVolume VolumeOf(const record::Volume& row) {
+  return {.id = row.id, .bdev_name = row.bdev_name, .attachment = row.attachment};
+}
+
+std::vector<DeviceVolume> VolumesOf(const std::vector<record::Volume>& rows) {
+  std::vector<DeviceVolume> volumes;
+  for (const record::Volume& row : rows) volumes.push_back(VolumeOf(row));
+  return volumes;
+}
+
+absl::StatusOr<DeviceManager*> ManagerOf(const Core& core, const record::Device& row) {
+  DeviceManager* manager = core.registry.ForName(row.manager);
+  if (manager != nullptr) return manager;
+  return absl::FailedPreconditionError(
+      fmt::format("device {}: its type {} is not enabled", row.handle, row.manager));
+}
+
+absl::Status About(std::string_view object, const absl::Status& error) {
+  if (error.ok()) return error;
+  return absl::Status(error.code(), fmt::format("{}: {}", object, std::string(error.message())));
+}
+
+}  // namespace sma::core

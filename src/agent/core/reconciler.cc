@@ -1,0 +1,200 @@
+#include "agent/core/reconciler.h"
+
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <atomic>
+#include <map>
+#include <utility>
+#include <vector>
+
+#include "agent/core/admin_messages.h"
+#include "agent/core/restore.h"
+
+namespace sma::core {
+
+using base::MutexLock;
+using std::chrono::milliseconds;
+using std::chrono::steady_clock;
+
+namespace {
+
+// The pause after a comparison that left something to do doubles from the first to the second.
+constexpr milliseconds kMinPause{100};
+constexpr milliseconds kMaxPause{5000};
+// At most this long for one comparison: a target that hangs must not hold it for ever.
+constexpr std::chrono::minutes kCompareTimeout{5};
+
+// Calls `work(i)` for each i below `count`, in up to `parallelism` threads.
+void ForEach(size_t count, int parallelism, const std::function<void(size_t)>& work) {
+  std::atomic<size_t> next = 0;
+  auto run = [&] {
+    for (size_t i = next++; i < count; i = next++) work(i);
+  };
+  std::vector<std::thread> threads;
+  size_t wanted = std::min<size_t>(count, static_cast<size_t>(std::max(parallelism, 1)));
+  for (size_t i = 1; i < wanted; ++i) threads.emplace_back(run);
+  run();
+  for (std::thread& thread : threads) thread.join();
+}
+
+}  // namespace
+
+Reconciler::Reconciler(Core& core, std::function<void(bool serving)> serving_changed)
+    : core_(core), serving_changed_(std::move(serving_changed)) {}
+
+Reconciler::~Reconciler() { Stop(); }
+
+void Reconciler::Start() {
+  thread_ = std::thread([this] { Run(); });
+}
+
+void Reconciler::Stop() {
+  {
+    MutexLock lock(mutex_);
+    stopping_ = true;
+    changed_.NotifyAll();
+  }
+  context_.Cancel();
+  if (thread_.joinable()) thread_.join();
+}
+
+void Reconciler::Wake() {
+  MutexLock lock(mutex_);
+  woken_ = true;
+  changed_.NotifyAll();
+}
+
+void Reconciler::OnConnect() {
+  MutexLock lock(mutex_);
+  connected_ = true;
+  connected_at_ = steady_clock::now();
+  connection_changed_ = std::chrono::system_clock::now();
+  woken_ = true;
+  changed_.NotifyAll();
+}
+
+void Reconciler::OnDisconnect(const absl::Status& reason) {
+  {
+    MutexLock lock(mutex_);
+    connected_ = false;
+    connection_changed_ = std::chrono::system_clock::now();
+    target_error_ = {reason.code(), std::string(reason.message()), connection_changed_};
+  }
+  SetServing(false);
+}
+
+void Reconciler::SetServing(bool serving) {
+  MutexLock serving_lock(serving_mutex_);
+  {
+    MutexLock lock(mutex_);
+    if (serving_ == serving || (serving && !connected_)) return;
+    serving_ = serving;
+  }
+  if (serving_changed_) serving_changed_(serving);
+}
+
+bool Reconciler::IncompleteHoldIsOver() const {
+  MutexLock lock(mutex_);
+  return steady_clock::now() - connected_at_ >= core_.options.incomplete_hold;
+}
+
+void Reconciler::Run() {
+  uint64_t complete_generation = 0;  // of the connection after which all was made again
+  milliseconds pause = kMinPause;
+  base::TimePoint next = base::TimePoint::max();
+  while (true) {
+    {
+      MutexLock lock(mutex_);
+      while (!stopping_ && !(woken_ && connected_) && (steady_clock::now() < next || !connected_)) {
+        changed_.WaitUntil(mutex_, connected_ ? next : base::TimePoint::max());
+      }
+      if (stopping_) return;
+      woken_ = false;
+    }
+    uint64_t generation = core_.target.generation();
+    bool is_new = generation != complete_generation;
+    absl::Status status = Compare(is_new || core_.options.repair_drift, is_new);
+    auto now = steady_clock::now();
+    if (status.ok() && core_.target.generation() == generation) {
+      complete_generation = generation;
+      pause = kMinPause;
+      bool periodic = core_.options.drift_period > std::chrono::nanoseconds(0);
+      next = periodic ? now + core_.options.drift_period : base::TimePoint::max();
+    } else {
+      if (!status.ok()) spdlog::warn("not all is on the target: {}", status.ToString());
+      next = now + pause;
+      pause = std::min(2 * pause, kMaxPause);
+    }
+  }
+}
+
+absl::Status Reconciler::Compare(bool repair, bool set_limits) {
+  absl::Status status = RestoreAll(repair, set_limits);
+  MutexLock lock(mutex_);
+  progress_.active = false;
+  return status;
+}
+
+absl::Status Reconciler::RestoreAll(bool repair, bool set_limits) {
+  const base::Context context = context_.Child(steady_clock::now() + kCompareTimeout);
+  uint64_t revision = core_.record->revision();
+  std::map<std::string, std::unique_ptr<DeviceListing>, std::less<>> listings;
+  for (const auto& manager : core_.registry.managers()) {
+    absl::Status status = manager->Prepare(context);
+    if (!status.ok()) return status;
+    auto listing = manager->List(context);
+    if (!listing.ok()) return listing.status();
+    listings.emplace(manager->name(), *std::move(listing));
+  }
+  const std::vector<record::Device> devices = core_.record->Devices();
+  {
+    MutexLock lock(mutex_);
+    progress_ = {.active = true, .total = static_cast<uint32_t>(devices.size())};
+  }
+  bool expose_incomplete = IncompleteHoldIsOver();
+  base::Mutex status_mutex;
+  absl::Status first;
+  ForEach(devices.size(), core_.options.restore_parallelism, [&](size_t i) {
+    auto listing = listings.find(devices[i].manager);
+    absl::Status status =
+        RestoreDevice(core_, context, devices[i].handle,
+                      {.listing = listing == listings.end() ? nullptr : listing->second.get(),
+                       .listing_revision = revision,
+                       .repair = repair,
+                       .expose_incomplete = expose_incomplete,
+                       .set_limits = set_limits});
+    {
+      MutexLock lock(mutex_);
+      ++progress_.done;
+      if (!status.ok()) ++progress_.failed;
+    }
+    MutexLock lock(status_mutex);
+    first.Update(std::move(status));
+  });
+  // What could be was made again; the rest is told of each device and tried again.
+  if (!context.done()) SetServing(true);
+  return first;
+}
+
+void Reconciler::FillStatus(admin::v1::Status& status) const {
+  MutexLock lock(mutex_);
+  SetTime(started_, *status.mutable_started());
+  status.set_serving(serving_);
+  admin::v1::Status::Target& target = *status.mutable_target();
+  target.set_connected(connected_);
+  SetTime(connection_changed_, *target.mutable_since());
+  target.set_version(target_version_);
+  uint64_t generation = core_.target.generation();
+  target.set_reconnects(generation == 0 ? 0 : generation - 1);
+  if (target_error_.code != absl::StatusCode::kOk) {
+    SetError(target_error_, *target.mutable_last_error());
+  }
+  admin::v1::Status::Restore& restore = *status.mutable_restore();
+  restore.set_active(progress_.active);
+  restore.set_total(progress_.total);
+  restore.set_done(progress_.done);
+  restore.set_failed(progress_.failed);
+}
+
+}  // namespace sma::core

@@ -1,0 +1,98 @@
+#include "agent/core/restore.h"
+
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+
+#include <optional>
+
+#include "agent/core/settle.h"
+
+namespace sma::core {
+namespace {
+
+using record::DeviceState;
+using record::Durability;
+using record::VolumeState;
+
+// Volumes of the device whose removal or attachment was not finished.
+absl::Status SettleVolumesOf(Core& core, const base::Context& context, const std::string& handle) {
+  absl::Status first;
+  for (const record::Volume& volume : core.record->VolumesOf(handle)) {
+    if (volume.state == VolumeState::kAttached) continue;
+    auto lock = core.locks.Acquire(context, {LockTable::Volume(volume.id)});
+    first.Update(lock.ok() ? SettleVolume(core, context, volume.id, /*now=*/false) : lock.status());
+  }
+  return first;
+}
+
+std::vector<record::Volume> AttachedVolumes(const Core& core, const std::string& handle) {
+  std::vector<record::Volume> attached = core.record->VolumesOf(handle);
+  std::erase_if(attached,
+                [](const record::Volume& v) { return v.state != VolumeState::kAttached; });
+  return attached;
+}
+
+// Sets the limits that a volume had: its bdev may be a new one.
+absl::Status RestoreLimits(Core& core, const base::Context& context, DeviceManager& manager,
+                           const DeviceSpec& device, const DeviceVolume& volume) {
+  std::optional<QosLimit> limits = core.record->FindLimits(volume.id);
+  return limits ? manager.SetQos(context, device, &volume, *limits) : absl::OkStatus();
+}
+
+bool SameError(const record::LastError& error, const absl::Status& status) {
+  return error.code == status.code() && error.message == status.message();
+}
+
+}  // namespace
+
+absl::Status RestoreDevice(Core& core, const base::Context& context, const std::string& handle,
+                           const RestoreOptions& options) {
+  auto lock = core.locks.Acquire(context, {LockTable::Device(handle)});
+  if (!lock.ok()) return lock.status();
+  std::optional<record::Device> row = core.record->FindDevice(handle);
+  if (!row) return absl::OkStatus();
+  if (row->state != DeviceState::kReady) return SettleDevice(core, context, handle, /*now=*/false);
+  absl::StatusOr<DeviceManager*> manager = ManagerOf(core, *row);
+  if (!manager.ok()) return manager.status();
+  absl::Status first = SettleVolumesOf(core, context, handle);
+
+  const DeviceSpec device = SpecOf(*row);
+  const std::vector<record::Volume> rows = AttachedVolumes(core, handle);
+  const std::vector<DeviceVolume> volumes = VolumesOf(rows);
+  bool fresh =
+      options.listing != nullptr && !core.record->ChangedSince(handle, options.listing_revision);
+  RestoreResult result =
+      (*manager)->Restore(context, {.device = device,
+                                    .volumes = volumes,
+                                    .listing = fresh ? options.listing : nullptr,
+                                    .repair = options.repair,
+                                    .expose_incomplete = options.expose_incomplete});
+  record::Change change;
+  if (!SameError(row->last_error, result.status)) {
+    change.put_devices.push_back(WithError(*row, result.status));
+    for (const std::string& difference : result.differences) {
+      spdlog::warn("{}: {}", handle, difference);
+    }
+  }
+  first.Update(result.status);
+  for (size_t i = 0; i < rows.size(); ++i) {
+    RestoredVolume& restored = result.volumes[i];
+    absl::Status status = restored.attachment.status();
+    record::Volume volume = rows[i];
+    if (status.ok()) volume.attachment = *restored.attachment;
+    if (status.ok() && (restored.attached_again || options.set_limits)) {
+      status = RestoreLimits(core, context, **manager, device, VolumeOf(volume));
+    }
+    first.Update(status);
+    if (volume.attachment != rows[i].attachment || !SameError(volume.last_error, status)) {
+      change.put_volumes.push_back(WithError(std::move(volume), status));
+    }
+  }
+  if (!change.put_devices.empty() || !change.put_volumes.empty()) {
+    first.Update(core.record->Write(std::move(change), Durability::kProcess));
+  }
+  if (!result.differences.empty() && first.ok()) spdlog::info("{}: restored", handle);
+  return first;
+}
+
+}  // namespace sma::core

@@ -1,0 +1,20 @@
+#pragma once
+
+#include "absl/status/status.h"
+#include "agent/core/core.h"
+#include "base/context.h"
+
+namespace sma::core {
+
+/// Finishes what calls left in the record: takes from the target what has to go. A row stays when
+/// the target may still act on a call that was given up a moment ago, unless `now` asks for it to
+/// go.
+
+/// The device, unless it is ready. Its lock is held exclusively.
+absl::Status SettleDevice(Core& core, const base::Context& context, const std::string& handle,
+                          bool now);
+
+/// The volume, unless it is attached. Its device's lock is held, its own too.
+absl::Status SettleVolume(Core& core, const base::Context& context, const base::Uuid& id, bool now);
+
+}  // namespace sma::core

@@ -1,0 +1,74 @@
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "agent/core/core.h"
+#include "agent/core/volume_request.h"
+#include "agent/service/agent_api.h"
+
+namespace sma::core {
+
+/// The published service: each method checks, locks, writes down what it is about to do, does it,
+/// and writes down that it is done, or undoes it.
+class UseCases : public service::Agent {
+ public:
+  /// `core` outlives this.
+  explicit UseCases(Core& core) : core_(core) {}
+
+  absl::StatusOr<CreateDeviceResponse> CreateDevice(const base::Context& context,
+                                                    const CreateDeviceRequest& request) override;
+  absl::StatusOr<DeleteDeviceResponse> DeleteDevice(const base::Context& context,
+                                                    const DeleteDeviceRequest& request) override;
+  absl::StatusOr<AttachVolumeResponse> AttachVolume(const base::Context& context,
+                                                    const AttachVolumeRequest& request) override;
+  absl::StatusOr<DetachVolumeResponse> DetachVolume(const base::Context& context,
+                                                    const DetachVolumeRequest& request) override;
+  absl::StatusOr<SetQosResponse> SetQos(const base::Context& context,
+                                        const SetQosRequest& request) override;
+  absl::StatusOr<GetQosCapabilitiesResponse> GetQosCapabilities(
+      const base::Context& context, const GetQosCapabilitiesRequest& request) override;
+
+ private:
+  /// The caller's context, with a deadline in any case.
+  base::Context Bounded(const base::Context& context) const;
+
+  // create_device.cc. Under the locks of the device and the volume.
+  absl::Status CreateLocked(const base::Context& context, DeviceManager& manager,
+                            const DeviceSpec& device, const VolumeRequest* volume);
+  absl::Status CreateNew(const base::Context& context, DeviceManager& manager,
+                         const DeviceSpec& device, const VolumeRequest* volume);
+  absl::Status CreateAgain(const base::Context& context, DeviceManager& manager,
+                           const record::Device& row, const DeviceSpec& device,
+                           const VolumeRequest* volume);
+  absl::Status TakeOver(const base::Context& context, DeviceManager& manager,
+                        const DeviceSpec& device, const ExistingDevice& existing,
+                        const VolumeRequest* volume);
+  absl::Status FailCreate(const record::Device& device, const std::vector<record::Volume>& volumes,
+                          const absl::Status& error);
+
+  // attach_volume.cc. Under the locks of the device and the volume.
+  absl::Status AttachOnce(const base::Context& context, const std::string& handle,
+                          const VolumeRequest& volume);
+  absl::Status AttachLocked(const base::Context& context, DeviceManager& manager,
+                            const DeviceSpec& device, const VolumeRequest& volume);
+  absl::Status AttachNew(const base::Context& context, DeviceManager& manager,
+                         const DeviceSpec& device, const VolumeRequest& volume);
+  absl::Status VerifyAttached(const base::Context& context, DeviceManager& manager,
+                              const DeviceSpec& device, const record::Volume& row);
+  absl::Status DetachLocked(const base::Context& context, const record::Volume& row);
+
+  // set_qos.cc
+  absl::StatusOr<record::Volume> FindForQos(const base::Context& context, const std::string& handle,
+                                            const base::Uuid& id);
+
+  Core& core_;
+};
+
+/// The row of a volume about to be attached.
+record::Volume NewVolumeRow(const VolumeRequest& volume, const std::string& handle);
+
+/// The volume of `row` as its device manager sees it, when it is attached for the first time.
+DeviceVolume NewVolume(const Core& core, const record::Volume& row);
+
+}  // namespace sma::core
