@@ -15,7 +15,7 @@ namespace sma::target::nvmf {
 /// What a subsystem is made with and keeps for life; shared with its controllers in all reactors.
 struct SubsystemOptions {
   std::string nqn;
-  bool discovery = false;
+  bool discovery = false;       // follows from the NQN
   bool allow_any_host = false;  // at the start
   std::string serial_number = "00000000000000000000";
   std::string model_number = "SMA bdev Controller";

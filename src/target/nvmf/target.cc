@@ -56,7 +56,6 @@ Target::Target(Reactor& control, std::vector<Reactor*> io_reactors, bdev::Regist
   assert(!poll_groups_.empty());
   SubsystemOptions discovery;
   discovery.nqn = nvme::kDiscoveryNqn;
-  discovery.discovery = true;
   discovery.allow_any_host = true;
   [[maybe_unused]] auto made = CreateSubsystem(std::move(discovery));
   assert(made.ok());
@@ -80,6 +79,7 @@ Transport* Target::FindTransport(std::string_view type) const {
 base::ErrnoOr<Subsystem*> Target::CreateSubsystem(SubsystemOptions options) {
   using Result = base::ErrnoOr<Subsystem*>;
   if (!IsValid(options)) return Result::Error(EINVAL);
+  options.discovery = options.nqn == nvme::kDiscoveryNqn;
   if (FindSubsystem(options.nqn) != nullptr) return Result::Error(EEXIST);
   if (subsystems_.size() >= max_subsystems_) return Result::Error(ENOSPC);
   auto subsystem =
@@ -132,10 +132,10 @@ int Target::RemoveReferral(const Referral& referral) {
 
 void Target::OnDiscoveryChange() {
   ++discovery_generation_;
-  for (const auto& [options, subsystem] : by_options_) {
-    if (!options->discovery) continue;
-    subsystem->associations().Notify([](Controller& c) { c.async_events().DiscoveryLogChanged(); });
-  }
+  // There is one discovery subsystem at most: its NQN is always the same.
+  Subsystem* discovery = FindSubsystem(nvme::kDiscoveryNqn);
+  if (discovery == nullptr) return;
+  discovery->associations().Notify([](Controller& c) { c.async_events().DiscoveryLogChanged(); });
 }
 
 bool Target::IsShown(const Subsystem::Listener& listener, const TransportAddress& asked_at) const {
