@@ -46,7 +46,9 @@ class Host:
 
     def find_disk(self, volume):
         """The disk whose namespace has the volume's UUID, /dev/nvme0n1 say; None when there is none."""
-        name = self.run('for b in /sys/block/nvme*; do [ -e "$b/uuid" ] || continue; '
+        # nvme0c1n1 is one path to nvme0n1, and no disk of its own.
+        name = self.run('for b in /sys/block/nvme*; do case $b in */nvme*c*n*) continue;; esac; '
+                        '[ -e "$b/uuid" ] || continue; '
                         f'[ "$(cat "$b/uuid")" = {volume} ] && echo "${{b##*/}}"; done; true').strip()
         return f"/dev/{name}" if name else None
 
