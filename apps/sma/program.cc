@@ -1,0 +1,184 @@
+#include "sma/program.h"
+
+#include <signal.h>
+#include <spdlog/spdlog.h>
+#include <systemd/sd-daemon.h>
+
+#include <chrono>
+#include <cstdlib>
+#include <string>
+
+#include "agent/config/parse.h"
+#include "agent/record/sqlite_store.h"
+#include "base/context.h"
+#include "sma/managers.h"
+
+namespace sma::apps {
+namespace {
+
+constexpr std::chrono::seconds kTargetStartTime{10};
+
+/// Blocks until SIGTERM or SIGINT comes; its number.
+int WaitForSignal() {
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGINT);
+  sigaddset(&signals, SIGTERM);
+  int signal = 0;
+  while (sigwait(&signals, &signal) != 0) {
+  }
+  return signal;
+}
+
+}  // namespace
+
+int AgentProgram::Run() {
+  absl::Status status = Start();
+  if (!status.ok()) {
+    spdlog::critical("{}", std::string(status.message()));
+    Stop();
+    return EXIT_FAILURE;
+  }
+  sd_notify(0, "READY=1");
+  int signal = WaitForSignal();
+  spdlog::info("stopping after {}", sigabbrev_np(signal));
+  sd_notify(0, "STOPPING=1");
+  Stop();
+  return EXIT_SUCCESS;
+}
+
+/// The record comes first: its lock keeps a second agent away from the target.
+absl::Status AgentProgram::Start() {
+  std::string folder = config_.state_dir.empty() ? config::DefaultStateDir() : config_.state_dir;
+  absl::StatusOr<std::unique_ptr<record::SqliteStore>> store = record::SqliteStore::Open(folder);
+  if (!store.ok()) return store.status();
+  if (absl::Status status = StartTarget(); !status.ok()) return status;
+  StartClient();
+  if (absl::Status status = OpenCore(*std::move(store)); !status.ok()) return status;
+  if (absl::Status status = ListenForMetrics(); !status.ok()) return status;
+  if (absl::Status status = Listen(); !status.ok()) return status;
+  {
+    base::MutexLock lock(mutex_);
+    connected_core_ = core_.get();
+  }
+  core_->Start();
+  return absl::OkStatus();
+}
+
+absl::Status AgentProgram::StartTarget() {
+  if (!config_.embedded.enabled) return absl::OkStatus();
+  embedded::EmbeddedTargetOptions options;
+  options.binary =
+      config_.embedded.binary.empty() ? embedded::DefaultBinary() : config_.embedded.binary;
+  options.socket = config_.socket;
+  options.arguments = config_.embedded.arguments;
+  options.log_file = config_.embedded.log_file;
+  options.stop_at_end = config_.embedded.stop_with_agent;
+  absl::StatusOr<std::unique_ptr<embedded::EmbeddedTarget>> target =
+      embedded::EmbeddedTarget::Start(std::move(options));
+  if (!target.ok()) return target.status();
+  target_ = *std::move(target);
+  return target_->WaitUntilListening(base::Context::WithTimeout(kTargetStartTime));
+}
+
+void AgentProgram::StartClient() {
+  jsonrpc::ClientOptions options;
+  options.socket_path = config_.socket;
+  options.on_connect = [this](uint64_t generation) {
+    base::MutexLock lock(mutex_);
+    if (connected_core_ != nullptr) connected_core_->OnConnect(generation);
+  };
+  options.on_disconnect = [this](uint64_t generation, const absl::Status& reason) {
+    base::MutexLock lock(mutex_);
+    if (connected_core_ != nullptr) connected_core_->OnDisconnect(generation, reason);
+  };
+  client_ = jsonrpc::Client::Start(std::move(options));
+}
+
+absl::Status AgentProgram::OpenCore(std::unique_ptr<record::Store> store) {
+  auto managers = MakeManagers(config_, *client_);
+  if (!managers.ok()) return managers.status();
+  core::Options options;
+  options.refuse_delete_with_volumes =
+      config_.attached_volumes_on_delete == config::VolumesOnDelete::kRefuse;
+  options.repair_drift = config_.drift == config::Drift::kRepair;
+  options.drift_period = config_.drift_period;
+  options.version = SMA_VERSION;
+  options.target_socket = config_.socket;
+  options.embedded_target = config_.embedded.enabled;
+  auto core =
+      core::AgentCore::Open(std::move(options), *client_, std::move(store), *std::move(managers),
+                            [this](bool serving) { TellServing(serving); });
+  if (!core.ok()) return core.status();
+  core_ = *std::move(core);
+  return absl::OkStatus();
+}
+
+absl::Status AgentProgram::ListenForMetrics() {
+  if (!config_.metrics) return absl::OkStatus();
+  auto metrics =
+      metrics::Metrics::Listen(config_.metrics->address, [this] { return CollectNumbers(); });
+  if (!metrics.ok()) return metrics.status();
+  metrics_ = *std::move(metrics);
+  spdlog::info("metrics on port {}", metrics_->port());
+  return absl::OkStatus();
+}
+
+absl::Status AgentProgram::Listen() {
+  service::GrpcServerOptions options;
+  options.address = config_.address;
+  options.port = config_.port;
+  options.max_calls = config_.max_calls;
+  if (config_.tls) {
+    options.tls = service::TlsFiles{
+        .cert = config_.tls->cert, .key = config_.tls->key, .client_ca = config_.tls->client_ca};
+  }
+  if (metrics_) {
+    options.observer = [this](std::string_view method, absl::StatusCode code,
+                              std::chrono::nanoseconds latency) {
+      metrics_->ObserveCall(method, code, latency);
+    };
+  }
+  auto server = service::GrpcServer::Start(core_->agent(), core_->admin(), std::move(options));
+  if (!server.ok()) return server.status();
+  server_ = *std::move(server);
+  return absl::OkStatus();
+}
+
+void AgentProgram::Stop() {
+  if (server_) server_->Stop(config_.stop_timeout);
+  if (core_) core_->Stop();
+  if (client_) client_->Stop();
+  // The server's threads may still tell of calls, and the metrics' threads ask the core.
+  server_.reset();
+  metrics_.reset();
+  core_.reset();
+  client_.reset();
+  target_.reset();
+}
+
+void AgentProgram::TellServing(bool serving) {
+  server_->SetServing(serving);
+  spdlog::info(serving ? "serving" : "not serving");
+  sd_notify(0, serving ? "STATUS=Serving" : "STATUS=Not serving: the target does not answer yet");
+}
+
+metrics::AgentNumbers AgentProgram::CollectNumbers() {
+  metrics::AgentNumbers numbers;
+  jsonrpc::ClientStats stats = client_->stats();
+  numbers.target_connected = client_->connected();
+  numbers.target_calls = stats.calls_sent;
+  numbers.target_errors = stats.target_errors;
+  numbers.target_lost = stats.given_up;
+  numbers.target_connects = client_->generation();
+  auto status = core_->admin().GetStatus(base::Context::Background(), {});
+  if (status.ok()) {
+    numbers.serving = status->serving();
+    numbers.devices = status->device_count();
+    numbers.volumes = status->volume_count();
+    numbers.degraded = status->degraded_count();
+  }
+  return numbers;
+}
+
+}  // namespace sma::apps

@@ -1,0 +1,52 @@
+#pragma once
+
+#include <memory>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "agent/config/config.h"
+#include "agent/core/agent_core.h"
+#include "agent/embedded/embedded_target.h"
+#include "agent/metrics/metrics.h"
+#include "agent/record/store.h"
+#include "agent/service/grpc_server.h"
+#include "base/mutex.h"
+#include "jsonrpc/client.h"
+
+namespace sma::apps {
+
+/// The agent as a program: makes its parts from the configuration, in the order in which they need
+/// each other, runs until SIGTERM or SIGINT, and takes them apart in the opposite order.
+class AgentProgram {
+ public:
+  explicit AgentProgram(config::Config config) : config_(std::move(config)) {}
+
+  /// The program's exit status. SIGTERM and SIGINT must be blocked in every thread.
+  int Run();
+
+ private:
+  absl::Status Start();
+  absl::Status StartTarget();
+  void StartClient();
+  absl::Status OpenCore(std::unique_ptr<record::Store> store);
+  absl::Status ListenForMetrics();
+  absl::Status Listen();
+  void Stop();
+
+  void TellServing(bool serving);
+  metrics::AgentNumbers CollectNumbers();
+
+  const config::Config config_;
+  base::Mutex mutex_;
+  /// What the client's callbacks go to, from the time when all is there.
+  core::AgentCore* connected_core_ SMA_GUARDED_BY(mutex_) = nullptr;
+
+  // Each uses those above it.
+  std::unique_ptr<embedded::EmbeddedTarget> target_;
+  std::unique_ptr<jsonrpc::Client> client_;
+  std::unique_ptr<core::AgentCore> core_;
+  std::unique_ptr<metrics::Metrics> metrics_;
+  std::unique_ptr<service::GrpcServer> server_;
+};
+
+}  // namespace sma::apps
