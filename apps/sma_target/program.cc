@@ -16,6 +16,7 @@
 #include "base/version.h"
 #include "target/rpc/bdev_rpc.h"
 #include "target/rpc/nvmf_rpc.h"
+#include "target/rpc/vhost_rpc.h"
 
 namespace sma::apps {
 namespace {
@@ -64,7 +65,8 @@ TargetProgram::TargetProgram(TargetOptions options)
       signal_fd_(MakeSignalFd()),
       rpc_socket_(RpcSocketOptions(options_)),
       registry_(*control_),
-      nvmf_(*control_, io_reactors(), registry_) {
+      nvmf_(*control_, io_reactors(), registry_),
+      vhost_(registry_, io_reactors(), options_.vhost_dir) {
   on_signal_.action = [this] { OnSignal(); };
   on_rpc_.action = [this] { rpc_socket_.Poll(); };
   control_->Watch(signal_fd_.get(), EPOLLIN, &on_signal_);
@@ -98,6 +100,7 @@ void TargetProgram::RegisterMethods() {
   RegisterFileBdevRpc(rpc_, registry_);
   RegisterPassthruBdevRpc(rpc_, passthru_);
   RegisterNvmfRpc(rpc_, nvmf_);
+  RegisterVhostRpc(rpc_, vhost_);
   if (!options_.rpcs_allowed.empty()) rpc_.Restrict(options_.rpcs_allowed);
 }
 
@@ -188,7 +191,7 @@ void TargetProgram::Shutdown() {
   // Not from inside a call.
   control_->Post([this] {
     rpc_socket_.Stop();
-    nvmf_.Shutdown([this] { RemoveBdevs(); });
+    nvmf_.Shutdown([this] { vhost_.Close([this] { RemoveBdevs(); }); });
   });
 }
 

@@ -18,6 +18,7 @@
 #include "target/rpc/framework_rpc.h"
 #include "target/rpc/notifications.h"
 #include "target/rpc/rpc_server.h"
+#include "target/vhost_user/controller_table.h"
 
 namespace sma::apps {
 
@@ -72,6 +73,7 @@ class TargetProgram {
   target::rpc::Notifications notifications_{registry_};
   target::bdev_modules::PassthruModule passthru_{registry_};
   target::nvmf::Target nvmf_;
+  target::vhost_user::ControllerTable vhost_;
   std::optional<target::rpc::ConfigLoader> config_;
 };
 

@@ -14,7 +14,7 @@ RECORDINGS = pathlib.Path(__file__).resolve().parent / "spdk-rpc"
 OWN_VALUES = {
     "version", "major", "minor", "patch", "suffix", "commit", "pid", "tid", "lcore", "numa_id", "tick_rate", "ticks",
     "busy", "idle", "irq", "sys", "usr", "in_interrupt", "elapsed", "cpumask", "id", "filename", "model_number",
-    "serial_number", "supported_io_types", "cntlid",
+    "serial_number", "supported_io_types", "cntlid", "socket",
     "bytes_read", "num_read_ops", "read_latency_ticks", "max_read_latency_ticks", "min_read_latency_ticks",
 }
 # Lists that differ in length from target to target.

@@ -6,7 +6,7 @@ import recordings
 from harness.target import Target
 
 # In this order; state carries over from one to the next.
-FILES = ["app", "bdev", "bdev_qos", "nvmf"]
+FILES = ["app", "bdev", "bdev_qos", "nvmf", "vhost"]
 
 # Methods of the recordings that the target does not have.
 MISSING = {"bdev_split_create", "bdev_split_delete"}
@@ -50,7 +50,7 @@ def calls():
 def replayed_target(bin_dir, module_work_dir):
     with open(module_work_dir / "aio0.img", "wb") as image:
         image.truncate(16384 * 4096)
-    with Target(bin_dir, module_work_dir) as running:
+    with Target(bin_dir, module_work_dir, ["-S", module_work_dir]) as running:
         yield running
 
 
