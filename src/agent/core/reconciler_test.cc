@@ -1,0 +1,162 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "agent/core/agent_fixture.h"
+
+namespace sma::core {
+namespace {
+
+using jsonrpc::Json;
+using jsonrpc::Request;
+using spdk::Fault;
+using testing::ElementsAre;
+using testing::IsEmpty;
+
+class ReconcilerTest : public AgentFixture {
+ protected:
+  void SetUp() override {
+    AgentFixture::SetUp();
+    AddBdevs();
+  }
+  void AddBdevs() {
+    for (int volume = 1; volume <= 4; ++volume) target_.AddBdev(VolumeUuid(volume));
+  }
+  admin::v1::Status Status() { return *core_->admin().GetStatus(context_, {}); }
+};
+
+TEST_F(ReconcilerTest, Defect19_AllIsMadeAgainAfterTheTargetRestarted) {
+  ASSERT_TRUE(Create(0, 1).ok());
+  ASSERT_TRUE(Create(1).ok());
+  ASSERT_TRUE(Attach(Handle(1), 2).ok());
+  ASSERT_TRUE(Attach(Handle(1), 3).ok());
+  ASSERT_TRUE(Detach(Handle(1), 2).ok());
+  const std::string before = target_.Dump();
+  target_.Restart();
+  AddBdevs();
+  WaitFor([&] { return target_.Dump() == before; });
+}
+
+// The bdevs come back only after a while: volumes follow by themselves.
+TEST_F(ReconcilerTest, Defect20_VolumesComeBackWithTheirBdevs) {
+  ASSERT_TRUE(Create(0, 1).ok());
+  const std::string before = target_.Dump();
+  target_.Restart();
+  WaitFor([&] { return !Subsystem(0).is_null(); });
+  WaitFor([&] { return Status().degraded_count() > 0; });
+  AddBdevs();
+  WaitFor([&] { return target_.Dump() == before; });
+  WaitFor([&] { return Status().degraded_count() == 0; });
+}
+
+TEST_F(ReconcilerTest, Defect21_GoesOnAfterErrors) {
+  ASSERT_TRUE(Create(0, 1).ok());
+  const std::string before = target_.Dump();
+  target_.SetFaultPlan(
+      [](uint64_t index, const Request&) { return index < 3 ? Fault::kRefuse : Fault::kNone; });
+  target_.ResetCounts();
+  target_.Restart();
+  AddBdevs();
+  WaitFor([&] { return target_.Dump() == before; });
+}
+
+TEST_F(ReconcilerTest, WhatAnOperatorMadeStays) {
+  ASSERT_TRUE(Create(0, 1).ok());
+  Operator("nvmf_create_subsystem", {{"nqn", "nqn.2016-06.io.spdk:operator"}});
+  Operator("nvmf_subsystem_add_host", {{"nqn", Nqn(0)}, {"host", "nqn.2016-06.io.spdk:op"}});
+  const std::string before = target_.Dump();
+  Crash();
+  Open();
+  EXPECT_EQ(target_.Dump(), before);
+}
+
+class DriftTest : public ReconcilerTest {
+ protected:
+  void OpenWithDrift(bool repair) {
+    Crash();
+    options_.drift_period = std::chrono::milliseconds(2);
+    options_.repair_drift = repair;
+    Open();
+  }
+};
+
+TEST_F(DriftTest, WhatIsRemovedByHandIsMadeAgain) {
+  OpenWithDrift(/*repair=*/true);
+  ASSERT_TRUE(Create(0, 1).ok());
+  const std::string before = target_.Dump();
+  Operator("nvmf_subsystem_remove_ns", {{"nqn", Nqn(0)}, {"nsid", 1}});
+  WaitFor([&] { return target_.Dump() == before; });
+  Operator("nvmf_delete_subsystem", {{"nqn", Nqn(0)}});
+  WaitFor([&] { return target_.Dump() == before; });
+}
+
+TEST_F(DriftTest, DriftMayBeReportedOnly) {
+  OpenWithDrift(/*repair=*/false);
+  ASSERT_TRUE(Create(0, 1).ok());
+  Operator("nvmf_delete_subsystem", {{"nqn", Nqn(0)}});
+  const std::string broken = target_.Dump();
+  WaitFor([&] { return Status().degraded_count() == 2; });
+  EXPECT_EQ(target_.Dump(), broken);
+  EXPECT_NE(core_->record().FindDevice(Handle(0))->last_error.message, "");
+}
+
+TEST_F(DriftTest, DriftIsNotSeenWhereCallsAreGoingOn) {
+  OpenWithDrift(/*repair=*/true);
+  ASSERT_TRUE(Create(0).ok());
+  for (int i = 0; i < 200; ++i) {
+    ASSERT_TRUE(Attach(Handle(0), 1).ok());
+    ASSERT_THAT(Namespaces(0), ElementsAre(VolumeUuid(1)));
+    ASSERT_TRUE(Detach(Handle(0), 1).ok());
+    ASSERT_THAT(Namespaces(0), IsEmpty());
+  }
+}
+
+TEST_F(ReconcilerTest, AttachRestoresADeviceWhoseTurnHasNotCome) {
+  ASSERT_TRUE(Create(0).ok());
+  Operator("nvmf_delete_subsystem", {{"nqn", Nqn(0)}});
+  EXPECT_TRUE(Attach(Handle(0), 1).ok());
+  EXPECT_THAT(Namespaces(0), ElementsAre(VolumeUuid(1)));
+}
+
+TEST_F(ReconcilerTest, CreateAgainRestoresTheDevice) {
+  ASSERT_TRUE(Create(0, 1).ok());
+  const std::string before = target_.Dump();
+  Operator("nvmf_delete_subsystem", {{"nqn", Nqn(0)}});
+  EXPECT_TRUE(Create(0, 1).ok());
+  EXPECT_EQ(target_.Dump(), before);
+}
+
+TEST_F(ReconcilerTest, ServesAgainWhenTheTargetIsBack) {
+  EXPECT_TRUE(Status().serving());
+  EXPECT_TRUE(Status().target().connected());
+  core_->OnDisconnect(1, absl::UnavailableError("gone"));
+  EXPECT_FALSE(serving_);
+  EXPECT_FALSE(Status().target().connected());
+  EXPECT_EQ(Status().target().last_error().message(), "gone");
+  core_->OnConnect(2);
+  WaitUntilServing();
+}
+
+TEST_F(ReconcilerTest, ThousandDevicesAreBackInTime) {
+  constexpr int kDevices = 1000;
+  target_.SetRoundTrip(std::chrono::nanoseconds(0));
+  for (int i = 0; i < kDevices; ++i) {
+    target_.AddBdev(VolumeUuid(1000 + i));
+    ASSERT_TRUE(Create(i, 1000 + i).ok());
+  }
+  const std::string before = target_.Dump();
+  target_.SetOnConnect(nullptr);
+  core_->OnDisconnect(1, absl::UnavailableError("restart"));
+  target_.Restart();
+  AddBdevs();
+  for (int i = 0; i < kDevices; ++i) target_.AddBdev(VolumeUuid(1000 + i));
+  target_.SetRoundTrip(std::chrono::milliseconds(8));
+  auto start = std::chrono::steady_clock::now();
+  core_->OnConnect(target_.generation());
+  WaitUntilServing();
+  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(10));
+  target_.SetRoundTrip(std::chrono::nanoseconds(0));
+  EXPECT_EQ(target_.Dump(), before);
+}
+
+}  // namespace
+}  // namespace sma::core
