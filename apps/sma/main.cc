@@ -6,6 +6,7 @@
 
 #include "agent/config/parse.h"
 #include "base/log.h"
+#include "sma/managers.h"
 #include "sma/options.h"
 #include "sma/program.h"
 
@@ -20,8 +21,9 @@ int main(int argc, char** argv) {
   sma::apps::ParsedAgentOptions parsed = sma::apps::ParseAgentOptions(argc, argv);
   if (!parsed.options) return parsed.exit_status;
   auto config = sma::config::Load(parsed.options->config_path, parsed.options->flags);
-  if (!config.ok()) {
-    std::cerr << config.status().message() << "\n";
+  absl::Status status = config.ok() ? sma::apps::CheckSupported(*config) : config.status();
+  if (!status.ok()) {
+    std::cerr << status.message() << "\n";
     return EXIT_FAILURE;
   }
   if (parsed.options->check_config) {

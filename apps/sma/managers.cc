@@ -12,8 +12,7 @@ constexpr std::string_view kNoCrypto = "nop";
 
 }  // namespace
 
-absl::StatusOr<std::vector<std::unique_ptr<DeviceManager>>> MakeManagers(
-    const config::Config& config, jsonrpc::Caller& target) {
+absl::Status CheckSupported(const config::Config& config) {
   if (!config.plugins.empty()) {
     const config::Plugin& plugin = config.plugins.front();
     return absl::FailedPreconditionError(
@@ -23,6 +22,11 @@ absl::StatusOr<std::vector<std::unique_ptr<DeviceManager>>> MakeManagers(
     return absl::FailedPreconditionError(fmt::format("{}: crypto engine '{}' is not in this build",
                                                      config.crypto.location, config.crypto.engine));
   }
+  return absl::OkStatus();
+}
+
+std::vector<std::unique_ptr<DeviceManager>> MakeManagers(const config::Config& config,
+                                                         jsonrpc::Caller& target) {
   std::vector<std::unique_ptr<DeviceManager>> managers;
   for (const config::Device& device : config.devices) {
     if (device.type == config::Device::Type::kNvmfTcp) {

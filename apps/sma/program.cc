@@ -96,8 +96,6 @@ void AgentProgram::StartClient() {
 }
 
 absl::Status AgentProgram::OpenCore(std::unique_ptr<record::Store> store) {
-  auto managers = MakeManagers(config_, *client_);
-  if (!managers.ok()) return managers.status();
   core::Options options;
   options.refuse_delete_with_volumes =
       config_.attached_volumes_on_delete == config::VolumesOnDelete::kRefuse;
@@ -106,9 +104,9 @@ absl::Status AgentProgram::OpenCore(std::unique_ptr<record::Store> store) {
   options.version = SMA_VERSION;
   options.target_socket = config_.socket;
   options.embedded_target = config_.embedded.enabled;
-  auto core =
-      core::AgentCore::Open(std::move(options), *client_, std::move(store), *std::move(managers),
-                            [this](bool serving) { TellServing(serving); });
+  auto core = core::AgentCore::Open(std::move(options), *client_, std::move(store),
+                                    MakeManagers(config_, *client_),
+                                    [this](bool serving) { TellServing(serving); });
   if (!core.ok()) return core.status();
   core_ = *std::move(core);
   return absl::OkStatus();
