@@ -15,6 +15,7 @@
 #include "base/log.h"
 #include "base/version.h"
 #include "target/rpc/bdev_rpc.h"
+#include "target/rpc/crypto_rpc.h"
 #include "target/rpc/nvmf_rpc.h"
 #include "target/rpc/vhost_rpc.h"
 
@@ -99,6 +100,7 @@ void TargetProgram::RegisterMethods() {
   RegisterMallocBdevRpc(rpc_, registry_);
   RegisterFileBdevRpc(rpc_, registry_);
   RegisterPassthruBdevRpc(rpc_, passthru_);
+  RegisterCryptoRpc(rpc_, crypto_);
   RegisterNvmfRpc(rpc_, nvmf_);
   RegisterVhostRpc(rpc_, vhost_);
   if (!options_.rpcs_allowed.empty()) rpc_.Restrict(options_.rpcs_allowed);

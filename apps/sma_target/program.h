@@ -10,6 +10,7 @@
 #include "jsonrpc/server.h"
 #include "sma_target/options.h"
 #include "target/bdev/registry.h"
+#include "target/bdev_modules/crypto/crypto_bdev.h"
 #include "target/bdev_modules/passthru/passthru_bdev.h"
 #include "target/nvmf/target.h"
 #include "target/reactor/reactor.h"
@@ -72,6 +73,7 @@ class TargetProgram {
   target::rpc::BdevWaiter bdev_waiter_{registry_};
   target::rpc::Notifications notifications_{registry_};
   target::bdev_modules::PassthruModule passthru_{registry_};
+  target::bdev_modules::CryptoModule crypto_{registry_};
   target::nvmf::Target nvmf_;
   target::vhost_user::ControllerTable vhost_;
   std::optional<target::rpc::ConfigLoader> config_;

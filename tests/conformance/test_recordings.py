@@ -6,7 +6,7 @@ import recordings
 from harness.target import Target
 
 # In this order; state carries over from one to the next.
-FILES = ["app", "bdev", "bdev_qos", "nvmf", "vhost"]
+FILES = ["app", "bdev", "bdev_qos", "crypto", "nvmf", "vhost"]
 
 # Methods of the recordings that the target does not have.
 MISSING = {"bdev_split_create", "bdev_split_delete"}
@@ -14,14 +14,20 @@ MISSING = {"bdev_split_create", "bdev_split_delete"}
 LIMITED = {"rw_ios_per_sec": 2000, "rw_mbytes_per_sec": 0, "r_mbytes_per_sec": 8, "w_mbytes_per_sec": 0}
 UNLIMITED = {"rw_ios_per_sec": 0, "rw_mbytes_per_sec": 0, "r_mbytes_per_sec": 0, "w_mbytes_per_sec": 0}
 
-# Where ours differs, by FILE:LINE: a result instead of the recorded error, or the limits that hold there. The recorded
-# target could not change limits once they were set.
-RESULTS = {"bdev_qos:3": True, "bdev_qos:5": True, "bdev_qos:7": True, "bdev_qos:11": True, "bdev_qos:12": True}
+# Where ours does more, by FILE:LINE: the result instead of the recorded answer. The recorded target could not change
+# limits once they were set, and has no AES-CBC.
+RESULTS = {"bdev_qos:3": True, "bdev_qos:5": True, "bdev_qos:7": True, "bdev_qos:11": True, "bdev_qos:12": True,
+           "crypto:5": True, "crypto:24": "Crypt3", "crypto:25": True}
+# The limits that hold there in consequence.
 LIMITS = {
     "bdev_qos:4": {**LIMITED, "rw_mbytes_per_sec": 6},
     "bdev_qos:6": {**LIMITED, "rw_mbytes_per_sec": 6, "rw_ios_per_sec": 1000},
     "bdev_qos:8": UNLIMITED,
 }
+# Fields of the answer's first element that ours has in addition.
+FIELDS = {"crypto:20": {"tweak_mode": "SIMPLE_LBA"}}
+# A call that takes back what ours did and the recorded target did not.
+UNDO = {"crypto:5": ("accel_crypto_key_destroy", {"key_name": "k3"})}
 
 
 def adapted(call):
@@ -30,6 +36,8 @@ def adapted(call):
         call.answer = {"result": RESULTS[call.place]}
     if call.place in LIMITS:
         call.answer["result"][0]["assigned_rate_limits"] = LIMITS[call.place]
+    if call.place in FIELDS:
+        call.answer["result"][0].update(FIELDS[call.place])
     return call
 
 
@@ -70,3 +78,6 @@ def test_answer(connection, module_work_dir, call):
         assert answer["error"]["code"] == -32601
         return
     assert not recordings.answer_differences(call, answer)
+    if call.place in UNDO:
+        method, params = UNDO[call.place]
+        connection.call(method, **params)

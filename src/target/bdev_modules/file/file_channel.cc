@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstdlib>
 #include <cstring>
 #include <new>
 #include <type_traits>
@@ -22,7 +21,6 @@ using bdev::IoType;
 
 constexpr size_t kBufferBytes = 256 * 1024;
 constexpr size_t kMaxBuffers = 16;
-constexpr size_t kBufferAlignment = 4096;
 
 IoStatus StatusOf(int64_t result) {
   if (result >= 0) return IoStatus::kOk;
@@ -64,14 +62,12 @@ struct FileChannel::Task : FileOp {
 };
 
 FileChannel::FileChannel(bdev::Bdev& bdev, Reactor& reactor, const FileAccess& access)
-    : Channel(bdev, reactor), access_(access) {
+    : Channel(bdev, reactor), access_(access), buffers_(kBufferBytes, kMaxBuffers) {
   static_assert(sizeof(Task) <= sizeof(Io::scratch));
   static_assert(std::is_trivially_destructible_v<Task>);
 }
 
 FileChannel::~FileChannel() = default;
-
-void FileChannel::Free::operator()(std::byte* memory) const { std::free(memory); }
 
 void FileChannel::DoSubmit(Io& io) {
   Task& task = *new (io.scratch.data()) Task;
@@ -132,7 +128,7 @@ void FileChannel::StartPieces(Task& task) {
   if (task.io->type == IoType::kWriteZeroes) {
     task.buffer = bdev::Zeroes().data();
   } else {
-    task.buffer = TakeBuffer();
+    task.buffer = buffers_.Take();
     if (task.buffer == nullptr) {
       task.next = nullptr;
       *waiting_tail_ = &task;
@@ -215,23 +211,8 @@ void FileChannel::OnRangeDone(Task& task, int64_t result) {
 
 void FileChannel::Finish(Task& task, int64_t result) { Complete(*task.io, StatusOf(result)); }
 
-// Null when all are in use.
-std::byte* FileChannel::TakeBuffer() {
-  if (free_buffers_.empty() && buffers_.size() < kMaxBuffers) {
-    void* memory = std::aligned_alloc(kBufferAlignment, kBufferBytes);
-    if (memory == nullptr) std::abort();
-    buffers_.emplace_back(static_cast<std::byte*>(memory));
-    free_buffers_.reserve(kMaxBuffers);
-    free_buffers_.push_back(buffers_.back().get());
-  }
-  if (free_buffers_.empty()) return nullptr;
-  std::byte* buffer = free_buffers_.back();
-  free_buffers_.pop_back();
-  return buffer;
-}
-
 void FileChannel::GiveBuffer(std::byte* buffer) {
-  free_buffers_.push_back(buffer);
+  buffers_.Give(buffer);
   if (waiting_head_ == nullptr) return;
   Task& task = static_cast<Task&>(*waiting_head_);
   waiting_head_ = task.next;

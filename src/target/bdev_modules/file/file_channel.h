@@ -4,9 +4,8 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <memory>
-#include <vector>
 
+#include "target/bdev/buffer_pool.h"
 #include "target/bdev/channel.h"
 #include "target/reactor/work.h"
 
@@ -27,9 +26,6 @@ class FileChannel : public bdev::Channel {
 
  private:
   struct Task;  // in Io::scratch
-  struct Free {
-    void operator()(std::byte* memory) const;
-  };
 
   void DoSubmit(bdev::Io& io) override;
 
@@ -45,12 +41,10 @@ class FileChannel : public bdev::Channel {
   void Finish(Task& task, int64_t result);
   bool IsAligned(const bdev::Io& io) const;
 
-  std::byte* TakeBuffer();
   void GiveBuffer(std::byte* buffer);
 
   const FileAccess access_;
-  std::vector<std::unique_ptr<std::byte, Free>> buffers_;  // all that were made
-  std::vector<std::byte*> free_buffers_;
+  bdev::BufferPool buffers_;
   FileOp* waiting_head_ = nullptr;  // for a buffer
   FileOp** waiting_tail_ = &waiting_head_;
 };
