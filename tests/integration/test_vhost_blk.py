@@ -32,6 +32,12 @@ class Guest:
         wait_until(lambda: controller not in self.machine.monitor("info qtree"), 30, f"{controller} is unplugged")
         self.machine.monitor(f"chardev-remove {controller}")
 
+    def start_fio(self, name, arguments):
+        """Four jobs that write at random, each to its own part of the disk, and read it back."""
+        return self.machine.start(f"fio --name=verify --filename=/dev/{name} --direct=1 --rw=randwrite --numjobs=4 "
+                                  f"--offset_increment=64m --iodepth=16 --ioengine=libaio --verify=crc32c "
+                                  f"--verify_fatal=1 --output-format=terse {arguments}")
+
     def disk(self, volume):
         """The name of the disk with this volume's serial number."""
         serial = str(volume)[:20]
@@ -105,9 +111,7 @@ def test_what_the_guest_writes_is_in_the_file(vhost_target, guest, file_disk):
 
 def test_a_second_disk_comes_and_goes_beside_io(vhost_target, guest, file_disk):
     name, _ = file_disk
-    job = guest.machine.start(f"fio --name=verify --filename=/dev/{name} --direct=1 --rw=randwrite --bs=4k-64k --size=64m "
-                              "--numjobs=4 --offset_increment=64m --iodepth=16 --ioengine=libaio --verify=crc32c "
-                              "--verify_fatal=1 --output-format=terse")
+    job = guest.start_fio(name, "--bs=4k-64k --size=64m")
     volume = vhost_target.make_malloc_volume(size_mib=32)
     for slot in (2, 2, 3):
         serve(vhost_target, "second", volume)
@@ -133,9 +137,7 @@ def test_discard_and_zeroes_reach_the_file(vhost_target, guest, file_disk):
 
 def test_the_target_is_killed_under_io_and_the_guest_notices_nothing(vhost_target, guest, file_disk):
     name, volume = file_disk
-    job = guest.machine.start(f"fio --name=verify --filename=/dev/{name} --direct=1 --rw=randwrite --bs=4k --size=24m "
-                              "--numjobs=4 --offset_increment=64m --iodepth=16 --ioengine=libaio --verify=crc32c "
-                              "--verify_fatal=1 --output-format=terse")
+    job = guest.start_fio(name, "--bs=4k --size=24m")
     # Requests are under way when it goes.
     written = f"awk '{{print $7}}' /sys/block/{name}/stat"
     for _ in range(3):
