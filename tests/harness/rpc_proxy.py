@@ -34,7 +34,7 @@ class RpcProxy:
 
     def hold(self, method, answers=False):
         """From now on calls of this method do not reach the target or, with `answers`, their answers do not reach the
-        agent; nor does what follows them on the same connection."""
+        agent. Everything else goes on."""
         with self._changed:
             self._hold_method = method
             self._hold_answers = answers
@@ -68,7 +68,7 @@ class RpcProxy:
                 threading.Thread(target=self._pass_on, args=(source, sink, each, methods), daemon=True).start()
 
     def _pass_on(self, source, sink, each, methods):
-        decoder, text = json.JSONDecoder(), ""
+        decoder, text, lock = json.JSONDecoder(), "", threading.Lock()
         try:
             while chunk := source.recv(1 << 16):
                 text += chunk.decode()
@@ -77,9 +77,12 @@ class RpcProxy:
                         value, end = decoder.raw_decode(text)
                     except json.JSONDecodeError:
                         break
-                    each(value if isinstance(value, list) else [value], methods)
-                    sink.sendall(text[:end].encode() + b"\n")
-                    text = text[end:]
+                    data, text = text[:end].encode() + b"\n", text[end:]
+                    if each(value if isinstance(value, list) else [value], methods):
+                        threading.Thread(target=self._send_later, args=(sink, lock, data), daemon=True).start()
+                    else:
+                        with lock:
+                            sink.sendall(data)
         except OSError:
             pass
         finally:
@@ -89,29 +92,34 @@ class RpcProxy:
                 except OSError:
                     pass
 
+    def _send_later(self, sink, lock, data):
+        with self._changed:
+            self._held += 1
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: self._hold_method is None)
+            self._held -= 1
+        try:
+            with lock:
+                sink.sendall(data)
+        except OSError:
+            pass  # the connection is gone meanwhile
+
     def _on_request(self, calls, methods):
+        """Whether it is to be held."""
         with self._changed:
             self.calls += len(calls)
             if self._answered:
                 self.round_trips += 1
                 self._answered = False
             methods.update((call["id"], call["method"]) for call in calls)
-            if not self._hold_answers:
-                self._wait_while_held([call["method"] for call in calls])
+            return not self._hold_answers and self._hold_method in [call["method"] for call in calls]
 
     def _on_answer(self, answers, methods):
+        """Whether it is to be held."""
         with self._changed:
             self._answered = True
             answered = [methods.pop(answer["id"], None) for answer in answers]
-            if self._hold_answers:
-                self._wait_while_held(answered)
-
-    def _wait_while_held(self, methods):
-        if self._hold_method in methods:
-            self._held += 1
-            self._changed.notify_all()
-            self._changed.wait_for(lambda: self._hold_method is None)
-            self._held -= 1
+            return self._hold_answers and self._hold_method in answered
 
     def __enter__(self):
         return self

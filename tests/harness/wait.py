@@ -4,8 +4,8 @@ import time
 
 
 def wait_until(condition, timeout_s=10.0, what="condition", interval_s=0.01):
-    """Calls `condition` until its result is true and returns that; TimeoutError after `timeout_s`. An OSError or an
-    AssertionError that it raises counts as false, and is told of when time runs out."""
+    """Calls `condition` until its result is true and returns that; TimeoutError after `timeout_s`. An OSError (but
+    for ChildProcessError) or an AssertionError that it raises counts as false, and is told of when time runs out."""
     deadline = time.monotonic() + timeout_s
     last = None
     while True:
@@ -13,6 +13,8 @@ def wait_until(condition, timeout_s=10.0, what="condition", interval_s=0.01):
             if result := condition():
                 return result
             last = None
+        except ChildProcessError:
+            raise
         except (OSError, AssertionError) as error:
             last = error
         if time.monotonic() >= deadline:

@@ -10,7 +10,7 @@ import stat
 import subprocess
 
 INIT = pathlib.Path(__file__).with_name("init.sh")
-PROGRAMS = ["nvme", "fio", "mkfs.ext4", "e2fsck", "resize2fs", "blkdiscard"]
+PROGRAMS = ["nvme", "fio", "mkfs.ext4", "e2fsck", "resize2fs"]
 MODULES = ["virtio_pci", "virtio_net", "virtio_blk", "nvme", "nvme-tcp", "nvmet-tcp", "null_blk", "ext4", "shpchp",
            "crc32c_generic"]
 SEARCH_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
