@@ -102,6 +102,7 @@ bool Reconciler::IncompleteHoldIsOver() const {
 void Reconciler::Run() {
   uint64_t complete_generation = 0;  // of the connection after which all was made again
   milliseconds pause = kMinPause;
+  std::string told;  // the last error that was logged
   base::TimePoint next = base::TimePoint::max();
   while (true) {
     {
@@ -118,11 +119,15 @@ void Reconciler::Run() {
     auto now = steady_clock::now();
     if (status.ok() && core_.target.generation() == generation) {
       complete_generation = generation;
+      told.clear();
       pause = kMinPause;
       bool periodic = core_.options.drift_period > std::chrono::nanoseconds(0);
       next = periodic ? now + core_.options.drift_period : base::TimePoint::max();
     } else {
-      if (!status.ok()) spdlog::warn("not all is on the target: {}", status.ToString());
+      if (!status.ok() && status.message() != told) {
+        told = std::string(status.message());
+        spdlog::warn("not all is on the target: {}", told);
+      }
       next = now + pause;
       pause = std::min(2 * pause, kMaxPause);
     }

@@ -60,9 +60,10 @@ void Judge(const RestoreRequest& request, const spdk::Subsystem* actual,
   }
 }
 
+// The first of the errors, without marks that only callers of the target use.
 absl::Status FirstError(const spdk::Results& results) {
   for (const auto& result : results) {
-    if (!result.ok()) return result.status();
+    if (!result.ok()) return absl::Status(result.status().code(), result.status().message());
   }
   return absl::OkStatus();
 }
