@@ -253,7 +253,7 @@ void AdminCases::Tell(const record::Change& change) {
   for (const base::Uuid& id : change.remove_volumes) {
     auto response = NewResponse();
     response->set_volume_removed(id.ToBytes());
-    watchers_->Tell("", std::move(response));
+    watchers_->TellAll(std::move(response));
   }
   for (const std::string& handle : change.remove_devices) {
     auto response = NewResponse();

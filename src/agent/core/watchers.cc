@@ -43,11 +43,21 @@ void Watchers::Tell(const std::string& device_handle,
   MutexLock lock(mutex_);
   for (auto& [id, watcher] : watchers_) {
     if (!watcher.device_handle.empty() && watcher.device_handle != device_handle) continue;
-    if (watcher.begun) {
-      watcher.sink(change);
-    } else {
-      watcher.waiting.push_back(change);
-    }
+    Pass(watcher, change);
+  }
+}
+
+void Watchers::TellAll(std::shared_ptr<const admin::v1::WatchResponse> change) {
+  MutexLock lock(mutex_);
+  for (auto& [id, watcher] : watchers_) Pass(watcher, change);
+}
+
+void Watchers::Pass(Watcher& watcher,
+                    const std::shared_ptr<const admin::v1::WatchResponse>& change) {
+  if (watcher.begun) {
+    watcher.sink(change);
+  } else {
+    watcher.waiting.push_back(change);
   }
 }
 

@@ -25,6 +25,9 @@ class Watchers : public std::enable_shared_from_this<Watchers> {
   void Tell(const std::string& device_handle,
             std::shared_ptr<const admin::v1::WatchResponse> change);
 
+  /// For changes of which it is not known which device they are about.
+  void TellAll(std::shared_ptr<const admin::v1::WatchResponse> change);
+
   bool any() const;
 
  private:
@@ -36,6 +39,7 @@ class Watchers : public std::enable_shared_from_this<Watchers> {
     std::vector<std::shared_ptr<const admin::v1::WatchResponse>> waiting;  // until it has begun
   };
 
+  static void Pass(Watcher& watcher, const std::shared_ptr<const admin::v1::WatchResponse>& change);
   void Remove(uint64_t id);
 
   mutable base::Mutex mutex_;  // held while sinks run: they do not block
