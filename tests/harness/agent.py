@@ -75,15 +75,15 @@ class Agent:
 
     def start(self):
         self.process = self._start()
+        # Before the channel, which would wait a second after an attempt that was refused.
+        self.process.wait_until(self._listens, 30, "listens")
         self.client = AgentClient(self.address)
-        self.process.wait_until(self._serves, 30, "serves")
+        grpc.channel_ready_future(self.client.channel).result(timeout=30)
 
-    def _serves(self):
-        try:
-            grpc.channel_ready_future(self.client.channel).result(timeout=0.5)
+    def _listens(self):
+        host, _, port = self.address.rpartition(":")
+        with socket.create_connection((host, int(port)), 1):
             return True
-        except grpc.FutureTimeoutError:
-            return False
 
     def stop(self):
         self.client.close()
