@@ -6,7 +6,7 @@ import threading
 
 import grpc
 import pytest
-from harness.agent import start_sma
+from harness.agent import free_port, start_sma
 from harness.target import Target
 from harness.wait import wait_until
 
@@ -40,23 +40,25 @@ def is_running(pid):
 
 
 def test_embedded_target_outlives_the_agent_and_is_adopted(bin_dir, work_dir):
+    port = free_port()
     with start_embedded(bin_dir, work_dir) as agent:
         wait_until(lambda: health(agent) == SERVING)
-        handle = agent.client.create_nvmf_tcp(NQN, 4420)
+        handle = agent.client.create_nvmf_tcp(NQN, port)
         target = embedded_pid(agent)
         agent.kill()
     assert is_running(target)
     with start_embedded(bin_dir, work_dir, "--embedded-stop") as agent:
         assert embedded_pid(agent) == target
         wait_until(lambda: health(agent) == SERVING)
-        assert agent.client.create_nvmf_tcp(NQN, 4420) == handle
+        assert agent.client.create_nvmf_tcp(NQN, port) == handle
     assert not is_running(target)
 
 
 def test_embedded_target_is_started_again_with_its_devices(bin_dir, work_dir):
+    port = free_port()
     with start_embedded(bin_dir, work_dir, "--embedded-stop") as agent:
         wait_until(lambda: health(agent) == SERVING)
-        agent.client.create_nvmf_tcp(NQN, 4420)
+        agent.client.create_nvmf_tcp(NQN, port)
         first = embedded_pid(agent)
         subprocess.run(["kill", "-KILL", str(first)], check=True)
         wait_until(lambda: embedded_pid(agent) != first and health(agent) == SERVING, 20)
@@ -65,20 +67,22 @@ def test_embedded_target_is_started_again_with_its_devices(bin_dir, work_dir):
 
 
 def test_health_follows_the_target(bin_dir, work_dir):
+    port = free_port()
     with Target(bin_dir, work_dir) as target:
         with start_sma(bin_dir, work_dir, socket=str(target.socket)) as agent:
             wait_until(lambda: health(agent) == SERVING)
             target.process.kill()
             wait_until(lambda: health(agent) == NOT_SERVING)
             with pytest.raises(grpc.RpcError) as error:
-                agent.client.create_nvmf_tcp(NQN, 4420)
+                agent.client.create_nvmf_tcp(NQN, port)
             assert error.value.code() == grpc.StatusCode.UNAVAILABLE
             target.start()
             wait_until(lambda: health(agent) == SERVING)
-            agent.client.create_nvmf_tcp(NQN, 4420)
+            agent.client.create_nvmf_tcp(NQN, port)
 
 
 def test_a_stop_under_load_loses_no_answer(bin_dir, work_dir, target):
+    port = free_port()
     """What was answered with success is in the record of the next agent, and on the target."""
     callers = 64
     created, refused = [], []
@@ -91,7 +95,7 @@ def test_a_stop_under_load_loses_no_answer(bin_dir, work_dir, target):
         while not stop.is_set():
             nqn = f"{NQN}-{caller}-{number}"
             try:
-                created.append(agent.client.create_nvmf_tcp(nqn, 4420))
+                created.append(agent.client.create_nvmf_tcp(nqn, port))
             except grpc.RpcError as error:
                 refused.append(error.code())
                 return
@@ -120,6 +124,7 @@ def run_sma(bin_dir, *arguments):
 
 
 def test_a_second_agent_is_kept_away(bin_dir, work_dir, sma):
+    port = free_port()
     state_dir = sma.config["state_dir"]
     second = run_sma(bin_dir, "--state-dir", state_dir, "-a", "127.0.0.1", "-p", "0")
     assert second.returncode == 1
