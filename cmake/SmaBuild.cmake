@@ -8,6 +8,10 @@ set(CMAKE_RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/bin)
 set(CMAKE_CXX_FLAGS_RELEASE "-O2 -DNDEBUG")
 set(CMAKE_CXX_FLAGS_RELWITHDEBINFO "-O1 -gline-tables-only")
 
+# With CMAKE_UNITY_BUILD (scripts/test sets it: a third of the work) a folder's sources are compiled this many at a time,
+# so names in their anonymous namespaces have to differ. A build without it proves that each file stands alone.
+set(CMAKE_UNITY_BUILD_BATCH_SIZE 12 CACHE STRING "Sources in one unit of a unity build")
+
 set(SMA_SANITIZE "" CACHE STRING "Sanitizer: empty, address or thread")
 
 # Comes before each test's name, so that the tests of several builds can be run and told apart in one run of ctest.

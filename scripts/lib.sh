@@ -41,14 +41,14 @@ as_root() {
   fi
 }
 
-# configure_and_build PRESET [TARGET...]: with ccache when it is installed.
+# configure_and_build PRESET [TARGET...]: many sources in one unit, with ccache when it is installed.
 configure_and_build() {
   local preset=$1
   shift
   if command -v ccache >/dev/null; then
     export CMAKE_C_COMPILER_LAUNCHER=ccache CMAKE_CXX_COMPILER_LAUNCHER=ccache
   fi
-  quietly "configure-$preset" cmake -S "$root" --preset "$preset" || return
+  quietly "configure-$preset" cmake -S "$root" --preset "$preset" -DCMAKE_UNITY_BUILD=ON || return
   quietly "build-$preset" cmake --build "$root/build/$preset" --parallel "$(nproc)" \
     ${1:+--target "$@"}
 }
