@@ -28,6 +28,9 @@ constexpr uint32_t MakeVersion(uint32_t major, uint32_t minor, uint32_t tertiary
   return major << 16 | minor << 8 | tertiary;
 }
 
+/// Bytes of the smallest memory page with MPSMIN 0; the unit of MDTS and of the limits like it.
+inline constexpr uint32_t kMinPageSize = 4096;
+
 /// CAP, NVMe Base 2.0 §3.1.3.1.
 struct Capabilities {
   uint16_t max_queue_entries = 1;  // 1's based; MQES is one less

@@ -9,10 +9,8 @@
 namespace sma::target::nvmf {
 namespace {
 
-constexpr uint32_t kMinPageSize = 4096;  // CAP.MPSMIN is 0
-
 uint8_t LogOfPages(uint32_t size_bytes) {
-  return static_cast<uint8_t>(std::bit_width(size_bytes / kMinPageSize) - 1);
+  return static_cast<uint8_t>(std::bit_width(size_bytes / nvme::kMinPageSize) - 1);
 }
 
 // What both kinds of controllers have.

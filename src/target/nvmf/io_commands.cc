@@ -12,7 +12,6 @@ using nvme::IoOpcode;
 using nvme::Status;
 
 // A write zeroes limit counts pages of CAP.MPSMIN.
-constexpr uint64_t kMinPageSize = 4096;
 
 uint32_t BlockCount(const nvme::Command& command) { return (command.cdw12 & nvme::kNlbMask) + 1; }
 
@@ -59,7 +58,8 @@ void Compare(QueuePair& queue_pair, NamespaceEntry& entry, Request& request) {
 void WriteZeroes(QueuePair& queue_pair, NamespaceEntry& entry, Request& request) {
   BdevIo io = IoOf(IoType::kWriteZeroes, request);
   uint8_t limit = queue_pair.controller().subsystem().write_zeroes_limit;
-  if (limit != 0 && io.block_count << entry.info().block_shift > kMinPageSize << limit) {
+  if (limit != 0 && io.block_count << entry.info().block_shift > uint64_t{nvme::kMinPageSize}
+                                                                     << limit) {
     return queue_pair.Complete(request, Status::kInvalidField);
   }
   io.fua = MustBeDurable(queue_pair, request);

@@ -12,7 +12,6 @@
 namespace sma::target::virtio {
 namespace {
 
-constexpr uint32_t kSectorBytes = 512;
 static_assert(BlkDevice::kMaxSegments + 2 <= Chain::kMaxDescriptors);
 
 constexpr uint64_t Bit(unsigned bit) { return uint64_t{1} << bit; }

@@ -17,6 +17,9 @@ namespace sma::target::virtio {
 inline constexpr unsigned kRingIndirect = 28;
 inline constexpr unsigned kRingEventIndex = 29;
 
+/// The unit of virtio-blk's sectors, whatever the block size (Virtio 1.2 §5.2.6).
+inline constexpr uint32_t kSectorBytes = 512;
+
 /// What a virtio-blk device (Virtio 1.2 §5.2) says about a bdev. A value.
 ///
 /// VIRTIO_BLK_F_CONFIG_WCE is not offered: a front end that reconnects does not repeat the driver's

@@ -7,8 +7,6 @@
 namespace sma::target::virtio {
 namespace {
 
-constexpr uint32_t kSectorBytes = 512;
-
 // False when the range does not consist of whole blocks of the bdev. That it ends within the bdev
 // is for the bdev layer to say.
 bool SetRange(const BlkDevice& device, uint64_t sector, uint64_t size_bytes, bdev::Io& io) {
