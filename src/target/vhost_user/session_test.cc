@@ -23,8 +23,8 @@ using harness::BlkDriver;
 using harness::FrontEnd;
 using harness::GuestRam;
 
-constexpr uint64_t kGuestAddress = 0x1'0000'0000;
-constexpr uint64_t kUserAddress = 0x7abc'0000'0000;
+constexpr uint64_t kSessionGuestAddress = 0x1'0000'0000;
+constexpr uint64_t kSessionUserAddress = 0x7abc'0000'0000;
 
 template <typename T>
 std::span<const std::byte> BytesOf(const T& value) {
@@ -47,7 +47,7 @@ class SessionTest : public testing::Test {
 
   // A new front end is served as if nothing had happened.
   void ExpectServed() {
-    GuestRam ram(1 << 20, kGuestAddress, kUserAddress);
+    GuestRam ram(1 << 20, kSessionGuestAddress, kSessionUserAddress);
     FrontEnd other;
     ASSERT_TRUE(other.Connect(target_.SocketPath("c")));
     ASSERT_TRUE(other.Negotiate());
@@ -69,7 +69,7 @@ class SessionTest : public testing::Test {
   }
 
   TestTarget target_;
-  GuestRam ram_{64 << 20, kGuestAddress, kUserAddress};
+  GuestRam ram_{64 << 20, kSessionGuestAddress, kSessionUserAddress};
   FrontEnd front_end_;
 };
 
