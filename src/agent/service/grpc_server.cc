@@ -155,9 +155,9 @@ absl::Status GrpcServer::Impl::Start() {
 
 void GrpcServer::Impl::Stop(milliseconds timeout) {
   if (!server_) return;
-  health_service_.Stop();
   calls_.Close();
   watches_.Close();
+  health_service_.Stop();
   watches_.CancelAll();
   if (!calls_.WaitUntilNone(steady_clock::now() + timeout)) {
     spdlog::warn("{} calls are cut off, {} ms after the stop", calls_.count(), timeout.count());

@@ -23,6 +23,7 @@ using GrpcServerStopTest = ServerFixture;
 
 TEST_F(GrpcServerStopTest, WhatBeganIsFinishedAndNothingNewBegins) {
   StartServer();
+  server_->SetServing(true);
   std::latch began(8), go(1);
   EXPECT_CALL(agent_, DeleteDevice).Times(8).WillRepeatedly([&](const Context& context, auto&) {
     began.count_down();

@@ -41,7 +41,7 @@ class UnaryCall : public grpc::ServerUnaryReactor {
                           const grpc::CallbackServerContext& server_context, const char* method,
                           Access access, std::string object, Work work);
 
-  void OnCancel() override { context_.Cancel(); }
+  void OnCancel() override;
   void OnDone() override { delete this; }
 
  private:
