@@ -27,15 +27,15 @@ absl::Status RunGuarded(const UnaryCall::Work& work, const base::Context& contex
 }
 
 void Log(const char* method, const std::string& object, Access access, const absl::Status& status,
-         double milliseconds) {
+         double elapsed_ms) {
   if (!status.ok()) {
     spdlog::info("{} {}: {} in {:.1f} ms: {}", method, object,
-                 absl::StatusCodeToString(status.code()), milliseconds,
+                 absl::StatusCodeToString(status.code()), elapsed_ms,
                  absl::Utf8SafeCHexEscape(status.message()));
     return;
   }
   spdlog::log(access == Access::kChanges ? spdlog::level::info : spdlog::level::debug,
-              "{} {}: OK in {:.1f} ms", method, object, milliseconds);
+              "{} {}: OK in {:.1f} ms", method, object, elapsed_ms);
 }
 
 }  // namespace
