@@ -203,6 +203,11 @@ void Registry::SetLimits(Bdev& bdev, const Limits& limits) {
       [] {});
 }
 
+void Registry::SaveConfig(std::vector<ConfigCall>& calls) const {
+  for (const ConfigSource& source : config_sources_) source(calls);
+  for (const Bdev* bdev : List()) bdev->SaveConfig(calls);
+}
+
 void Registry::AddObserver(RegistryObserver* observer) { observers_.push_back(observer); }
 
 void Registry::RemoveObserver(RegistryObserver* observer) { std::erase(observers_, observer); }

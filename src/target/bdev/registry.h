@@ -6,6 +6,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/errno_or.h"
@@ -74,6 +75,13 @@ class Registry {
   /// From now on, also for I/O that waits for the limits before.
   void SetLimits(Bdev& bdev, const Limits& limits);
 
+  /// What a module saves beside its bdevs: its options, connections that bdevs come from by
+  /// themselves. For as long as the registry lives.
+  using ConfigSource = std::function<void(std::vector<ConfigCall>& calls)>;
+  void AddConfigSource(ConfigSource source) { config_sources_.push_back(std::move(source)); }
+  /// Appends the calls that make all bdevs again: first what sources say, then the bdevs.
+  void SaveConfig(std::vector<ConfigCall>& calls) const;
+
   void AddObserver(RegistryObserver* observer);
   void RemoveObserver(RegistryObserver* observer);
 
@@ -93,6 +101,7 @@ class Registry {
   std::map<uint64_t, std::unique_ptr<Bdev>> bdevs_;  // by serial number
   std::map<std::string, Bdev*, std::less<>> names_;  // names and UUIDs
   std::vector<RegistryObserver*> observers_;
+  std::vector<ConfigSource> config_sources_;
 };
 
 }  // namespace sma::target::bdev

@@ -176,7 +176,7 @@ RpcResult SetQosLimit(Registry& registry, const Json& params) {
 Json SaveBdevs(const Registry& registry) {
   Json saved = Json::array();
   std::vector<bdev::ConfigCall> calls;
-  for (const Bdev* bdev : registry.List()) bdev->SaveConfig(calls);
+  registry.SaveConfig(calls);
   for (const bdev::ConfigCall& call : calls) saved.push_back(ToJson(call));
   for (const Bdev* bdev : registry.List()) {
     if (!bdev->limits().any()) continue;
