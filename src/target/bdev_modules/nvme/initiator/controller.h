@@ -96,6 +96,7 @@ class Controller : private ReactorQueuePair::Owner {
   void WaitUntilEnabled(uint64_t deadline_ns);
   void IdentifyItself();
   void SetQueueCount();
+  void IdentifyLimits();
   void ConfigureEvents();
   void BecomeReady();
 

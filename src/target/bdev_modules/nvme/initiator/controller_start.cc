@@ -93,6 +93,18 @@ void Controller::SetQueueCount() {
     uint32_t completion = (result.completion.dw0 >> 16) + 1;
     io_queue_count_ = static_cast<uint16_t>(
         std::min({submission, completion, uint32_t{options_.io_queue_count}}));
+    IdentifyLimits();
+  });
+}
+
+// Not known to controllers before NVMe 2.0.
+void Controller::IdentifyLimits() {
+  Identify(nvme::Cns::kCommandSetController, 0, [this](const Result& result) {
+    if (result.ok()) {
+      nvme::NvmIdentifyController data;
+      std::memcpy(&data, result.data.data(), sizeof data);
+      ApplyNvmLimits(data, cap_, info_);
+    }
     ConfigureEvents();
   });
 }

@@ -414,6 +414,28 @@ TEST(IdentityTest, RefusesNamespacesThatCannotBeUsed) {
   EXPECT_FALSE(ParseNamespace(1, data)) << "the size in bytes overflows";
 }
 
+TEST(IdentityTest, KnowsTheLimitsOfTheNvmCommandSet) {
+  const uint64_t cap = nvme::Capabilities{.max_queue_entries = 128}.Encode();
+  nvme::IdentifyController identity;
+  identity.mdts = 5;
+  ControllerInfo info = ParseController(identity, cap, 0);
+  EXPECT_EQ(info.max_write_zeroes_bytes, 128u * 1024);
+  EXPECT_EQ(info.max_unmap_range_blocks, UINT32_MAX);
+  nvme::NvmIdentifyController limits;
+  ApplyNvmLimits(limits, cap, info);
+  EXPECT_EQ(info.max_write_zeroes_bytes, UINT64_MAX);
+  EXPECT_EQ(info.max_unmap_range_blocks, UINT32_MAX);
+  limits.write_zeroes_limit = 12;
+  limits.dsm_range_size_limit = 5000;
+  limits.dsm_size_limit = 4000;
+  ApplyNvmLimits(limits, cap, info);
+  EXPECT_EQ(info.max_write_zeroes_bytes, 16u << 20);
+  EXPECT_EQ(info.max_unmap_range_blocks, 4000u);
+  limits.write_zeroes_limit = 255;
+  ApplyNvmLimits(limits, cap, info);
+  EXPECT_EQ(info.max_write_zeroes_bytes, UINT64_MAX);
+}
+
 TEST(IdentityTest, PrefersTheUuidThenTheNguidThenTheEui64) {
   nvme::IdentifyNamespace data;
   data.nsze = 100;

@@ -158,6 +158,7 @@ void FakeServer::Connection::HandleData(const nvme::tcp::DataPdu& pdu, std::stri
 
 void FakeServer::Connection::Run(const nvme::Command& command, std::string_view data) {
   if (queue_id == 0) ++server_.admin_counts_[command.opcode];
+  if (queue_id != 0 && server_.data_hook) server_.data_hook(command, data);
   std::optional<Reply> reply = server_.hook ? server_.hook(queue_id, command) : std::nullopt;
   Respond(command, reply ? *reply : server_.Execute(*this, command, data));
 }
@@ -179,7 +180,7 @@ void FakeServer::Connection::Respond(const nvme::Command& command, const Reply& 
   response.completion = {.dw0 = reply.dw0,
                          .dw1 = reply.dw1,
                          .cid = command.cid,
-                         .status = nvme::StatusField(reply.status)};
+                         .status = reply.raw_status.value_or(nvme::StatusField(reply.status))};
   Send(bytes + ToBytes(response));
 }
 
@@ -217,6 +218,10 @@ void FakeServer::StopListening() {
 }
 
 void FakeServer::DropConnections() { connections_.clear(); }
+
+void FakeServer::DropIoConnections() {
+  std::erase_if(connections_, [](const auto& connection) { return connection->queue_id != 0; });
+}
 
 void FakeServer::AddNamespace(uint32_t nsid, size_t block_count) {
   std::array<uint8_t, base::Uuid::kSize> uuid{};

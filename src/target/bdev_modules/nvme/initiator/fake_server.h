@@ -37,7 +37,8 @@ class FakeServer {
     uint32_t dw0 = 0;
     uint32_t dw1 = 0;
     std::string data = {};
-    bool silent = false;  // no answer at all
+    bool silent = false;                      // no answer at all
+    std::optional<uint16_t> raw_status = {};  // the whole field instead of `status`
   };
   using Hook = std::function<std::optional<Reply>(uint16_t queue_id, const nvme::Command& command)>;
 
@@ -50,6 +51,8 @@ class FakeServer {
 
   /// Asked first for every command; nullopt: the usual answer.
   Hook hook;
+  /// Sees the data that come with I/O commands.
+  std::function<void(const nvme::Command& command, std::string_view data)> data_hook;
   /// The usual answers.
   std::map<uint32_t, Namespace> namespaces;
   std::vector<nvme::DiscoveryLogEntry> discovery_log;
@@ -65,6 +68,7 @@ class FakeServer {
 
   /// Closes the connections; the port is still listened at.
   void DropConnections();
+  void DropIoConnections();
   /// Closes the port, too; Listen opens the same again.
   void StopListening();
   void Listen();

@@ -17,6 +17,7 @@ constexpr uint32_t kCommandBytes = sizeof(nvme::Command);
 constexpr uint32_t kMaxQueueEntries = 4096;
 // Where the controller names no limit, and where its limit is larger than a PDU's length can say.
 constexpr uint64_t kMaxTransferBytes = 1 << 20;
+constexpr uint32_t kPageShift = 12;  // of CAP.MPSMIN 0
 constexpr uint32_t kMinBlockShift = 9;
 constexpr uint32_t kMaxBlockShift = 16;
 
@@ -47,7 +48,7 @@ base::Uuid UuidFromBytes(std::span<const std::byte> from) {
 }
 
 uint64_t MaxTransferBytes(uint8_t mdts, uint32_t min_page_shift) {
-  uint32_t shift = 12 + min_page_shift + mdts;
+  uint32_t shift = kPageShift + min_page_shift + mdts;
   if (mdts == 0 || shift >= 20) return kMaxTransferBytes;
   return uint64_t{1} << shift;
 }
@@ -73,12 +74,23 @@ ControllerInfo ParseController(const nvme::IdentifyController& data, uint64_t ca
         static_cast<uint32_t>(std::min<uint64_t>(capsule_bytes - kCommandBytes, kMaxTransferBytes));
   }
   info.max_transfer_bytes = MaxTransferBytes(data.mdts, nvme::CapMinPageShift(cap));
+  info.max_write_zeroes_bytes = info.max_transfer_bytes;
+  info.max_unmap_range_blocks = UINT32_MAX;
   info.oacs = data.oacs;
   info.oncs = data.oncs;
   info.oaes = data.oaes;
   info.cmic = data.cmic;
   info.write_cache = (data.vwc & nvme::kVwcPresent) != 0;
   return info;
+}
+
+void ApplyNvmLimits(const nvme::NvmIdentifyController& data, uint64_t cap, ControllerInfo& info) {
+  uint32_t shift = kPageShift + nvme::CapMinPageShift(cap) + data.write_zeroes_limit;
+  bool unlimited = data.write_zeroes_limit == 0 || shift > 40;
+  info.max_write_zeroes_bytes = unlimited ? UINT64_MAX : uint64_t{1} << shift;
+  for (uint64_t limit : {uint64_t{data.dsm_range_size_limit}, data.dsm_size_limit}) {
+    if (limit != 0) info.max_unmap_range_blocks = std::min(info.max_unmap_range_blocks, limit);
+  }
 }
 
 std::optional<NamespaceInfo> ParseNamespace(uint32_t nsid, const nvme::IdentifyNamespace& data) {

@@ -27,6 +27,8 @@ struct ControllerInfo {
   uint16_t max_queue_entries = 2;
   uint32_t in_capsule_bytes = 0;  // most data in an I/O command's capsule
   uint64_t max_transfer_bytes = 0;
+  uint64_t max_write_zeroes_bytes = 0;  // of one Write Zeroes
+  uint64_t max_unmap_range_blocks = 0;  // of one range of Dataset Management
   uint16_t oacs = 0;
   uint16_t oncs = 0;
   uint32_t oaes = 0;
@@ -38,6 +40,10 @@ struct ControllerInfo {
 /// zero.
 ControllerInfo ParseController(const nvme::IdentifyController& data, uint64_t cap,
                                uint32_t version);
+
+/// Sets the limits of Write Zeroes and Dataset Management from the controller's data of the NVM
+/// command set. Without those, they are as ParseController leaves them: as for transfers, and none.
+void ApplyNvmLimits(const nvme::NvmIdentifyController& data, uint64_t cap, ControllerInfo& info);
 
 struct NamespaceInfo {
   uint32_t nsid = 0;

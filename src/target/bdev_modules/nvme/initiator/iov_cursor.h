@@ -15,7 +15,7 @@ namespace sma::target::initiator {
 class IovCursor {
  public:
   IovCursor() = default;
-  explicit IovCursor(const iovec* iovs) : iov_(iovs) {}
+  explicit IovCursor(const iovec* iovs, size_t offset = 0) : iov_(iovs), offset_(offset) {}
 
   /// The contiguous bytes at the place, `limit` at most; moves past them.
   std::span<std::byte> Take(size_t limit) {

@@ -34,7 +34,9 @@ bool HeaderDigestWrong(const std::byte* pdu, const CommonHeader& header, uint32_
 }  // namespace
 
 PduReceiver::PduReceiver(const nvme::tcp::Agreement& agreement, Handler& handler)
-    : agreement_(agreement), handler_(handler), buffer_(kBufferBytes) {}
+    : agreement_(agreement),
+      handler_(handler),
+      buffer_(std::make_unique_for_overwrite<std::byte[]>(kBufferBytes)) {}
 
 int64_t PduReceiver::Receive(int fd) {
   int64_t received = ReadSocket(fd);
@@ -45,7 +47,7 @@ int64_t PduReceiver::Receive(int fd) {
 int64_t PduReceiver::ReadSocket(int fd) {
   // What is left in the buffer is a part of a header.
   if (begin_ > 0) {
-    std::memmove(buffer_.data(), buffer_.data() + begin_, available());
+    std::memmove(buffer_.get(), buffer_.get() + begin_, available());
     end_ = available();
     begin_ = 0;
   }
@@ -62,7 +64,7 @@ int64_t PduReceiver::ReadSocket(int fd) {
   }
   if (direct_bytes == data_left_bytes_) {
     bool large = in_data_ && data_pdu_.data_length >= kLargeDataBytes;
-    iovs[iov_count++] = {buffer_.data() + end_, large ? kTailBytes : buffer_.size() - end_};
+    iovs[iov_count++] = {buffer_.get() + end_, large ? kTailBytes : kBufferBytes - end_};
   }
   msghdr message{};
   message.msg_iov = iovs.data();
@@ -93,7 +95,7 @@ void PduReceiver::Handle() {
 bool PduReceiver::ContinueData() {
   size_t size = std::min<size_t>(data_left_bytes_, available());
   if (size > 0) {
-    std::span<const std::byte> bytes(buffer_.data() + begin_, size);
+    std::span<const std::byte> bytes(buffer_.get() + begin_, size);
     if (agreement_.data_digest) data_crc_.Update(bytes.data(), size);
     place_->Write(bytes);
     begin_ += size;
@@ -104,7 +106,7 @@ bool PduReceiver::ContinueData() {
 
   bool intact = true;
   if (agreement_.data_digest) {
-    intact = Load<uint32_t>(buffer_.data() + begin_) == data_crc_.value();
+    intact = Load<uint32_t>(buffer_.get() + begin_) == data_crc_.value();
     begin_ += kDigestSize;
   }
   in_data_ = false;
@@ -114,7 +116,7 @@ bool PduReceiver::ContinueData() {
 
 bool PduReceiver::HandlePdu() {
   if (available() < sizeof(CommonHeader)) return false;
-  const std::byte* pdu = buffer_.data() + begin_;
+  const std::byte* pdu = buffer_.get() + begin_;
   auto header = Load<CommonHeader>(pdu);
   nvme::tcp::Layout layout;
   Fault fault = nvme::tcp::CheckHeader(header, /*from_host=*/false, agreement_, layout);

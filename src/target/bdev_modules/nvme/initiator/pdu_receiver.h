@@ -3,8 +3,8 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
-#include <vector>
 
 #include "target/bdev_modules/nvme/initiator/iov_cursor.h"
 #include "target/nvme/crc32c.h"
@@ -68,7 +68,7 @@ class PduReceiver {
 
   const nvme::tcp::Agreement& agreement_;
   Handler& handler_;
-  std::vector<std::byte> buffer_;
+  std::unique_ptr<std::byte[]> buffer_;  // memory is used as far as it was ever filled
   size_t begin_ = 0;
   size_t end_ = 0;
   bool stopped_ = false;

@@ -40,6 +40,9 @@ class PduSender {
   /// Keeps an answered slot until its bytes are out of use; false when they are already.
   bool Hold(Slot& slot);
 
+  /// True when there is nothing to send.
+  bool idle() const { return head_ == kNone && batch_.empty(); }
+
   /// True unless a part of a PDU may have been sent and the rest not.
   bool between_pdus() const { return batch_.empty(); }
 

@@ -82,6 +82,8 @@ class QueuePair : private PduSender::Owner, private PduReceiver::Handler {
   int fd() const { return fd_.get(); }
   /// Receive or Flush should be called when the socket is writable.
   bool wants_write() const { return state_ == State::kConnecting || blocked_; }
+  /// Flush has something to do: commands, or data that the controller has asked for meanwhile.
+  bool has_unsent() const { return !sender_.idle(); }
   const Options& options() const { return options_; }
   /// What Connect answered; when kReady.
   uint16_t controller_id() const { return controller_id_; }

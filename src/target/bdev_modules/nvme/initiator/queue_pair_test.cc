@@ -200,6 +200,19 @@ TEST_F(QueuePairTest, ReadsWhenBytesComeOneAtATime) {
   EXPECT_EQ(request.data, Pattern(100));
 }
 
+TEST_F(QueuePairTest, UsesAPartOfTheBuffers) {
+  Connect();
+  TestRequest request = ReadRequest(3000, 1000);
+  request.iovs = &request.buffers[1];
+  request.iov_offset_bytes = 500;
+  request.data_bytes = 1000;
+  uint16_t cid = SubmitAndRead(request);
+  remote_.SendData(cid, 0, std::string(1000, 'x'), kLastAndSuccess);
+  PumpUntil([&] { return request.is_done(); });
+  EXPECT_EQ(request.data,
+            std::string(1500, '\0') + std::string(1000, 'x') + std::string(500, '\0'));
+}
+
 TEST_F(QueuePairTest, WritesSmallDataInTheCapsule) {
   Connect(128 * 1024, /*cpda=*/15);
   TestRequest request(IoOpcode::kWrite, Pattern(4096), 1000);

@@ -58,6 +58,7 @@ void ReactorQueuePair::RunFlusher(Deferred& deferred) {
 void ReactorQueuePair::OnFdReady(uint32_t events) {
   if ((events & EPOLLOUT) != 0) queue_pair_.Flush();
   queue_pair_.Receive();
+  if (queue_pair_.has_unsent() && !queue_pair_.wants_write()) reactor_.Defer(*flusher_);
   Advance();
 }
 

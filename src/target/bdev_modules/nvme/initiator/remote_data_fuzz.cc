@@ -30,6 +30,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* bytes, size_t size) {
   auto controller =
       initiator::ParseController(Fill<nvme::IdentifyController>(input), Fill<uint64_t>(input), 0);
   Require(controller.max_queue_entries >= 2 && controller.max_transfer_bytes >= 4096);
+  initiator::ApplyNvmLimits(Fill<nvme::NvmIdentifyController>(input), Fill<uint64_t>(input),
+                            controller);
+  Require(controller.max_write_zeroes_bytes >= 4096 && controller.max_unmap_range_blocks > 0);
 
   if (auto info = initiator::ParseNamespace(1, Fill<nvme::IdentifyNamespace>(input))) {
     Require(info->block_size >= 512 && info->block_size <= 65536 && info->block_count > 0);

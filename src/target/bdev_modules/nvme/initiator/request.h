@@ -2,6 +2,7 @@
 
 #include <sys/uio.h>
 
+#include <cstddef>
 #include <cstdint>
 
 #include "target/nvme/command.h"
@@ -14,16 +15,16 @@ namespace sma::target::initiator {
 struct Request {
   // The submitter's. The queue pair fills in the command's CID, flags and data pointer (SGL).
   nvme::Command command;
-  const iovec* iovs = nullptr;  // exactly `data_bytes` in all; which way, the opcode says
+  const iovec* iovs = nullptr;  // `data_bytes` at least; which way they go, the opcode says
   uint32_t iov_count = 0;
   uint32_t data_bytes = 0;
+  size_t iov_offset_bytes = 0;  // where the data begin in the first of `iovs`
   /// `completion.status` tells how it ended; kHostPathingError when the connection was lost before
   /// the answer came.
   void (*done)(Request& self, const nvme::Completion& completion) = nullptr;
 
   // The queue pair's, from Submit to `done`.
   Request* next = nullptr;
-  uint64_t submit_ns = 0;
 };
 
 /// The direction of the data of any command, Fabrics ones included (NVMe Base 2.0 §3.3.3.1, §6).

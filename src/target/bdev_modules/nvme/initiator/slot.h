@@ -56,7 +56,7 @@ class SlotTable {
     Slot& slot = slots_[cid];
     slot = Slot{};
     slot.request = &request;
-    slot.cursor = IovCursor(request.iovs);
+    slot.cursor = IovCursor(request.iovs, request.iov_offset_bytes);
     return cid;
   }
   void Free(uint16_t cid) {

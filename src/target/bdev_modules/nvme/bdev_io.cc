@@ -1,0 +1,153 @@
+#include "target/bdev_modules/nvme/bdev_io.h"
+
+#include <algorithm>
+#include <new>
+
+#include "target/bdev_modules/nvme/nvme_bdev.h"
+
+namespace sma::target::bdev_nvme {
+
+using bdev::IoStatus;
+using bdev::IoType;
+using nvme::IoOpcode;
+using nvme::Status;
+
+namespace {
+
+constexpr uint64_t kMaxBlocks = nvme::kNlbMask + 1;  // of a command with a 0's based count
+
+IoOpcode OpcodeOf(IoType type) {
+  switch (type) {
+    case IoType::kRead:
+      return IoOpcode::kRead;
+    case IoType::kWrite:
+      return IoOpcode::kWrite;
+    case IoType::kFlush:
+      return IoOpcode::kFlush;
+    case IoType::kUnmap:
+      return IoOpcode::kDatasetManagement;
+    case IoType::kWriteZeroes:
+      return IoOpcode::kWriteZeroes;
+    case IoType::kCompare:
+      return IoOpcode::kCompare;
+  }
+  return IoOpcode::kFlush;
+}
+
+bool MovesData(IoType type) {
+  return type == IoType::kRead || type == IoType::kWrite || type == IoType::kCompare;
+}
+
+}  // namespace
+
+NvmeIo& NvmeIo::Begin(bdev::Io& io, uint32_t nsid) {
+  auto& self = *new (io.scratch.data()) NvmeIo;
+  self.io = &io;
+  self.done_blocks = 0;
+  self.retries = 0;
+  self.command.opcode = static_cast<uint8_t>(OpcodeOf(io.type));
+  self.command.nsid = nsid;
+  if (MovesData(io.type)) {
+    self.iovs = io.iovs;
+    self.iov_count = io.iov_count;
+  } else if (io.type == IoType::kUnmap) {
+    self.range_iov = {&self.range, sizeof self.range};
+    self.iovs = &self.range_iov;
+    self.iov_count = 1;
+    self.data_bytes = sizeof self.range;
+    self.command.cdw10 = 0;  // one range
+    self.command.cdw11 = nvme::kDsmDeallocate;
+  }
+  return self;
+}
+
+NvmeChannel& NvmeIo::channel() const { return static_cast<NvmeChannel&>(*io->channel); }
+
+void NvmeIo::MakeCommand(const IoLimits& limits) {
+  if (io->type == IoType::kFlush) return;
+  uint64_t lba = io->lba + done_blocks;
+  uint64_t blocks = std::min(io->block_count - done_blocks, MaxBlocks(limits));
+  if (io->type == IoType::kUnmap) {
+    range = {.attributes = 0, .block_count = static_cast<uint32_t>(blocks), .lba = lba};
+    return;
+  }
+  command.set_lba(lba);
+  command.cdw12 = static_cast<uint32_t>(blocks - 1) | (io->fua ? nvme::kFua : 0);
+  if (MovesData(io->type)) data_bytes = static_cast<uint32_t>(blocks * block_size());
+}
+
+bool NvmeIo::Advance() {
+  if (io->type == IoType::kFlush) return true;
+  uint64_t blocks = chunk_blocks();
+  done_blocks += blocks;
+  if (done_blocks == io->block_count) return true;
+  if (MovesData(io->type)) {
+    iov_offset_bytes += blocks * block_size();
+    while (iov_offset_bytes >= iovs->iov_len) {
+      iov_offset_bytes -= iovs->iov_len;
+      ++iovs;
+      --iov_count;
+    }
+  }
+  return false;
+}
+
+uint32_t NvmeIo::block_size() const { return io->channel->bdev().block_size(); }
+
+uint64_t NvmeIo::MaxBlocks(const IoLimits& limits) const {
+  if (io->type == IoType::kUnmap) return limits.unmap_blocks;
+  uint64_t bytes =
+      io->type == IoType::kWriteZeroes ? limits.write_zeroes_bytes : limits.transfer_bytes;
+  return std::clamp<uint64_t>(bytes / block_size(), 1, kMaxBlocks);
+}
+
+uint64_t NvmeIo::chunk_blocks() const {
+  if (io->type == IoType::kUnmap) return range.block_count;
+  return (command.cdw12 & nvme::kNlbMask) + 1;
+}
+
+Verdict Judge(uint16_t status) {
+  Status code = nvme::StatusOf(status);
+  if (code == Status::kHostPathingError) return Verdict::kOtherPath;
+  if (nvme::DoNotRetry(status)) return Verdict::kFinal;
+  switch (code) {
+    case Status::kSuccess:
+    case Status::kInvalidOpcode:
+    case Status::kInvalidField:
+    case Status::kInvalidNamespaceOrFormat:
+    case Status::kNamespaceWriteProtected:
+    case Status::kLbaOutOfRange:
+    case Status::kCapacityExceeded:
+    case Status::kCompareFailure:
+    case Status::kAccessDenied:
+    case Status::kWriteToReadOnlyRange:
+      return Verdict::kFinal;
+    default:
+      return Verdict::kRetry;
+  }
+}
+
+IoStatus ToIoStatus(uint16_t status) {
+  switch (nvme::StatusOf(status)) {
+    case Status::kSuccess:
+      return IoStatus::kOk;
+    case Status::kLbaOutOfRange:
+      return IoStatus::kOutOfRange;
+    case Status::kCompareFailure:
+      return IoStatus::kMiscompare;
+    case Status::kInvalidOpcode:
+      return IoStatus::kUnsupported;
+    case Status::kNamespaceWriteProtected:
+    case Status::kWriteToReadOnlyRange:
+    case Status::kAccessDenied:
+      return IoStatus::kReadOnly;
+    case Status::kCapacityExceeded:
+      return IoStatus::kNoSpace;
+    case Status::kAbortRequested:
+      return IoStatus::kAborted;
+    default:
+      return IoStatus::kFailed;
+  }
+}
+
+}  // namespace sma::target::bdev_nvme

@@ -1,0 +1,302 @@
+// What a discovery service attaches and lets go.
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "target/bdev_modules/nvme/module_fixture.h"
+#include "target/nvme/nqn.h"
+
+namespace sma::target::bdev_nvme {
+namespace {
+
+using initiator::Address;
+using initiator::FakeServer;
+using nvme::DiscoverySubtype;
+using testing::ElementsAre;
+using testing::UnorderedElementsAre;
+using namespace std::chrono_literals;
+
+class DiscoveryServiceTest : public ModuleFixture {
+ protected:
+  void SetUp() override {
+    server_.AddNamespace(1, 8);
+    other_.AddNamespace(2, 8);
+  }
+
+  static nvme::DiscoveryLogEntry Entry(DiscoverySubtype subtype, const Address& address,
+                                       std::string_view subnqn) {
+    nvme::DiscoveryLogEntry entry;
+    entry.subtype = subtype;
+    nvme::SetPadded(entry.transport_address, address.ip.ToString(), ' ');
+    nvme::SetPadded(entry.service_id, std::to_string(address.port), ' ');
+    nvme::SetPadded(entry.subsystem_nqn, subnqn, '\0');
+    return entry;
+  }
+  static void List(FakeServer& log, const FakeServer& server, std::string_view subnqn) {
+    ++log.discovery_generation;
+    log.discovery_log.push_back(Entry(DiscoverySubtype::kNvm, server.address(), subnqn));
+  }
+  void SendLogEvent(FakeServer& server) {
+    RunUntil([&] {
+      return server.SendEvent(nvme::AsyncEventNotice::kDiscoveryLogChange,
+                              nvme::LogPage::kDiscovery) > 0;
+    });
+  }
+
+  DiscoveryService::Options ServiceOptions(const std::string& name = "d0") const {
+    return {.name = name,
+            .address = log_.address(),
+            .hostnqn = kHostNqn,
+            .wait_for_attach = true,
+            .attach_timeout = 5s,
+            .reconnect = {}};
+  }
+  int StartDiscovery(const DiscoveryService::Options& options) {
+    std::optional<int> error;
+    int refused = module_.StartDiscovery(options, [&](int e) { error = e; });
+    if (refused != 0) return refused;
+    EXPECT_TRUE(reactor_->RunUntil([&] { return error.has_value(); }, kPatience));
+    return error.value_or(ETIME);
+  }
+  void StopDiscovery(const std::string& name = "d0") {
+    bool done = false;
+    ASSERT_EQ(module_.StopDiscovery(name, [&] { done = true; }), 0);
+    RunUntil([&] { return done; });
+  }
+  std::vector<std::string> Names() const {
+    std::vector<std::string> names;
+    for (const RemoteSubsystem* subsystem : module_.List()) names.push_back(subsystem->name());
+    return names;
+  }
+
+  static constexpr char kOtherNqn[] = "nqn.2016-06.io.spdk:remote1";
+  FakeServer log_{*reactor_};
+  FakeServer other_{*reactor_};
+};
+
+TEST_F(DiscoveryServiceTest, AttachesWhatTheLogNames) {
+  List(log_, server_, kNqn);
+  List(log_, other_, kOtherNqn);
+  EXPECT_EQ(StartDiscovery(ServiceOptions()), 0);
+  EXPECT_THAT(Names(), ElementsAre("d00", "d01"));
+  EXPECT_NE(Find("11111111-1111-1111-1111-111111111101"), nullptr);
+  EXPECT_NE(Find("11111111-1111-1111-1111-111111111102"), nullptr);
+  EXPECT_EQ(server_.hostnqns().front(), kHostNqn);
+  EXPECT_EQ(log_.hostnqns().front(), kHostNqn);
+
+  StopDiscovery();
+  EXPECT_THAT(Names(), ElementsAre());
+  EXPECT_EQ(Find("d00n1"), nullptr);
+  EXPECT_TRUE(module_.discovery_services().empty());
+  RunUntil([&] { return log_.connection_count() + server_.connection_count() == 0; });
+  EXPECT_EQ(module_.StopDiscovery("d0", [] {}), ENOENT);
+}
+
+TEST_F(DiscoveryServiceTest, AnswersAtOnceWhenItNeedNotWait) {
+  DiscoveryService::Options options = ServiceOptions();
+  options.wait_for_attach = false;
+  log_.StopListening();
+  bool answered = false;
+  EXPECT_EQ(module_.StartDiscovery(options, [&](int error) { answered = error == 0; }), 0);
+  EXPECT_TRUE(answered);
+  // Its own address, until it knows better.
+  const auto referrals = module_.discovery_services()[0]->referrals();
+  ASSERT_EQ(referrals.size(), 1u);
+  EXPECT_EQ(referrals[0].address, log_.address());
+  List(log_, server_, kNqn);
+  log_.Listen();
+  RunUntil([&] { return Find("d00n1") != nullptr; });
+  EXPECT_TRUE(module_.discovery_services()[0]->referrals().empty());
+}
+
+TEST_F(DiscoveryServiceTest, GivesUpWhenNothingIsAttachedInTime) {
+  DiscoveryService::Options options = ServiceOptions();
+  options.attach_timeout = 100ms;
+  EXPECT_EQ(StartDiscovery(options), ETIMEDOUT) << "an empty log";
+  RunUntil([&] { return module_.discovery_services().empty(); });
+  log_.StopListening();
+  EXPECT_EQ(StartDiscovery(options), ETIMEDOUT) << "nobody listens";
+  RunUntil([&] { return module_.discovery_services().empty(); });
+}
+
+TEST_F(DiscoveryServiceTest, RefusesASecondServiceForTheSamePlace) {
+  List(log_, server_, kNqn);
+  log_.discovery_log.push_back(
+      Entry(DiscoverySubtype::kCurrentDiscovery, other_.address(), nvme::kDiscoveryNqn));
+  EXPECT_EQ(StartDiscovery(ServiceOptions()), 0);
+  DiscoveryService::Options options = ServiceOptions("d1");
+  EXPECT_EQ(StartDiscovery(options), EEXIST);
+  options.address = other_.address();
+  EXPECT_EQ(StartDiscovery(options), EEXIST) << "another address of the same service";
+  options.name = "d0";
+  options.address = server_.address();
+  EXPECT_EQ(StartDiscovery(options), EEXIST) << "the same name";
+  EXPECT_EQ(other_.accepted_count(), 0) << "no need to connect there, too";
+}
+
+TEST_F(DiscoveryServiceTest, FollowsTheLog) {
+  List(log_, server_, kNqn);
+  EXPECT_EQ(StartDiscovery(ServiceOptions()), 0);
+  List(log_, other_, kOtherNqn);
+  SendLogEvent(log_);
+  RunUntil([&] { return Find("d01n2") != nullptr; });
+  ++log_.discovery_generation;
+  log_.discovery_log.erase(log_.discovery_log.begin());
+  SendLogEvent(log_);
+  RunUntil([&] { return module_.Find("d00") == nullptr; });
+  EXPECT_NE(Find("d01n2"), nullptr);
+  // What comes back has its old name.
+  List(log_, server_, kNqn);
+  SendLogEvent(log_);
+  RunUntil([&] { return Find("d00n1") != nullptr; });
+}
+
+TEST_F(DiscoveryServiceTest, AnotherAddressOfASubsystemIsAnotherPath) {
+  other_.namespaces = server_.namespaces;
+  other_.identity.controller_id = 2;
+  List(log_, server_, kNqn);
+  List(log_, other_, kNqn);
+  EXPECT_EQ(StartDiscovery(ServiceOptions()), 0);
+  EXPECT_THAT(Names(), ElementsAre("d00"));
+  EXPECT_EQ(module_.Find("d00")->paths().size(), 2u);
+  ++log_.discovery_generation;
+  log_.discovery_log.erase(log_.discovery_log.begin());
+  SendLogEvent(log_);
+  RunUntil([&] { return module_.Find("d00")->paths().size() == 1; });
+  EXPECT_NE(Find("d00n1"), nullptr);
+}
+
+TEST_F(DiscoveryServiceTest, FollowsReferrals) {
+  FakeServer third(*reactor_);
+  log_.discovery_log.push_back(
+      Entry(DiscoverySubtype::kReferral, other_.address(), nvme::kDiscoveryNqn));
+  other_.discovery_log.push_back(
+      Entry(DiscoverySubtype::kReferral, log_.address(), nvme::kDiscoveryNqn));  // a circle
+  List(other_, server_, kNqn);
+  EXPECT_EQ(StartDiscovery(ServiceOptions()), 0);
+  EXPECT_NE(Find("d00n1"), nullptr);
+  DiscoveryService::Options options = ServiceOptions("d1");
+  options.address = other_.address();
+  EXPECT_EQ(StartDiscovery(options), EEXIST);
+
+  ++log_.discovery_generation;
+  log_.discovery_log.clear();
+  SendLogEvent(log_);
+  RunUntil([&] { return module_.Find("d00") == nullptr; });
+  RunUntil([&] { return other_.connection_count() == 0; });
+}
+
+TEST_F(DiscoveryServiceTest, OneThatCannotBeAttachedDoesNotHoldUpTheOthers) {
+  List(log_, server_, kNqn);
+  List(log_, other_, kOtherNqn);
+  other_.StopListening();
+  EXPECT_EQ(StartDiscovery(ServiceOptions()), 0);
+  EXPECT_NE(Find("d00n1"), nullptr);
+  other_.Listen();
+  RunUntil([&] { return Find("d01n2") != nullptr; });
+}
+
+TEST_F(DiscoveryServiceTest, IgnoresEntriesThatCannotBeUsed) {
+  nvme::DiscoveryLogEntry no_address;
+  nvme::SetPadded(no_address.subsystem_nqn, kOtherNqn, '\0');
+  log_.discovery_log.push_back(no_address);
+  List(log_, server_, kNqn);
+  EXPECT_EQ(StartDiscovery(ServiceOptions()), 0);
+  EXPECT_THAT(Names(), ElementsAre("d00"));
+}
+
+TEST_F(DiscoveryServiceTest, SurvivesALinkThatFlaps) {
+  List(log_, server_, kNqn);
+  EXPECT_EQ(StartDiscovery(ServiceOptions()), 0);
+  TestDisk disk(registry_, *reactor_, "d00n1");
+  for (int i = 0; i < 3; ++i) {
+    log_.StopListening();
+    server_.StopListening();
+    RunUntil([&] { return !module_.Find("d00")->paths()[0]->is_up(); });
+    log_.Listen();
+    server_.Listen();
+    RunUntil([&] { return module_.Find("d00")->paths()[0]->is_up(); });
+  }
+  bdev::TestIo read(bdev::IoType::kRead, 0, 1, 512);
+  EXPECT_EQ(RunIo(*disk.channel, read), bdev::IoStatus::kOk);
+  EXPECT_EQ(disk.events.removals, 0);
+  // The log is followed again.
+  List(log_, other_, kOtherNqn);
+  SendLogEvent(log_);
+  RunUntil([&] { return Find("d01n2") != nullptr; });
+}
+
+TEST_F(DiscoveryServiceTest, WhatWasLostForGoodIsAttachedAgain) {
+  List(log_, server_, kNqn);
+  DiscoveryService::Options options = ServiceOptions();
+  options.reconnect = ReconnectOptions{1, 1, 0};
+  EXPECT_EQ(StartDiscovery(options), 0);
+  server_.StopListening();
+  RunUntil([&] { return Find("d00n1") == nullptr; });
+  server_.Listen();
+  RunUntil([&] { return Find("d00n1") != nullptr; });
+}
+
+TEST_F(DiscoveryServiceTest, WhatWasDetachedByRequestStaysSo) {
+  List(log_, server_, kNqn);
+  List(log_, other_, kOtherNqn);
+  EXPECT_EQ(StartDiscovery(ServiceOptions()), 0);
+  Detach("d00");
+  SendLogEvent(log_);
+  RunFor(300ms);
+  EXPECT_EQ(module_.Find("d00"), nullptr);
+}
+
+TEST_F(DiscoveryServiceTest, LeavesAloneWhatOthersHaveAttached) {
+  AttachTo(server_, "nv0");
+  List(log_, server_, kNqn);
+  EXPECT_EQ(StartDiscovery(ServiceOptions()), 0);
+  EXPECT_THAT(Names(), ElementsAre("nv0"));
+  StopDiscovery();
+  EXPECT_NE(Find("nv0n1"), nullptr);
+}
+
+TEST_F(DiscoveryServiceTest, TakesOverWhatAnotherServiceLeaves) {
+  FakeServer second_log(*reactor_);
+  List(log_, server_, kNqn);
+  List(second_log, server_, kNqn);
+  EXPECT_EQ(StartDiscovery(ServiceOptions()), 0);
+  DiscoveryService::Options options = ServiceOptions("e");
+  options.address = second_log.address();
+  EXPECT_EQ(StartDiscovery(options), 0);
+  EXPECT_THAT(Names(), ElementsAre("d00"));
+  StopDiscovery("d0");
+  RunUntil([&] { return Find("e0n1") != nullptr; });
+}
+
+TEST_F(DiscoveryServiceTest, ChoosesAnotherNameWhenItsIsTaken) {
+  AttachOptions options = OptionsFor("d00", other_);
+  options.subnqn = kOtherNqn;
+  ASSERT_TRUE(Attach(options).ok());
+  List(log_, server_, kNqn);
+  EXPECT_EQ(StartDiscovery(ServiceOptions()), 0);
+  EXPECT_THAT(Names(), UnorderedElementsAre("d00", "d01"));
+}
+
+TEST_F(DiscoveryServiceTest, StopsWhileItIsAttaching) {
+  List(log_, server_, kNqn);
+  server_.hook = [](uint16_t, const nvme::Command&) { return FakeServer::Reply{.silent = true}; };
+  std::optional<int> error;
+  ASSERT_EQ(module_.StartDiscovery(ServiceOptions(), [&](int e) { error = e; }), 0);
+  RunUntil([&] { return module_.Find("d00") != nullptr; });
+  StopDiscovery();
+  EXPECT_EQ(error, ECANCELED);
+  EXPECT_EQ(module_.Find("d00"), nullptr);
+}
+
+TEST_F(DiscoveryServiceTest, IsSavedInsteadOfWhatItHasAttached) {
+  List(log_, server_, kNqn);
+  EXPECT_EQ(StartDiscovery(ServiceOptions()), 0);
+  std::vector<bdev::ConfigCall> calls;
+  module_.SaveConfig(calls);
+  ASSERT_EQ(calls.size(), 2u);
+  EXPECT_EQ(calls[1].method, "bdev_nvme_start_discovery");
+}
+
+}  // namespace
+}  // namespace sma::target::bdev_nvme

@@ -1,0 +1,66 @@
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "target/bdev/bdev.h"
+#include "target/bdev/channel.h"
+#include "target/bdev_modules/nvme/bdev_io.h"
+#include "target/bdev_modules/nvme/subsystem_queues.h"
+
+namespace sma::target::bdev_nvme {
+
+inline constexpr char kNvmeModule[] = "nvme";
+
+/// One remote namespace in one reactor.
+class NvmeChannel : public bdev::Channel {
+ public:
+  NvmeChannel(bdev::Bdev& bdev, Reactor& reactor, uint32_t nsid,
+              std::shared_ptr<SubsystemQueues> queues);
+  ~NvmeChannel() override;
+
+  /// Answers `io`.
+  void Finish(NvmeIo& io, bdev::IoStatus status);
+  /// A reset goes on: what fails is not tried again.
+  bool resetting() const { return resetting_; }
+  SubsystemQueues& queues() const { return *queues_; }
+
+ private:
+  void DoSubmit(bdev::Io& io) override;
+  void DoReset() override;
+
+  const uint32_t nsid_;
+  const std::shared_ptr<SubsystemQueues> queues_;
+  uint32_t under_way_ = 0;
+  bool resetting_ = false;
+};
+
+/// A namespace of a remote subsystem.
+class NvmeBdev : public bdev::Bdev {
+ public:
+  struct Options {
+    uint32_t nsid = 0;
+    bool compare = false;  // what the controller does by itself
+    bool unmap = false;
+    bool write_zeroes = false;
+    std::vector<std::shared_ptr<SubsystemQueues>> queues;  // one for each reactor
+    std::function<bdev::Object()> driver_specific;
+  };
+
+  NvmeBdev(Info info, Options options);
+
+  std::string_view module() const override { return kNvmeModule; }
+  bool Supports(bdev::IoType type) const override;
+  bdev::Object DriverSpecific() const override { return options_.driver_specific(); }
+
+ protected:
+  std::unique_ptr<bdev::Channel> MakeChannel(Reactor& reactor) override;
+
+ private:
+  const Options options_;
+};
+
+}  // namespace sma::target::bdev_nvme

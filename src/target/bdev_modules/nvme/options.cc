@@ -1,0 +1,35 @@
+#include "target/bdev_modules/nvme/options.h"
+
+#include <algorithm>
+#include <random>
+
+namespace sma::target::bdev_nvme {
+namespace {
+
+constexpr std::chrono::milliseconds kFirstPause{100};
+
+}  // namespace
+
+bool ReconnectOptions::IsSound() const {
+  if (ctrlr_loss_timeout_sec < -1) return false;
+  if (ctrlr_loss_timeout_sec == 0) {
+    return reconnect_delay_sec == 0 && fast_io_fail_timeout_sec == 0;
+  }
+  if (reconnect_delay_sec == 0) return false;
+  bool for_ever = ctrlr_loss_timeout_sec == -1;
+  auto loss_sec = static_cast<uint32_t>(ctrlr_loss_timeout_sec);
+  if (!for_ever && reconnect_delay_sec > loss_sec) return false;
+  if (fast_io_fail_timeout_sec == 0) return true;
+  return fast_io_fail_timeout_sec >= reconnect_delay_sec &&
+         (for_ever || fast_io_fail_timeout_sec <= loss_sec);
+}
+
+std::chrono::milliseconds BackOff::Next() {
+  static thread_local std::minstd_rand random{std::random_device()()};
+  std::chrono::milliseconds pause = next_;
+  next_ = std::min(std::max(next_ * 2, kFirstPause), std::max(longest_, kFirstPause));
+  auto spread = static_cast<unsigned>(pause.count() / 4);
+  return pause - std::chrono::milliseconds(spread == 0 ? 0 : random() % spread);
+}
+
+}  // namespace sma::target::bdev_nvme

@@ -1,0 +1,324 @@
+// What becomes of I/O while connections are lost: it waits, fails or takes another path.
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "target/bdev_modules/nvme/module_fixture.h"
+#include "target/nvme/nqn.h"
+
+namespace sma::target::bdev_nvme {
+namespace {
+
+using bdev::IoStatus;
+using bdev::IoType;
+using bdev::TestIo;
+using initiator::FakeServer;
+using testing::ElementsAre;
+using namespace std::chrono_literals;
+
+class ReconnectTest : public ModuleFixture {
+ protected:
+  void SetUp() override { server_.AddNamespace(1, 64); }
+
+  void AttachWith(const ReconnectOptions& reconnect) {
+    AttachOptions options = OptionsFor("nv0", server_);
+    options.reconnect = reconnect;
+    ASSERT_TRUE(Attach(options).ok());
+    disk_.emplace(registry_, *reactor_, "nv0n1");
+  }
+  Path::State state() const { return module_.Find("nv0")->paths()[0]->state(); }
+  std::optional<IoStatus> Read() {
+    TestIo io(IoType::kRead, 0, 1, 512);
+    return RunIo(*disk_->channel, io);
+  }
+
+  std::optional<TestDisk> disk_;
+};
+
+TEST_F(ReconnectTest, IoWaitsUntilTheRemoteIsBack) {
+  AttachWith({-1, 1, 0});
+  EXPECT_EQ(Read(), IoStatus::kOk);
+  server_.StopListening();
+  RunUntil([&] { return state() != Path::State::kEnabled; });
+  TestIo write(IoType::kWrite, 3, 2, 512, std::byte{7});
+  disk_->channel->Submit(write);
+  RunFor(300ms);
+  EXPECT_FALSE(write.result) << "it should wait";
+  server_.Listen();
+  RunUntil([&] { return write.result.has_value(); });
+  EXPECT_EQ(write.result, IoStatus::kOk);
+  EXPECT_TRUE(server_.namespaces[1].content.substr(3 * 512, 1024) == std::string(1024, 7));
+}
+
+TEST_F(ReconnectTest, IoUnderWayIsSentAgain) {
+  AttachWith({-1, 1, 0});
+  bool silent = true;
+  server_.hook = [&](uint16_t queue_id, const nvme::Command& command) {
+    std::optional<FakeServer::Reply> reply;
+    bool is_write = queue_id != 0 && command.opcode == static_cast<uint8_t>(nvme::IoOpcode::kWrite);
+    if (silent && is_write) reply = FakeServer::Reply{.silent = true};
+    return reply;
+  };
+  TestIo write(IoType::kWrite, 0, 64, 512, std::byte{9});
+  disk_->channel->Submit(write);
+  RunFor(50ms);
+  EXPECT_FALSE(write.result);
+  silent = false;
+  server_.DropConnections();
+  RunUntil([&] { return write.result.has_value(); });
+  EXPECT_EQ(write.result, IoStatus::kOk);
+  EXPECT_TRUE(server_.namespaces[1].content == std::string(64 * 512, 9));
+}
+
+TEST_F(ReconnectTest, ALostIoQueueBringsTheControllerBack) {
+  AttachWith({-1, 1, 0});
+  EXPECT_EQ(Read(), IoStatus::kOk);
+  server_.DropIoConnections();
+  RunUntil([&] { return state() != Path::State::kEnabled; });
+  RunUntil([&] { return state() == Path::State::kEnabled; });
+  EXPECT_EQ(Read(), IoStatus::kOk);
+}
+
+TEST_F(ReconnectTest, IoFailsWhenItsTimeIsOver) {
+  AttachWith({-1, 1, 1});
+  server_.StopListening();
+  RunUntil([&] { return state() != Path::State::kEnabled; });
+  TestIo io(IoType::kRead, 0, 1, 512);
+  disk_->channel->Submit(io);
+  RunFor(200ms);
+  EXPECT_FALSE(io.result);
+  RunUntil([&] { return io.result.has_value(); });
+  EXPECT_EQ(io.result, IoStatus::kFailed);
+  EXPECT_EQ(Read(), IoStatus::kFailed);
+  EXPECT_NE(Find("nv0n1"), nullptr);
+  server_.Listen();
+  RunUntil([&] { return state() == Path::State::kEnabled; });
+  EXPECT_EQ(Read(), IoStatus::kOk);
+}
+
+TEST_F(ReconnectTest, ARemoteThatStaysAwayIsGivenUp) {
+  AttachWith({1, 1, 0});
+  server_.StopListening();
+  TestIo io(IoType::kRead, 0, 1, 512);
+  RunUntil([&] { return state() != Path::State::kEnabled; });
+  disk_->channel->Submit(io);
+  io.then = [&] { disk_->Close(); };
+  disk_->events.on_remove = nullptr;  // closes when its I/O has ended
+  RunUntil([&] { return module_.Find("nv0") == nullptr; });
+  EXPECT_EQ(io.result, IoStatus::kFailed);
+  EXPECT_EQ(Find("nv0n1"), nullptr);
+}
+
+TEST_F(ReconnectTest, WithoutReconnectingIoFailsUntilAReset) {
+  AttachWith({0, 0, 0});
+  server_.StopListening();
+  RunUntil([&] { return state() == Path::State::kFailed; });
+  EXPECT_EQ(Read(), IoStatus::kFailed);
+  std::optional<int> error;
+  module_.Find("nv0")->Reset([&](int e) { error = e; });
+  RunUntil([&] { return error.has_value(); });
+  EXPECT_EQ(*error, EIO);
+  server_.Listen();
+  error.reset();
+  module_.Find("nv0")->Reset([&](int e) { error = e; });
+  RunUntil([&] { return error.has_value(); });
+  EXPECT_EQ(*error, 0);
+  EXPECT_EQ(Read(), IoStatus::kOk);
+}
+
+TEST_F(ReconnectTest, AResetConnectsAgain) {
+  AttachWith({-1, 1, 0});
+  const int before = server_.accepted_count();
+  std::optional<int> error;
+  module_.Find("nv0")->Reset([&](int e) { error = e; });
+  EXPECT_EQ(state(), Path::State::kWaiting);
+  RunUntil([&] { return error.has_value(); });
+  EXPECT_EQ(*error, 0);
+  EXPECT_GT(server_.accepted_count(), before);
+  EXPECT_EQ(Read(), IoStatus::kOk);
+}
+
+TEST_F(ReconnectTest, AResetOfTheBdevEndsTheIoThatWaits) {
+  AttachWith({-1, 1, 0});
+  server_.StopListening();
+  RunUntil([&] { return state() != Path::State::kEnabled; });
+  TestIo io(IoType::kRead, 0, 1, 512);
+  disk_->channel->Submit(io);
+  std::optional<int> error;
+  registry_.Reset(*Find("nv0n1"), [&](int e) { error = e; });
+  RunUntil([&] { return error.has_value(); });
+  EXPECT_EQ(*error, 0);
+  EXPECT_EQ(io.result, IoStatus::kAborted);
+}
+
+TEST_F(ReconnectTest, ARemoteThatEndsEveryConnectionIsNotStormed) {
+  AttachWith({-1, 1, 0});
+  // Every controller becomes ready, and is lost at once.
+  server_.hook = [&](uint16_t, const nvme::Command& command) -> std::optional<FakeServer::Reply> {
+    if (command.opcode == static_cast<uint8_t>(nvme::AdminOpcode::kAsyncEventRequest)) {
+      reactor_->Post([this] { server_.DropConnections(); });
+    }
+    return {};
+  };
+  const int before = server_.accepted_count();
+  server_.DropConnections();
+  RunFor(1500ms);
+  // At once, and after 0.1, 0.2, 0.4 and 0.8 s; two connections each.
+  EXPECT_LE(server_.accepted_count() - before, 12);
+  EXPECT_GE(server_.accepted_count() - before, 4);
+}
+
+TEST_F(ReconnectTest, WhatChangedMeanwhileIsSeen) {
+  AttachWith({-1, 1, 0});
+  disk_->Close();
+  server_.StopListening();
+  RunUntil([&] { return state() != Path::State::kEnabled; });
+  server_.namespaces.erase(1);
+  server_.AddNamespace(2, 8);
+  server_.Listen();
+  RunUntil([&] { return Find("nv0n2") != nullptr; });
+  EXPECT_EQ(Find("nv0n1"), nullptr);
+}
+
+TEST_F(ReconnectTest, ConnectionsForIoAreThereWhileSomebodyUsesThem) {
+  AttachWith({-1, 1, 0});
+  EXPECT_EQ(Read(), IoStatus::kOk);
+  EXPECT_EQ(server_.connection_count(), 2u);
+  disk_->Close();
+  RunUntil([&] { return server_.connection_count() == 1; });
+  disk_.emplace(registry_, *reactor_, "nv0n1");
+  EXPECT_EQ(Read(), IoStatus::kOk);
+}
+
+class MultipathTest : public ReconnectTest {
+ protected:
+  void SetUp() override {
+    server_.AddNamespace(1, 64);
+    second_.AddNamespace(1, 64);
+    second_.identity.controller_id = 2;
+  }
+  void AttachBoth(MultipathPolicy policy = MultipathPolicy::kActivePassive) {
+    AttachOptions options = OptionsFor("nv0", server_);
+    options.reconnect = ReconnectOptions{-1, 1, 0};
+    options.policy = policy;
+    ASSERT_TRUE(Attach(options).ok());
+    options.address = second_.address();
+    auto names = Attach(options);
+    ASSERT_TRUE(names.ok());
+    EXPECT_THAT(*names, ElementsAre("nv0n1"));
+    disk_.emplace(registry_, *reactor_, "nv0n1");
+    // Both connected.
+    RunUntil([&] { return server_.connection_count() == 2 && second_.connection_count() == 2; });
+    Count(server_, &first_ios_);
+    Count(second_, &second_ios_);
+  }
+  static void Count(FakeServer& server, int* count) {
+    server.hook = [count](uint16_t queue_id, const nvme::Command& command) {
+      bool is_io = queue_id != 0 && command.opcode == static_cast<uint8_t>(nvme::IoOpcode::kRead);
+      *count += is_io ? 1 : 0;
+      return std::optional<FakeServer::Reply>();
+    };
+  }
+
+  FakeServer second_{*reactor_};
+  int first_ios_ = 0;
+  int second_ios_ = 0;
+};
+
+TEST_F(MultipathTest, TheFirstPathTakesAllWhileItIsThere) {
+  AttachBoth();
+  for (int i = 0; i < 4; ++i) EXPECT_EQ(Read(), IoStatus::kOk);
+  EXPECT_EQ(first_ios_, 4);
+  EXPECT_EQ(second_ios_, 0);
+  server_.StopListening();
+  for (int i = 0; i < 4; ++i) EXPECT_EQ(Read(), IoStatus::kOk);
+  EXPECT_EQ(second_ios_, 4);
+  server_.Listen();
+  RunUntil([&] { return state() == Path::State::kEnabled; });
+  RunUntil([&] { return server_.connection_count() == 2; });
+  RunUntil([&] { return Read() == IoStatus::kOk && first_ios_ > 4; });
+}
+
+TEST_F(MultipathTest, IoUnderWayGoesTheOtherWay) {
+  AttachBoth();
+  server_.hook = [](uint16_t queue_id, const nvme::Command&) {
+    std::optional<FakeServer::Reply> reply;
+    if (queue_id != 0) reply = FakeServer::Reply{.silent = true};
+    return reply;
+  };
+  TestIo io(IoType::kRead, 0, 1, 512);
+  disk_->channel->Submit(io);
+  RunFor(20ms);
+  EXPECT_FALSE(io.result);
+  server_.StopListening();
+  RunUntil([&] { return io.result.has_value(); });
+  EXPECT_EQ(io.result, IoStatus::kOk);
+  EXPECT_EQ(second_ios_, 1);
+}
+
+TEST_F(MultipathTest, BothPathsTakeTurns) {
+  AttachBoth(MultipathPolicy::kActiveActive);
+  // The first few may go one way while the other connection is still being made.
+  RunUntil([&] { return Read() == IoStatus::kOk && second_ios_ > 0; });
+  const int first_before = first_ios_;
+  const int second_before = second_ios_;
+  for (int i = 0; i < 10; ++i) EXPECT_EQ(Read(), IoStatus::kOk);
+  EXPECT_EQ(first_ios_ - first_before, 5);
+  EXPECT_EQ(second_ios_ - second_before, 5);
+}
+
+TEST_F(MultipathTest, APathThatLeadsElsewhereIsRefused) {
+  nvme::SetPadded(second_.identity.serial_number, "OTHER", ' ');
+  AttachTo(server_);
+  AttachOptions options = OptionsFor("nv0", second_);
+  EXPECT_EQ(Attach(options).error(), EINVAL);
+  RunUntil([&] { return module_.Find("nv0")->paths().size() == 1; });
+  EXPECT_NE(Find("nv0n1"), nullptr);
+}
+
+TEST_F(MultipathTest, APathThatCannotBeConnectedIsForgotten) {
+  AttachTo(server_);
+  second_.StopListening();
+  EXPECT_EQ(Attach(OptionsFor("nv0", second_)).error(), EIO);
+  RunUntil([&] { return module_.Find("nv0")->paths().size() == 1; });
+  EXPECT_NE(Find("nv0n1"), nullptr);
+}
+
+TEST_F(MultipathTest, OnePathIsDetachedUnderIo) {
+  AttachBoth();
+  EXPECT_EQ(Read(), IoStatus::kOk);
+  Detach("nv0", {.address = server_.address()});
+  EXPECT_EQ(module_.Find("nv0")->paths().size(), 1u);
+  RunUntil([&] { return server_.connection_count() == 0; });
+  EXPECT_EQ(Read(), IoStatus::kOk);
+  EXPECT_EQ(second_ios_, 1);
+  Detach("nv0", {.address = second_.address()});
+  EXPECT_EQ(module_.Find("nv0"), nullptr);
+}
+
+TEST_F(MultipathTest, ANamespaceStaysAsLongAsOnePathHasIt) {
+  AttachBoth();
+  server_.namespaces.erase(1);
+  SendNamespaceEvent(server_);
+  RunFor(100ms);
+  EXPECT_NE(Find("nv0n1"), nullptr);
+}
+
+TEST_F(MultipathTest, FailoverUsesOneAddressAfterTheOther) {
+  AttachOptions options = OptionsFor("nv0", server_);
+  options.reconnect = ReconnectOptions{-1, 1, 0};
+  ASSERT_TRUE(Attach(options).ok());
+  options.address = second_.address();
+  options.multipath = Multipath::kFailover;
+  ASSERT_TRUE(Attach(options).ok());
+  disk_.emplace(registry_, *reactor_, "nv0n1");
+  EXPECT_EQ(Read(), IoStatus::kOk);
+  EXPECT_EQ(second_.accepted_count(), 0);
+  server_.StopListening();
+  EXPECT_EQ(Read(), IoStatus::kOk);
+  EXPECT_EQ(second_.connection_count(), 2u);
+  EXPECT_EQ(module_.Find("nv0")->paths()[0]->association().address, second_.address());
+}
+
+}  // namespace
+}  // namespace sma::target::bdev_nvme
