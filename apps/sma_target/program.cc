@@ -14,6 +14,7 @@
 #include "absl/strings/str_join.h"
 #include "base/log.h"
 #include "base/version.h"
+#include "target/rpc/bdev_nvme_rpc.h"
 #include "target/rpc/bdev_rpc.h"
 #include "target/rpc/crypto_rpc.h"
 #include "target/rpc/nvmf_rpc.h"
@@ -66,6 +67,7 @@ TargetProgram::TargetProgram(TargetOptions options)
       signal_fd_(MakeSignalFd()),
       rpc_socket_(RpcSocketOptions(options_)),
       registry_(*control_),
+      nvme_(registry_, all_reactors()),
       nvmf_(*control_, io_reactors(), registry_),
       vhost_(registry_, io_reactors(), options_.vhost_dir) {
   on_signal_.action = [this] { OnSignal(); };
@@ -78,6 +80,12 @@ TargetProgram::TargetProgram(TargetOptions options)
 std::vector<Reactor*> TargetProgram::io_reactors() const {
   std::vector<Reactor*> reactors;
   for (const auto& reactor : reactors_) reactors.push_back(reactor.get());
+  return reactors;
+}
+
+std::vector<Reactor*> TargetProgram::all_reactors() const {
+  std::vector<Reactor*> reactors = io_reactors();
+  reactors.push_back(control_.get());
   return reactors;
 }
 
@@ -101,6 +109,7 @@ void TargetProgram::RegisterMethods() {
   RegisterFileBdevRpc(rpc_, registry_);
   RegisterPassthruBdevRpc(rpc_, passthru_);
   RegisterCryptoRpc(rpc_, crypto_);
+  RegisterBdevNvmeRpc(rpc_, nvme_);
   RegisterNvmfRpc(rpc_, nvmf_);
   RegisterVhostRpc(rpc_, vhost_);
   if (!options_.rpcs_allowed.empty()) rpc_.Restrict(options_.rpcs_allowed);
@@ -193,7 +202,7 @@ void TargetProgram::Shutdown() {
   // Not from inside a call.
   control_->Post([this] {
     rpc_socket_.Stop();
-    nvmf_.Shutdown([this] { vhost_.Close([this] { RemoveBdevs(); }); });
+    nvmf_.Shutdown([this] { vhost_.Close([this] { nvme_.Stop([this] { RemoveBdevs(); }); }); });
   });
 }
 

@@ -11,6 +11,7 @@
 #include "sma_target/options.h"
 #include "target/bdev/registry.h"
 #include "target/bdev_modules/crypto/crypto_bdev.h"
+#include "target/bdev_modules/nvme/nvme_module.h"
 #include "target/bdev_modules/passthru/passthru_bdev.h"
 #include "target/nvmf/target.h"
 #include "target/reactor/reactor.h"
@@ -56,6 +57,7 @@ class TargetProgram {
   void Shutdown();
   void RemoveBdevs();
   std::vector<target::Reactor*> io_reactors() const;
+  std::vector<target::Reactor*> all_reactors() const;
 
   const TargetOptions options_;
   const std::unique_ptr<target::Reactor> control_;
@@ -74,6 +76,7 @@ class TargetProgram {
   target::rpc::Notifications notifications_{registry_};
   target::bdev_modules::PassthruModule passthru_{registry_};
   target::bdev_modules::CryptoModule crypto_{registry_};
+  target::bdev_nvme::NvmeModule nvme_;
   target::nvmf::Target nvmf_;
   target::vhost_user::ControllerTable vhost_;
   std::optional<target::rpc::ConfigLoader> config_;
