@@ -122,6 +122,8 @@ absl::Status UseCases::AttachNew(const base::Context& context, DeviceManager& ma
     }
     record::Change done;
     done.put_volumes = {InState(row, VolumeState::kAttached)};
+    // The caller has been told that it failed if the answers came after its time.
+    if (status.ok()) status = context.status();
     if (status.ok()) status = core_.record->Write(std::move(done), Durability::kHost);
     if (status.ok()) return status;
     absl::Status undone = manager.DetachVolume(spdk::UndoContext(), device, volume);

@@ -110,6 +110,8 @@ absl::Status UseCases::CreateNew(const base::Context& context, DeviceManager& ma
       status = manager.SetQos(context, device, &*device_volume, *limits);
     }
   }
+  // The caller has been told that it failed if the answers came after its time.
+  if (status.ok()) status = context.status();
   if (status.ok()) status = core_.record->Write(std::move(done), Durability::kHost);
   if (status.ok()) return status;
   absl::Status undone = manager.DeleteDevice(spdk::UndoContext(), device, {});

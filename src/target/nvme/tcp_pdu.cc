@@ -178,7 +178,7 @@ size_t WriteTermReq(PduType type, Fault fault, std::span<const std::byte> culpri
   request.fei_low = static_cast<uint16_t>(fault.fei);
   request.fei_high = static_cast<uint16_t>(fault.fei >> 16);
   std::memcpy(out.data(), &request, sizeof request);
-  std::memcpy(out.data() + sizeof request, culprit.data(), copied);
+  if (copied > 0) std::memcpy(out.data() + sizeof request, culprit.data(), copied);
   return request.header.plen;
 }
 
