@@ -1,0 +1,280 @@
+// Moves over loopback TCP what NVMe/TCP would move, and does nothing else: a client keeps `depth`
+// requests under way on each connection, a server answers every whole request. The rate is what no
+// target can exceed on this machine.
+
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <nlohmann/json.hpp>
+#include <vector>
+
+#include "base/unique_fd.h"
+
+namespace {
+
+using sma::base::UniqueFd;
+
+struct Options {
+  size_t request_bytes = 72;
+  size_t reply_bytes = 24 + 4096;
+  uint32_t depth = 1;
+  uint32_t connections = 1;
+  double seconds = 2;
+  int server_cpu = -1;
+  int client_cpu = -1;
+  bool sleep = false;
+};
+
+constexpr size_t kReceiveBytes = 256 * 1024;
+constexpr size_t kHeaderBytes = 24;
+// The data of replies are taken from here, one piece after the other, as from a disk in memory.
+constexpr size_t kDiskBytes = 64 << 20;
+constexpr size_t kMaxIovs = 512;
+
+[[noreturn]] void Die(const char* what) {
+  std::perror(what);
+  std::exit(1);
+}
+
+uint64_t NowNs() {
+  timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return static_cast<uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(now.tv_nsec);
+}
+
+void PinTo(int cpu) {
+  if (cpu < 0) return;
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  CPU_SET(static_cast<size_t>(cpu), &set);
+  if (sched_setaffinity(0, sizeof set, &set) != 0) Die("sched_setaffinity");
+}
+
+// A stream of messages of one size that are sent in bulk. Which bytes they are does not matter.
+class Sender {
+ public:
+  Sender(size_t message_bytes, const std::vector<char>& disk)
+      : message_bytes_(message_bytes), disk_(disk) {}
+
+  void Add(uint64_t messages) { left_bytes_ += messages * message_bytes_; }
+  bool idle() const { return left_bytes_ == 0; }
+
+  // Sends as much as the socket takes.
+  void Send(int fd) {
+    while (left_bytes_ > 0) {
+      size_t iov_count = Fill();
+      msghdr message{};
+      message.msg_iov = iovs_.data();
+      message.msg_iovlen = iov_count;
+      ssize_t sent = sendmsg(fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+      if (sent < 0 && errno == EAGAIN) return;
+      if (sent < 0) Die("sendmsg");
+      Consume(static_cast<uint64_t>(sent));
+    }
+  }
+
+ private:
+  // A header and data for each message, from where the last call stopped.
+  size_t Fill() {
+    size_t count = 0;
+    uint64_t left = left_bytes_;
+    size_t in_message = sent_of_message_;
+    size_t place = disk_place_;
+    while (left > 0 && count + 1 < kMaxIovs) {
+      bool in_header = in_message < kHeaderBytes;
+      size_t end = in_header ? std::min(kHeaderBytes, message_bytes_) : message_bytes_;
+      if (!in_header && place + (end - in_message) > disk_.size()) place = 0;
+      const char* from = in_header ? header_.data() : disk_.data() + place;
+      size_t size = end - in_message;
+      iovs_[count++] = {const_cast<char*>(from), size};
+      if (!in_header) place += size;
+      left -= size;
+      in_message = end == message_bytes_ ? 0 : end;
+    }
+    return count;
+  }
+
+  void Consume(uint64_t bytes) {
+    left_bytes_ -= bytes;
+    disk_place_ = (disk_place_ + bytes) % (disk_.size() - message_bytes_);
+    sent_of_message_ = (sent_of_message_ + bytes) % message_bytes_;
+  }
+
+  const size_t message_bytes_;
+  const std::vector<char>& disk_;
+  std::array<char, kHeaderBytes> header_{};
+  std::array<iovec, kMaxIovs> iovs_;
+  uint64_t left_bytes_ = 0;
+  size_t sent_of_message_ = 0;
+  size_t disk_place_ = 0;
+};
+
+// One end of a connection: counts whole messages that come.
+struct Connection {
+  Connection(UniqueFd socket, size_t send_bytes, const std::vector<char>& disk)
+      : fd(std::move(socket)), sender(send_bytes, disk) {}
+
+  // How many messages of `message_bytes` are complete now; -1 when the other end has closed.
+  int64_t Receive(std::vector<char>& buffer, size_t message_bytes) {
+    ssize_t size = recv(fd.get(), buffer.data(), buffer.size(), MSG_DONTWAIT);
+    if (size < 0 && (errno == EAGAIN || errno == EINTR)) return 0;
+    if (size <= 0) return -1;
+    received_bytes += static_cast<size_t>(size);
+    auto messages = static_cast<int64_t>(received_bytes / message_bytes);
+    received_bytes %= message_bytes;
+    return messages;
+  }
+
+  UniqueFd fd;
+  Sender sender;
+  size_t received_bytes = 0;
+};
+
+void WaitForEvents(std::vector<Connection>& connections) {
+  std::vector<pollfd> fds;
+  for (const Connection& connection : connections) {
+    short events = connection.sender.idle() ? POLLIN : POLLIN | POLLOUT;
+    fds.push_back({connection.fd.get(), events, 0});
+  }
+  poll(fds.data(), fds.size(), 1000);
+}
+
+std::vector<char> MakeDisk() {
+  std::vector<char> disk(kDiskBytes);
+  for (size_t i = 0; i < disk.size(); i += 64) disk[i] = static_cast<char>(i >> 6);
+  return disk;
+}
+
+[[noreturn]] void Serve(const Options& options, const UniqueFd& listener) {
+  PinTo(options.server_cpu);
+  const std::vector<char> disk = MakeDisk();
+  std::vector<char> buffer(kReceiveBytes);
+  std::vector<Connection> connections;
+  while (connections.size() < options.connections) {
+    UniqueFd fd(accept4(listener.get(), nullptr, nullptr, SOCK_NONBLOCK));
+    if (!fd) Die("accept");
+    int on = 1;
+    setsockopt(fd.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    connections.emplace_back(std::move(fd), options.reply_bytes, disk);
+  }
+  for (;;) {
+    bool busy = false;
+    for (Connection& connection : connections) {
+      int64_t requests = connection.Receive(buffer, options.request_bytes);
+      if (requests < 0) std::exit(0);
+      busy |= requests > 0;
+      connection.sender.Add(static_cast<uint64_t>(requests));
+      connection.sender.Send(connection.fd.get());
+    }
+    if (!busy && options.sleep) WaitForEvents(connections);
+  }
+}
+
+UniqueFd Listen(sockaddr_in& address) {
+  UniqueFd fd(socket(AF_INET, SOCK_STREAM, 0));
+  address = {};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t size = sizeof address;
+  if (bind(fd.get(), reinterpret_cast<sockaddr*>(&address), size) != 0 ||
+      listen(fd.get(), 64) != 0 ||
+      getsockname(fd.get(), reinterpret_cast<sockaddr*>(&address), &size) != 0) {
+    Die("listen");
+  }
+  return fd;
+}
+
+std::vector<Connection> ConnectAll(const Options& options, const sockaddr_in& address,
+                                   const std::vector<char>& disk) {
+  std::vector<Connection> connections;
+  for (uint32_t i = 0; i < options.connections; ++i) {
+    UniqueFd fd(socket(AF_INET, SOCK_STREAM, 0));
+    int on = 1;
+    setsockopt(fd.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    if (connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
+      Die("connect");
+    }
+    connections.emplace_back(std::move(fd), options.request_bytes, disk);
+  }
+  return connections;
+}
+
+// Replies a second.
+double Measure(const Options& options, const sockaddr_in& address) {
+  PinTo(options.client_cpu);
+  const std::vector<char> disk = MakeDisk();
+  std::vector<char> buffer(kReceiveBytes);
+  std::vector<Connection> connections = ConnectAll(options, address, disk);
+  for (Connection& connection : connections) connection.sender.Add(options.depth);
+  const auto warm_up_ns = static_cast<uint64_t>(options.seconds * 1e9 / 5);
+  uint64_t start_ns = NowNs() + warm_up_ns;
+  const uint64_t end_ns = start_ns + static_cast<uint64_t>(options.seconds * 1e9);
+  uint64_t replies = 0;
+  bool warm = false;
+  for (;;) {
+    bool busy = false;
+    for (Connection& connection : connections) {
+      connection.sender.Send(connection.fd.get());
+      int64_t received = connection.Receive(buffer, options.reply_bytes);
+      if (received < 0) Die("the server is gone");
+      busy |= received > 0;
+      replies += static_cast<uint64_t>(received);
+      connection.sender.Add(static_cast<uint64_t>(received));
+    }
+    if (!busy && options.sleep) WaitForEvents(connections);
+    const uint64_t now_ns = NowNs();
+    if (!warm && now_ns >= start_ns) {
+      warm = true;
+      start_ns = now_ns;
+      replies = 0;
+    }
+    if (now_ns >= end_ns) {
+      return static_cast<double>(replies) / (static_cast<double>(now_ns - start_ns) / 1e9);
+    }
+  }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  Options options;
+  CLI::App app("Moves messages over loopback TCP as fast as they go; prints JSON");
+  app.add_option("--request-bytes", options.request_bytes)->check(CLI::Range(1, 1 << 24));
+  app.add_option("--reply-bytes", options.reply_bytes)->check(CLI::Range(1, 1 << 24));
+  app.add_option("--depth", options.depth, "requests under way on each connection")
+      ->check(CLI::Range(1, 4096));
+  app.add_option("--connections", options.connections)->check(CLI::Range(1, 64));
+  app.add_option("--seconds", options.seconds);
+  app.add_option("--server-cpu", options.server_cpu);
+  app.add_option("--client-cpu", options.client_cpu);
+  app.add_flag("--sleep", options.sleep, "both ends sleep instead of spinning");
+  CLI11_PARSE(app, argc, argv);
+
+  sockaddr_in address;
+  UniqueFd listener = Listen(address);
+  const pid_t server = fork();
+  if (server < 0) Die("fork");
+  if (server == 0) Serve(options, listener);
+  const double rate = Measure(options, address);
+  kill(server, SIGKILL);
+  waitpid(server, nullptr, 0);
+  const double under_way = static_cast<double>(options.depth) * options.connections;
+  nlohmann::json result{{"ios_per_second", rate}, {"mean_latency_us", under_way / rate * 1e6}};
+  std::puts(result.dump().c_str());
+  return 0;
+}
