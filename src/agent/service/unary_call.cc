@@ -13,10 +13,6 @@ namespace {
 using std::chrono::steady_clock;
 using std::chrono::system_clock;
 
-// A client whose deadline passes cancels its call, a moment before the deadline passes here: so
-// near to it, that is what ended the call, and it ends by itself.
-constexpr std::chrono::milliseconds kDeadlineSlack{50};
-
 /// No handler throws on purpose; one that does harms its own call alone.
 absl::Status RunGuarded(const UnaryCall::Work& work, const base::Context& context) {
   try {
@@ -70,10 +66,6 @@ UnaryCall* UnaryCall::Start(const CallEnvironment& environment,
     call->End(absl::ResourceExhaustedError("too many calls are waiting"));
   }
   return call;
-}
-
-void UnaryCall::OnCancel() {
-  if (context_.deadline() - steady_clock::now() > kDeadlineSlack) context_.Cancel();
 }
 
 void UnaryCall::Run(const Work& work) {

@@ -41,7 +41,9 @@ class UnaryCall : public grpc::ServerUnaryReactor {
                           const grpc::CallbackServerContext& server_context, const char* method,
                           Access access, std::string object, Work work);
 
-  void OnCancel() override;
+  /// Also when the client's deadline passes, which may be a moment before it does here: the client
+  /// has its answer then, so what the call still does must not stay.
+  void OnCancel() override { context_.Cancel(); }
   void OnDone() override { delete this; }
 
  private:
