@@ -62,7 +62,9 @@ bdev::ConfigCall SavePath(const std::string& name, const Path& path, const Addre
 }  // namespace
 
 NvmeModule::NvmeModule(bdev::Registry& registry, std::vector<Reactor*> reactors)
-    : environment_{registry, std::move(reactors), {}}, default_hostnqn_(MakeHostNqn()) {}
+    : environment_{registry, std::move(reactors), {}}, default_hostnqn_(MakeHostNqn()) {
+  registry.AddConfigSource([this](std::vector<bdev::ConfigCall>& calls) { SaveConfig(calls); });
+}
 
 NvmeModule::~NvmeModule() = default;
 

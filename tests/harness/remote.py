@@ -1,0 +1,87 @@
+"""An sma-target whose volumes other targets use, and sma-nvme as a host."""
+
+import json
+import subprocess
+
+from harness.agent import free_port
+from harness.target import Target
+
+DISCOVERY_NQN = "nqn.2014-08.org.nvmexpress.discovery"
+
+
+class ExportingTarget(Target):
+    """A target that exports volumes over NVMe/TCP on 127.0.0.1, the same ones after a restart."""
+
+    def __init__(self, bin_dir, work_dir, arguments=(), name="remote"):
+        self._exports = []
+        super().__init__(bin_dir, work_dir, arguments, name)
+        self.export_call("nvmf_create_transport", trtype="tcp")
+
+    def export_call(self, method, **params):
+        """A call that is made again after a restart."""
+        self._exports.append((method, params))
+        return self.call(method, **params)
+
+    def export_file(self, volume=None, size_mib=64):
+        """A volume whose content lives longer than the target; its UUID."""
+        volume = self.make_file_volume(size_mib, volume=volume)
+        self._exports.append(("bdev_aio_create", {"name": f"file-{volume.hex[:8]}", "block_size": 4096,
+                                                  "filename": str(self.volume_file(volume)), "uuid": str(volume)}))
+        return volume
+
+    def make_subsystem(self, nqn, *bdevs, port=None):
+        """A subsystem with these bdevs as namespaces, open to every host; its port."""
+        port = port or free_port()
+        self.export_call("nvmf_create_subsystem", nqn=nqn, allow_any_host=True)
+        for bdev in bdevs:
+            self.export_call("nvmf_subsystem_add_ns", nqn=nqn, namespace={"bdev_name": str(bdev)})
+        self.listen(nqn, port)
+        return port
+
+    def listen(self, nqn, port):
+        self.export_call("nvmf_subsystem_add_listener", nqn=nqn, listen_address=address(port))
+
+    def restart(self):
+        """After kill(): starts with the same exports."""
+        self.start()
+        for method, params in self._exports:
+            self.call(method, **params)
+
+
+def address(port):
+    return {"trtype": "tcp", "adrfam": "ipv4", "traddr": "127.0.0.1", "trsvcid": str(port)}
+
+
+class NvmeTool:
+    """The program sma-nvme."""
+
+    def __init__(self, bin_dir):
+        self._program = bin_dir / "sma-nvme"
+
+    def start(self, command, port, nqn, *options):
+        return subprocess.Popen([self._program, command, "-s", str(port), "-n", nqn, *options], text=True,
+                                stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+    def run(self, command, port, nqn, *options):
+        """Its output; AssertionError when it fails."""
+        return finish(self.start(command, port, nqn, *options))
+
+    def start_load(self, port, nqn, seconds, *options):
+        """Reads and writes, half and half. finish() tells whether all went well."""
+        return self.start("perf", port, nqn, "--sleep", "--warm-up", "0.1", "--seconds", str(seconds),
+                          "--read-percent", "50", "--json", *options)
+
+
+def finish(process, timeout_s=120):
+    try:
+        output, errors = process.communicate(timeout=timeout_s)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise
+    assert process.returncode == 0, output + errors
+    return output
+
+
+def finish_load(process):
+    """How many I/Os there were."""
+    return json.loads(finish(process))["ios"]
