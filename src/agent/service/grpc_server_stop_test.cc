@@ -78,10 +78,15 @@ TEST_F(GrpcServerStopTest, StoppingTwiceAndDestroyingDoNoHarm) {
 
 TEST_F(GrpcServerStopTest, WatchersDoNotHoldItUp) {
   StartServer();
-  EXPECT_CALL(admin_, Watch).WillOnce([](auto&, auto) { return std::make_unique<Subscription>(); });
+  EXPECT_CALL(admin_, Watch).WillOnce([](auto&, const WatchSink& sink) {
+    sink(std::make_shared<admin::v1::WatchResponse>());
+    return std::make_unique<Subscription>();
+  });
   auto admin = admin::v1::Admin::NewStub(channel_);
   grpc::ClientContext watch_context;
   auto watch = admin->Watch(&watch_context, {});
+  admin::v1::WatchResponse change;
+  ASSERT_TRUE(watch->Read(&change));
   auto health = Health::NewStub(channel_);
   grpc::ClientContext health_context;
   auto health_watch = health->Watch(&health_context, {});
@@ -91,7 +96,6 @@ TEST_F(GrpcServerStopTest, WatchersDoNotHoldItUp) {
   auto before = steady_clock::now();
   server_->Stop(kPatience);
   EXPECT_LT(steady_clock::now() - before, kPatience / 2);
-  admin::v1::WatchResponse change;
   EXPECT_FALSE(watch->Read(&change));
   EXPECT_EQ(watch->Finish().error_code(), grpc::StatusCode::UNAVAILABLE);
   EXPECT_FALSE(health_watch->Read(&response));

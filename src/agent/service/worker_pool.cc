@@ -12,6 +12,7 @@ WorkerPool::~WorkerPool() {
   stopping_ = true;
   work_or_stop_.NotifyAll();
   while (threads_ > 0) thread_ended_.Wait(mutex_);
+  JoinEnded();
 }
 
 bool WorkerPool::Submit(std::function<void()> work) {
@@ -29,11 +30,17 @@ uint32_t WorkerPool::thread_count() {
   return threads_;
 }
 
+// They touch nothing of the pool's any more, so that joining them does not block for long.
+void WorkerPool::JoinEnded() {
+  for (pthread_t thread : ended_) pthread_join(thread, nullptr);
+  ended_.clear();
+}
+
 bool WorkerPool::StartThread() {
+  JoinEnded();
   pthread_attr_t attributes;
   pthread_attr_init(&attributes);
   pthread_attr_setstacksize(&attributes, options_.stack_bytes);
-  pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
   pthread_t thread;
   int error = pthread_create(&thread, &attributes, &ThreadMain, this);
   pthread_attr_destroy(&attributes);
@@ -71,7 +78,9 @@ void WorkerPool::Run() {
     ++idle_threads_;
   }
   --threads_;
-  // The pool may be gone as soon as the lock is.
+  // Joined, not detached: what its end runs (destructors of thread-local objects) must not meet the
+  // end of the program.
+  ended_.push_back(pthread_self());
   thread_ended_.NotifyAll();
 }
 

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <deque>
 #include <functional>
+#include <vector>
 
 #include "base/mutex.h"
 
@@ -42,6 +43,7 @@ class WorkerPool {
   static void* ThreadMain(void* pool);
   void Run() SMA_EXCLUDES(mutex_);
   bool StartThread() SMA_REQUIRES(mutex_);
+  void JoinEnded() SMA_REQUIRES(mutex_);
 
   const Options options_;
   base::Mutex mutex_;
@@ -49,6 +51,7 @@ class WorkerPool {
   base::CondVar thread_ended_;
   std::deque<std::function<void()>> waiting_ SMA_GUARDED_BY(mutex_);
   uint32_t threads_ SMA_GUARDED_BY(mutex_) = 0;
+  std::vector<pthread_t> ended_ SMA_GUARDED_BY(mutex_);  // to be joined
   uint32_t idle_threads_ SMA_GUARDED_BY(mutex_) = 0;
   bool stopping_ SMA_GUARDED_BY(mutex_) = false;
 };
