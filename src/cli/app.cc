@@ -16,6 +16,7 @@ constexpr char kFooter[] = R"(The exit status is 0 or the gRPC status code of th
 Examples:
   smactl device create nvmf-tcp --nqn nqn.2024-01.com.example:disk1 --traddr 192.0.2.1 --allow-any-host
   smactl volume attach nvmf-tcp:nqn.2024-01.com.example:disk1 8f0c3a52-12c8-4f2e-8c43-5f0d5e7d9a01
+  smactl device list
   smactl --address 192.0.2.7:8080 --ca ca.pem --cert client.pem --key client.key health
   smactl COMMAND --help)";
 
@@ -89,6 +90,9 @@ int Run(int argc, const char* const* argv, Streams streams) {
   AddQosCommands(app, session);
   AddCallCommand(app, session);
   AddHealthCommand(app, session);
+  AddStatusCommand(app, session);
+  AddWatchCommand(app, session);
+  AddPluginCommands(app, session);
   AddCompletionCommand(app, session);
   LetFallThrough(app);
   try {

@@ -38,6 +38,14 @@ testing::AssertionResult Equals(const T& message, const std::string& text) {
   return testing::AssertionFailure() << difference;
 }
 
+/// The message that `text` says in protobuf's text format.
+template <typename T>
+T Parse(const std::string& text) {
+  T message;
+  EXPECT_TRUE(google::protobuf::TextFormat::ParseFromString(text, &message)) << text;
+  return message;
+}
+
 /// An agent in this process and smactl's streams.
 class AppTest : public testing::Test {
  protected:
@@ -62,7 +70,8 @@ class AppTest : public testing::Test {
   int RunWith(const std::vector<const char*>& argv, const std::string& input = "") {
     std::istringstream in(input);
     std::ostringstream out, err;
-    const int code = cli::Run(static_cast<int>(argv.size()), argv.data(), {in, out, err});
+    const int code =
+        cli::Run(static_cast<int>(argv.size()), argv.data(), {in, out, err, use_colour_});
     out_ = out.str();
     err_ = err.str();
     return code;
@@ -78,6 +87,7 @@ class AppTest : public testing::Test {
   std::string address_;
   std::unique_ptr<FakeAgent> agent_;
   std::string out_, err_;
+  bool use_colour_ = false;
 };
 
 }  // namespace sma::cli

@@ -77,6 +77,11 @@ TEST_F(AppTest, UsageErrorsAndHelp) {
                                            {"device", "create", "nvme"},
                                            {"device", "create", "virtio-blk"},
                                            {"device", "delete"},
+                                           {"device", "list"},
+                                           {"device", "show"},
+                                           {"device", "adopt"},
+                                           {"volume", "list"},
+                                           {"volume", "show"},
                                            {"volume", "attach"},
                                            {"volume", "detach"},
                                            {"qos", "set"},
@@ -84,6 +89,9 @@ TEST_F(AppTest, UsageErrorsAndHelp) {
                                            {"qos", "capabilities"},
                                            {"call"},
                                            {"health"},
+                                           {"status"},
+                                           {"watch"},
+                                           {"plugin", "list"},
                                            {"completion", "bash"},
                                            {"completion", "zsh"}}) {
     command.push_back("--help");

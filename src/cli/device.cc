@@ -186,7 +186,7 @@ Examples:
 }  // namespace
 
 void AddDeviceCommands(CLI::App& app, Session& session) {
-  CLI::App* device = app.add_subcommand("device", "Create and delete devices");
+  CLI::App* device = app.add_subcommand("device", "Create, list, adopt and delete devices");
   device->require_subcommand(1);
   auto arguments = std::make_shared<DeviceArguments>();
 
@@ -206,6 +206,9 @@ void AddDeviceCommands(CLI::App& app, Session& session) {
   });
   remove->footer(R"(Examples:
   smactl device delete nvmf-tcp:nqn.2024-01.com.example:disk1)");
+
+  AddDeviceListCommands(*device, session);
+  AddDeviceAdoptCommand(*device, session);
 }
 
 }  // namespace sma::cli

@@ -6,6 +6,8 @@
 #include <chrono>
 #include <memory>
 #include <string>
+#include <thread>
+#include <vector>
 
 #include "sma.grpc.pb.h"
 #include "sma_admin.grpc.pb.h"
@@ -68,6 +70,7 @@ class FakeAgent final : public sma::StorageManagementAgent::Service,
   grpc::Status GetVolume(grpc::ServerContext*, const sma::admin::v1::GetVolumeRequest* request,
                          sma::admin::v1::Volume* response) override {
     get_volume = *request;
+    *response = volume;
     response->set_device_handle("nvmf-tcp:nqn.x:1");
     response->mutable_qos()->set_rw_iops(5);
     return status;
@@ -75,7 +78,58 @@ class FakeAgent final : public sma::StorageManagementAgent::Service,
   grpc::Status GetDevice(grpc::ServerContext*, const sma::admin::v1::GetDeviceRequest* request,
                          sma::admin::v1::Device* response) override {
     get_device = *request;
+    *response = device;
     response->mutable_qos()->set_rd_bandwidth(200);
+    return status;
+  }
+
+  // Pages of one, whatever size is asked for.
+  grpc::Status ListDevices(grpc::ServerContext*, const sma::admin::v1::ListDevicesRequest* request,
+                           sma::admin::v1::ListDevicesResponse* response) override {
+    list_devices = *request;
+    const size_t at = request->page_token().empty() ? 0 : std::stoul(request->page_token());
+    if (at < devices.size()) *response->add_devices() = devices[at];
+    if (at + 1 < devices.size()) response->set_next_page_token(std::to_string(at + 1));
+    return status;
+  }
+  grpc::Status ListVolumes(grpc::ServerContext*, const sma::admin::v1::ListVolumesRequest* request,
+                           sma::admin::v1::ListVolumesResponse* response) override {
+    list_volumes = *request;
+    const size_t at = request->page_token().empty() ? 0 : std::stoul(request->page_token());
+    if (at < volumes.size()) *response->add_volumes() = volumes[at];
+    if (at + 1 < volumes.size()) response->set_next_page_token(std::to_string(at + 1));
+    return status;
+  }
+  grpc::Status GetStatus(grpc::ServerContext*, const sma::admin::v1::GetStatusRequest*,
+                         sma::admin::v1::Status* response) override {
+    *response = agent_status;
+    return status;
+  }
+  grpc::Status ListPlugins(grpc::ServerContext*, const sma::admin::v1::ListPluginsRequest*,
+                           sma::admin::v1::ListPluginsResponse* response) override {
+    *response = plugins;
+    return status;
+  }
+  grpc::Status ListAdoptionCandidates(
+      grpc::ServerContext*, const sma::admin::v1::ListAdoptionCandidatesRequest*,
+      sma::admin::v1::ListAdoptionCandidatesResponse* response) override {
+    *response = candidates;
+    return status;
+  }
+  grpc::Status AdoptDevice(grpc::ServerContext*, const sma::admin::v1::AdoptDeviceRequest* request,
+                           sma::admin::v1::Device* response) override {
+    adopted.push_back(*request);
+    response->set_handle(request->handle());
+    return status;
+  }
+  // Tells `changes`, then ends with `status`, or not before the caller ends it.
+  grpc::Status Watch(grpc::ServerContext* context, const sma::admin::v1::WatchRequest* request,
+                     grpc::ServerWriter<sma::admin::v1::WatchResponse>* writer) override {
+    watch = *request;
+    for (const auto& change : changes) writer->Write(change);
+    while (hold_watch && !context->IsCancelled()) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    }
     return status;
   }
 
@@ -91,6 +145,20 @@ class FakeAgent final : public sma::StorageManagementAgent::Service,
   sma::GetQosCapabilitiesRequest get_qos_capabilities;
   sma::admin::v1::GetVolumeRequest get_volume;
   sma::admin::v1::GetDeviceRequest get_device;
+  sma::admin::v1::ListDevicesRequest list_devices;
+  sma::admin::v1::ListVolumesRequest list_volumes;
+  sma::admin::v1::WatchRequest watch;
+  std::vector<sma::admin::v1::AdoptDeviceRequest> adopted;
+  // What is answered.
+  sma::admin::v1::Device device;
+  sma::admin::v1::Volume volume;
+  std::vector<sma::admin::v1::Device> devices;
+  std::vector<sma::admin::v1::Volume> volumes;
+  sma::admin::v1::Status agent_status;
+  sma::admin::v1::ListPluginsResponse plugins;
+  sma::admin::v1::ListAdoptionCandidatesResponse candidates;
+  std::vector<sma::admin::v1::WatchResponse> changes;
+  bool hold_watch = false;
 };
 
 }  // namespace sma::cli

@@ -6,6 +6,7 @@
 
 #include "base/uuid.h"
 #include "cli/commands.h"
+#include "cli/limits.h"
 #include "cli/output.h"
 #include "cli/units.h"
 #include "cli/volume_options.h"
@@ -195,6 +196,13 @@ void AddSet(CLI::App& qos, Session& session, const SharedQosArguments& arguments
 }
 
 }  // namespace
+
+void AddLimits(const sma::QosLimit& limits, Properties& properties) {
+  for (const Limit& limit : kLimits) {
+    const uint64_t value = (limits.*limit.get)();
+    if (value != 0) properties.Add(limit.name, FormatLimit(limit, value));
+  }
+}
 
 void AddQosCommands(CLI::App& app, Session& session) {
   CLI::App* qos = app.add_subcommand("qos", "Limit I/O (quality of service)");

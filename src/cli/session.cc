@@ -71,17 +71,30 @@ absl::Status Session::Connect() {
   return absl::OkStatus();
 }
 
-absl::Status Session::Call(const std::string& method, const Message& request, Message* response) {
+absl::StatusOr<std::shared_ptr<grpc::Channel>> Session::Channel() {
   if (!channel_) {
     if (absl::Status status = Connect(); !status.ok()) return status;
   }
+  return channel_;
+}
+
+absl::Status Session::CallAdmin(const std::string& method, const Message& request,
+                                Message* response) {
+  return Call("/sma.admin.v1.Admin/" + method, request, response);
+}
+
+absl::Status Session::Call(const std::string& method, const Message& request, Message* response) {
+  if (auto channel = Channel(); !channel.ok()) return channel.status();
   grpc::ClientContext context;
   context.set_deadline(deadline_);
   std::promise<grpc::Status> done;
   grpc::TemplatedGenericStub<Message, Message> stub(channel_);
   stub.UnaryCall(&context, method, {}, &request, response,
                  [&done](grpc::Status status) { done.set_value(std::move(status)); });
-  const grpc::Status status = done.get_future().get();
+  return ErrorOf(done.get_future().get());
+}
+
+absl::Status Session::ErrorOf(const grpc::Status& status) const {
   if (status.ok()) return absl::OkStatus();
   std::string message = status.error_message();
   if (status.error_code() == grpc::StatusCode::UNAVAILABLE &&
@@ -91,9 +104,9 @@ absl::Status Session::Call(const std::string& method, const Message& request, Me
   return absl::Status(static_cast<absl::StatusCode>(status.error_code()), message);
 }
 
-absl::Status Session::PrintJson(const Message& message) {
+absl::Status Session::PrintJson(const Message& message, bool one_line) {
   google::protobuf::util::JsonPrintOptions print;
-  print.add_whitespace = true;
+  print.add_whitespace = !one_line;
   print.preserve_proto_field_names = true;
   std::string text;
   auto status = google::protobuf::util::MessageToJsonString(message, &text, print);

@@ -2,6 +2,7 @@
 
 #include <google/protobuf/message.h>
 #include <grpcpp/channel.h>
+#include <grpcpp/support/status.h>
 
 #include <chrono>
 #include <functional>
@@ -20,6 +21,7 @@ struct Streams {
   std::istream& in;
   std::ostream& out;
   std::ostream& err;
+  bool use_colour = false;  // whether `out` shows colours
 };
 
 /// What can be said to every command.
@@ -44,8 +46,18 @@ class Session {
   absl::Status Call(const std::string& method, const google::protobuf::Message& request,
                     google::protobuf::Message* response);
 
-  /// Prints `message` as JSON, proto field names as they are.
-  absl::Status PrintJson(const google::protobuf::Message& message);
+  /// As Call, for a method of the admin service: "ListDevices".
+  absl::Status CallAdmin(const std::string& method, const google::protobuf::Message& request,
+                         google::protobuf::Message* response);
+
+  /// The channel to the agent. INVALID_ARGUMENT for options of the connection that make no sense.
+  absl::StatusOr<std::shared_ptr<grpc::Channel>> Channel();
+
+  /// `status` of a call as an error for people: says so when there is no agent.
+  absl::Status ErrorOf(const grpc::Status& status) const;
+
+  /// Prints `message` as JSON, proto field names as they are; on one line or, by default, several.
+  absl::Status PrintJson(const google::protobuf::Message& message, bool one_line = false);
 
   const Streams streams;
   GlobalOptions options;

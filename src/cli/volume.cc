@@ -56,7 +56,8 @@ void AddPositionals(CLI::App& command, VolumeArguments& arguments) {
 }  // namespace
 
 void AddVolumeCommands(CLI::App& app, Session& session) {
-  CLI::App* volume = app.add_subcommand("volume", "Attach volumes to devices and detach them");
+  CLI::App* volume =
+      app.add_subcommand("volume", "Attach volumes to devices, list and detach them");
   volume->require_subcommand(1);
 
   auto arguments = std::make_shared<VolumeArguments>();
@@ -83,6 +84,8 @@ void AddVolumeCommands(CLI::App& app, Session& session) {
   });
   detach->footer(R"(Examples:
   smactl volume detach nvmf-tcp:nqn.2024-01.com.example:host1 2f4c8a0e-6a0c-4f0b-9a58-0d2f1d3c7b11)");
+
+  AddVolumeListCommands(*volume, session);
 }
 
 }  // namespace sma::cli

@@ -10,6 +10,7 @@
 
 #include "agent/core/admin_messages.h"
 #include "agent/core/restore.h"
+#include "jsonrpc/error.h"
 
 namespace sma::core {
 
@@ -24,6 +25,7 @@ constexpr milliseconds kMinPause{100};
 constexpr milliseconds kMaxPause{5000};
 // At most this long for one comparison: a target that hangs must not hold it for ever.
 constexpr std::chrono::minutes kCompareTimeout{5};
+constexpr std::chrono::seconds kVersionTimeout{5};
 
 // Calls `work(i)` for each i below `count`, in up to `parallelism` threads.
 void ForEach(size_t count, int parallelism, const std::function<void(size_t)>& work) {
@@ -135,10 +137,28 @@ void Reconciler::Run() {
 }
 
 absl::Status Reconciler::Compare(bool repair, bool set_limits) {
+  AskVersion();
   absl::Status status = RestoreAll(repair, set_limits);
   MutexLock lock(mutex_);
   progress_.active = false;
   return status;
+}
+
+// Once for each connection. A target that does not tell its version is as good as any other.
+void Reconciler::AskVersion() {
+  const uint64_t generation = core_.target.generation();
+  if (generation == version_generation_) return;
+  absl::StatusOr<jsonrpc::Json> answer = core_.target.Call(
+      context_.Child(steady_clock::now() + kVersionTimeout), "spdk_get_version", jsonrpc::Json());
+  if (!answer.ok() && !jsonrpc::GetTargetError(answer.status())) return;
+  version_generation_ = generation;
+  std::string version;
+  if (answer.ok() && answer->is_object() && answer->contains("version")) {
+    const jsonrpc::Json& text = (*answer)["version"];
+    if (text.is_string()) version = text.get<std::string>();
+  }
+  MutexLock lock(mutex_);
+  target_version_ = std::move(version);
 }
 
 absl::Status Reconciler::RestoreAll(bool repair, bool set_limits) {

@@ -43,6 +43,7 @@ class Reconciler {
   void Run();
   /// One comparison; OK when nothing is missing and nothing is left to finish.
   absl::Status Compare(bool repair, bool set_limits);
+  void AskVersion();
   absl::Status RestoreAll(bool repair, bool set_limits);
   void SetServing(bool serving);
   bool IncompleteHoldIsOver() const;
@@ -64,6 +65,7 @@ class Reconciler {
   record::LastError target_error_ SMA_GUARDED_BY(mutex_);
   std::string target_version_ SMA_GUARDED_BY(mutex_);
   Progress progress_ SMA_GUARDED_BY(mutex_);
+  uint64_t version_generation_ = 0;  // of the connection that told the version; thread_'s own
   std::thread thread_;
 };
 

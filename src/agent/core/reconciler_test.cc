@@ -128,6 +128,7 @@ TEST_F(ReconcilerTest, CreateAgainRestoresTheDevice) {
 TEST_F(ReconcilerTest, ServesAgainWhenTheTargetIsBack) {
   EXPECT_TRUE(Status().serving());
   EXPECT_TRUE(Status().target().connected());
+  EXPECT_EQ(Status().target().version(), "SPDK v26.09-pre (fake)");
   core_->OnDisconnect(1, absl::UnavailableError("gone"));
   EXPECT_FALSE(serving_);
   EXPECT_FALSE(Status().target().connected());

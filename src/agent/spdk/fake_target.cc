@@ -50,6 +50,7 @@ const std::map<std::string, FakeTarget::Handler>& FakeTarget::Handlers() {
       {"nvmf_subsystem_remove_host", &FakeTarget::RemoveHost},
       {"nvmf_subsystem_remove_listener", &FakeTarget::RemoveListener},
       {"nvmf_subsystem_remove_ns", &FakeTarget::RemoveNamespace},
+      {"spdk_get_version", &FakeTarget::GetVersion},
   };
   return *handlers;
 }
@@ -62,6 +63,10 @@ void FakeTarget::Reset() {
   discovery.is_discovery = true;
   discovery.allow_any_host = true;
   subsystems_.emplace("nqn.2014-08.org.nvmexpress.discovery", discovery);
+}
+
+FakeTarget::Answer FakeTarget::GetVersion(const Json& /*params*/) {
+  return Json{{"version", "SPDK v26.09-pre (fake)"}};
 }
 
 std::vector<absl::StatusOr<Json>> FakeTarget::CallMany(const base::Context& context,

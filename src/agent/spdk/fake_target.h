@@ -111,6 +111,7 @@ class FakeTarget : public jsonrpc::Caller {
       SMA_REQUIRES(mutex_);
   void WaitForBdev(const base::Context& context, const jsonrpc::Json& params) SMA_REQUIRES(mutex_);
   void Reset() SMA_REQUIRES(mutex_);
+  Answer GetVersion(const jsonrpc::Json& params);
 
   // fake_target_nvmf.cc
   Answer CreateTransport(const jsonrpc::Json& params) SMA_REQUIRES(mutex_);

@@ -1,0 +1,60 @@
+#include <fmt/format.h>
+
+#include "cli/admin_text.h"
+#include "cli/commands.h"
+#include "cli/output.h"
+#include "sma_admin.pb.h"
+
+namespace sma::cli {
+namespace {
+
+Cell YesNo(bool good, const char* yes, const char* no) {
+  return good ? Cell(yes, Colour::kGreen) : Cell(no, Colour::kRed);
+}
+
+std::string RestoreText(const admin::v1::Status::Restore& restore) {
+  if (!restore.active() && restore.failed() == 0) return "complete";
+  return fmt::format("{} of {} devices{}", restore.done(), restore.total(),
+                     restore.failed() == 0 ? "" : fmt::format(", {} failed", restore.failed()));
+}
+
+void AddTarget(const admin::v1::Status::Target& target, Properties& properties) {
+  properties.Add("target", YesNo(target.connected(), "connected", "not connected"));
+  properties.Add("target since", TimeText(target.since()));
+  properties.Add("target version", target.version().empty() ? "-" : target.version());
+  properties.Add("target socket", target.socket() + (target.embedded() ? " (embedded)" : ""));
+  properties.Add("reconnects", std::to_string(target.reconnects()));
+  if (target.has_last_error()) properties.Add("target error", ErrorText(target.last_error()));
+}
+
+absl::Status PrintStatus(Session& session) {
+  admin::v1::Status status;
+  absl::Status called = session.CallAdmin("GetStatus", admin::v1::GetStatusRequest(), &status);
+  if (!called.ok()) return called;
+  if (session.options.json) return session.PrintJson(status);
+  Properties properties;
+  properties.Add("agent", YesNo(status.serving(), "serving", "not serving"));
+  properties.Add("version", status.version());
+  properties.Add("started", TimeText(status.started()));
+  AddTarget(status.target(), properties);
+  properties.Add("restore", RestoreText(status.restore()));
+  properties.Add("devices", std::to_string(status.device_count()));
+  properties.Add("volumes", std::to_string(status.volume_count()));
+  properties.Add("not ready", {std::to_string(status.degraded_count()),
+                               status.degraded_count() == 0 ? Colour::kNone : Colour::kRed});
+  properties.Print(session.streams.out, session.streams.use_colour);
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+void AddStatusCommand(CLI::App& app, Session& session) {
+  CLI::App* command =
+      app.add_subcommand("status", "Prints how the agent and its target are, and what is restored");
+  command->callback([&session] { session.action = [&session] { return PrintStatus(session); }; });
+  command->footer(R"(Examples:
+  smactl status
+  smactl --json status)");
+}
+
+}  // namespace sma::cli
