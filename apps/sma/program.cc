@@ -104,8 +104,11 @@ absl::Status AgentProgram::OpenCore(std::unique_ptr<record::Store> store) {
   options.version = SMA_VERSION;
   options.target_socket = config_.socket;
   options.embedded_target = config_.embedded.enabled;
-  auto core = core::AgentCore::Open(std::move(options), *client_, std::move(store),
-                                    MakeManagers(config_, *client_),
+  if (decorators_.store) store = decorators_.store(std::move(store));
+  if (decorators_.target) decorated_client_ = decorators_.target(*client_);
+  jsonrpc::Caller& target = decorated_client_ ? *decorated_client_ : *client_;
+  auto core = core::AgentCore::Open(std::move(options), target, std::move(store),
+                                    MakeManagers(config_, target),
                                     [this](bool serving) { TellServing(serving); });
   if (!core.ok()) return core.status();
   core_ = *std::move(core);
@@ -151,6 +154,7 @@ void AgentProgram::Stop() {
   server_.reset();
   metrics_.reset();
   core_.reset();
+  decorated_client_.reset();
   client_.reset();
   target_.reset();
 }

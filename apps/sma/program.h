@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <utility>
 
@@ -11,15 +12,24 @@
 #include "agent/record/store.h"
 #include "agent/service/grpc_server.h"
 #include "base/mutex.h"
+#include "jsonrpc/caller.h"
 #include "jsonrpc/client.h"
 
 namespace sma::apps {
+
+/// What a test puts between the agent and what it keeps or changes; null: nothing.
+struct Decorators {
+  std::function<std::unique_ptr<record::Store>(std::unique_ptr<record::Store>)> store;
+  /// The client outlives what is made of it.
+  std::function<std::unique_ptr<jsonrpc::Caller>(jsonrpc::Caller& client)> target;
+};
 
 /// The agent as a program: makes its parts from the configuration, in the order in which they need
 /// each other, runs until SIGTERM or SIGINT, and takes them apart in the opposite order.
 class AgentProgram {
  public:
-  explicit AgentProgram(config::Config config) : config_(std::move(config)) {}
+  explicit AgentProgram(config::Config config, Decorators decorators = {})
+      : config_(std::move(config)), decorators_(std::move(decorators)) {}
 
   /// The program's exit status. SIGTERM and SIGINT must be blocked in every thread.
   int Run();
@@ -37,6 +47,7 @@ class AgentProgram {
   metrics::AgentNumbers CollectNumbers();
 
   const config::Config config_;
+  const Decorators decorators_;
   base::Mutex mutex_;
   /// What the client's callbacks go to, from the time when all is there.
   core::AgentCore* connected_core_ SMA_GUARDED_BY(mutex_) = nullptr;
@@ -44,6 +55,7 @@ class AgentProgram {
   // Each uses those above it.
   std::unique_ptr<embedded::EmbeddedTarget> target_;
   std::unique_ptr<jsonrpc::Client> client_;
+  std::unique_ptr<jsonrpc::Caller> decorated_client_;  // null: client_ as it is
   std::unique_ptr<core::AgentCore> core_;
   std::unique_ptr<metrics::Metrics> metrics_;
   std::unique_ptr<service::GrpcServer> server_;
