@@ -34,6 +34,14 @@ std::vector<std::string> SubsystemNqns(const Json& entry) {
   return nqns;
 }
 
+std::optional<CryptoLayer> ParseCryptoLayer(const Json& entry) {
+  const Json* driver = Member(entry, "driver_specific");
+  const Json* crypto = driver == nullptr ? nullptr : Member(*driver, "crypto");
+  if (crypto == nullptr) return std::nullopt;
+  return CryptoLayer{.base_bdev_name = StringMember(*crypto, "base_bdev_name").value_or(""),
+                     .key_name = StringMember(*crypto, "key_name").value_or("")};
+}
+
 std::optional<Bdev> ParseEntry(const Json& entry) {
   std::optional<std::string> name = StringMember(entry, "name");
   if (!name) return std::nullopt;
@@ -41,7 +49,8 @@ std::optional<Bdev> ParseEntry(const Json& entry) {
             .uuid = base::Uuid::Parse(StringMember(entry, "uuid").value_or("")),
             .product_name = StringMember(entry, "product_name").value_or(""),
             .claimed = BoolMember(entry, "claimed").value_or(false),
-            .subsystem_nqns = SubsystemNqns(entry)};
+            .subsystem_nqns = SubsystemNqns(entry),
+            .crypto = ParseCryptoLayer(entry)};
   for (const Json* alias : ElementsOf(entry, "aliases")) {
     if (alias->is_string()) bdev.aliases.push_back(alias->get<std::string>());
   }

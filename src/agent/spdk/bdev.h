@@ -26,6 +26,12 @@ struct RateLimits {
   friend bool operator==(const RateLimits&, const RateLimits&) = default;
 };
 
+/// What a crypto bdev sits on and is encrypted with; both names.
+struct CryptoLayer {
+  std::string base_bdev_name;
+  std::string key_name;
+};
+
 struct Bdev {
   std::string name;
   std::optional<base::Uuid> uuid;
@@ -35,6 +41,8 @@ struct Bdev {
   RateLimits limits{};
   /// NQNs of the subsystems that an NVMe bdev is reached through; empty for others.
   std::vector<std::string> subsystem_nqns{};
+  /// Of a crypto bdev.
+  std::optional<CryptoLayer> crypto{};
 };
 
 jsonrpc::Request GetBdevs();

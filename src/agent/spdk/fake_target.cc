@@ -31,6 +31,11 @@ FakeTarget::FakeTarget() {
 
 const std::map<std::string, FakeTarget::Handler>& FakeTarget::Handlers() {
   static const auto* const handlers = new std::map<std::string, Handler>{
+      {"accel_crypto_key_create", &FakeTarget::CreateCryptoKey},
+      {"accel_crypto_key_destroy", &FakeTarget::DestroyCryptoKey},
+      {"accel_crypto_keys_get", &FakeTarget::GetCryptoKeys},
+      {"bdev_crypto_create", &FakeTarget::CreateCryptoBdev},
+      {"bdev_crypto_delete", &FakeTarget::DeleteCryptoBdev},
       {"bdev_get_bdevs", &FakeTarget::GetBdevs},
       {"bdev_malloc_create", &FakeTarget::CreateMallocBdev},
       {"bdev_malloc_delete", &FakeTarget::DeleteBdev},
@@ -59,6 +64,8 @@ void FakeTarget::Reset() {
   bdevs_.clear();
   subsystems_.clear();
   transports_.clear();
+  crypto_names_.clear();
+  crypto_keys_.clear();
   Subsystem discovery;
   discovery.is_discovery = true;
   discovery.allow_any_host = true;

@@ -62,6 +62,9 @@ class FakeTarget : public jsonrpc::Caller {
   /// Adds a null bdev whose name is its UUID's text with "null-" before it.
   void AddBdev(std::string_view uuid);
 
+  /// How often a key was destroyed while a crypto bdev was there for it: SPDK would crash.
+  uint64_t keys_destroyed_in_use() const;
+
   /// All that is there, as text, without what does not matter to an agent; equal for equal states.
   std::string Dump();
 
@@ -75,6 +78,13 @@ class FakeTarget : public jsonrpc::Caller {
     bool claimed = false;
     std::map<std::string, uint64_t> limits{};
     jsonrpc::Json driver_specific = jsonrpc::Json::object();
+  };
+  // A crypto bdev that was asked for; its base may be gone.
+  struct CryptoName {
+    std::string name;
+    std::string base_name;  // as it was given
+    std::string key_name;
+    bool owns_key = false;
   };
   struct Namespace {
     std::string bdev_name;
@@ -139,11 +149,23 @@ class FakeTarget : public jsonrpc::Caller {
   Bdev* FindBdev(std::string_view name) SMA_REQUIRES(mutex_);
   void RemoveBdev(const std::string& name) SMA_REQUIRES(mutex_);
 
+  // fake_target_crypto.cc
+  Answer CreateCryptoKey(const jsonrpc::Json& params) SMA_REQUIRES(mutex_);
+  Answer GetCryptoKeys(const jsonrpc::Json& params) SMA_REQUIRES(mutex_);
+  Answer DestroyCryptoKey(const jsonrpc::Json& params) SMA_REQUIRES(mutex_);
+  Answer CreateCryptoBdev(const jsonrpc::Json& params) SMA_REQUIRES(mutex_);
+  Answer DeleteCryptoBdev(const jsonrpc::Json& params) SMA_REQUIRES(mutex_);
+  absl::Status MakeCryptoBdevs(const std::string& base_name) SMA_REQUIRES(mutex_);
+  void RemoveCryptoBdevsOf(const std::string& base_name) SMA_REQUIRES(mutex_);
+
   mutable base::Mutex mutex_;
   base::CondVar bdevs_changed_;
   std::map<std::string, Bdev> bdevs_ SMA_GUARDED_BY(mutex_);  // by name
   std::map<std::string, Subsystem> subsystems_ SMA_GUARDED_BY(mutex_);
   std::set<std::string> transports_ SMA_GUARDED_BY(mutex_);
+  std::vector<CryptoName> crypto_names_ SMA_GUARDED_BY(mutex_);  // in the order of creation
+  std::map<std::string, jsonrpc::Json> crypto_keys_ SMA_GUARDED_BY(mutex_);
+  uint64_t keys_destroyed_in_use_ SMA_GUARDED_BY(mutex_) = 0;
 
   FaultPlan fault_plan_ SMA_GUARDED_BY(mutex_);
   std::function<void(uint64_t)> on_connect_ SMA_GUARDED_BY(mutex_);

@@ -54,6 +54,7 @@ FakeTarget::Answer FakeTarget::CreateBdev(const Json& params, std::string_view p
                    .product_name = std::string(product),
                    .block_size = *block_size,
                    .block_count = *block_count};
+  MakeCryptoBdevs(*name).IgnoreError();
   bdevs_changed_.NotifyAll();
   return *name;
 }
@@ -66,6 +67,7 @@ FakeTarget::Answer FakeTarget::DeleteBdev(const Json& params) {
 }
 
 void FakeTarget::RemoveBdev(const std::string& name) {
+  RemoveCryptoBdevsOf(name);
   for (auto& [nqn, subsystem] : subsystems_) {
     std::erase_if(subsystem.namespaces,
                   [&name](const auto& entry) { return entry.second.bdev_name == name; });

@@ -1,11 +1,10 @@
 #include "target/rpc/crypto_rpc.h"
 
-#include <openssl/crypto.h>
-
 #include <memory>
 #include <optional>
 #include <string>
 
+#include "base/secret.h"
 #include "target/rpc/params.h"
 
 namespace sma::target::rpc {
@@ -18,7 +17,7 @@ using bdev_modules::KeyStore;
 
 /// A key's hex digits on their way to the key store; overwritten afterwards.
 struct KeyText {
-  ~KeyText() { OPENSSL_cleanse(text.data(), text.size()); }
+  ~KeyText() { base::WipeString(text); }
   std::string text;
 };
 

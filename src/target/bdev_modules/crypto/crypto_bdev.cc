@@ -1,5 +1,6 @@
 #include "target/bdev_modules/crypto/crypto_bdev.h"
 
+#include <cerrno>
 #include <utility>
 
 #include "target/bdev_modules/crypto/crypto_channel.h"
@@ -84,10 +85,13 @@ int CryptoModule::Make(const std::string& name, const std::string& base_name,
 }
 
 int CryptoModule::Delete(const std::string& name, std::function<void()> done) {
-  list_.Remove(name);  // also one whose base has not come, or has gone
+  bool was_listed = list_.Remove(name);
   auto owned = owned_keys_.extract(name);
   if (!owned.empty()) keys_.Destroy(owned.mapped());
-  return registry_.Unregister(name, kModule, std::move(done));
+  int error = registry_.Unregister(name, kModule, done);
+  if (error != ENODEV || !was_listed) return error;
+  done();  // its base had not come, or had gone
+  return 0;
 }
 
 }  // namespace sma::target::bdev_modules

@@ -23,7 +23,8 @@ class CryptoModule {
   /// taken; EPERM: the base is claimed. `owns_key`: the key leaves the key store with the bdev.
   int Create(const std::string& name, const std::string& base_name,
              std::shared_ptr<const CryptoKey> key, bool owns_key);
-  /// ENODEV, and `done` is not called; else as Registry::Unregister.
+  /// ENODEV, and `done` is not called; else as Registry::Unregister. One whose base is not there is
+  /// forgotten.
   int Delete(const std::string& name, std::function<void()> done);
 
  private:

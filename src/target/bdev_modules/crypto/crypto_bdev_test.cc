@@ -3,10 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <openssl/evp.h>
-#include <sys/mman.h>
 
 #include <cstring>
-#include <fstream>
 
 #include "base/hex.h"
 #include "target/bdev/test_bdev.h"
@@ -262,26 +260,6 @@ TEST(KeyStoreTest, ChecksKeys) {
   EXPECT_EQ(create("b", Cipher::kAesCbc, kKey, ""), 0);
   EXPECT_EQ(keys.Find("a")->key(), kKey);
   EXPECT_EQ(keys.Find("none"), nullptr);
-}
-
-// The flags of the mapping (proc(5), /proc/pid/smaps): locked, and not in core dumps.
-TEST(SecretTest, IsLockedAndLeftOutOfCoreDumps) {
-  auto secret = Secret::Copy("top secret");
-  ASSERT_TRUE(secret);
-  EXPECT_EQ(secret->bytes(), "top secret");
-  char address[32];
-  std::snprintf(address, sizeof address, "%lx-",
-                reinterpret_cast<unsigned long>(secret->bytes().data()));
-  std::ifstream smaps("/proc/self/smaps");
-  std::string line;
-  bool found = false;
-  while (std::getline(smaps, line)) {
-    if (line.starts_with(address)) found = true;
-    if (found && line.starts_with("VmFlags:")) break;
-  }
-  ASSERT_TRUE(found);
-  EXPECT_THAT(line, testing::HasSubstr(" lo"));
-  EXPECT_THAT(line, testing::HasSubstr(" dd"));
 }
 
 }  // namespace

@@ -1,7 +1,5 @@
 #include "target/bdev_modules/crypto/crypto_key.h"
 
-#include <openssl/crypto.h>
-
 #include <algorithm>
 #include <array>
 #include <cerrno>
@@ -24,25 +22,9 @@ std::optional<Enum> Parse(const std::array<const char*, size>& names, std::strin
 }
 
 /// A string that is overwritten when it goes.
-class WipedString {
- public:
-  explicit WipedString(std::string text) : text_(std::move(text)) {}
-  ~WipedString() { OPENSSL_cleanse(text_.data(), text_.size()); }
-  WipedString(const WipedString&) = delete;
-  WipedString& operator=(const WipedString&) = delete;
-
-  const std::string& text() const { return text_; }
-  void Append(const std::string& more) {
-    // Room first, so that no copy stays behind.
-    std::string joined;
-    joined.reserve(text_.size() + more.size());
-    joined.append(text_).append(more);
-    OPENSSL_cleanse(text_.data(), text_.size());
-    text_ = std::move(joined);
-  }
-
- private:
-  std::string text_;
+struct WipedString {
+  ~WipedString() { base::WipeString(text); }
+  std::string text;
 };
 
 bool IsAesKeySize(size_t bytes) { return bytes == 16 || bytes == 32; }
@@ -50,7 +32,7 @@ bool IsAesKeySize(size_t bytes) { return bytes == 16 || bytes == 32; }
 bool IsSound(Cipher cipher, const std::string& key, const std::string& key2) {
   if (!IsAesKeySize(key.size())) return false;
   if (cipher == Cipher::kAesCbc) return key2.empty();
-  return key2.size() == key.size() && CRYPTO_memcmp(key.data(), key2.data(), key.size()) != 0;
+  return key2.size() == key.size() && !base::SecretsEqual(key, key2);
 }
 
 }  // namespace
@@ -68,30 +50,28 @@ std::optional<TweakMode> ParseTweakMode(std::string_view name) {
 }
 
 int CryptoKey::Make(const Params& params, std::shared_ptr<const CryptoKey>* out) {
-  std::optional<std::string> key = base::HexDecode(params.key);
-  std::optional<std::string> key2 = base::HexDecode(params.key2);
-  WipedString material(std::move(key).value_or(""));
-  WipedString second(std::move(key2).value_or("?"));
-  if (!IsSound(params.cipher, material.text(), second.text())) return EINVAL;
-  material.Append(second.text());
-
-  std::optional<Secret> key_text = Secret::Copy(params.key);
-  std::optional<Secret> key2_text = Secret::Copy(params.key2);
-  std::optional<Secret> bytes = Secret::Copy(material.text());
-  if (!key_text || !key2_text || !bytes) return ENOMEM;
-  *out = std::make_shared<const CryptoKey>(params, *std::move(key_text), *std::move(key2_text),
-                                           *std::move(bytes));
-  ForbidCoreDumps();
+  WipedString key{base::HexDecode(params.key).value_or("")};
+  WipedString key2{base::HexDecode(params.key2).value_or("?")};
+  if (!IsSound(params.cipher, key.text, key2.text)) return EINVAL;
+  const std::string_view parts[] = {params.key, params.key2, key.text, key2.text};
+  size_t size = 0;
+  for (std::string_view part : parts) size += part.size();
+  std::optional<base::Secret> secret = base::Secret::Make(size);
+  if (!secret) return ENOMEM;
+  char* to = secret->data();
+  for (std::string_view part : parts) to = std::copy(part.begin(), part.end(), to);
+  *out = std::make_shared<const CryptoKey>(params, *std::move(secret));
+  base::ForbidCoreDumps();
   return 0;
 }
 
-CryptoKey::CryptoKey(const Params& params, Secret key, Secret key2, Secret material)
+CryptoKey::CryptoKey(const Params& params, base::Secret secret)
     : name_(params.name),
       cipher_(params.cipher),
       tweak_mode_(params.tweak_mode),
-      key_(std::move(key)),
-      key2_(std::move(key2)),
-      material_(std::move(material)) {}
+      key_size_(params.key.size()),
+      key2_size_(params.key2.size()),
+      secret_(std::move(secret)) {}
 
 int KeyStore::Create(const CryptoKey::Params& params) {
   if (Find(params.name)) return EEXIST;

@@ -7,7 +7,7 @@
 #include <string_view>
 #include <vector>
 
-#include "target/bdev_modules/crypto/secret.h"
+#include "base/secret.h"
 
 namespace sma::target::bdev_modules {
 
@@ -41,24 +41,25 @@ class CryptoKey {
   /// to key; ENOMEM: no more memory can be locked. 0: `*out` is set.
   static int Make(const Params& params, std::shared_ptr<const CryptoKey>* out);
 
-  CryptoKey(const Params& params, Secret key, Secret key2, Secret material);
+  /// `secret`: key and key2 as given, then the bytes of both.
+  CryptoKey(const Params& params, base::Secret secret);
 
   const std::string& name() const { return name_; }
   Cipher cipher() const { return cipher_; }
   TweakMode tweak_mode() const { return tweak_mode_; }
   /// As given.
-  std::string_view key() const { return key_.bytes(); }
-  std::string_view key2() const { return key2_.bytes(); }
+  std::string_view key() const { return secret_.bytes().substr(0, key_size_); }
+  std::string_view key2() const { return secret_.bytes().substr(key_size_, key2_size_); }
   /// The bytes of key and key2 one after the other.
-  std::string_view material() const { return material_.bytes(); }
+  std::string_view material() const { return secret_.bytes().substr(key_size_ + key2_size_); }
 
  private:
   const std::string name_;
   const Cipher cipher_;
   const TweakMode tweak_mode_;
-  const Secret key_;
-  const Secret key2_;
-  const Secret material_;
+  const size_t key_size_;
+  const size_t key2_size_;
+  const base::Secret secret_;  // all in one, because each takes a locked page
 };
 
 /// The keys by name. Control reactor only. Who uses a key shares it, so one that is destroyed is

@@ -1,0 +1,322 @@
+#include "agent/crypto/bdev_crypto_engine.h"
+
+#include <fmt/format.h>
+
+#include <cerrno>
+#include <utility>
+
+#include "agent/spdk/call.h"
+#include "base/secret.h"
+#include "base/strings.h"
+#include "jsonrpc/error.h"
+
+namespace sma::crypto {
+
+using jsonrpc::Json;
+using jsonrpc::Request;
+
+namespace {
+
+constexpr size_t kHexDigitsOfAes128 = 32;
+constexpr size_t kHexDigitsOfAes256 = 64;
+
+// One finds a crypto bdev that SPDK has kept, one has it back with an old key, one makes the new.
+constexpr int kMaxAttempts = 3;
+
+bool IsInline(const CryptoParams& params) {
+  return params.tweak_mode == VolumeCryptoParameters::TWEAK_MODE_SIMPLE_LBA;
+}
+
+std::string KeyNameOf(const std::string& bdev_name, const CryptoParams& params) {
+  return IsInline(params) ? spdk::InlineKeyName(bdev_name, params.cipher) : bdev_name;
+}
+
+absl::Status VolumeError(absl::StatusCode code, const CryptoVolume& volume, std::string_view what) {
+  return absl::Status(code, fmt::format("volume {} {}", volume.id.ToString(), what));
+}
+
+absl::Status OtherThanInUse(const char* field) {
+  return absl::InvalidArgumentError(
+      fmt::format("volume.crypto{}: other than what the volume is encrypted with", field));
+}
+
+// Both in lower case: how many bytes are equal must not show in the time it takes.
+bool SameKey(const std::string& theirs, std::string_view ours) {
+  std::string lower = base::ToLower(theirs);
+  bool same = base::SecretsEqual(lower, ours);
+  base::WipeString(lower);
+  return same;
+}
+
+absl::Status CompareKeys(const spdk::CryptoKey& key, const CryptoParams& params) {
+  if (key.cipher != spdk::CipherName(params.cipher)) return OtherThanInUse(".cipher");
+  if (key.tweak_mode != spdk::TweakModeName(params.tweak_mode)) {
+    return OtherThanInUse(".tweak_mode");
+  }
+  // Both are compared in any case.
+  bool same = SameKey(key.key, params.key);
+  bool same2 = SameKey(key.key2, params.key2);
+  if (!same) return OtherThanInUse(".key");
+  return same2 ? absl::OkStatus() : OtherThanInUse(".key2");
+}
+
+bool IsOnBase(const spdk::Bdev& layer, const std::optional<spdk::Bdev>& base) {
+  return base && layer.crypto && layer.crypto->base_bdev_name == base->name;
+}
+
+}  // namespace
+
+std::string BdevCryptoEngine::NameOf(const base::Uuid& volume_id) {
+  return "sma-crypto-" + volume_id.ToString();
+}
+
+absl::Status BdevCryptoEngine::Check(const CryptoParams& params) const {
+  if (params.key.size() != kHexDigitsOfAes128 && params.key.size() != kHexDigitsOfAes256) {
+    return absl::InvalidArgumentError("volume.crypto.key: must be of 128 or 256 bits");
+  }
+  if (params.cipher == VolumeCryptoParameters::AES_CBC) {
+    if (params.key2.empty()) return absl::OkStatus();
+    return absl::InvalidArgumentError("volume.crypto.key2: AES_CBC has one key only");
+  }
+  if (params.key2.empty()) {
+    return absl::InvalidArgumentError("volume.crypto.key2: missing, AES_XTS needs two keys");
+  }
+  if (params.key2.size() != params.key.size()) {
+    return absl::InvalidArgumentError("volume.crypto.key2: not of the same length as key");
+  }
+  if (base::SecretsEqual(params.key, params.key2)) {
+    return absl::InvalidArgumentError("volume.crypto.key2: equal to key");
+  }
+  return absl::OkStatus();
+}
+
+// All in one round trip: the target carries out what comes on one connection in its order.
+BdevCryptoEngine::Attempt BdevCryptoEngine::TryCreate(const base::Context& context,
+                                                      const CryptoVolume& volume,
+                                                      const CryptoParams& params) {
+  const std::string name = NameOf(volume.id);
+  std::vector<Request> requests;
+  if (IsInline(params)) {
+    requests.push_back(spdk::CreateCryptoBdevInline(name, volume.bdev_name, params, driver_));
+  } else {
+    requests.push_back(spdk::CreateCryptoKey(name, params));
+    requests.push_back(spdk::CreateCryptoBdev(name, volume.bdev_name, name));
+  }
+  const size_t looks = requests.size();
+  requests.push_back(spdk::GetBdev(volume.bdev_name));
+  requests.push_back(spdk::GetBdev(name));
+  requests.push_back(spdk::GetCryptoKey(KeyNameOf(name, params)));
+  spdk::Results results = spdk::CallToEnd(target_, context, requests);
+  for (Request& request : requests) spdk::WipeKeys(request.params);
+
+  // A key of the bdev's own is not ours to undo.
+  const absl::Status no_key = absl::UnimplementedError("the key is the bdev's own");
+  Attempt attempt{.create_key = IsInline(params) ? no_key : results[0].status(),
+                  .create_bdev = results[looks - 1].status(),
+                  .found = Found()};
+  auto base = spdk::ParseBdev(results[looks]);
+  auto layer = spdk::ParseBdev(results[looks + 1]);
+  auto key = spdk::ParseCryptoKey(results[looks + 2]);
+  if (!base.ok()) attempt.found = base.status();
+  if (!layer.ok()) attempt.found = layer.status();
+  if (!key.ok()) attempt.found = key.status();
+  if (attempt.found.ok()) {
+    attempt.found->base = *std::move(base);
+    attempt.found->layer = *std::move(layer);
+    attempt.found->key = *std::move(key);
+  }
+  return attempt;
+}
+
+// Whether what `attempt` has left on the target is what was to be made; if not, why.
+absl::Status BdevCryptoEngine::Judge(const CryptoVolume& volume, const CryptoParams& params,
+                                     const Attempt& attempt) {
+  if (!attempt.found.ok()) return attempt.found.status();
+  const Found& found = *attempt.found;
+  if (!found.base) {
+    return VolumeError(absl::StatusCode::kNotFound, volume, "is not on the target");
+  }
+  if (found.layer) {
+    bool is_right = IsOnBase(*found.layer, found.base) && found.key &&
+                    found.layer->crypto->key_name == found.key->name &&
+                    CompareKeys(*found.key, params).ok();
+    if (is_right) return absl::OkStatus();
+    return found.layer->claimed
+               ? VolumeError(absl::StatusCode::kAlreadyExists, volume,
+                             "is in use on the target with other keys")
+               : VolumeError(absl::StatusCode::kInternal, volume,
+                             "is encrypted on the target with other keys than those given to it");
+  }
+  if (found.base->claimed) {
+    return VolumeError(absl::StatusCode::kAlreadyExists, volume,
+                       "is in use elsewhere on the target");
+  }
+  if (!attempt.create_bdev.ok()) {
+    bool for_want_of_key = !IsInline(params) && !attempt.create_key.ok();
+    return for_want_of_key ? attempt.create_key : attempt.create_bdev;
+  }
+  return VolumeError(absl::StatusCode::kInternal, volume, "has not got its crypto bdev");
+}
+
+// A crypto bdev of an earlier time, with its key, is there: it comes back when its base comes back.
+bool BdevCryptoEngine::IsStale(const Attempt& attempt) {
+  return attempt.found.ok() && attempt.found->base && attempt.found->layer &&
+         !attempt.found->layer->claimed;
+}
+
+// Its name is taken, or that of the key that goes with it, though it is not there.
+bool BdevCryptoEngine::IsDormant(const Attempt& attempt) {
+  if (!attempt.found.ok() || !attempt.found->base || attempt.found->base->claimed ||
+      attempt.found->layer) {
+    return false;
+  }
+  std::optional<jsonrpc::TargetError> refusal = jsonrpc::GetTargetError(attempt.create_bdev);
+  return refusal && (refusal->code == -EEXIST || attempt.found->key);
+}
+
+absl::StatusOr<std::string> BdevCryptoEngine::Setup(const base::Context& context,
+                                                    const CryptoVolume& volume,
+                                                    const CryptoParams& params) {
+  absl::Status wrong;
+  for (int i = 0; i < kMaxAttempts; ++i) {
+    const Attempt attempt = TryCreate(context, volume, params);
+    wrong = Judge(volume, params, attempt);
+    absl::Status status = wrong.ok() ? context.status() : absl::OkStatus();
+    if (wrong.ok() && status.ok()) return NameOf(volume.id);
+    if (!status.ok()) return Undo(volume, attempt, std::move(status));
+
+    if (IsStale(attempt)) {
+      status = Cleanup(context, volume);
+    } else if (IsDormant(attempt)) {
+      status = Awaken(context, volume, params);
+    } else {
+      return Undo(volume, attempt, std::move(wrong));
+    }
+    if (!status.ok()) return status;
+  }
+  return wrong;
+}
+
+// SPDK keeps a crypto bdev whose base has gone by its name, and cannot be told to forget it. When
+// another one is asked for on the same base it makes the kept one instead, which can be deleted.
+absl::Status BdevCryptoEngine::Awaken(const base::Context& context, const CryptoVolume& volume,
+                                      const CryptoParams& params) {
+  const std::string name = NameOf(volume.id) + "-again";
+  Request requests[] = {spdk::CreateCryptoBdevInline(name, volume.bdev_name, params, driver_),
+                        spdk::DeleteCryptoBdev(name)};
+  const spdk::Results results = spdk::CallToEnd(target_, context, requests);
+  spdk::WipeKeys(requests[0].params);
+  absl::Status gone = results[1].status();
+  return spdk::IsNoSuchCryptoBdev(gone) ? absl::OkStatus() : gone;
+}
+
+// Takes back what `attempt` has made, and gives `reason`, marked when something may be left.
+absl::Status BdevCryptoEngine::Undo(const CryptoVolume& volume, const Attempt& attempt,
+                                    absl::Status reason) {
+  bool unknown =
+      jsonrpc::IsFateUnknown(attempt.create_bdev) || jsonrpc::IsFateUnknown(attempt.create_key);
+  absl::Status undone;
+  if (attempt.create_bdev.ok()) {
+    undone = Cleanup(spdk::UndoContext(), volume);
+  } else if (!unknown && attempt.create_key.ok()) {
+    undone = DestroyKey(spdk::UndoContext(), NameOf(volume.id));
+  }
+  if (unknown || !undone.ok()) return jsonrpc::WithFateUnknown(std::move(reason));
+  return reason;
+}
+
+absl::StatusOr<BdevCryptoEngine::Found> BdevCryptoEngine::Look(const base::Context& context,
+                                                               const CryptoVolume& volume,
+                                                               const CryptoParams* params) {
+  const std::string name = NameOf(volume.id);
+  std::vector<Request> requests{spdk::GetBdev(volume.bdev_name), spdk::GetBdev(name)};
+  if (params != nullptr) requests.push_back(spdk::GetCryptoKey(KeyNameOf(name, *params)));
+  spdk::Results results = target_.CallMany(context, requests);
+  auto base = spdk::ParseBdev(results[0]);
+  if (!base.ok()) return base.status();
+  auto layer = spdk::ParseBdev(results[1]);
+  if (!layer.ok()) return layer.status();
+  Found found;
+  found.base = *std::move(base);
+  found.layer = *std::move(layer);
+  if (params != nullptr) {
+    auto key = spdk::ParseCryptoKey(results[2]);
+    if (!key.ok()) return key.status();
+    found.key = *std::move(key);
+  }
+  if (found.layer || !found.base || !found.base->claimed) return found;
+
+  auto foreign = FindForeignLayer(context, *found.base);
+  if (!foreign.ok()) return foreign.status();
+  found.layer = *std::move(foreign);
+  if (!found.layer || params == nullptr) return found;
+  const Request request = spdk::GetCryptoKey(found.layer->crypto->key_name);
+  auto key = spdk::ParseCryptoKey(results[2] = target_.CallMany(context, {&request, 1}).front());
+  if (!key.ok()) return key.status();
+  found.key = *std::move(key);
+  return found;
+}
+
+// A crypto bdev that this engine has not named: another agent's, on a device that was taken over.
+absl::StatusOr<std::optional<spdk::Bdev>> BdevCryptoEngine::FindForeignLayer(
+    const base::Context& context, const spdk::Bdev& base) {
+  const Request request = spdk::GetBdevs();
+  const spdk::Results results = target_.CallMany(context, {&request, 1});
+  if (!results[0].ok()) return results[0].status();
+  absl::StatusOr<std::vector<spdk::Bdev>> bdevs = spdk::ParseBdevs(*results[0]);
+  if (!bdevs.ok()) return bdevs.status();
+  for (spdk::Bdev& bdev : *bdevs) {
+    if (bdev.crypto && bdev.crypto->base_bdev_name == base.name) return std::move(bdev);
+  }
+  return std::nullopt;
+}
+
+absl::Status BdevCryptoEngine::Verify(const base::Context& context, const CryptoVolume& volume,
+                                      const CryptoParams* params) {
+  absl::StatusOr<Found> found = Look(context, volume, params);
+  if (!found.ok()) return found.status();
+  if (params == nullptr) {
+    return found->layer ? absl::InvalidArgumentError(
+                              "volume.crypto: missing for a volume that is "
+                              "encrypted")
+                        : absl::OkStatus();
+  }
+  if (!found->base) {
+    return VolumeError(absl::StatusCode::kNotFound, volume, "is not on the target");
+  }
+  if (!found->layer) return OtherThanInUse("");
+  if (!IsOnBase(*found->layer, found->base)) {
+    return VolumeError(absl::StatusCode::kFailedPrecondition, volume,
+                       "has a crypto bdev on another bdev");
+  }
+  if (!found->key || found->key->name != found->layer->crypto->key_name) return OtherThanInUse("");
+  return CompareKeys(*found->key, *params);
+}
+
+absl::Status BdevCryptoEngine::Cleanup(const base::Context& context, const CryptoVolume& volume) {
+  const std::string name = NameOf(volume.id);
+  const Request requests[] = {spdk::GetBdev(name), spdk::DeleteCryptoBdev(name)};
+  const spdk::Results results = spdk::CallToEnd(target_, context, requests);
+  absl::Status deleted = results[1].status();
+  // Without its bdev a key stays: where the base has gone, SPDK keeps it for when that comes back.
+  if (spdk::IsNoSuchCryptoBdev(deleted)) return absl::OkStatus();
+  if (!deleted.ok()) return deleted;
+  auto layer = spdk::ParseBdev(results[0]);
+  bool is_inline = layer.ok() && *layer && (*layer)->crypto && (*layer)->crypto->key_name != name;
+  return is_inline ? absl::OkStatus() : DestroyKey(context, name);
+}
+
+absl::Status BdevCryptoEngine::DestroyKey(const base::Context& context, const std::string& name) {
+  absl::Status status = spdk::DoToEnd(target_, context, spdk::DestroyCryptoKey(name));
+  return spdk::IsNoSuchKey(status) ? absl::OkStatus() : status;
+}
+
+absl::StatusOr<std::optional<std::string>> BdevCryptoEngine::GetCryptoBdev(
+    const base::Context& context, const CryptoVolume& volume) {
+  absl::StatusOr<Found> found = Look(context, volume, nullptr);
+  if (!found.ok()) return found.status();
+  if (!found->layer) return std::nullopt;
+  return found->layer->name;
+}
+
+}  // namespace sma::crypto

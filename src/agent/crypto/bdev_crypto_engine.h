@@ -1,0 +1,72 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "agent/spdk/bdev.h"
+#include "agent/spdk/crypto.h"
+#include "jsonrpc/caller.h"
+#include "sma/crypto_engine.h"
+
+namespace sma::crypto {
+
+/// Encrypts a volume by a crypto bdev of the target's over the volume's bdev, with names made from
+/// the volume's id.
+///
+/// With the tweak mode SIMPLE_LBA the key is given along with the bdev, whose it then is: it goes
+/// when the bdev goes, never before. The other modes need a key of its own on the target, which is
+/// destroyed only when the bdev is known to be gone: SPDK frees it under a bdev that uses it.
+class BdevCryptoEngine : public CryptoEngine {
+ public:
+  static constexpr std::string_view kName = "bdev_crypto";
+
+  /// `target` outlives this. `driver`: what the target is told to encrypt with; empty: its choice.
+  BdevCryptoEngine(jsonrpc::Caller& target, std::string driver)
+      : target_(target), driver_(std::move(driver)) {}
+
+  std::string_view name() const override { return kName; }
+  absl::Status Check(const CryptoParams& params) const override;
+  absl::StatusOr<std::string> Setup(const base::Context& context, const CryptoVolume& volume,
+                                    const CryptoParams& params) override;
+  absl::Status Verify(const base::Context& context, const CryptoVolume& volume,
+                      const CryptoParams* params) override;
+  absl::Status Cleanup(const base::Context& context, const CryptoVolume& volume) override;
+  absl::StatusOr<std::optional<std::string>> GetCryptoBdev(const base::Context& context,
+                                                           const CryptoVolume& volume) override;
+
+  /// The name of the crypto bdev, and of a key of its own, of a volume.
+  static std::string NameOf(const base::Uuid& volume_id);
+
+ private:
+  /// What is on the target of a volume.
+  struct Found {
+    std::optional<spdk::Bdev> base;
+    std::optional<spdk::Bdev> layer;     // the crypto bdev
+    std::optional<spdk::CryptoKey> key;  // of the name that was asked for
+  };
+  struct Attempt {
+    absl::Status create_key;
+    absl::Status create_bdev;
+    absl::StatusOr<Found> found;
+  };
+
+  Attempt TryCreate(const base::Context& context, const CryptoVolume& volume,
+                    const CryptoParams& params);
+  static absl::Status Judge(const CryptoVolume& volume, const CryptoParams& params,
+                            const Attempt& attempt);
+  static bool IsStale(const Attempt& attempt);
+  static bool IsDormant(const Attempt& attempt);
+  absl::Status Awaken(const base::Context& context, const CryptoVolume& volume,
+                      const CryptoParams& params);
+  absl::Status Undo(const CryptoVolume& volume, const Attempt& attempt, absl::Status reason);
+  absl::StatusOr<Found> Look(const base::Context& context, const CryptoVolume& volume,
+                             const CryptoParams* params);
+  absl::StatusOr<std::optional<spdk::Bdev>> FindForeignLayer(const base::Context& context,
+                                                             const spdk::Bdev& base);
+  absl::Status DestroyKey(const base::Context& context, const std::string& name);
+
+  jsonrpc::Caller& target_;
+  const std::string driver_;
+};
+
+}  // namespace sma::crypto

@@ -1,0 +1,54 @@
+#include "base/secret.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cstdio>
+#include <fstream>
+
+namespace sma::base {
+namespace {
+
+// The flags of the mapping (proc(5), /proc/pid/smaps): locked, and not in core dumps.
+TEST(SecretTest, IsLockedAndLeftOutOfCoreDumps) {
+  auto secret = Secret::Copy("top secret");
+  ASSERT_TRUE(secret);
+  EXPECT_EQ(secret->bytes(), "top secret");
+  char address[32];
+  std::snprintf(address, sizeof address, "%lx-",
+                reinterpret_cast<unsigned long>(secret->bytes().data()));
+  std::ifstream smaps("/proc/self/smaps");
+  std::string line;
+  bool found = false;
+  while (std::getline(smaps, line)) {
+    if (line.starts_with(address)) found = true;
+    if (found && line.starts_with("VmFlags:")) break;
+  }
+  ASSERT_TRUE(found);
+  EXPECT_THAT(line, testing::HasSubstr(" lo"));
+  EXPECT_THAT(line, testing::HasSubstr(" dd"));
+}
+
+TEST(SecretTest, Moves) {
+  auto first = Secret::Copy("one");
+  auto second = Secret::Copy("another");
+  ASSERT_TRUE(first && second);
+  *first = std::move(*second);
+  EXPECT_EQ(first->bytes(), "another");
+  EXPECT_EQ(second->size(), 0u);
+}
+
+TEST(SecretTest, WipesAndComparesStrings) {
+  std::string text = "0123456789abcdef0123456789abcdef";
+  const char* where = text.data();
+  WipeString(text);
+  EXPECT_TRUE(text.empty());
+  EXPECT_EQ(std::string(where, 32), std::string(32, '\0'));
+  EXPECT_TRUE(SecretsEqual("ab", "ab"));
+  EXPECT_FALSE(SecretsEqual("ab", "ac"));
+  EXPECT_FALSE(SecretsEqual("ab", "abc"));
+  EXPECT_TRUE(SecretsEqual("", ""));
+}
+
+}  // namespace
+}  // namespace sma::base
