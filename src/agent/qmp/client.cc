@@ -1,0 +1,200 @@
+#include "agent/qmp/client.h"
+
+#include <fmt/format.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <utility>
+
+#include "jsonrpc/error.h"
+
+namespace sma::qmp {
+
+using base::Context;
+using base::MutexLock;
+using base::TimePoint;
+using std::chrono::steady_clock;
+
+Client::Client(ClientOptions options)
+    : options_(std::move(options)),
+      wake_(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)),
+      thread_([this] { Run(); }) {}
+
+Client::~Client() {
+  {
+    MutexLock lock(mutex_);
+    stopping_ = true;
+    changed_.NotifyAll();
+  }
+  Wake();
+  thread_.join();
+}
+
+void Client::Wake() {
+  const uint64_t one = 1;
+  // Fails only when a wake-up is pending already.
+  [[maybe_unused]] ssize_t written = ::write(wake_.get(), &one, sizeof(one));
+}
+
+void Client::NotifyAll() {
+  MutexLock lock(mutex_);
+  changed_.NotifyAll();
+}
+
+void Client::Enter() {
+  MutexLock lock(mutex_);
+  ++users_;
+  changed_.NotifyAll();
+}
+
+void Client::Leave() {
+  {
+    MutexLock lock(mutex_);
+    --users_;
+  }
+  Wake();
+}
+
+absl::Status Client::WaitForSession(const Context& context) {
+  const TimePoint until = std::min(context.deadline(), steady_clock::now() + options_.connect_wait);
+  while (!connected_) {
+    if (absl::Status status = context.status(); absl::IsCancelled(status)) return status;
+    if (stopping_) return absl::UnavailableError("the client was stopped");
+    if (steady_clock::now() >= until) {
+      return absl::UnavailableError(fmt::format("no QMP session with QEMU at {}: {}",
+                                                options_.address.ToString(),
+                                                std::string(last_error_.message())));
+    }
+    changed_.WaitUntil(mutex_, until);
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<Greeting> Client::WaitConnected(const Context& context) {
+  if (absl::Status status = context.status(); !status.ok()) return status;
+  Enter();
+  const uint64_t callback = context.AddCallback([this] { NotifyAll(); });
+  absl::StatusOr<Greeting> greeting;
+  {
+    MutexLock lock(mutex_);
+    absl::Status status = WaitForSession(context);
+    if (status.ok()) {
+      greeting = greeting_;
+    } else {
+      greeting = status;
+    }
+  }
+  context.RemoveCallback(callback);
+  Leave();
+  return greeting;
+}
+
+absl::StatusOr<Json> Client::Execute(const Context& context, Command command) {
+  return std::move(ExecuteMany(context, {&command, 1}).front());
+}
+
+std::vector<absl::StatusOr<Json>> Client::ExecuteMany(const Context& context,
+                                                      std::span<const Command> commands) {
+  if (absl::Status status = context.status(); !status.ok()) {
+    return std::vector<absl::StatusOr<Json>>(commands.size(), status);
+  }
+  Call call{.commands = commands, .results = {}};
+  call.results.resize(commands.size());
+  Enter();
+  const uint64_t callback = context.AddCallback([this] { NotifyAll(); });
+  {
+    MutexLock lock(mutex_);
+    if (absl::Status status = WaitForSession(context); !status.ok()) {
+      std::fill(call.results.begin(), call.results.end(), status);
+    } else {
+      Send(call);
+      Await(context, call);
+    }
+  }
+  context.RemoveCallback(callback);
+  Leave();
+  return std::move(call.results);
+}
+
+void Client::Send(Call& call) {
+  std::string text;
+  for (size_t i = 0; i < call.commands.size(); ++i) {
+    const uint64_t id = next_id_++;
+    text += Encode(call.commands[i], id);
+    pending_[id] = {&call, i};
+    ++call.open;
+  }
+  // A QEMU that has left so much unread that the socket takes no more does not work any longer: the
+  // thread sees the end of the connection and ends the calls.
+  const ssize_t sent = ::send(socket_.get(), text.data(), text.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+  if (sent != static_cast<ssize_t>(text.size())) ::shutdown(socket_.get(), SHUT_RDWR);
+}
+
+void Client::Await(const Context& context, Call& call) {
+  while (call.open > 0) {
+    if (absl::Status status = context.status(); !status.ok()) {
+      std::erase_if(pending_, [&](const auto& entry) {
+        if (entry.second.call != &call) return false;
+        call.results[entry.second.index] = jsonrpc::WithFateUnknown(status);
+        return true;
+      });
+      return;
+    }
+    changed_.WaitUntil(mutex_, context.deadline());
+  }
+}
+
+void Client::End(uint64_t id, absl::StatusOr<Json> result) {
+  auto found = pending_.find(id);
+  if (found == pending_.end()) return;  // the caller has given up
+  Call& call = *found->second.call;
+  call.results[found->second.index] = std::move(result);
+  --call.open;
+  pending_.erase(found);
+  changed_.NotifyAll();
+}
+
+std::optional<TimePoint> Client::unreachable_since() const {
+  MutexLock lock(mutex_);
+  return unreachable_since_;
+}
+
+Client::EventWatch::EventWatch(Client& client, std::set<std::string> names)
+    : client_(client), names_(std::move(names)) {
+  client_.Enter();
+  MutexLock lock(client_.mutex_);
+  client_.watches_.insert(this);
+}
+
+Client::EventWatch::~EventWatch() {
+  {
+    MutexLock lock(client_.mutex_);
+    client_.watches_.erase(this);
+  }
+  client_.Leave();
+}
+
+absl::StatusOr<Event> Client::EventWatch::Next(const Context& context) {
+  const uint64_t callback = context.AddCallback([this] { client_.NotifyAll(); });
+  absl::StatusOr<Event> event;
+  {
+    MutexLock lock(client_.mutex_);
+    absl::Status status = context.status();
+    while (events_.empty() && !lost_ && status.ok()) {
+      client_.changed_.WaitUntil(client_.mutex_, context.deadline());
+      status = context.status();
+    }
+    if (!events_.empty()) {
+      event = std::move(events_.front());
+      events_.pop_front();
+    } else {
+      event = lost_ ? absl::UnavailableError("the QMP session was lost") : status;
+    }
+  }
+  context.RemoveCallback(callback);
+  return event;
+}
+
+}  // namespace sma::qmp
