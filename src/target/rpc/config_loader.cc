@@ -42,16 +42,22 @@ absl::StatusOr<ConfigLoader> ConfigLoader::Read(const RpcServer& server, const s
   std::ifstream file(path);
   if (!file) return absl::NotFoundError(absl::StrCat(path, ": cannot be read"));
   std::string text((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
+  absl::StatusOr<ConfigLoader> loader = Parse(server, text);
+  if (!loader.ok()) {
+    return absl::InvalidArgumentError(absl::StrCat(path, ": ", loader.status().message()));
+  }
+  return loader;
+}
+
+absl::StatusOr<ConfigLoader> ConfigLoader::Parse(const RpcServer& server, std::string_view text) {
   std::optional<Json> json = jsonrpc::Parse(WithoutComments(text));
-  if (!json) return absl::InvalidArgumentError(absl::StrCat(path, ": not a JSON text"));
+  if (!json) return absl::InvalidArgumentError("not a JSON text");
   if (!json->is_object() || !json->contains("subsystems") || !(*json)["subsystems"].is_array()) {
-    return absl::InvalidArgumentError(absl::StrCat(path, ": no list \"subsystems\""));
+    return absl::InvalidArgumentError("no list \"subsystems\"");
   }
   ConfigLoader loader(server);
   for (const Json& subsystem : (*json)["subsystems"]) {
-    if (absl::Status status = loader.AddSubsystem(subsystem); !status.ok()) {
-      return absl::InvalidArgumentError(absl::StrCat(path, ": ", status.message()));
-    }
+    if (absl::Status status = loader.AddSubsystem(subsystem); !status.ok()) return status;
   }
   return loader;
 }

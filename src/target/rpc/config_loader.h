@@ -3,6 +3,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -20,9 +21,14 @@ class ConfigLoader {
   /// The calls of a file; INVALID_ARGUMENT or NOT_FOUND with words for the operator.
   static absl::StatusOr<ConfigLoader> Read(const RpcServer& server, const std::string& path);
 
+  /// The calls of a file's text, which may hold // and /* */ comments; INVALID_ARGUMENT.
+  static absl::StatusOr<ConfigLoader> Parse(const RpcServer& server, std::string_view text);
+
   /// Makes those calls that may be made in the server's present phase and have not been made; then
   /// `done`, with the first error (those after it are not made). This object must live until then.
   void Run(std::function<void(absl::Status)> done);
+
+  size_t call_count() const { return calls_.size(); }
 
  private:
   struct Call {
