@@ -63,10 +63,10 @@ bool FromJson(const Json& value, Json* out) {
 bool Decode(const Json& params, std::initializer_list<Field> fields) {
   if (!params.is_object() && !params.is_null()) return false;
   if (params.is_object()) {
-    for (const auto& [name, value] : params.items()) {
+    for (auto member = params.begin(); member != params.end(); ++member) {
       const auto* field = std::find_if(fields.begin(), fields.end(),
-                                       [&](const Field& f) { return f.name == name; });
-      if (field == fields.end() || !field->decode(value)) return false;
+                                       [&](const Field& f) { return f.name == member.key(); });
+      if (field == fields.end() || !field->decode(*member)) return false;
     }
   }
   return std::all_of(fields.begin(), fields.end(), [&](const Field& field) {

@@ -53,6 +53,7 @@ class ModuleFixture : public testing::Test {
     bool stopped = false;
     module_.Stop([&] { stopped = true; });
     EXPECT_TRUE(reactor_->RunUntil([&] { return stopped; }, kPatience));
+    RunFor(std::chrono::milliseconds(1));  // what is destroyed by a message
   }
 
   void RunUntil(const std::function<bool()>& condition) {
