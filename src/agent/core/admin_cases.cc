@@ -9,7 +9,6 @@
 #include "agent/core/admin_messages.h"
 #include "agent/core/adoption.h"
 #include "agent/core/reconciler.h"
-#include "agent/core/volume_request.h"
 
 namespace sma::core {
 

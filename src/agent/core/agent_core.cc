@@ -11,7 +11,8 @@ namespace sma::core {
 absl::StatusOr<std::unique_ptr<AgentCore>> AgentCore::Open(
     Options options, jsonrpc::Caller& target, std::unique_ptr<record::Store> store,
     std::vector<std::unique_ptr<DeviceManager>> managers,
-    std::function<void(bool serving)> serving_changed) {
+    std::function<void(bool serving)> serving_changed, std::unique_ptr<volume::CryptoLayer> crypto,
+    std::unique_ptr<volume::Sealer> sealer) {
   absl::StatusOr<std::unique_ptr<record::Record>> record = record::Record::Open(std::move(store));
   if (!record.ok()) return record.status();
   std::unique_ptr<Core> core(new Core{.options = std::move(options),
@@ -19,7 +20,11 @@ absl::StatusOr<std::unique_ptr<AgentCore>> AgentCore::Open(
                                       .record = *std::move(record),
                                       .registry = {},
                                       .locks = {},
+                                      .volumes = nullptr,
                                       .wake_background = {}});
+  core->volumes = std::make_unique<volume::Volumes>(
+      core->options.volumes, target, core->record->Volumes(), std::move(crypto),
+      sealer ? std::move(sealer) : std::make_unique<volume::MemorySealer>());
   for (auto& manager : managers) {
     absl::Status added = core->registry.Add(std::move(manager));
     if (!added.ok()) return added;

@@ -25,7 +25,7 @@ inline std::string VolumeUuid(int number) {
 class AgentFixture : public testing::Test {
  protected:
   void SetUp() override {
-    options_.local_volume_wait = std::chrono::milliseconds(1);
+    options_.volumes.local_wait = std::chrono::milliseconds(1);
     options_.incomplete_hold = std::chrono::nanoseconds(0);
     options_.late_action_time = std::chrono::nanoseconds(0);
     options_.drift_period = std::chrono::nanoseconds(0);

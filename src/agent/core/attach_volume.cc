@@ -25,27 +25,11 @@ std::string NameOf(const base::Uuid& id) { return "volume " + id.ToString(); }
 
 }  // namespace
 
-record::Volume NewVolumeRow(const VolumeRequest& volume, const std::string& handle) {
-  record::Volume row;
-  row.id = volume.id;
-  row.device_handle = handle;
-  row.params = volume.params;
-  row.bdev_name = volume.id.ToString();
-  row.created = row.state_since = std::chrono::system_clock::now();
-  return row;
-}
-
-DeviceVolume NewVolume(const Core& core, const record::Volume& row) {
-  DeviceVolume volume = VolumeOf(row);
-  volume.wait = core.options.local_volume_wait;
-  return volume;
-}
-
 absl::StatusOr<AttachVolumeResponse> UseCases::AttachVolume(const base::Context& caller,
                                                             const AttachVolumeRequest& request) {
   const base::Context context = Bounded(caller);
   if (!request.has_volume()) return absl::InvalidArgumentError("volume: missing");
-  absl::StatusOr<VolumeRequest> volume = CheckVolume(request.volume());
+  absl::StatusOr<VolumeRequest> volume = core_.volumes->Check(request.volume());
   if (!volume.ok()) return volume.status();
   const std::string& handle = request.device_handle();
   absl::Status status = AttachOnce(context, handle, *volume);
@@ -83,15 +67,29 @@ absl::Status UseCases::AttachLocked(const base::Context& context, DeviceManager&
         fmt::format("{} is attached to {}", NameOf(volume.id), row->device_handle));
   }
   if (row && row->state == VolumeState::kAttached) {
-    return VerifyAttached(context, manager, device, *row);
+    return VerifyAttached(context, manager, device, volume, *std::move(row));
   }
   absl::Status settled = SettleVolume(core_, context, volume.id, /*now=*/true);
   if (!settled.ok()) return settled;
   return AttachNew(context, manager, device, volume);
 }
 
+absl::Status UseCases::ConnectAgain(const base::Context& context, const VolumeRequest& request,
+                                    record::Volume& row) {
+  const record::Volume before = row;
+  absl::Status status = core_.volumes->ConnectAgain(context, request, row);
+  if (record::SameConnection(row, before)) return status;
+  record::Change change;
+  change.put_volumes.push_back(row);
+  status.Update(core_.record->Write(std::move(change), Durability::kHost));
+  return status;
+}
+
 absl::Status UseCases::VerifyAttached(const base::Context& context, DeviceManager& manager,
-                                      const DeviceSpec& device, const record::Volume& row) {
+                                      const DeviceSpec& device, const VolumeRequest& request,
+                                      record::Volume row) {
+  absl::Status status = ConnectAgain(context, request, row);
+  if (!status.ok()) return About(device.handle, status);
   const DeviceVolume volume = VolumeOf(row);
   RestoreResult result = manager.Restore(
       context, {.device = device, .volumes = {&volume, 1}, .expose_incomplete = false});
@@ -106,40 +104,61 @@ absl::Status UseCases::VerifyAttached(const base::Context& context, DeviceManage
 
 absl::Status UseCases::AttachNew(const base::Context& context, DeviceManager& manager,
                                  const DeviceSpec& device, const VolumeRequest& request) {
-  record::Volume row = NewVolumeRow(request, device.handle);
+  absl::StatusOr<record::Volume> row = core_.volumes->NewRow(request, device.handle);
+  if (!row.ok()) return row.status();
   record::Change intent;
-  intent.put_volumes = {row};
+  intent.put_volumes = {*row};
   absl::Status status = core_.record->Write(std::move(intent), Durability::kProcess);
   if (!status.ok()) return status;
 
-  DeviceVolume volume = NewVolume(core_, row);
-  absl::StatusOr<std::string> attachment = manager.AttachVolume(context, device, volume);
-  status = attachment.status();
-  if (status.ok()) {
-    row.attachment = volume.attachment = *attachment;
-    if (auto limits = core_.record->FindLimits(row.id)) {
-      status = manager.SetQos(context, device, &volume, *limits);
-    }
-    record::Change done;
-    done.put_volumes = {InState(row, VolumeState::kAttached)};
-    // The caller has been told that it failed if the answers came after its time.
-    if (status.ok()) status = context.status();
-    if (status.ok()) status = core_.record->Write(std::move(done), Durability::kHost);
-    if (status.ok()) return status;
-    absl::Status undone = manager.DetachVolume(spdk::UndoContext(), device, volume);
-    if (!undone.ok()) status = jsonrpc::WithFateUnknown(std::move(status));
+  status = core_.volumes->Connect(context, *row);
+  if (!status.ok()) return About(device.handle, FailAttach(*row, status));
+  status = AttachConnected(context, manager, device, *row);
+  if (status.ok()) return status;
+  if (!jsonrpc::IsFateUnknown(status)) {
+    absl::Status released = core_.volumes->Release(spdk::UndoContext(), *row);
+    if (!released.ok()) status = jsonrpc::WithFateUnknown(std::move(status));
   }
+  return About(device.handle, FailAttach(*row, status));
+}
+
+// Attaches a volume that is connected already, and writes down that it is. It is not on the device
+// after a failure, or the status says so.
+absl::Status UseCases::AttachConnected(const base::Context& context, DeviceManager& manager,
+                                       const DeviceSpec& device, record::Volume row) {
+  DeviceVolume volume = VolumeOf(row);
+  volume.wait = core_.volumes->WaitOf(row);
+  absl::StatusOr<std::string> attachment = manager.AttachVolume(context, device, volume);
+  if (!attachment.ok()) return attachment.status();
+  row.attachment = volume.attachment = *attachment;
+  absl::Status status;
+  if (auto limits = core_.record->FindLimits(row.id)) {
+    status = manager.SetQos(context, device, &volume, *limits);
+  }
+  // The caller has been told that it failed if the answers came after its time.
+  if (status.ok()) status = context.status();
+  record::Change done;
+  done.put_volumes = {InState(std::move(row), VolumeState::kAttached)};
+  if (status.ok()) status = core_.record->Write(std::move(done), Durability::kHost);
+  if (status.ok()) return status;
+  absl::Status undone = manager.DetachVolume(spdk::UndoContext(), device, volume);
+  return undone.ok() ? status : jsonrpc::WithFateUnknown(std::move(status));
+}
+
+// Takes the intent back, or, when something of the call may be left on the target, has it undone
+// later.
+absl::Status UseCases::FailAttach(const record::Volume& row, const absl::Status& error) {
   record::Change change;
-  bool settled = !jsonrpc::IsFateUnknown(status);
+  bool settled = !jsonrpc::IsFateUnknown(error);
   if (settled) {
     change.remove_volumes.push_back(row.id);
   } else {
-    change.put_volumes.push_back(WithError(InState(row, VolumeState::kDetaching), status));
+    change.put_volumes.push_back(WithError(InState(row, VolumeState::kDetaching), error));
   }
   absl::Status written = core_.record->Write(std::move(change), Durability::kProcess);
   if (!written.ok()) spdlog::error("{}: {}", NameOf(row.id), written.ToString());
   if (!settled || !written.ok()) core_.wake_background();
-  return About(device.handle, status);
+  return error;
 }
 
 absl::StatusOr<DetachVolumeResponse> UseCases::DetachVolume(const base::Context& caller,
@@ -184,6 +203,7 @@ absl::Status UseCases::DetachLocked(const base::Context& context, const record::
     if (other.id != row.id && other.attachment == row.attachment) volume.attachment.clear();
   }
   status = (*manager)->DetachVolume(context, SpecOf(*device), volume);
+  if (status.ok()) status = core_.volumes->Release(context, row);
   record::Change change;
   if (status.ok()) {
     change.remove_volumes.push_back(row.id);

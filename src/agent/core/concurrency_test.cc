@@ -2,7 +2,7 @@
 #include <gtest/gtest.h>
 
 #include "agent/core/agent_fixture.h"
-#include "agent/core/lock_table.h"
+#include "base/lock_table.h"
 
 namespace sma::core {
 namespace {

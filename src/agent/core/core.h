@@ -7,13 +7,18 @@
 #include <vector>
 
 #include "absl/status/status.h"
-#include "agent/core/lock_table.h"
 #include "agent/device/registry.h"
 #include "agent/record/record.h"
+#include "agent/volume/volumes.h"
+#include "base/lock_table.h"
 #include "jsonrpc/caller.h"
 #include "sma/device_manager.h"
 
 namespace sma::core {
+
+using base::LockTable;
+using volume::CheckVolumeId;
+using volume::VolumeRequest;
 
 struct Options {
   /// DeleteDevice of a device with volumes: refused, or they are detached first.
@@ -22,8 +27,8 @@ struct Options {
   bool repair_drift = true;
   /// How often the record is compared with the target; 0: only after each connect.
   std::chrono::nanoseconds drift_period = std::chrono::seconds(30);
-  /// How long AttachVolume waits for a bdev of the target's own.
-  std::chrono::nanoseconds local_volume_wait = std::chrono::seconds(1);
+  /// How volumes are found and connected.
+  volume::Options volumes;
   /// How long a call may take whose client has set no deadline.
   std::chrono::nanoseconds default_timeout = std::chrono::seconds(60);
   /// How long after a connect hosts are kept out of devices of which volumes are missing.
@@ -46,6 +51,7 @@ struct Core {
   std::unique_ptr<record::Record> record;
   device::Registry registry;
   LockTable locks;
+  std::unique_ptr<volume::Volumes> volumes;
   /// Has the background look soon at what a call could not finish.
   std::function<void()> wake_background;
 };

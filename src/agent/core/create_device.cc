@@ -42,7 +42,7 @@ absl::StatusOr<CreateDeviceResponse> UseCases::CreateDevice(const base::Context&
   if (!device.ok()) return device.status();
   std::optional<VolumeRequest> volume;
   if (request.has_volume()) {
-    absl::StatusOr<VolumeRequest> checked = CheckVolume(request.volume());
+    absl::StatusOr<VolumeRequest> checked = core_.volumes->Check(request.volume());
     if (!checked.ok()) return checked.status();
     volume = *std::move(checked);
   } else if ((*manager)->needs_volume()) {
@@ -88,34 +88,59 @@ absl::Status UseCases::CreateNew(const base::Context& context, DeviceManager& ma
                                  const DeviceSpec& device, const VolumeRequest* volume) {
   record::Device row = NewDeviceRow(manager, device, DeviceState::kCreating);
   std::vector<record::Volume> volumes;
-  if (volume != nullptr) volumes.push_back(NewVolumeRow(*volume, device.handle));
+  if (volume != nullptr) {
+    absl::StatusOr<record::Volume> planned = core_.volumes->NewRow(*volume, device.handle);
+    if (!planned.ok()) return planned.status();
+    volumes.push_back(*std::move(planned));
+  }
   record::Change intent;
   intent.put_devices = {row};
   intent.put_volumes = volumes;
   absl::Status status = core_.record->Write(std::move(intent), Durability::kProcess);
   if (!status.ok()) return status;
 
+  if (!volumes.empty()) status = core_.volumes->Connect(context, volumes.front());
+  if (!status.ok()) return FailCreate(row, volumes, status);
+  status = MakeDevice(context, manager, row, volumes);
+  if (status.ok()) return status;
+  if (!volumes.empty() && !jsonrpc::IsFateUnknown(status)) {
+    absl::Status released = core_.volumes->Release(spdk::UndoContext(), volumes.front());
+    if (!released.ok()) status = jsonrpc::WithFateUnknown(std::move(status));
+  }
+  return FailCreate(row, volumes, status);
+}
+
+// Makes the device with the volumes, one at most, that are connected already, and writes down that
+// it is ready. Nothing of it is left after a failure, or the status says so.
+absl::Status UseCases::MakeDevice(const base::Context& context, DeviceManager& manager,
+                                  const record::Device& row,
+                                  const std::vector<record::Volume>& volumes) {
+  const DeviceSpec device = SpecOf(row);
   std::optional<DeviceVolume> device_volume;
-  if (volume != nullptr) device_volume = NewVolume(core_, volumes.front());
+  if (!volumes.empty()) {
+    device_volume = VolumeOf(volumes.front());
+    device_volume->wait = core_.volumes->WaitOf(volumes.front());
+  }
   absl::StatusOr<std::string> attachment =
       manager.CreateDevice(context, device, device_volume ? &*device_volume : nullptr);
-  if (!attachment.ok()) return FailCreate(row, volumes, attachment.status());
+  if (!attachment.ok()) return attachment.status();
 
+  absl::Status status;
   record::Change done;
   done.put_devices = {InState(row, DeviceState::kReady)};
-  for (record::Volume& attached : volumes) {
+  for (record::Volume attached : volumes) {
     attached.attachment = *attachment;
-    done.put_volumes.push_back(InState(attached, VolumeState::kAttached));
     if (auto limits = core_.record->FindLimits(attached.id)) {
       status = manager.SetQos(context, device, &*device_volume, *limits);
     }
+    done.put_volumes.push_back(InState(std::move(attached), VolumeState::kAttached));
   }
   // The caller has been told that it failed if the answers came after its time.
   if (status.ok()) status = context.status();
   if (status.ok()) status = core_.record->Write(std::move(done), Durability::kHost);
   if (status.ok()) return status;
   absl::Status undone = manager.DeleteDevice(spdk::UndoContext(), device, {});
-  return FailCreate(row, volumes, undone.ok() ? status : jsonrpc::WithFateUnknown(status));
+  return undone.ok() ? status : jsonrpc::WithFateUnknown(std::move(status));
 }
 
 // Takes the intent back, or, when something of the call may be left on the target, has it undone
@@ -153,6 +178,11 @@ absl::Status UseCases::CreateAgain(const base::Context& context, DeviceManager& 
   bool has_it = volume != nullptr && core_.record->FindVolume(volume->id).has_value();
   if (volume != nullptr && !has_it && !volumes.empty()) return HasOtherVolumes(device.handle);
   std::erase_if(volumes, [](const record::Volume& v) { return v.state != VolumeState::kAttached; });
+  for (record::Volume& known : volumes) {
+    if (volume == nullptr || known.id != volume->id) continue;
+    absl::Status status = ConnectAgain(context, *volume, known);
+    if (!status.ok()) return About(device.handle, status);
+  }
   const std::vector<DeviceVolume> attached = VolumesOf(volumes);
   RestoreResult result =
       manager.Restore(context, {.device = device, .volumes = attached, .expose_incomplete = false});
@@ -176,9 +206,10 @@ absl::Status UseCases::TakeOver(const base::Context& context, DeviceManager& man
   for (const DeviceVolume& attached : existing.volumes) {
     if (volume == nullptr || attached.id != volume->id) continue;
     has_it = true;
-    record::Volume row = NewVolumeRow(*volume, device.handle);
-    row.attachment = attached.attachment;
-    change.put_volumes.push_back(InState(std::move(row), VolumeState::kAttached));
+    absl::StatusOr<record::Volume> row = core_.volumes->NewRow(*volume, device.handle);
+    if (!row.ok()) return row.status();
+    row->attachment = attached.attachment;
+    change.put_volumes.push_back(InState(*std::move(row), VolumeState::kAttached));
   }
   if (volume != nullptr && !has_it && !existing.volumes.empty()) {
     return HasOtherVolumes(device.handle);

@@ -54,6 +54,7 @@ absl::StatusOr<DeleteDeviceResponse> UseCases::DeleteDevice(const base::Context&
   absl::Status status = core_.record->Write(std::move(intent), Durability::kProcess);
   if (!status.ok()) return status;
   status = (*manager)->DeleteDevice(context, SpecOf(*row), VolumesOf(volumes));
+  if (status.ok()) status = ReleaseAll(core_, context, volumes);
   record::Change change;
   if (status.ok()) {
     change.remove_devices.push_back(handle);

@@ -39,6 +39,17 @@ absl::Status RestoreLimits(Core& core, const base::Context& context, DeviceManag
   return limits ? manager.SetQos(context, device, &volume, *limits) : absl::OkStatus();
 }
 
+// Makes sure that the volume is there for its device to attach.
+absl::Status RestoreConnection(Core& core, const base::Context& context, record::Volume& row) {
+  const record::Volume before = row;
+  absl::Status status = core.volumes->Restore(context, row);
+  if (record::SameConnection(row, before)) return status;
+  record::Change change;
+  change.put_volumes.push_back(row);
+  status.Update(core.record->Write(std::move(change), Durability::kHost));
+  return status;
+}
+
 bool SameError(const record::LastError& error, const absl::Status& status) {
   return error.code == status.code() && error.message == status.message();
 }
@@ -57,7 +68,11 @@ absl::Status RestoreDevice(Core& core, const base::Context& context, const std::
   absl::Status first = SettleVolumesOf(core, context, handle);
 
   const DeviceSpec device = SpecOf(*row);
-  const std::vector<record::Volume> rows = AttachedVolumes(core, handle);
+  std::vector<record::Volume> rows = AttachedVolumes(core, handle);
+  std::vector<absl::Status> connected(rows.size());
+  for (size_t i = 0; i < rows.size() && options.repair; ++i) {
+    connected[i] = RestoreConnection(core, context, rows[i]);
+  }
   const std::vector<DeviceVolume> volumes = VolumesOf(rows);
   bool fresh =
       options.listing != nullptr && !core.record->ChangedSince(handle, options.listing_revision);
@@ -77,9 +92,10 @@ absl::Status RestoreDevice(Core& core, const base::Context& context, const std::
   first.Update(result.status);
   for (size_t i = 0; i < rows.size(); ++i) {
     RestoredVolume& restored = result.volumes[i];
-    absl::Status status = restored.attachment.status();
+    absl::Status status = connected[i];
+    status.Update(restored.attachment.status());
     record::Volume volume = rows[i];
-    if (status.ok()) volume.attachment = *restored.attachment;
+    if (restored.attachment.ok()) volume.attachment = *restored.attachment;
     if (status.ok() && (restored.attached_again || options.set_limits)) {
       status = RestoreLimits(core, context, **manager, device, VolumeOf(volume));
     }

@@ -16,13 +16,21 @@ bool IsOld(const Core& core, record::Time since) {
 
 }  // namespace
 
+absl::Status ReleaseAll(Core& core, const base::Context& context,
+                        const std::vector<record::Volume>& rows) {
+  absl::Status first;
+  for (const record::Volume& row : rows) first.Update(core.volumes->Release(context, row));
+  return first;
+}
+
 absl::Status SettleDevice(Core& core, const base::Context& context, const std::string& handle,
                           bool now) {
   std::optional<record::Device> row = core.record->FindDevice(handle);
   if (!row || row->state == DeviceState::kReady) return absl::OkStatus();
   absl::StatusOr<DeviceManager*> manager = ManagerOf(core, *row);
   if (!manager.ok()) return manager.status();
-  const std::vector<DeviceVolume> volumes = VolumesOf(core.record->VolumesOf(handle));
+  const std::vector<record::Volume> rows = core.record->VolumesOf(handle);
+  const std::vector<DeviceVolume> volumes = VolumesOf(rows);
   absl::Status status;
   if (row->state == DeviceState::kDeleting) {
     status = (*manager)->DeleteDevice(context, SpecOf(*row), volumes);
@@ -30,6 +38,7 @@ absl::Status SettleDevice(Core& core, const base::Context& context, const std::s
     status =
         (*manager)->UndoCreate(context, SpecOf(*row), volumes.empty() ? nullptr : &volumes.front());
   }
+  if (status.ok()) status = ReleaseAll(core, context, rows);
   record::Change change;
   if (!status.ok()) {
     change.put_devices.push_back(WithError(*row, status));
@@ -56,6 +65,7 @@ absl::Status SettleVolume(Core& core, const base::Context& context, const base::
     volume.attachment.clear();
     status = (*manager)->DetachVolume(context, SpecOf(*device), volume);
   }
+  if (status.ok()) status = core.volumes->Release(context, *row);
   record::Change change;
   if (!status.ok()) {
     change.put_volumes.push_back(WithError(*row, status));

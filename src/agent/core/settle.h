@@ -17,4 +17,8 @@ absl::Status SettleDevice(Core& core, const base::Context& context, const std::s
 /// The volume, unless it is attached. Its device's lock is held, its own too.
 absl::Status SettleVolume(Core& core, const base::Context& context, const base::Uuid& id, bool now);
 
+/// Releases volumes that their device has let go of; the first error after having tried all.
+absl::Status ReleaseAll(Core& core, const base::Context& context,
+                        const std::vector<record::Volume>& rows);
+
 }  // namespace sma::core

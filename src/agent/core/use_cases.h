@@ -4,7 +4,6 @@
 #include <string>
 
 #include "agent/core/core.h"
-#include "agent/core/volume_request.h"
 #include "agent/service/agent_api.h"
 
 namespace sma::core {
@@ -44,6 +43,8 @@ class UseCases : public service::Agent {
   absl::Status TakeOver(const base::Context& context, DeviceManager& manager,
                         const DeviceSpec& device, const ExistingDevice& existing,
                         const VolumeRequest* volume);
+  absl::Status MakeDevice(const base::Context& context, DeviceManager& manager,
+                          const record::Device& row, const std::vector<record::Volume>& volumes);
   absl::Status FailCreate(const record::Device& device, const std::vector<record::Volume>& volumes,
                           const absl::Status& error);
 
@@ -54,8 +55,14 @@ class UseCases : public service::Agent {
                             const DeviceSpec& device, const VolumeRequest& volume);
   absl::Status AttachNew(const base::Context& context, DeviceManager& manager,
                          const DeviceSpec& device, const VolumeRequest& volume);
+  absl::Status ConnectAgain(const base::Context& context, const VolumeRequest& request,
+                            record::Volume& row);
   absl::Status VerifyAttached(const base::Context& context, DeviceManager& manager,
-                              const DeviceSpec& device, const record::Volume& row);
+                              const DeviceSpec& device, const VolumeRequest& request,
+                              record::Volume row);
+  absl::Status AttachConnected(const base::Context& context, DeviceManager& manager,
+                               const DeviceSpec& device, record::Volume row);
+  absl::Status FailAttach(const record::Volume& row, const absl::Status& error);
   absl::Status DetachLocked(const base::Context& context, const record::Volume& row);
 
   // set_qos.cc
@@ -64,11 +71,5 @@ class UseCases : public service::Agent {
 
   Core& core_;
 };
-
-/// The row of a volume about to be attached.
-record::Volume NewVolumeRow(const VolumeRequest& volume, const std::string& handle);
-
-/// The volume of `row` as its device manager sees it, when it is attached for the first time.
-DeviceVolume NewVolume(const Core& core, const record::Volume& row);
 
 }  // namespace sma::core

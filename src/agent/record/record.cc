@@ -166,4 +166,9 @@ void Record::SetObserver(std::function<void(const Change&)> observer) {
   observer_ = std::move(observer);
 }
 
+bool SameConnection(const Volume& a, const Volume& b) {
+  return a.connection == b.connection && a.bdev_name == b.bdev_name && a.sealed == b.sealed &&
+         a.params.SerializeAsString() == b.params.SerializeAsString();
+}
+
 }  // namespace sma::record

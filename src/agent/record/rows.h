@@ -53,11 +53,15 @@ struct Volume {
   std::string sealed;       // keys and secrets, encrypted; empty: none or not kept
   std::string bdev_name;    // what the device exports; empty: not yet known
   std::string attachment;   // the device manager's own, DeviceVolume::attachment
+  std::string connection;   // volume::Volumes' own: what it uses on the target together with others
   VolumeState state = VolumeState::kAttaching;
   Time created;
   Time state_since;
   LastError last_error;
 };
+
+/// Whether both are connected in the same way, as far as the record knows.
+bool SameConnection(const Volume& a, const Volume& b);
 
 /// Limits of a volume, kept also while it is not attached. A limit of 2^64-1 was never set.
 struct VolumeLimits {

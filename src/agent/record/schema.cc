@@ -26,6 +26,8 @@ constexpr const char* kMigrations[] = {
        CREATE TABLE limits (
          volume_id BLOB PRIMARY KEY, limits BLOB NOT NULL
        ) STRICT, WITHOUT ROWID;)",
+    // 1 → 2. What volumes use on the target together with others.
+    "ALTER TABLE volumes ADD COLUMN connection TEXT NOT NULL DEFAULT '';",
 };
 
 }  // namespace

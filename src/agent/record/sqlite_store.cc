@@ -58,6 +58,7 @@ absl::StatusOr<Volume> ReadVolume(const Statement& row) {
                 .sealed = row.Bytes(3),
                 .bdev_name = row.Bytes(4),
                 .attachment = row.Bytes(5),
+                .connection = row.Bytes(12),
                 .state = static_cast<VolumeState>(row.Int(6)),
                 .created = FromNanoseconds(row.Int(7)),
                 .state_since = FromNanoseconds(row.Int(8)),
@@ -147,7 +148,7 @@ absl::Status SqliteStore::Prepare() {
   for (const char* sql :
        {"INSERT OR REPLACE INTO devices VALUES (?,?,?,?,?,?,?,?,?)",
         "DELETE FROM devices WHERE handle = ?",
-        "INSERT OR REPLACE INTO volumes VALUES (?,?,?,?,?,?,?,?,?,?,?,?)",
+        "INSERT OR REPLACE INTO volumes VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)",
         "DELETE FROM volumes WHERE id = ?", "INSERT OR REPLACE INTO limits VALUES (?,?)",
         "DELETE FROM limits WHERE volume_id = ?"}) {
     absl::StatusOr<Statement> statement = connection_.Prepare(sql);
@@ -246,6 +247,7 @@ absl::Status SqliteStore::Put(const Volume& volume) {
   row.BindInt(8, ToNanoseconds(volume.created));
   row.BindInt(9, ToNanoseconds(volume.state_since));
   BindError(row, 10, volume.last_error);
+  row.BindText(13, volume.connection);
   return row.Run();
 }
 

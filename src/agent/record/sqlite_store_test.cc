@@ -56,6 +56,7 @@ Change FullChange() {
                 .sealed = std::string("\0\xff", 2),
                 .bdev_name = "bdev",
                 .attachment = "7",
+                .connection = "discovery d0",
                 .state = VolumeState::kAttached,
                 .created = At(4),
                 .state_since = At(5),
@@ -98,6 +99,7 @@ TEST_F(SqliteStoreTest, KeepsEveryField) {
   EXPECT_EQ(volume.params.SerializeAsString(), put_volume.params.SerializeAsString());
   EXPECT_EQ(volume.sealed, put_volume.sealed);
   EXPECT_EQ(volume.bdev_name, put_volume.bdev_name);
+  EXPECT_EQ(volume.connection, put_volume.connection);
   EXPECT_EQ(volume.attachment, put_volume.attachment);
   EXPECT_EQ(volume.state, put_volume.state);
   EXPECT_EQ(volume.created, put_volume.created);

@@ -1,14 +1,11 @@
-#include "agent/core/lock_table.h"
+#include "base/lock_table.h"
 
 #include <algorithm>
 #include <utility>
 
-namespace sma::core {
+namespace sma::base {
 
-using base::MutexLock;
-
-absl::StatusOr<LockTable::Held> LockTable::Acquire(const base::Context& context,
-                                                   std::vector<Key> keys) {
+absl::StatusOr<LockTable::Held> LockTable::Acquire(const Context& context, std::vector<Key> keys) {
   std::sort(keys.begin(), keys.end());
   Held held;
   held.table_ = this;
@@ -19,7 +16,7 @@ absl::StatusOr<LockTable::Held> LockTable::Acquire(const base::Context& context,
   return held;
 }
 
-absl::Status LockTable::Take(const base::Context& context, const Key& key) {
+absl::Status LockTable::Take(const Context& context, const Key& key) {
   // Cancelling wakes the waiter; a deadline it minds itself.
   uint64_t callback = context.AddCallback([this, &key] {
     MutexLock lock(mutex_);
@@ -71,4 +68,4 @@ void LockTable::Held::Release() {
   table_ = nullptr;
 }
 
-}  // namespace sma::core
+}  // namespace sma::base

@@ -11,11 +11,11 @@
 #include "base/mutex.h"
 #include "base/uuid.h"
 
-namespace sma::core {
+namespace sma::base {
 
-/// Locks named after devices and volumes, held while calls about them are going on, remote calls
-/// included. Thread-safe. Everyone takes a device's lock before those of volumes, and the locks of
-/// several volumes in one Acquire.
+/// Locks that are known by name, held while calls about what they are named after are going on,
+/// remote calls included. Thread-safe. Everyone takes a device's lock before those of volumes, the
+/// locks of several volumes in one Acquire, and any other of the same table last and alone.
 class LockTable {
  public:
   struct Key {
@@ -27,7 +27,7 @@ class LockTable {
   static Key Device(std::string_view handle, bool shared = false) {
     return {std::string("d ").append(handle), shared};
   }
-  static Key Volume(const base::Uuid& id) { return {"v " + id.ToString(), false}; }
+  static Key Volume(const Uuid& id) { return {"v " + id.ToString(), false}; }
 
   /// Held locks; given back when destroyed.
   class Held {
@@ -52,7 +52,7 @@ class LockTable {
 
   /// Takes all of `keys`, in the order of their names, and waits for each as long as `context`
   /// allows.
-  absl::StatusOr<Held> Acquire(const base::Context& context, std::vector<Key> keys);
+  absl::StatusOr<Held> Acquire(const Context& context, std::vector<Key> keys);
 
  private:
   struct Entry {
@@ -60,17 +60,17 @@ class LockTable {
     bool exclusive = false;
     int waiting_exclusive = 0;  // newcomers that would share stand back for these
     int users = 0;              // holders and waiters; the entry goes with the last
-    base::CondVar changed;
+    CondVar changed;
   };
 
-  absl::Status Take(const base::Context& context, const Key& key);
+  absl::Status Take(const Context& context, const Key& key);
   void Give(const Key& key);
   static bool IsFree(const Entry& entry, bool shared) {
     return !entry.exclusive && (shared ? entry.waiting_exclusive == 0 : entry.sharers == 0);
   }
 
-  base::Mutex mutex_;
+  Mutex mutex_;
   std::map<std::string, Entry, std::less<>> entries_ SMA_GUARDED_BY(mutex_);
 };
 
-}  // namespace sma::core
+}  // namespace sma::base

@@ -1,0 +1,96 @@
+#pragma once
+
+#include <chrono>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "agent/record/rows.h"
+#include "agent/volume/crypto_layer.h"
+#include "agent/volume/request.h"
+#include "agent/volume/sealer.h"
+#include "base/context.h"
+#include "jsonrpc/caller.h"
+
+namespace sma::volume {
+
+struct Options {
+  /// How long a bdev of the target's own may take to appear.
+  std::chrono::nanoseconds local_wait = std::chrono::seconds(1);
+  /// How long a remote volume may take to be found and connected.
+  std::chrono::nanoseconds discovery_timeout = std::chrono::seconds(10);
+};
+
+/// What is between a volume and the device that exports it: the connection to the machine that has
+/// it, and the layer that encrypts it. The core calls this in the order
+///   attach:  NewRow → (row to the record) → Connect → device attaches row.bdev_name → limits
+///   detach:  device detaches → Release → (row out of the record)
+///   restore: BeginRestore once → Restore for each row → device restores
+/// A volume that is a bdev of the target's own and not encrypted passes through without a remote
+/// call. Thread-safe; the methods for one volume are called under that volume's lock, or under its
+/// device's lock taken exclusively. They block, for as long as their context allows, where nothing
+/// else is said.
+///
+/// Errors. Target not reachable: UNAVAILABLE. What could not be undone, or may still be done by the
+/// target, is marked by jsonrpc::WithFateUnknown: then Release is called later, as often as it
+/// takes.
+class Volumes {
+ public:
+  /// `target` outlives this. `rows`: those of the record, from which is counted who uses what.
+  /// `crypto` null: volumes cannot be encrypted.
+  Volumes(Options options, jsonrpc::Caller& target, const std::vector<record::Volume>& rows,
+          std::unique_ptr<CryptoLayer> crypto, std::unique_ptr<Sealer> sealer);
+  ~Volumes();
+
+  /// CheckVolume, and the parameters for encryption. No remote call. INVALID_ARGUMENT.
+  absl::StatusOr<VolumeRequest> Check(const VolumeParameters& params) const;
+
+  /// The row of a volume that is about to be attached, in state kAttaching, secrets sealed. No
+  /// remote call.
+  absl::StatusOr<record::Volume> NewRow(const VolumeRequest& request,
+                                        const std::string& device_handle);
+
+  /// How long the device may wait for the bdev of `row` after Connect.
+  std::chrono::nanoseconds WaitOf(const record::Volume& row) const;
+
+  /// Makes the connection and the layers of a row that NewRow made and the record has, so that
+  /// there is a bdev `row.bdev_name`; fills in of `row` what is to be kept. Takes back what it did
+  /// when it fails. NOT_FOUND: the volume was not found in time. INVALID_ARGUMENT: it is not in the
+  /// subsystem asked for.
+  absl::Status Connect(const base::Context& context, record::Volume& row);
+
+  /// A volume that is attached is asked for again: new addresses are used besides the old ones, and
+  /// the connection is made sure of as by Restore. `row` then holds what is to be kept.
+  /// INVALID_ARGUMENT: asked for with other parameters than those in use.
+  absl::Status ConnectAgain(const base::Context& context, const VolumeRequest& request,
+                            record::Volume& row);
+
+  /// Takes away the layers, and the connection with the last volume that uses it. The device has
+  /// let go of the bdev before. OK when there is nothing left to do.
+  absl::Status Release(const base::Context& context, const record::Volume& row);
+
+  /// Looks at the target what is there of what volumes share; before a Restore of many rows.
+  absl::Status BeginRestore(const base::Context& context);
+
+  /// Makes sure of the connection and the layers of an attached volume, and makes again what is
+  /// missing. `row` then holds what is to be kept. Does not wait for the bdev to appear: the device
+  /// tells whether it did. No remote call where nothing is missing, but for layers.
+  absl::Status Restore(const base::Context& context, record::Volume& row);
+
+ private:
+  absl::Status ConnectBase(const base::Context& context, record::Volume& row);
+  absl::Status MakeCrypto(const base::Context& context, const record::Volume& row);
+  absl::Status CheckSameCrypto(const VolumeRequest& request, const record::Volume& row);
+
+  const Options options_;
+  jsonrpc::Caller& target_;
+  const std::unique_ptr<CryptoLayer> crypto_;  // may be null
+  const std::unique_ptr<Sealer> sealer_;
+};
+
+/// Whether the volume's bdev is made or brought by the agent, so that it can go and come back.
+bool IsRemote(const record::Volume& row);
+
+}  // namespace sma::volume
