@@ -58,6 +58,14 @@ struct Crypto {
   std::string location;  // "FILE:LINE"; empty when not in the file
 };
 
+/// `sealing_key`: where the key is that seals volumes' keys and secrets in the record.
+struct SealingKey {
+  enum class Source { kNone, kFile, kCredential, kEnvironment };
+
+  Source source = Source::kNone;
+  std::string name;  // of the file, the credential, the variable
+};
+
 /// `embedded`: the storage target that the agent starts itself.
 struct Embedded {
   bool enabled = false;
@@ -94,6 +102,7 @@ struct Config {
   std::vector<Device> devices;
   std::vector<Plugin> plugins;  // of the file, then of SMA_PLUGINS; each once
   Crypto crypto;
+  SealingKey sealing_key;
   Embedded embedded;
   std::optional<Tls> tls;
   std::optional<Metrics> metrics;

@@ -230,6 +230,16 @@ TEST(Config, CryptoParamsKeepTheirTypes) {
       "d": true, "e": null, "f": "1", "g": [1, {"h": "i"}]})"));
 }
 
+TEST(Config, SealingKeyComesFromOnePlace) {
+  using Source = SealingKey::Source;
+  EXPECT_EQ(ParseText("")->sealing_key.source, Source::kNone);
+  auto key = [](const char* text) { return ParseText(text)->sealing_key; };
+  EXPECT_EQ(key("sealing_key: {file: /etc/sma/key}").source, Source::kFile);
+  EXPECT_EQ(key("sealing_key: {file: /etc/sma/key}").name, "/etc/sma/key");
+  EXPECT_EQ(key("sealing_key: {credential: sma}").source, Source::kCredential);
+  EXPECT_EQ(key("sealing_key: {environment: SMA_KEY}").source, Source::kEnvironment);
+}
+
 struct BadCase {
   const char* text;
   const char* line;  // the beginning of the message
@@ -296,6 +306,12 @@ constexpr BadCase kBadCases[] = {
      "sma.yaml:3: ", "HOST:PORT"},
     {"devices:\n- name: vfiouser\n  params: {sock_path: here}\n", "sma.yaml:3: ", "absolute"},
     {"plugins: name\n", "sma.yaml:1: ", "must be a list"},
+    {"port: 1\nsealing_key: {}\n", "sma.yaml:2: ", "needs one of"},
+    {"sealing_key:\n", "sma.yaml:1: ", "needs one of"},
+    {"sealing_key: {file: a, environment: b}\n", "sma.yaml:1: ", "needs one of"},
+    {"sealing_key: {file:}\n", "sma.yaml:1: ", "needs one of"},
+    {"sealing_key: {credential: a/b}\n", "sma.yaml:1: ", "not a path"},
+    {"sealing_key: {file: a, key: abc}\n", "sma.yaml:1: ", "'sealing_key.key'"},
     {"crypto: {params: {}}\n", "sma.yaml:1: ", "needs a 'name'"},
     {"crypto: {name: a, params: [1]}\n", "sma.yaml:1: ", "must be a mapping"},
     {"crypto: {name: a, params: &x {b: *x}}\n", "sma.yaml:1: ", "deep"},

@@ -38,7 +38,7 @@ TEST(ConfigurationDocs, EveryKeyIsDescribed) {
   // The reader names all keys that it knows when it meets one that it does not.
   absl::StatusOr<Config> refused = Parse(
       "x: 1\ntls: {x: 1, cert: a, key: b}\nembedded: {x: 1}\nmetrics: {x: 1}\ncrypto: {name: a, x: "
-      "1}\n"
+      "1}\nsealing_key: {x: 1}\n"
       "devices: [{name: vhost_blk, params: {x: 1, buses: [{name: a, x: 1}]}}]\n",
       "docs", {}, "");
   const std::string message(refused.status().message());

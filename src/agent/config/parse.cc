@@ -83,6 +83,34 @@ Crypto ReadCrypto(YamlMap& top, Problems& problems) {
   return crypto;
 }
 
+/// A key without value is a problem here: it would silently leave keys unsealed.
+SealingKey ReadSealingKey(YamlMap& top, Problems& problems) {
+  using Source = SealingKey::Source;
+  SealingKey key;
+  if (!top.Contains("sealing_key")) {
+    top.Any("sealing_key");
+    return key;
+  }
+  YamlMap map(top.Any("sealing_key"), problems);
+  int sources = 0;
+  for (auto [name, source] :
+       {std::pair("file", Source::kFile), std::pair("credential", Source::kCredential),
+        std::pair("environment", Source::kEnvironment)}) {
+    std::string value = map.String(name, "");
+    if (value.empty()) continue;
+    key = {source, std::move(value)};
+    ++sources;
+  }
+  map.RefuseOthers();
+  if (sources != 1) {
+    problems.Add(map.line(), "'sealing_key' needs one of 'file', 'credential' and 'environment'");
+  }
+  if (key.source == Source::kCredential && key.name.find('/') != std::string::npos) {
+    problems.Add(map.LineOf("credential"), "'sealing_key.credential' must be a name, not a path");
+  }
+  return key;
+}
+
 Embedded ReadEmbedded(YamlMap& top, Problems& problems) {
   YamlMap map(top.Any("embedded"), problems);
   Embedded embedded;
@@ -146,6 +174,7 @@ Config ReadAll(YamlMap& top, const Flags& flags, std::string_view sma_plugins, P
   config.plugins = ReadPlugins(top, sma_plugins, problems);
   config.devices = ReadDevices(top, !config.plugins.empty(), problems);
   config.crypto = ReadCrypto(top, problems);
+  config.sealing_key = ReadSealingKey(top, problems);
   config.embedded = ReadEmbedded(top, problems);
   config.tls = ReadTls(top, problems);
   config.metrics = ReadMetrics(top, problems);
