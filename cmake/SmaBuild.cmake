@@ -38,6 +38,12 @@ elseif(NOT SMA_SANITIZE STREQUAL "")
   message(FATAL_ERROR "SMA_SANITIZE must be empty, address or thread")
 endif()
 
+# What continuous integration has time for with sanitizers (scripts/test sets it): with AddressSanitizer all tests but
+# those that say SLOW_BUILD, with ThreadSanitizer those that say THREADS.
+option(SMA_QUICK "Fewer tests in builds with a sanitizer" OFF)
+# Builds the unit tests and fuzz targets, and only what they need.
+add_custom_target(unit_tests)
+
 # sma_add_folders(DIR...): adds each folder that has a CMakeLists.txt.
 function(sma_add_folders)
   foreach(dir IN LISTS ARGN)
@@ -56,11 +62,19 @@ function(sma_library name)
   target_include_directories(sma_${name} PUBLIC ${CMAKE_SOURCE_DIR}/src ${CMAKE_SOURCE_DIR}/include)
 endfunction()
 
-# sma_test(NAME SRCS a_test.cc... DEPS targets... [LABELS l...] [TIMEOUT s]): a GoogleTest program, one ctest
-# entry that runs all of it.
+# sma_test(NAME SRCS a_test.cc... DEPS targets... [LABELS l...] [TIMEOUT s] [THREADS] [SLOW_BUILD]): a GoogleTest
+# program, one ctest entry that runs all of it. THREADS: threads meet in what it tests. SLOW_BUILD: it takes much to
+# compile, and no bytes from outside are parsed in it.
 function(sma_test name)
-  cmake_parse_arguments(ARG "" "TIMEOUT" "SRCS;DEPS;LABELS" ${ARGN})
+  cmake_parse_arguments(ARG "THREADS;SLOW_BUILD" "TIMEOUT" "SRCS;DEPS;LABELS" ${ARGN})
+  if(SMA_QUICK AND ((SMA_SANITIZE STREQUAL "thread" AND NOT ARG_THREADS)
+                    OR (SMA_SANITIZE STREQUAL "address" AND ARG_SLOW_BUILD)))
+    # The target stays, for folders that set properties of it.
+    add_executable(${name} EXCLUDE_FROM_ALL ${ARG_SRCS})
+    return()
+  endif()
   add_executable(${name} ${ARG_SRCS})
+  add_dependencies(unit_tests ${name})
   target_link_libraries(${name} PRIVATE ${ARG_DEPS} GTest::gmock_main sma_warnings)
   set(test ${SMA_TEST_PREFIX}${name})
   add_test(NAME ${test} COMMAND ${name})
@@ -79,6 +93,7 @@ function(sma_fuzz name)
   endif()
   cmake_parse_arguments(ARG "" "CORPUS" "SRCS;DEPS" ${ARGN})
   add_executable(${name} ${ARG_SRCS})
+  add_dependencies(unit_tests ${name})
   target_link_libraries(${name} PRIVATE ${ARG_DEPS} sma_warnings)
   target_link_options(${name} PRIVATE -fsanitize=fuzzer)
   set(work ${CMAKE_CURRENT_BINARY_DIR}/${name}.corpus)

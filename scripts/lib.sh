@@ -41,14 +41,19 @@ as_root() {
   fi
 }
 
-# configure_and_build PRESET [TARGET...]: many sources in one unit, with ccache when it is installed.
+# configure_and_build PRESET [OPTION OF CMAKE...] [-- TARGET...]: many sources in one unit, with ccache when it is
+# installed.
 configure_and_build() {
-  local preset=$1
+  local preset=$1 options=()
   shift
+  while (($#)) && [[ $1 != -- ]]; do
+    options+=("$1")
+    shift
+  done
+  (($# == 0)) || shift
   if command -v ccache >/dev/null; then
     export CMAKE_C_COMPILER_LAUNCHER=ccache CMAKE_CXX_COMPILER_LAUNCHER=ccache
   fi
-  quietly "configure-$preset" cmake -S "$root" --preset "$preset" -DCMAKE_UNITY_BUILD=ON || return
-  quietly "build-$preset" cmake --build "$root/build/$preset" --parallel "$(nproc)" \
-    ${1:+--target "$@"}
+  quietly "configure-$preset" cmake -S "$root" --preset "$preset" -DCMAKE_UNITY_BUILD=ON "${options[@]}" || return
+  quietly "build-$preset" cmake --build "$root/build/$preset" --parallel "$(nproc)" ${1:+--target "$@"}
 }
