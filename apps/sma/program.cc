@@ -104,6 +104,7 @@ absl::Status AgentProgram::OpenCore(std::unique_ptr<record::Store> store) {
   options.version = SMA_VERSION;
   options.target_socket = config_.socket;
   options.embedded_target = config_.embedded.enabled;
+  if (decorators_.options) decorators_.options(options);
   if (decorators_.store) store = decorators_.store(std::move(store));
   if (decorators_.target) decorated_client_ = decorators_.target(*client_);
   jsonrpc::Caller& target = decorated_client_ ? *decorated_client_ : *client_;

@@ -17,8 +17,9 @@
 
 namespace sma::apps {
 
-/// What a test puts between the agent and what it keeps or changes; null: nothing.
+/// What a test changes, and puts between the agent and what it keeps or changes; null: nothing.
 struct Decorators {
+  std::function<void(core::Options&)> options;
   std::function<std::unique_ptr<record::Store>(std::unique_ptr<record::Store>)> store;
   /// The client outlives what is made of it.
   std::function<std::unique_ptr<jsonrpc::Caller>(jsonrpc::Caller& client)> target;

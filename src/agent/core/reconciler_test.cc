@@ -69,6 +69,21 @@ TEST_F(ReconcilerTest, WhatAnOperatorMadeStays) {
   EXPECT_EQ(target_.Dump(), before);
 }
 
+// The agent died in the middle of a call, and the target may still act on what it had sent.
+TEST_F(ReconcilerTest, WhatIsTooYoungToGoIsLookedAtAgain) {
+  ASSERT_TRUE(Create(0).ok());
+  Crash();
+  for (auto& [handle, row] : disk_->devices) {
+    row.state = record::DeviceState::kCreating;
+    row.state_since = std::chrono::system_clock::now();
+  }
+  options_.late_action_time = std::chrono::milliseconds(200);
+  Open();
+  EXPECT_EQ(core_->record().device_count(), 1u);
+  WaitFor([&] { return core_->record().device_count() == 0; });
+  EXPECT_TRUE(Subsystem(0).is_null());
+}
+
 class DriftTest : public ReconcilerTest {
  protected:
   void OpenWithDrift(bool repair) {

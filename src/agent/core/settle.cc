@@ -14,6 +14,11 @@ bool IsOld(const Core& core, record::Time since) {
   return age >= core.options.late_action_time || age < std::chrono::seconds(0);
 }
 
+// Not OK, so that it is looked at again.
+absl::Status MayStillAct() {
+  return absl::UnavailableError("the target may still act on a call that was given up");
+}
+
 }  // namespace
 
 absl::Status ReleaseAll(Core& core, const base::Context& context,
@@ -45,7 +50,7 @@ absl::Status SettleDevice(Core& core, const base::Context& context, const std::s
     core.record->Write(std::move(change), Durability::kProcess).IgnoreError();
     return About(handle, status);
   }
-  if (!now && !IsOld(core, row->state_since)) return absl::OkStatus();
+  if (!now && !IsOld(core, row->state_since)) return About(handle, MayStillAct());
   change.remove_devices.push_back(handle);
   for (const DeviceVolume& volume : volumes) change.remove_volumes.push_back(volume.id);
   spdlog::info("{}: what an unfinished call had left is gone", handle);
@@ -72,7 +77,8 @@ absl::Status SettleVolume(Core& core, const base::Context& context, const base::
     core.record->Write(std::move(change), Durability::kProcess).IgnoreError();
     return About("volume " + id.ToString(), status);
   }
-  if (!now && !IsOld(core, row->state_since)) return absl::OkStatus();
+  if (!now && !IsOld(core, row->state_since))
+    return About("volume " + id.ToString(), MayStillAct());
   change.remove_volumes.push_back(id);
   spdlog::info("volume {}: what an unfinished call had left is gone", id.ToString());
   return core.record->Write(std::move(change), Durability::kHost);

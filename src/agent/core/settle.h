@@ -8,7 +8,7 @@ namespace sma::core {
 
 /// Finishes what calls left in the record: takes from the target what has to go. A row stays when
 /// the target may still act on a call that was given up a moment ago, unless `now` asks for it to
-/// go.
+/// go; that is UNAVAILABLE.
 
 /// The device, unless it is ready. Its lock is held exclusively.
 absl::Status SettleDevice(Core& core, const base::Context& context, const std::string& handle,
