@@ -25,7 +25,8 @@ class AgentClient:
     """Calls of the service. Errors come as grpc.RpcError. Usable from several threads."""
 
     def __init__(self, address):
-        self.channel = grpc.insecure_channel(address)
+        # Its own connection: one that another channel shares may be waiting after a refused attempt.
+        self.channel = grpc.insecure_channel(address, options=[("grpc.use_local_subchannel_pool", 1)])
         self.stub = wire.sma_grpc.StorageManagementAgentStub(self.channel)
 
     def create_nvmf_tcp(self, nqn, port, traddr="127.0.0.1", adrfam="ipv4", volume=None, hosts=(),
@@ -74,11 +75,15 @@ class Agent:
         self.start()
 
     def start(self):
+        self.start_process()
+        grpc.channel_ready_future(self.client.channel).result(timeout=30)
+
+    def start_process(self):
+        """Starts it and waits until it listens. ChildProcessError: it ended before."""
         self.process = self._start()
         # Before the channel, which would wait a second after an attempt that was refused.
         self.process.wait_until(self._listens, 30, "listens")
         self.client = AgentClient(self.address)
-        grpc.channel_ready_future(self.client.channel).result(timeout=30)
 
     def _listens(self):
         host, _, port = self.address.rpartition(":")

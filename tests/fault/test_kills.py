@@ -1,0 +1,222 @@
+"""Agent and target are killed at every step of every method, and of the agent's start: then nothing that was answered
+with success may be missing, nothing that was not may be left over, and nothing of an operator's may have changed."""
+
+import concurrent.futures
+import dataclasses
+import threading
+import typing
+
+import grpc
+import pytest
+from fault.table import Table
+from fault.world import CLIENTS_HOST, OPERATORS_HOST, OPERATORS_NQN, World, handle, nqn
+
+MAX_STEPS = 60
+
+
+@pytest.fixture(scope="module")
+def world(bin_dir, module_work_dir):
+    with World(bin_dir, module_work_dir) as running:
+        yield running
+
+
+@dataclasses.dataclass
+class Operation:
+    """One call, and the devices with their volumes before and after it."""
+    name: str
+    before: dict
+    call: typing.Callable
+    after: dict
+    error: grpc.StatusCode = None  # what it is answered with when nobody dies
+    removes: bool = False  # what has failed may be finished all the same, later
+
+
+def create(number, volume=None):
+    return lambda w: w.agent.client.create_nvmf_tcp(nqn(number), w.port, hosts=[CLIENTS_HOST],
+                                                    volume=None if volume is None else w.volumes[volume])
+
+
+def attach(number, volume):
+    return lambda w: w.agent.client.attach_volume(handle(number), w.volumes[volume])
+
+
+def detach(number, volume):
+    return lambda w: w.agent.client.detach_volume(handle(number), w.volumes[volume])
+
+
+def delete(number):
+    return lambda w: w.agent.client.delete_device(handle(number))
+
+
+def missing_volume(call):
+    """The same call, for a volume that the target does not have."""
+    def run(w):
+        kept, w.volumes = w.volumes, [w.volumes[0], w.operators_volume.__class__(int=1)]
+        try:
+            call(w)
+        finally:
+            w.volumes = kept
+    return run
+
+
+OPERATIONS = [
+    Operation("CreateDevice", {}, create(0), {0: []}),
+    Operation("CreateDevice with a volume", {}, create(0, 0), {0: [0]}),
+    Operation("CreateDevice again", {0: [0]}, create(0, 0), {0: [0]}),
+    Operation("CreateDevice beside another", {0: [0]}, create(1, 1), {0: [0], 1: [1]}),
+    Operation("CreateDevice without its volume", {0: [0]}, missing_volume(create(1, 1)), {0: [0]},
+              grpc.StatusCode.NOT_FOUND),
+    Operation("AttachVolume", {0: []}, attach(0, 0), {0: [0]}),
+    Operation("AttachVolume, a second one", {0: [0]}, attach(0, 1), {0: [0, 1]}),
+    Operation("AttachVolume again", {0: [0]}, attach(0, 0), {0: [0]}),
+    Operation("AttachVolume of none", {0: [0]}, missing_volume(attach(0, 1)), {0: [0]}, grpc.StatusCode.NOT_FOUND),
+    Operation("DetachVolume", {0: [0, 1]}, detach(0, 0), {0: [1]}, removes=True),
+    Operation("DeleteDevice", {0: []}, delete(0), {}, removes=True),
+    Operation("DeleteDevice with volumes", {0: [0, 1], 1: [2]}, delete(0), {1: [2]}, removes=True),
+    Operation("SetQos", {0: [0]}, lambda w: w.set_limits(0, 0, 5), {0: [0]}),
+]
+
+
+def begin(w, operation):
+    """Brings about what is there before."""
+    w.end_plan()
+    for number, volumes in operation.before.items():
+        create(number)(w)
+        for volume in volumes:
+            attach(number, volume)(w)
+
+
+def clean_up(w):
+    for name in w.in_record():
+        w.agent.client.delete_device(f"nvmf-tcp:{name}")
+
+
+def expected(w, model):
+    return {nqn(number): sorted(str(w.volumes[v]) for v in volumes) for number, volumes in model.items()}
+
+
+def judge(w, operation, answer, operators, bdevs):
+    """What is wrong in the end: (lost, leaked, harmed). `answer`: OK, an error, or None when none came."""
+    found = w.on_target()
+    wrong = [] if found.pop(OPERATORS_NQN, None) == operators else ["the operator's subsystem"]
+    if w.bdev_names() != bdevs:
+        wrong.append("bdevs")
+    there = {name: sorted(s["volumes"]) for name, s in found.items()}
+    for name, subsystem in found.items():
+        if subsystem["hosts"] != [CLIENTS_HOST] or subsystem["listeners"] != [str(w.port)]:
+            wrong.append(f"{name}: {subsystem}")
+    allowed = []
+    if answer in (grpc.StatusCode.OK, None) or operation.removes:
+        allowed.append(expected(w, operation.after))
+    if answer != grpc.StatusCode.OK:
+        allowed.append(expected(w, operation.before))
+    record = w.in_record()
+    outcome = f"on the target {there}, in the record {record}, allowed {allowed}"
+    if there in allowed and record == there:
+        return [], [], wrong
+    is_lost = not any(includes(there, want) for want in allowed)
+    return ([outcome], [], wrong) if is_lost else ([], [outcome], wrong)
+
+
+def includes(there, want):
+    """Whether all that is wanted is there."""
+    return all(name in there and set(volumes) <= set(there[name]) for name, volumes in want.items())
+
+
+def call(w, operation):
+    """The code that came back; None: none did, because the agent died."""
+    stop = threading.Event()
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        supervision = pool.submit(w.supervise_target, stop)
+        try:
+            operation.call(w)
+        except grpc.RpcError as error:
+            return None if w.agent_died() else error.code()
+        finally:
+            stop.set()
+            supervision.result()
+    return grpc.StatusCode.OK
+
+
+def sweep(w, table, row, operation, when, victim_is_target):
+    """One case for each step, until a run gets to its end with nobody dead."""
+    operators, bdevs = w.on_target()[OPERATORS_NQN], w.bdev_names()
+    for step in range(1, MAX_STEPS):
+        begin(w, operation)
+        victim = w.target.process.pid
+        w.plan(step, when, victim if victim_is_target else 0)
+        answer = call(w, operation)
+        if w.plan_path.exists():
+            w.end_plan()
+            assert answer == (operation.error or grpc.StatusCode.OK), operation.name
+            clean_up(w)
+            return
+        if victim_is_target:
+            w.wait_target_is_back(victim)
+        else:
+            w.agent.process.wait()
+            answer = answer if answer == grpc.StatusCode.OK else None
+            w.restart_agent()
+        w.wait_settled()
+        table.add(row, f"{operation.name}, step {step}, {when}", *judge(w, operation, answer, operators, bdevs))
+        clean_up(w)
+    raise AssertionError(f"{operation.name} has more than {MAX_STEPS} steps")
+
+
+@pytest.mark.parametrize("victim", ["agent", "target"])
+def test_death_at_every_step_of_every_method(world, victim, capsys):
+    table = Table()
+    for operation in OPERATIONS:
+        for when in ("before", "after"):
+            sweep(world, table, operation.name, operation, when, victim == "target")
+    with capsys.disabled():
+        print(f"\nThe {victim} is killed\n{table.text()}")
+    assert table.failures == []
+    assert table.cases > 80
+
+
+def test_death_of_the_agent_at_every_step_of_its_start(world, capsys):
+    """The target has come back empty, so that everything has to be made again, and the agent dies while it does."""
+    w, table = world, Table()
+    before = Operation("start", {0: [0, 1], 1: [2]}, None, {0: [0, 1], 1: [2]})
+    operators, bdevs = w.on_target()[OPERATORS_NQN], w.bdev_names()
+    for when in ("before", "after"):
+        for step in range(1, MAX_STEPS):
+            begin(w, before)
+            w.set_limits(0, 1, 7)
+            limits = w.on_target()[nqn(0)]["volumes"]
+            w.agent.kill()
+            w.restart_target()
+            w.plan(step, when)
+            w.start_agent_that_may_die()
+            died = not w.plan_path.exists()
+            w.end_plan()
+            lost, leaked, harmed = judge(w, before, grpc.StatusCode.OK, operators, bdevs)
+            if w.on_target()[nqn(0)]["volumes"] != limits:
+                lost.append("limits")
+            table.add(f"start, {when} a step", f"step {step}", lost, leaked, harmed)
+            clean_up(w)
+            if not died:
+                break
+    with capsys.disabled():
+        print(f"\nThe agent is killed while it restores\n{table.text()}")
+    assert table.failures == []
+    assert table.cases > 20
+
+
+def test_an_operators_host_on_a_device_stays(world):
+    w = world
+    begin(w, Operation("", {0: [0]}, None, {}))
+    w.rpc("nvmf_subsystem_add_host", nqn=nqn(0), host=OPERATORS_HOST)
+    for step in range(1, 6):
+        w.plan(step, "after")
+        try:
+            attach(0, 1)(w)
+            detach(0, 1)(w)
+        except grpc.RpcError:
+            w.agent.process.wait()
+            w.restart_agent()
+        w.end_plan()
+        w.wait_settled()
+        assert w.on_target()[nqn(0)]["hosts"] == sorted([CLIENTS_HOST, OPERATORS_HOST])
+    clean_up(w)
