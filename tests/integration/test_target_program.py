@@ -1,0 +1,46 @@
+"""The target as a program: ready at once, and no burden while nothing happens."""
+
+import contextlib
+import socket
+import time
+
+from harness.agent import free_port
+from harness.jsonrpc import JsonRpcClient
+from harness.process import Process
+from harness.target import Target
+
+
+def start_up_seconds(bin_dir, work_dir, number):
+    """From the start of the program until it has answered a call."""
+    path = work_dir / f"start-{number}.sock"
+    started = time.monotonic()
+    with Process(f"start-{number}", [bin_dir / "sma-target", "-r", path], work_dir) as process:
+        while True:
+            process.check_running()
+            with contextlib.suppress(OSError), JsonRpcClient(path) as client:
+                client.call("spdk_get_version")
+                return time.monotonic() - started
+            time.sleep(0.001)  # between two looks
+
+
+def test_it_is_ready_within_100_ms(bin_dir, work_dir):
+    """The best of five: how long it takes, not how busy the machine is."""
+    assert min(start_up_seconds(bin_dir, work_dir, number) for number in range(5)) < 0.1
+
+
+def test_it_idles_with_connections_and_many_disks(bin_dir, work_dir):
+    """Under 1 % of a core, over three seconds."""
+    port = free_port()
+    with Target(bin_dir, work_dir, ["-m", "0x3"]) as target, contextlib.ExitStack() as connections:
+        target.call("nvmf_create_transport", trtype="TCP")
+        target.call("nvmf_create_subsystem", nqn="nqn.2016-06.io.spdk:idle", allow_any_host=True)
+        target.call("nvmf_subsystem_add_listener", nqn="nqn.2016-06.io.spdk:idle",
+                    listen_address={"trtype": "TCP", "adrfam": "IPv4", "traddr": "127.0.0.1", "trsvcid": str(port)})
+        for _ in range(100):
+            target.make_malloc_volume(size_mib=1)
+        for _ in range(50):
+            connections.enter_context(socket.create_connection(("127.0.0.1", port)))
+        target.call("spdk_get_version")
+        before_s, started = target.process.cpu_seconds(), time.monotonic()
+        time.sleep(3)  # what is measured
+        assert (target.process.cpu_seconds() - before_s) / (time.monotonic() - started) < 0.01
