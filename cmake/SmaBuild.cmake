@@ -41,6 +41,9 @@ endif()
 # What continuous integration has time for with sanitizers (scripts/test sets it): with AddressSanitizer all tests but
 # those that say SLOW_BUILD, with ThreadSanitizer those that say THREADS.
 option(SMA_QUICK "Fewer tests in builds with a sanitizer" OFF)
+if(NOT SMA_SANITIZE)
+  set(SMA_QUICK OFF)
+endif()
 # Builds the unit tests and fuzz targets, and only what they need.
 add_custom_target(unit_tests)
 

@@ -177,7 +177,7 @@ Json FormatSubsystem(const RemoteSubsystem& subsystem) {
   return {{"name", subsystem.name()}, {"ctrlrs", std::move(paths)}};
 }
 
-RpcResult Get(const NvmeModule& module, const Json& params) {
+RpcResult GetNvmeControllers(const NvmeModule& module, const Json& params) {
   std::optional<std::string> name;
   if (!Decode(params, {Optional("name", &name)})) return DecodeError();
   Json list = Json::array();
@@ -206,7 +206,7 @@ void RegisterBdevNvmeControllerRpc(RpcServer& server, NvmeModule& module) {
     Detach(module, params, reply);
   });
   server.Register("bdev_nvme_get_controllers",
-                  [&](const Json& params) { return Get(module, params); });
+                  [&](const Json& params) { return GetNvmeControllers(module, params); });
   server.RegisterAsync("bdev_nvme_reset_controller", [&](const Json& params, const Reply& reply) {
     Reset(module, params, reply);
   });

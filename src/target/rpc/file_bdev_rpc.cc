@@ -11,7 +11,7 @@ using bdev::Registry;
 using bdev_modules::FileFlavor;
 using bdev_modules::FileOptions;
 
-RpcResult Create(Registry& registry, const FileOptions& options) {
+RpcResult CreateFileBdev(Registry& registry, const FileOptions& options) {
   auto made = bdev_modules::MakeFileBdev(options);
   if (!made.ok()) return ErrnoError(made.error());
   if (int error = registry.Register(std::move(*made)); error != 0) return ErrnoError(error);
@@ -28,7 +28,7 @@ RpcResult CreateAio(Registry& registry, const Json& params) {
                Optional("fallocate", &options.fallocate), Optional("nowait", &options.nowait)})) {
     return DecodeError();
   }
-  return Create(registry, options);
+  return CreateFileBdev(registry, options);
 }
 
 RpcResult CreateUring(Registry& registry, const Json& params) {
@@ -39,7 +39,7 @@ RpcResult CreateUring(Registry& registry, const Json& params) {
                Optional("block_size", &options.block_size), Optional("uuid", &options.uuid)})) {
     return DecodeError();
   }
-  return Create(registry, options);
+  return CreateFileBdev(registry, options);
 }
 
 void RegisterFlavor(RpcServer& server, Registry& registry, FileFlavor flavor) {

@@ -26,7 +26,7 @@ RpcResult Change(nvmf::Target& target, const Json& params,
   return Json(true);
 }
 
-RpcResult Get(nvmf::Target& target, const Json& params) {
+RpcResult GetReferrals(nvmf::Target& target, const Json& params) {
   TargetName name;
   if (!Decode(params, {TargetNameField(&name)})) return InvalidParams();
   if (!name.is_ours()) return NoSuchTarget();
@@ -49,7 +49,7 @@ void RegisterNvmfDiscoveryRpc(RpcServer& server, nvmf::Target& target) {
     return Change(target, params, &nvmf::Target::RemoveReferral);
   });
   server.Register("nvmf_discovery_get_referrals",
-                  [&target](const Json& params) { return Get(target, params); });
+                  [&target](const Json& params) { return GetReferrals(target, params); });
 }
 
 }  // namespace sma::target::rpc

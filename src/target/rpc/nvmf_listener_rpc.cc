@@ -6,7 +6,7 @@
 namespace sma::target::rpc {
 namespace {
 
-RpcResult Add(nvmf::Target& target, const Json& params) {
+RpcResult AddListener(nvmf::Target& target, const Json& params) {
   std::string nqn;
   AddressParam address;
   TargetName name;
@@ -24,7 +24,7 @@ RpcResult Add(nvmf::Target& target, const Json& params) {
   });
 }
 
-void Remove(nvmf::Target& target, const Json& params, const Reply& reply) {
+void RemoveListener(nvmf::Target& target, const Json& params, const Reply& reply) {
   std::string nqn;
   AddressParam address;
   TargetName name;
@@ -36,7 +36,7 @@ void Remove(nvmf::Target& target, const Json& params, const Reply& reply) {
   });
 }
 
-RpcResult Get(nvmf::Target& target, const Json& params) {
+RpcResult GetListeners(nvmf::Target& target, const Json& params) {
   std::string nqn;
   TargetName name;
   if (!Decode(params, {Required("nqn", &nqn), TargetNameField(&name)})) return InvalidParams();
@@ -53,12 +53,12 @@ RpcResult Get(nvmf::Target& target, const Json& params) {
 
 void RegisterNvmfListenerRpc(RpcServer& server, nvmf::Target& target) {
   server.Register("nvmf_subsystem_add_listener",
-                  [&target](const Json& params) { return Add(target, params); });
+                  [&target](const Json& params) { return AddListener(target, params); });
   server.RegisterAsync(
       "nvmf_subsystem_remove_listener",
-      [&target](const Json& params, const Reply& reply) { Remove(target, params, reply); });
+      [&target](const Json& params, const Reply& reply) { RemoveListener(target, params, reply); });
   server.Register("nvmf_subsystem_get_listeners",
-                  [&target](const Json& params) { return Get(target, params); });
+                  [&target](const Json& params) { return GetListeners(target, params); });
 }
 
 }  // namespace sma::target::rpc

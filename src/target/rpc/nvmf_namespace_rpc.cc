@@ -34,7 +34,7 @@ bool DecodeNamespace(const Json& value, nvmf::NamespaceOptions* out) {
   return !eui64 || DecodeHex(*eui64, out->eui64);
 }
 
-void Add(nvmf::Target& target, const Json& params, const Reply& reply) {
+void AddNamespace(nvmf::Target& target, const Json& params, const Reply& reply) {
   std::string nqn;
   TargetName name;
   Json described;
@@ -54,7 +54,7 @@ void Add(nvmf::Target& target, const Json& params, const Reply& reply) {
   });
 }
 
-void Remove(nvmf::Target& target, const Json& params, const Reply& reply) {
+void RemoveNamespace(nvmf::Target& target, const Json& params, const Reply& reply) {
   std::string nqn;
   uint32_t nsid = 0;
   TargetName name;
@@ -70,11 +70,12 @@ void Remove(nvmf::Target& target, const Json& params, const Reply& reply) {
 
 void RegisterNvmfNamespaceRpc(RpcServer& server, nvmf::Target& target) {
   server.RegisterAsync("nvmf_subsystem_add_ns", [&target](const Json& params, const Reply& reply) {
-    Add(target, params, reply);
+    AddNamespace(target, params, reply);
   });
-  server.RegisterAsync(
-      "nvmf_subsystem_remove_ns",
-      [&target](const Json& params, const Reply& reply) { Remove(target, params, reply); });
+  server.RegisterAsync("nvmf_subsystem_remove_ns",
+                       [&target](const Json& params, const Reply& reply) {
+                         RemoveNamespace(target, params, reply);
+                       });
 }
 
 }  // namespace sma::target::rpc

@@ -8,7 +8,7 @@
 namespace sma::target::rpc {
 namespace {
 
-RpcResult Create(nvmf::Target& target, const Json& params) {
+RpcResult CreateSubsystem(nvmf::Target& target, const Json& params) {
   nvmf::SubsystemOptions options;
   TargetName name;
   // What would promise something to hosts that is not there is refused; so are texts of the wrong
@@ -36,7 +36,7 @@ RpcResult Create(nvmf::Target& target, const Json& params) {
   return Json(true);
 }
 
-void Delete(nvmf::Target& target, const Json& params, const Reply& reply) {
+void DeleteSubsystem(nvmf::Target& target, const Json& params, const Reply& reply) {
   std::string nqn;
   TargetName name;
   if (!Decode(params, {Required("nqn", &nqn), TargetNameField(&name)}))
@@ -89,7 +89,7 @@ Json FormatSubsystem(const nvmf::Subsystem& subsystem) {
   return json;
 }
 
-RpcResult Get(nvmf::Target& target, const Json& params) {
+RpcResult GetSubsystems(nvmf::Target& target, const Json& params) {
   std::optional<std::string> nqn;
   TargetName name;
   if (!Decode(params, {Optional("nqn", &nqn), TargetNameField(&name)})) return InvalidParams();
@@ -116,12 +116,12 @@ RpcResult SetMax(nvmf::Target& target, const Json& params) {
 
 void RegisterNvmfSubsystemRpc(RpcServer& server, nvmf::Target& target) {
   server.Register("nvmf_create_subsystem",
-                  [&target](const Json& params) { return Create(target, params); });
+                  [&target](const Json& params) { return CreateSubsystem(target, params); });
   server.RegisterAsync("nvmf_delete_subsystem", [&target](const Json& params, const Reply& reply) {
-    Delete(target, params, reply);
+    DeleteSubsystem(target, params, reply);
   });
   server.Register("nvmf_get_subsystems",
-                  [&target](const Json& params) { return Get(target, params); });
+                  [&target](const Json& params) { return GetSubsystems(target, params); });
   server.Register(
       "nvmf_set_max_subsystems", [&target](const Json& params) { return SetMax(target, params); },
       Phase::kStartup);

@@ -14,7 +14,7 @@ using nvmf::tcp::TcpTransport;
 
 constexpr uint32_t kKeepAliveUnitMs = 100;
 
-struct CreateTransport {
+struct TransportParams {
   std::string type;
   TargetName target;
   Options options;
@@ -22,7 +22,7 @@ struct CreateTransport {
   bool dif_insert_or_strip = false;
 };
 
-bool DecodeCreate(const Json& params, CreateTransport* out) {
+bool DecodeCreate(const Json& params, TransportParams* out) {
   nvmf::TransportLimits& limits = out->options.limits;
   Options& options = out->options;
   bool decoded = Decode(
@@ -54,8 +54,8 @@ bool DecodeCreate(const Json& params, CreateTransport* out) {
   return decoded && out->keep_alive_granularity <= UINT16_MAX;
 }
 
-RpcResult Create(nvmf::Target& target, const Json& params) {
-  CreateTransport create;
+RpcResult CreateTransport(nvmf::Target& target, const Json& params) {
+  TransportParams create;
   if (!DecodeCreate(params, &create)) return InvalidParams();
   if (!create.target.is_ours()) return NoSuchTarget();
   if (absl::AsciiStrToUpper(create.type) != "TCP") {
@@ -72,7 +72,7 @@ RpcResult Create(nvmf::Target& target, const Json& params) {
   return Json(true);
 }
 
-RpcResult Get(nvmf::Target& target, const Json& params) {
+RpcResult GetTransports(nvmf::Target& target, const Json& params) {
   std::optional<std::string> type;
   TargetName name;
   if (!Decode(params, {Optional("trtype", &type), TargetNameField(&name)})) return InvalidParams();
@@ -116,9 +116,9 @@ Json FormatTransport(const nvmf::Transport& transport) {
 
 void RegisterNvmfTransportRpc(RpcServer& server, nvmf::Target& target) {
   server.Register("nvmf_create_transport",
-                  [&target](const Json& params) { return Create(target, params); });
+                  [&target](const Json& params) { return CreateTransport(target, params); });
   server.Register("nvmf_get_transports",
-                  [&target](const Json& params) { return Get(target, params); });
+                  [&target](const Json& params) { return GetTransports(target, params); });
 }
 
 }  // namespace sma::target::rpc
