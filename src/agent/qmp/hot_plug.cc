@@ -128,7 +128,7 @@ absl::Status UnplugDevice(Client& client, const Context& context, const std::str
     Client::EventWatch watch(client, {kDeleted, kGuestError});
     const absl::Status status = client.Execute(context, {"device_del", {{"id", id}}}).status();
     if (absl::IsNotFound(status)) return absl::OkStatus();
-    if (context.done()) return NotReleased(id, context.status());
+    if (absl::IsDeadlineExceeded(status)) return NotReleased(id, status);
     if (!status.ok() && !IsBeingUnplugged(status)) return status;
     absl::StatusOr<bool> gone =
         AwaitRelease(watch, context.Child(steady_clock::now() + kUnplugRepeatPeriod), id);

@@ -56,6 +56,9 @@ const std::map<std::string, FakeTarget::Handler>& FakeTarget::Handlers() {
       {"nvmf_subsystem_remove_listener", &FakeTarget::RemoveListener},
       {"nvmf_subsystem_remove_ns", &FakeTarget::RemoveNamespace},
       {"spdk_get_version", &FakeTarget::GetVersion},
+      {"vhost_create_blk_controller", &FakeTarget::CreateVhostBlk},
+      {"vhost_delete_controller", &FakeTarget::DeleteVhostController},
+      {"vhost_get_controllers", &FakeTarget::GetVhostControllers},
   };
   return *handlers;
 }
@@ -63,6 +66,7 @@ const std::map<std::string, FakeTarget::Handler>& FakeTarget::Handlers() {
 void FakeTarget::Reset() {
   bdevs_.clear();
   subsystems_.clear();
+  vhost_controllers_.clear();
   transports_.clear();
   crypto_names_.clear();
   crypto_keys_.clear();

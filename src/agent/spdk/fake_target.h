@@ -65,6 +65,9 @@ class FakeTarget : public jsonrpc::Caller {
   /// How often a key was destroyed while a crypto bdev was there for it: SPDK would crash.
   uint64_t keys_destroyed_in_use() const;
 
+  /// How many front ends are connected to a vhost controller.
+  void SetVhostSessions(std::string_view controller, int count);
+
   /// All that is there, as text, without what does not matter to an agent; equal for equal states.
   std::string Dump();
 
@@ -100,6 +103,10 @@ class FakeTarget : public jsonrpc::Caller {
     std::vector<std::string> hosts;
     std::vector<jsonrpc::Json> listeners;  // newest first
     std::map<uint32_t, Namespace> namespaces;
+  };
+  struct VhostController {
+    std::string bdev_name;  // empty: it is gone
+    int session_count = 0;
   };
   using Answer = absl::StatusOr<jsonrpc::Json>;
   using Handler = Answer (FakeTarget::*)(const jsonrpc::Json& params);
@@ -158,10 +165,16 @@ class FakeTarget : public jsonrpc::Caller {
   absl::Status MakeCryptoBdevs(const std::string& base_name) SMA_REQUIRES(mutex_);
   void RemoveCryptoBdevsOf(const std::string& base_name) SMA_REQUIRES(mutex_);
 
+  // fake_target_vhost.cc
+  Answer CreateVhostBlk(const jsonrpc::Json& params) SMA_REQUIRES(mutex_);
+  Answer GetVhostControllers(const jsonrpc::Json& params) SMA_REQUIRES(mutex_);
+  Answer DeleteVhostController(const jsonrpc::Json& params) SMA_REQUIRES(mutex_);
+
   mutable base::Mutex mutex_;
   base::CondVar bdevs_changed_;
   std::map<std::string, Bdev> bdevs_ SMA_GUARDED_BY(mutex_);  // by name
   std::map<std::string, Subsystem> subsystems_ SMA_GUARDED_BY(mutex_);
+  std::map<std::string, VhostController> vhost_controllers_ SMA_GUARDED_BY(mutex_);
   std::set<std::string> transports_ SMA_GUARDED_BY(mutex_);
   std::vector<CryptoName> crypto_names_ SMA_GUARDED_BY(mutex_);  // in the order of creation
   std::map<std::string, jsonrpc::Json> crypto_keys_ SMA_GUARDED_BY(mutex_);

@@ -72,6 +72,9 @@ void FakeTarget::RemoveBdev(const std::string& name) {
     std::erase_if(subsystem.namespaces,
                   [&name](const auto& entry) { return entry.second.bdev_name == name; });
   }
+  for (auto& [controller_name, controller] : vhost_controllers_) {
+    if (controller.bdev_name == name) controller.bdev_name.clear();
+  }
   bdevs_.erase(name);
 }
 
@@ -133,6 +136,7 @@ void FakeTarget::AddBdev(std::string_view uuid) {
 std::string FakeTarget::Dump() {
   Json dump{{"subsystems", *Operator("nvmf_get_subsystems")},
             {"bdevs", *Operator("bdev_get_bdevs")},
+            {"vhost_controllers", *Operator("vhost_get_controllers")},
             {"transports", *Operator("nvmf_get_transports")}};
   for (Json& subsystem : dump["subsystems"]) {
     std::sort(subsystem["hosts"].begin(), subsystem["hosts"].end());

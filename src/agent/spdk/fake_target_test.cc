@@ -83,6 +83,11 @@ TEST(FakeTargetTest, AnswersAsRecorded) {
   EXPECT_GT(replayed, 55);
 }
 
+TEST(FakeTargetTest, AnswersVhostCallsAsRecorded) {
+  FakeTarget target;
+  for (const Json& call : ReadRecording("vhost.jsonl")) Replay(target, call);
+}
+
 TEST(FakeTargetTest, LimitsAreKeptUnlessNamed) {
   FakeTarget target;
   target.AddBdev("00000001-1111-4222-8333-444444444444");

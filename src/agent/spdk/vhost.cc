@@ -1,0 +1,77 @@
+#include "agent/spdk/vhost.h"
+
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "agent/spdk/call.h"
+#include "agent/spdk/json_read.h"
+#include "jsonrpc/error.h"
+
+namespace sma::spdk {
+namespace {
+
+using jsonrpc::Json;
+using jsonrpc::Request;
+
+constexpr char kGetControllers[] = "vhost_get_controllers";
+
+// Its errors have the codes "invalid params" and "internal error"; only the words tell which errno
+// value it was.
+bool IsErrno(const absl::Status& status, int error) {
+  std::optional<jsonrpc::TargetError> answer = jsonrpc::GetTargetError(status);
+  return answer && (answer->code == -error || answer->message == std::strerror(error));
+}
+
+// nullopt for a controller of another kind.
+std::optional<VhostBlkController> ParseBlkController(const Json& entry) {
+  const Json* backend = Member(entry, "backend_specific");
+  const Json* block = backend == nullptr ? nullptr : Member(*backend, "block");
+  if (block == nullptr) return std::nullopt;
+  return VhostBlkController{.name = StringMember(entry, "ctrlr").value_or(""),
+                            .bdev_name = StringMember(*block, "bdev").value_or(""),
+                            .session_count = ElementsOf(entry, "sessions").size()};
+}
+
+}  // namespace
+
+Request CreateVhostBlkController(std::string_view name, std::string_view bdev_name) {
+  return {"vhost_create_blk_controller", {{"ctrlr", name}, {"dev_name", bdev_name}}};
+}
+
+Request GetVhostControllers() { return {kGetControllers, nullptr}; }
+
+Request GetVhostController(std::string_view name) { return {kGetControllers, {{"name", name}}}; }
+
+Request DeleteVhostController(std::string_view name) {
+  return {"vhost_delete_controller", {{"ctrlr", name}}};
+}
+
+absl::StatusOr<std::vector<VhostBlkController>> ParseVhostControllers(const Json& answer) {
+  if (!answer.is_array()) return MalformedAnswer(kGetControllers);
+  std::vector<VhostBlkController> controllers;
+  for (const Json& entry : answer) {
+    std::optional<VhostBlkController> controller = ParseBlkController(entry);
+    if (!controller) continue;
+    if (controller->name.empty()) return MalformedAnswer(kGetControllers);
+    controllers.push_back(*std::move(controller));
+  }
+  return controllers;
+}
+
+absl::StatusOr<std::optional<VhostBlkController>> ParseVhostController(
+    const absl::StatusOr<Json>& answer) {
+  if (IsNoSuchVhostDevice(answer.status())) return std::nullopt;
+  if (!answer.ok()) return answer.status();
+  absl::StatusOr<std::vector<VhostBlkController>> controllers = ParseVhostControllers(*answer);
+  if (!controllers.ok()) return controllers.status();
+  if (controllers->size() == 1) return std::optional(std::move(controllers->front()));
+  if (answer->size() != 1) return MalformedAnswer(kGetControllers);
+  return absl::AlreadyExistsError("there is a vhost controller of that name without virtio-blk");
+}
+
+bool IsNoSuchVhostDevice(const absl::Status& status) { return IsErrno(status, ENODEV); }
+bool IsVhostControllerThere(const absl::Status& status) { return IsErrno(status, EEXIST); }
+bool IsVhostControllerBusy(const absl::Status& status) { return IsErrno(status, EBUSY); }
+
+}  // namespace sma::spdk

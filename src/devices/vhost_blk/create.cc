@@ -1,0 +1,176 @@
+// How a device is made, and what is undone when that fails.
+
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+
+#include <utility>
+
+#include "agent/qmp/hot_plug.h"
+#include "agent/spdk/call.h"
+#include "devices/vhost_blk/params.h"
+#include "devices/vhost_blk/vhost_blk_manager.h"
+#include "jsonrpc/error.h"
+
+namespace sma::vhost_blk {
+
+using jsonrpc::Request;
+
+namespace {
+
+constexpr char kDriver[] = "vhost-user-blk-pci";
+
+absl::Status InUse(const DeviceVolume& volume, std::string_view user) {
+  return absl::AlreadyExistsError(
+      fmt::format("volume {} is in use by {} on the target", volume.id.ToString(), user));
+}
+
+}  // namespace
+
+// One that is there without its machine having it is no device: CreateDevice completes it.
+absl::StatusOr<std::optional<ExistingDevice>> VhostBlkManager::FindExisting(
+    const base::Context& context, const DeviceSpec& device) {
+  const std::string name = ControllerName(device);
+  if (known_.IsAbsent(target_.generation(), name)) return std::nullopt;
+  absl::StatusOr<std::optional<spdk::VhostBlkController>> controller =
+      FindController(context, name);
+  if (!controller.ok()) return controller.status();
+  if (!*controller) return std::nullopt;
+  absl::StatusOr<bool> plugged = IsPlugged(context, device);
+  if (!plugged.ok()) return plugged.status();
+  if (!*plugged) return std::nullopt;
+  std::optional<spdk::Bdev> bdev;
+  if (!(*controller)->bdev_name.empty()) {
+    auto found = spdk::FindBdev(target_, context, (*controller)->bdev_name, {});
+    if (!found.ok()) return found.status();
+    bdev = *std::move(found);
+  }
+  if (!bdev || !bdev->uuid) {
+    return absl::AlreadyExistsError(
+        fmt::format("vhost controller {} is on the target already, without a volume", name));
+  }
+  ExistingDevice existing;
+  existing.volumes.push_back({.id = *bdev->uuid, .bdev_name = bdev->name, .attachment = ""});
+  return existing;
+}
+
+absl::StatusOr<std::string> VhostBlkManager::CreateDevice(const base::Context& context,
+                                                          const DeviceSpec& device,
+                                                          const DeviceVolume* volume) {
+  if (volume == nullptr) return absl::InvalidArgumentError("volume: missing");
+  const std::string name = ControllerName(device);
+  absl::StatusOr<qmp::Place> place = options_.buses.Find(device.params.virtio_blk().physical_id());
+  if (!place.ok()) return place.status();
+  absl::StatusOr<bool> made = MakeController(context, name, *volume);
+  if (!made.ok()) return made.status();
+  absl::Status status = Plug(context, name, *place);
+  if (status.ok()) status = context.status();
+  if (!status.ok()) return UndoMade(std::move(status), name, *place, *made);
+  return std::string();
+}
+
+// False: it was there already, just as it has to be.
+absl::StatusOr<bool> VhostBlkManager::MakeController(const base::Context& context,
+                                                     const std::string& controller,
+                                                     const DeviceVolume& volume) {
+  const Request requests[] = {spdk::GetBdev(volume.bdev_name),
+                              spdk::CreateVhostBlkController(controller, volume.bdev_name)};
+  const spdk::Results results = spdk::CallToEnd(target_, context, requests);
+  absl::StatusOr<std::optional<spdk::Bdev>> bdev = spdk::ParseBdev(results[0]);
+  const absl::Status& refusal = results[1].status();
+  if (!refusal.ok()) {
+    if (jsonrpc::IsFateUnknown(refusal)) known_.Add(controller, "");
+    if (!jsonrpc::GetTargetError(refusal)) return refusal;
+    if (!bdev.ok()) return bdev.status();
+    return ControllerRefused(context, controller, volume, *bdev, refusal);
+  }
+  const std::string bdev_name = bdev.ok() && *bdev ? (*bdev)->name : std::string();
+  known_.Add(controller, bdev_name);
+  // The target lets any number of controllers have one bdev.
+  std::optional<std::string> other = known_.OtherUserOf(bdev_name, controller);
+  absl::Status status =
+      bdev_name.empty()
+          ? absl::UnavailableError(fmt::format("volume {} went away", volume.id.ToString()))
+      : other ? InUse(volume, "vhost controller " + *other)
+              : absl::OkStatus();
+  if (status.ok()) return true;
+  return UndoMade(std::move(status), controller, {}, /*made_controller=*/true);
+}
+
+absl::StatusOr<bool> VhostBlkManager::ControllerRefused(const base::Context& context,
+                                                        const std::string& controller,
+                                                        const DeviceVolume& volume,
+                                                        const std::optional<spdk::Bdev>& bdev,
+                                                        const absl::Status& refusal) {
+  if (spdk::IsVhostControllerThere(refusal)) {
+    absl::StatusOr<std::optional<spdk::VhostBlkController>> there =
+        FindController(context, controller);
+    if (!there.ok()) return there.status();
+    if (*there && bdev && (*there)->bdev_name == bdev->name && (*there)->session_count == 0) {
+      return false;
+    }
+    return absl::AlreadyExistsError(fmt::format(
+        "vhost controller {} is on the target already and was not made by this agent", controller));
+  }
+  if (!bdev && volume.wait > std::chrono::nanoseconds(0)) {
+    auto found = spdk::FindBdev(target_, context, volume.bdev_name, volume.wait);
+    if (!found.ok()) return found.status();
+    DeviceVolume there = volume;
+    there.wait = std::chrono::nanoseconds(0);
+    if (*found) return MakeController(context, controller, there);
+  }
+  if (!bdev) {
+    return absl::NotFoundError(
+        fmt::format("volume {} was not found on the target", volume.id.ToString()));
+  }
+  if (bdev->claimed) return InUse(volume, "something else");
+  return absl::InternalError(fmt::format("volume {} was refused: {}", volume.id.ToString(),
+                                         std::string(refusal.message())));
+}
+
+absl::Status VhostBlkManager::Plug(const base::Context& context, const std::string& controller,
+                                   const qmp::Place& place) {
+  if (!place.machine) return absl::OkStatus();
+  const qmp::PciDevice device{.id = controller,
+                              .driver = kDriver,
+                              .bus = place.bus,
+                              .slot = place.slot,
+                              .chardev_path = options_.socket_folder + "/" + controller};
+  return qmp::Plug(*place.machine, context, device);
+}
+
+// Takes back what was made before `why` ended it; marked when not all could be.
+absl::Status VhostBlkManager::UndoMade(absl::Status why, const std::string& controller,
+                                       const qmp::Place& place, bool made_controller) {
+  absl::Status undone;
+  if (place.machine &&
+      (jsonrpc::IsFateUnknown(why) || absl::IsCancelled(why) || absl::IsDeadlineExceeded(why))) {
+    undone = Release(spdk::UndoContext(), controller, *place.machine);
+  }
+  if (undone.ok() && made_controller) {
+    undone = DeleteController(spdk::UndoContext(), controller);
+  }
+  if (undone.ok()) return absl::Status(why.code(), why.message());
+  spdlog::warn("{}: could not be undone yet: {}", controller, undone.ToString());
+  return jsonrpc::WithFateUnknown(std::move(why));
+}
+
+absl::Status VhostBlkManager::UndoCreate(const base::Context& context, const DeviceSpec& device,
+                                         const DeviceVolume* volume) {
+  const std::string name = ControllerName(device);
+  absl::StatusOr<std::optional<spdk::VhostBlkController>> controller =
+      FindController(context, name);
+  if (!controller.ok()) return controller.status();
+  if (*controller && volume != nullptr && !(*controller)->bdev_name.empty()) {
+    auto bdev = spdk::FindBdev(target_, context, volume->bdev_name, {});
+    if (!bdev.ok()) return bdev.status();
+    if (!*bdev || (*bdev)->name != (*controller)->bdev_name) {
+      spdlog::warn("{}: left alone, it has another bdev than a failed CreateDevice asked for",
+                   name);
+      known_.Add(name, (*controller)->bdev_name);
+      return absl::OkStatus();
+    }
+  }
+  return Remove(context, device);
+}
+
+}  // namespace sma::vhost_blk

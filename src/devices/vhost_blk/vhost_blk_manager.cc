@@ -1,0 +1,47 @@
+#include "devices/vhost_blk/vhost_blk_manager.h"
+
+#include <fmt/format.h>
+
+#include <utility>
+
+#include "agent/spdk/qos.h"
+#include "devices/vhost_blk/params.h"
+
+namespace sma::vhost_blk {
+
+absl::StatusOr<DeviceSpec> VhostBlkManager::Describe(const CreateDeviceRequest& request) const {
+  const virtio_blk::DeviceParameters& params = request.virtio_blk();
+  if (params.virtual_id() != 0) {
+    return absl::InvalidArgumentError(fmt::format(
+        "virtio_blk.virtual_id: {}: there are no virtual functions", params.virtual_id()));
+  }
+  absl::StatusOr<qmp::Place> place = options_.buses.Find(params.physical_id());
+  if (!place.ok()) {
+    return absl::InvalidArgumentError(
+        fmt::format("virtio_blk.{}", std::string(place.status().message())));
+  }
+  DeviceSpec device;
+  device.handle = HandleOf(ControllerName(params.physical_id()));
+  device.params.mutable_virtio_blk()->set_physical_id(params.physical_id());
+  return device;
+}
+
+bool VhostBlkManager::OwnsHandle(std::string_view handle) const { return IsHandle(handle); }
+
+absl::Status VhostBlkManager::SetQos(const base::Context& context, const DeviceSpec& /*device*/,
+                                     const DeviceVolume* volume, const QosLimit& maximum) {
+  // A device's limits are its volume's: there is one limiter, however it is called.
+  if (volume == nullptr) return absl::FailedPreconditionError("the device has no volume");
+  absl::StatusOr<spdk::RateLimits> limits = spdk::ToRateLimits(maximum);
+  if (!limits.ok()) return limits.status();
+  return spdk::SetQosLimits(target_, context, volume->bdev_name, *limits);
+}
+
+GetQosCapabilitiesResponse VhostBlkManager::GetQosCapabilities() const {
+  GetQosCapabilitiesResponse response;
+  *response.mutable_max_device_caps() = spdk::BdevQosCapabilities();
+  *response.mutable_max_volume_caps() = spdk::BdevQosCapabilities();
+  return response;
+}
+
+}  // namespace sma::vhost_blk
