@@ -3,12 +3,41 @@
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
+#include <utility>
+
+#include "agent/qmp/machines.h"
 #include "devices/nvmf_tcp/nvmf_tcp_manager.h"
+#include "devices/vhost_blk/vhost_blk_manager.h"
 
 namespace sma::apps {
 namespace {
 
 constexpr std::string_view kNoCrypto = "nop";
+
+std::shared_ptr<qmp::Client> MachineAt(qmp::Machines& machines,
+                                       const std::optional<config::QmpAddress>& qmp) {
+  if (!qmp) return nullptr;
+  return machines.At({.host = qmp->host, .port = qmp->port, .path = qmp->path});
+}
+
+qmp::Buses MakeBuses(const config::PciParams& params, qmp::Machines& machines) {
+  const std::shared_ptr<qmp::Client> machine = MachineAt(machines, params.qmp);
+  std::vector<qmp::Bus> buses;
+  for (const config::Bus& bus : params.buses) {
+    buses.push_back({.name = bus.name,
+                     .slot_count = bus.count,
+                     .machine = bus.qmp ? MachineAt(machines, bus.qmp) : machine});
+  }
+  return qmp::Buses(std::move(buses), machine != nullptr);
+}
+
+std::unique_ptr<DeviceManager> MakeVhostBlk(const config::PciParams& params,
+                                            qmp::Machines& machines, jsonrpc::Caller& target) {
+  vhost_blk::Options options;
+  options.buses = MakeBuses(params, machines);
+  options.socket_folder = params.sock_path;
+  return std::make_unique<vhost_blk::VhostBlkManager>(target, std::move(options));
+}
 
 }  // namespace
 
@@ -28,9 +57,12 @@ absl::Status CheckSupported(const config::Config& config) {
 std::vector<std::unique_ptr<DeviceManager>> MakeManagers(const config::Config& config,
                                                          jsonrpc::Caller& target) {
   std::vector<std::unique_ptr<DeviceManager>> managers;
+  qmp::Machines machines;  // the clients live as long as the device types that use them
   for (const config::Device& device : config.devices) {
     if (device.type == config::Device::Type::kNvmfTcp) {
       managers.push_back(std::make_unique<nvmf_tcp::NvmfTcpManager>(target));
+    } else if (device.type == config::Device::Type::kVhostBlk) {
+      managers.push_back(MakeVhostBlk(device.pci, machines, target));
     } else {
       // Not refused: the published example names such types, and has to start.
       spdlog::error("{}: device type '{}' is not in this build and stays disabled", device.location,
