@@ -17,6 +17,7 @@
 #include "target/rpc/bdev_nvme_rpc.h"
 #include "target/rpc/bdev_rpc.h"
 #include "target/rpc/crypto_rpc.h"
+#include "target/rpc/iscsi_rpc.h"
 #include "target/rpc/nvmf_rpc.h"
 #include "target/rpc/vhost_rpc.h"
 
@@ -110,6 +111,7 @@ void TargetProgram::RegisterMethods() {
   RegisterPassthruBdevRpc(rpc_, passthru_);
   RegisterCryptoRpc(rpc_, crypto_);
   RegisterBdevNvmeRpc(rpc_, nvme_);
+  RegisterIscsiRpc(rpc_, iscsi_);
   RegisterNvmfRpc(rpc_, nvmf_);
   RegisterVhostRpc(rpc_, vhost_);
   if (!options_.rpcs_allowed.empty()) rpc_.Restrict(options_.rpcs_allowed);

@@ -11,6 +11,7 @@
 #include "sma_target/options.h"
 #include "target/bdev/registry.h"
 #include "target/bdev_modules/crypto/crypto_bdev.h"
+#include "target/bdev_modules/iscsi/iscsi_module.h"
 #include "target/bdev_modules/nvme/nvme_module.h"
 #include "target/bdev_modules/passthru/passthru_bdev.h"
 #include "target/nvmf/target.h"
@@ -76,6 +77,7 @@ class TargetProgram {
   target::rpc::Notifications notifications_{registry_};
   target::bdev_modules::PassthruModule passthru_{registry_};
   target::bdev_modules::CryptoModule crypto_{registry_};
+  target::bdev_iscsi::IscsiModule iscsi_{registry_};
   target::bdev_nvme::NvmeModule nvme_;
   target::nvmf::Target nvmf_;
   target::vhost_user::ControllerTable vhost_;

@@ -11,8 +11,8 @@ constexpr const char* kStartupMethods[] = {
     "sock_set_default_impl", "scheduler_set_options", "iscsi_set_options", "vmd_enable",
 };
 constexpr const char* kMethods[] = {
-    "bdev_iscsi_set_options",  "bdev_nvme_set_hotplug",          "bdev_raid_set_options",
-    "framework_set_scheduler", "framework_enable_cpumask_locks", "framework_disable_cpumask_locks",
+    "bdev_nvme_set_hotplug",          "bdev_raid_set_options",           "framework_set_scheduler",
+    "framework_enable_cpumask_locks", "framework_disable_cpumask_locks",
 };
 
 void Ignore(RpcServer& server, const char* method, Phase phase) {

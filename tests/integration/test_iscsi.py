@@ -1,0 +1,156 @@
+"""Disks on an iSCSI target (tgtd), exported by sma-target over NVMe/TCP."""
+
+import json
+import os
+
+import pytest
+
+from harness.iscsi_target import IscsiTarget
+from harness.remote import ExportingTarget, NvmeTool, finish_load
+from harness.target import MIB, RpcError
+from harness.wait import wait_until
+
+NQN = "nqn.2016-06.io.spdk:iscsi"
+INITIATOR = "iqn.2016-06.io.spdk:init"
+SECRET = "secretsecret1"
+
+
+@pytest.fixture
+def portal(work_dir):
+    with IscsiTarget(work_dir) as running:
+        yield running
+
+
+@pytest.fixture
+def target(bin_dir, work_dir):
+    with ExportingTarget(bin_dir, work_dir, name="target") as running:
+        yield running
+
+
+@pytest.fixture
+def host(bin_dir):
+    return NvmeTool(bin_dir)
+
+
+def create(target, url, name="is0"):
+    return target.call("bdev_iscsi_create", name=name, url=url, initiator_iqn=INITIATOR)
+
+
+def write_count(target):
+    return target.call("bdev_get_iostat")["bdevs"][0]["num_write_ops"]
+
+
+def bdev(target, name="is0"):
+    return target.call("bdev_get_bdevs", name=name)[0]
+
+
+def test_data_come_through(portal, target, host):
+    portal.make_lun(0)
+    assert create(target, portal.url(0)) == "is0"
+    port = target.make_subsystem(NQN, "is0")
+    for options in (["--size", "8M"], ["--io-size", "4k", "--size", "4M", "--depth", "64"],
+                    ["--io-size", "2M", "--size", "32M"]):
+        assert "every byte is as it was written" in host.run("verify", port, NQN, *options)
+    assert os.stat(portal.file(0)).st_blocks > 0
+
+
+def test_unmap_and_zeroes(portal, target, host):
+    portal.make_lun(0, thin=True)
+    create(target, portal.url(0))
+    assert bdev(target)["supported_io_types"]["unmap"]
+    port = target.make_subsystem(NQN, "is0")
+    host.run("verify", port, NQN, "--size", "8M")
+
+
+def test_chap(portal, target, host, work_dir):
+    portal.make_lun(0, chap=("user0", SECRET))
+    for credentials in ("", "user0%wrongwrong123@", f"other%{SECRET}@"):
+        with pytest.raises(RpcError, match="iSCSI error"):
+            create(target, portal.url(0, credentials))
+    create(target, portal.url(0, f"user0%{SECRET}@"))
+    host.run("verify", target.make_subsystem(NQN, "is0"), NQN, "--size", "4M")
+    # The secret stays inside.
+    told = json.dumps([bdev(target), target.call("framework_get_config", name="bdev")]) + target.process.log()
+    assert SECRET not in told
+    assert bdev(target)["driver_specific"]["iscsi"]["url"] == portal.url(0)
+
+
+def test_the_same_unit_has_the_same_uuid(portal, target):
+    portal.make_lun(0)
+    portal.make_lun(1)
+    create(target, portal.url(0))
+    first = bdev(target)["uuid"]
+    create(target, portal.url(1), "is1")
+    assert bdev(target, "is1")["uuid"] != first
+    # A second name for the unit: the UUID is taken.
+    create(target, portal.url(0), "is2")
+    assert bdev(target, "is2")["uuid"] != first
+    for name in ("is0", "is2"):
+        target.call("bdev_iscsi_delete", name=name)
+    create(target, portal.url(0), "again")
+    assert bdev(target, "again")["uuid"] == first
+    with pytest.raises(RpcError, match="File exists"):
+        create(target, portal.url(0), "again")
+
+
+def test_a_restart_of_the_portal_under_io_is_not_seen(portal, target, host):
+    portal.make_lun(0)
+    create(target, portal.url(0))
+    port = target.make_subsystem(NQN, "is0")
+    load = host.start_load(port, NQN, 5, "--connections", "2")
+
+    for _ in range(2):
+        before = write_count(target)
+        wait_until(lambda seen=before: write_count(target) > seen + 100, 20, "I/O")
+        portal.kill()
+        portal.start()
+    assert finish_load(load) > 100
+    host.run("verify", port, NQN, "--size", "8M")
+
+
+def test_io_does_not_wait_for_ever(portal, target, host):
+    portal.make_lun(0)
+    target.call("bdev_iscsi_set_options", timeout_sec=2)
+    create(target, portal.url(0))
+    port = target.make_subsystem(NQN, "is0")
+    load = host.start_load(port, NQN, 20)
+    wait_until(lambda: write_count(target) > 100, 20, "I/O")
+    portal.kill()
+    with pytest.raises(AssertionError):
+        finish_load(load)
+
+
+def test_deleting_while_the_portal_is_away(portal, target, host):
+    portal.make_lun(0)
+    target.call("bdev_iscsi_set_options", timeout_sec=0)
+    create(target, portal.url(0))
+    load = host.start_load(target.make_subsystem(NQN, "is0"), NQN, 20)
+    wait_until(lambda: write_count(target) > 100, 20, "I/O")
+    portal.kill()
+    assert target.call("bdev_iscsi_delete", name="is0") is True
+    with pytest.raises(AssertionError):
+        finish_load(load)
+
+
+def test_a_new_size_is_seen(portal, target, host):
+    portal.make_lun(0, size_mib=64)
+    create(target, portal.url(0))
+    port = target.make_subsystem(NQN, "is0")
+    host.run("verify", port, NQN, "--size", "4M")
+    portal.resize(0, 128)
+    wait_until(lambda: bdev(target)["num_blocks"] == 128 * MIB // 512, 20, "the new size")
+    host.run("verify", port, NQN, "--size", "128M", "--io-size", "1M")
+
+
+def test_another_unit_in_its_place_is_not_written_to(portal, target, host):
+    portal.make_lun(0)
+    target.call("bdev_iscsi_set_options", timeout_sec=2)
+    create(target, portal.url(0))
+    port = target.make_subsystem(NQN, "is0")
+    host.run("verify", port, NQN, "--size", "4M")
+    portal.kill()
+    portal.rename_unit(0, "another")
+    portal.start()
+    with pytest.raises(AssertionError):
+        host.run("verify", port, NQN, "--size", "4M")
+    assert "another one now" in target.process.log()
