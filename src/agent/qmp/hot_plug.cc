@@ -29,16 +29,10 @@ constexpr seconds kChardevBusyTime{2};
 constexpr seconds kUndoTime{5};
 constexpr int kReconnectSeconds = 1;
 
-std::string Text(const Json& object, const char* name) {
-  if (!object.is_object()) return {};
-  auto found = object.find(name);
-  return found != object.end() && found->is_string() ? found->get<std::string>() : std::string();
-}
-
 void AddPciIds(const Json& devices, std::set<std::string>& ids) {
   if (!devices.is_array()) return;
   for (const Json& device : devices) {
-    if (std::string id = Text(device, "qdev_id"); !id.empty()) ids.insert(std::move(id));
+    if (std::string id = TextMember(device, "qdev_id"); !id.empty()) ids.insert(std::move(id));
     if (!device.is_object() || !device.contains("pci_bridge")) continue;
     const Json& bridge = device["pci_bridge"];
     if (bridge.is_object() && bridge.contains("devices")) AddPciIds(bridge["devices"], ids);
@@ -48,7 +42,7 @@ void AddPciIds(const Json& devices, std::set<std::string>& ids) {
 void AddTexts(const Json& list, const char* name, std::set<std::string>& texts) {
   if (!list.is_array()) return;
   for (const Json& entry : list) {
-    if (std::string text = Text(entry, name); !text.empty()) texts.insert(std::move(text));
+    if (std::string text = TextMember(entry, name); !text.empty()) texts.insert(std::move(text));
   }
 }
 
@@ -116,7 +110,7 @@ absl::StatusOr<bool> AwaitRelease(Client::EventWatch& watch, const Context& cont
     absl::StatusOr<Event> event = watch.Next(context);
     if (absl::IsCancelled(event.status())) return event.status();
     if (!event.ok()) return false;
-    if (Text(event->data, "device") != id) continue;
+    if (TextMember(event->data, "device") != id) continue;
     if (event->name == kDeleted) return true;
     return absl::FailedPreconditionError(fmt::format("the guest does not release device {}", id));
   }

@@ -17,11 +17,6 @@ const Json* Member(const Json& object, const char* name) {
   return found == object.end() ? nullptr : &*found;
 }
 
-std::string Text(const Json& object, const char* name) {
-  const Json* member = Member(object, name);
-  return member != nullptr && member->is_string() ? member->get<std::string>() : std::string();
-}
-
 std::optional<Greeting> DecodeGreeting(const Json& qmp) {
   const Json* version = Member(qmp, "version");
   const Json* qemu = version == nullptr ? nullptr : Member(*version, "qemu");
@@ -34,6 +29,11 @@ std::optional<Greeting> DecodeGreeting(const Json& qmp) {
 
 }  // namespace
 
+std::string TextMember(const Json& object, const char* name) {
+  const Json* member = Member(object, name);
+  return member != nullptr && member->is_string() ? member->get<std::string>() : std::string();
+}
+
 std::string Encode(const Command& command, uint64_t id) {
   Json message{{"execute", command.name}, {"id", id}};
   if (!command.arguments.is_null()) message["arguments"] = command.arguments;
@@ -45,7 +45,7 @@ std::optional<Message> Decode(Json value) {
     std::optional<Greeting> greeting = DecodeGreeting(*qmp);
     return greeting ? std::optional<Message>(*greeting) : std::nullopt;
   }
-  if (std::string name = Text(value, "event"); !name.empty()) {
+  if (std::string name = TextMember(value, "event"); !name.empty()) {
     const Json* data = Member(value, "data");
     return Event{.name = std::move(name), .data = data == nullptr ? Json::object() : *data};
   }
@@ -53,7 +53,8 @@ std::optional<Message> Decode(Json value) {
   if (id == nullptr || !id->is_number_unsigned()) return std::nullopt;
   Answer answer{.id = id->get<uint64_t>(), .error = std::nullopt, .result = nullptr};
   if (const Json* error = Member(value, "error")) {
-    answer.error = Error{.error_class = Text(*error, "class"), .description = Text(*error, "desc")};
+    answer.error = Error{.error_class = TextMember(*error, "class"),
+                         .description = TextMember(*error, "desc")};
     return answer;
   }
   auto result = value.find("return");

@@ -52,6 +52,10 @@ std::string Encode(const Command& command, uint64_t id);
 /// One JSON value of QEMU's stream; nullopt: it is none of the messages above.
 std::optional<Message> Decode(Json value);
 
+/// The text of a member of what QEMU sent, which may be of any type; empty where it is no text or
+/// is not there.
+std::string TextMember(const Json& object, const char* name);
+
 /// The status of a command that QEMU answered with `error`. Its text holds the command and QEMU's
 /// words. NOT_FOUND for DeviceNotFound, UNIMPLEMENTED for CommandNotFound, else
 /// FAILED_PRECONDITION.
