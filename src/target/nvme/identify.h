@@ -144,6 +144,7 @@ inline constexpr uint32_t kCtrattTrafficBasedKeepAlive = 1u << 6;
 inline constexpr uint8_t kLpaSmartPerNamespace = 1u << 0;
 inline constexpr uint8_t kLpaCommandsEffects = 1u << 1;
 inline constexpr uint8_t kLpaExtendedData = 1u << 2;  // Get Log Page's offset and 32-bit length
+inline constexpr uint16_t kOacsDoorbellBufferConfig = 1u << 8;
 inline constexpr uint16_t kOncsCompare = 1u << 0;
 inline constexpr uint16_t kOncsDatasetManagement = 1u << 2;
 inline constexpr uint16_t kOncsWriteZeroes = 1u << 3;

@@ -30,11 +30,15 @@ nvme::IdentifyController DescribeCommon(const Controller& controller) {
   id.lpa = nvme::kLpaExtendedData;
   id.keep_alive_100ms = static_cast<uint16_t>(limits.keep_alive_granularity_ms / 100);
   id.max_commands = static_cast<uint16_t>(limits.max_queue_depth);
-  id.sgls = nvme::kSglsSupported | nvme::kSglsInCapsuleOffset | nvme::kSglsTransportDataBlock;
+  id.sgls = nvme::kSglsSupported;
+  return id;
+}
+
+void DescribeMessages(const TransportLimits& limits, nvme::IdentifyController& id) {
+  id.sgls |= nvme::kSglsInCapsuleOffset | nvme::kSglsTransportDataBlock;
   id.ioccsz = static_cast<uint32_t>((sizeof(nvme::Command) + limits.in_capsule_data_size) / 16);
   id.iorcsz = sizeof(nvme::Completion) / 16;
   id.msdbd = 1;
-  return id;
 }
 
 void DescribeIo(const Controller& controller, nvme::IdentifyController& id) {
@@ -63,6 +67,11 @@ nvme::IdentifyController DescribeController(const Controller& controller) {
     id.oaes = nvme::kOaesDiscoveryLogChange;
   } else {
     DescribeIo(controller, id);
+  }
+  if (controller.limits().memory_based) {
+    id.oacs = nvme::kOacsDoorbellBufferConfig;
+  } else {
+    DescribeMessages(controller.limits(), id);
   }
   return id;
 }

@@ -61,7 +61,7 @@ nvme::FirmwareSlotLog DescribeFirmware() {
   return log;
 }
 
-nvme::CommandsEffectsLog DescribeCommands() {
+nvme::CommandsEffectsLog DescribeCommands(const TransportLimits& limits) {
   using nvme::AdminOpcode;
   using nvme::IoOpcode;
   nvme::CommandsEffectsLog log;
@@ -69,6 +69,11 @@ nvme::CommandsEffectsLog DescribeCommands() {
                              AdminOpcode::kSetFeatures, AdminOpcode::kGetFeatures,
                              AdminOpcode::kAsyncEventRequest, AdminOpcode::kKeepAlive}) {
     log.admin[static_cast<size_t>(opcode)] = nvme::kEffectSupported;
+  }
+  for (AdminOpcode opcode :
+       {AdminOpcode::kCreateIoSq, AdminOpcode::kDeleteIoSq, AdminOpcode::kCreateIoCq,
+        AdminOpcode::kDeleteIoCq, AdminOpcode::kDoorbellBufferConfig}) {
+    if (limits.memory_based) log.admin[static_cast<size_t>(opcode)] = nvme::kEffectSupported;
   }
   for (IoOpcode opcode : {IoOpcode::kFlush, IoOpcode::kRead, IoOpcode::kCompare}) {
     log.io[static_cast<size_t>(opcode)] = nvme::kEffectSupported;
@@ -146,7 +151,7 @@ void ReadLogPage(QueuePair& queue_pair, Request& request) {
     case LogPage::kChangedNamespaces:
       return Send(queue_pair, request, controller.async_events().changed_namespaces());
     case LogPage::kCommandsEffects:
-      return Send(queue_pair, request, DescribeCommands());
+      return Send(queue_pair, request, DescribeCommands(queue_pair.limits()));
     default:
       return SendDiscoveryLog(queue_pair, request);
   }

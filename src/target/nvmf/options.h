@@ -35,6 +35,8 @@ struct TransportLimits {
   uint32_t max_io_size = 131072;  // bytes of one command's data; a power of two, 4 KiB or more
   uint32_t keep_alive_granularity_ms = 10000;
   uint32_t min_keep_alive_ms = 10000;
+  /// Queues and data lie in the host's memory, as with PCI Express; else they travel in messages.
+  bool memory_based = false;
 };
 
 /// A namespace while it exists: constant, shared by the reactors.

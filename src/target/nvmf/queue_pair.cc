@@ -83,6 +83,8 @@ void QueuePair::Start(Request& request) {
   if (status != Status::kSuccess) return Complete(request, status);
   if (request.data_size > request.host_size)
     return Complete(request, Status::kDataSglLengthInvalid);
+  if (request.data_size > 0) status = LocateData(request);
+  if (status != Status::kSuccess) return Complete(request, status);
   if (request.transfer == Transfer::kHostToController && request.data_size > 0)
     return ReceiveData(request);
   Execute(request);

@@ -113,6 +113,10 @@ class QueuePair {
   bool closed() const { return closed_; }
   void set_reads_in_place(bool yes) { reads_in_place_ = yes; }
 
+  /// Called once for a command with data, when it is known how many (request.data_size) and before
+  /// any are moved: the transport looks whether the host has that much room or data for it.
+  /// Anything but kSuccess ends the command.
+  virtual nvme::Status LocateData(Request& /*request*/) { return nvme::Status::kSuccess; }
   /// Fetch request.data_size bytes of data from the host, then Execute.
   virtual void ReceiveData(Request& request) = 0;
   /// Send the completion and, when it is a success, request.data_size bytes of data if they go to

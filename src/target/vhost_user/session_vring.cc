@@ -2,8 +2,8 @@
 
 #include <utility>
 
-#include "target/vhost_user/event_fd.h"
 #include "target/vhost_user/session.h"
+#include "target/virtio/event_fd.h"
 
 namespace sma::target::vhost_user {
 
@@ -24,7 +24,7 @@ bool Session::TakeEventFd(base::UniqueFd& eventfd) {
   eventfd.Reset();
   if (message_.fds.empty()) return true;
   eventfd = std::move(message_.fds.front());
-  if (PrepareEventFd(eventfd)) return true;
+  if (virtio::PrepareEventFd(eventfd)) return true;
   Refuse("not an eventfd");
   return false;
 }

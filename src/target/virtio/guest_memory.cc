@@ -40,7 +40,8 @@ bool Overlap(uint64_t a, uint64_t a_size, uint64_t b, uint64_t b_size) {
 
 base::ErrnoOr<std::shared_ptr<const SharedMapping>> SharedMapping::Map(int fd,
                                                                        uint64_t offset_bytes,
-                                                                       uint64_t size_bytes) {
+                                                                       uint64_t size_bytes,
+                                                                       Access access) {
   using Result = base::ErrnoOr<std::shared_ptr<const SharedMapping>>;
   constexpr uint64_t kMaxBytes = uint64_t{1} << 62;
   if (size_bytes == 0 || size_bytes > kMaxBytes || offset_bytes > kMaxBytes) {
@@ -53,8 +54,9 @@ base::ErrnoOr<std::shared_ptr<const SharedMapping>> SharedMapping::Map(int fd,
   const uint64_t lead_bytes = offset_bytes % page_bytes;
   const uint64_t mapped_bytes =
       (lead_bytes + size_bytes + page_bytes - 1) / page_bytes * page_bytes;
-  void* address = ::mmap(nullptr, mapped_bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE,
-                         fd, static_cast<off_t>(offset_bytes - lead_bytes));
+  const int protection = PROT_READ | (access == Access::kReadWrite ? PROT_WRITE : 0);
+  void* address = ::mmap(nullptr, mapped_bytes, protection, MAP_SHARED | MAP_NORESERVE, fd,
+                         static_cast<off_t>(offset_bytes - lead_bytes));
   if (address == MAP_FAILED) return Result::Error(errno);
   ::madvise(address, mapped_bytes, MADV_DONTDUMP);  // a guest's memory is no part of a core dump
   std::span<std::byte> pages(static_cast<std::byte*>(address), mapped_bytes);

@@ -12,15 +12,17 @@
 
 namespace sma::target::virtio {
 
-/// Memory that another process shares by a descriptor, mapped into this one to read and write.
+/// Memory that another process shares by a descriptor, mapped into this one.
 /// Unmapped when destroyed. Immutable: any thread.
 class SharedMapping {
  public:
+  enum class Access { kReadOnly, kReadWrite };
+
   /// Maps `size_bytes` that begin `offset_bytes` into the file `fd`, which stays the caller's.
   /// EINVAL: no bytes, an overflow, or more than the file has; EPERM: a file whose owner could
   /// make an access wait for ever (FUSE); ENOSPC: too many mappings; else what mmap(2) says.
-  static base::ErrnoOr<std::shared_ptr<const SharedMapping>> Map(int fd, uint64_t offset_bytes,
-                                                                 uint64_t size_bytes);
+  static base::ErrnoOr<std::shared_ptr<const SharedMapping>> Map(
+      int fd, uint64_t offset_bytes, uint64_t size_bytes, Access access = Access::kReadWrite);
   ~SharedMapping();
   SharedMapping(const SharedMapping&) = delete;
   SharedMapping& operator=(const SharedMapping&) = delete;

@@ -1,4 +1,4 @@
-#include "target/vhost_user/event_fd.h"
+#include "target/virtio/event_fd.h"
 
 #include <fcntl.h>
 #include <unistd.h>
@@ -7,7 +7,7 @@
 #include <string>
 #include <string_view>
 
-namespace sma::target::vhost_user {
+namespace sma::target::virtio {
 
 // The kernel has no other way to ask what an anonymous descriptor is.
 bool PrepareEventFd(const base::UniqueFd& fd) {
@@ -22,4 +22,4 @@ bool PrepareEventFd(const base::UniqueFd& fd) {
   return flags >= 0 && ::fcntl(fd.get(), F_SETFL, flags | O_NONBLOCK) == 0;
 }
 
-}  // namespace sma::target::vhost_user
+}  // namespace sma::target::virtio
