@@ -6,7 +6,7 @@ import recordings
 from harness.target import Target
 
 # In this order; state carries over from one to the next.
-FILES = ["app", "bdev", "bdev_qos", "crypto", "nvmf", "vhost"]
+FILES = ["app", "bdev", "bdev_qos", "crypto", "nvmf", "vhost", "vfiouser"]
 
 # Methods of the recordings that the target does not have.
 MISSING = {"bdev_split_create", "bdev_split_delete"}
@@ -41,12 +41,15 @@ def adapted(call):
     return call
 
 
-def with_local_paths(params, work_dir):
-    """The recorded target's files are in a folder of the test's own."""
-    if not isinstance(params, dict):
-        return params
-    return {key: value.replace("/var/tmp/", f"{work_dir}/") if key == "filename" else value
-            for key, value in params.items()}
+def with_local_paths(value, work_dir, field=""):
+    """The recorded target's files and folders are in a folder of the test's own."""
+    if isinstance(value, dict):
+        return {key: with_local_paths(member, work_dir, key) for key, member in value.items()}
+    if isinstance(value, list):
+        return [with_local_paths(element, work_dir) for element in value]
+    if field in ("filename", "traddr") and isinstance(value, str):
+        return value.replace("/var/tmp/", f"{work_dir}/")
+    return value
 
 
 def calls():
@@ -58,6 +61,7 @@ def calls():
 def replayed_target(bin_dir, module_work_dir):
     with open(module_work_dir / "aio0.img", "wb") as image:
         image.truncate(16384 * 4096)
+    (module_work_dir / "vfu" / "dev0").mkdir(parents=True)
     with Target(bin_dir, module_work_dir, ["-S", module_work_dir]) as running:
         yield running
 
@@ -77,6 +81,7 @@ def test_answer(connection, module_work_dir, call):
     if call.method in MISSING:
         assert answer["error"]["code"] == -32601
         return
+    call.answer = with_local_paths(call.answer, module_work_dir)
     assert not recordings.answer_differences(call, answer)
     if call.place in UNDO:
         method, params = UNDO[call.place]

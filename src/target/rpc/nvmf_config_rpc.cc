@@ -115,7 +115,7 @@ Json Save(const nvmf::Target& target) {
       Call("nvmf_set_config", {{"discovery_filters", FormatFilter(target.discovery_filter())}}));
   calls.push_back(Call("nvmf_set_max_subsystems", {{"max_subsystems", target.max_subsystems()}}));
   for (const auto& transport : target.transports()) {
-    calls.push_back(Call("nvmf_create_transport", FormatTransport(*transport)));
+    calls.push_back(Call("nvmf_create_transport", FormatTransportParams(*transport)));
   }
   for (const auto& [nqn, subsystem] : target.subsystems()) SaveSubsystem(*subsystem, calls);
   for (const nvmf::Referral& referral : target.referrals()) {

@@ -2,6 +2,7 @@
 
 #include "absl/strings/ascii.h"
 #include "target/nvmf/tcp/tcp_transport.h"
+#include "target/nvmf/vfio_user/vfio_user_transport.h"
 #include "target/rpc/nvmf_format.h"
 #include "target/rpc/nvmf_rpc.h"
 #include "target/rpc/nvmf_transport_format.h"
@@ -11,6 +12,8 @@ namespace {
 
 using nvmf::tcp::Options;
 using nvmf::tcp::TcpTransport;
+using nvmf::vfio_user::VfioUserTransport;
+using VfioUserOptions = nvmf::vfio_user::Options;
 
 constexpr uint32_t kKeepAliveUnitMs = 100;
 
@@ -20,9 +23,53 @@ struct TransportParams {
   Options options;
   uint32_t keep_alive_granularity = Options().limits.keep_alive_granularity_ms / kKeepAliveUnitMs;
   bool dif_insert_or_strip = false;
+  bool disable_mappable_bar0 = !VfioUserOptions().mappable_doorbells;
 };
 
+bool IsVfioUser(const std::string& type) { return absl::AsciiStrToUpper(type) == "VFIOUSER"; }
+
+// What is not given has another default for each type.
+void SetDefaults(const Json& params, TransportParams* out) {
+  auto type = params.is_object() ? params.find("trtype") : params.end();
+  if (type == params.end() || !type->is_string() || !IsVfioUser(type->get<std::string>())) return;
+  const VfioUserOptions defaults;
+  out->options.limits = defaults.limits;
+  out->options.iobuf_small_cache_size = defaults.iobuf_small_cache_size;
+  out->options.iobuf_large_cache_size = defaults.iobuf_large_cache_size;
+  out->options.abort_timeout_sec = defaults.abort_timeout_sec;
+}
+
+VfioUserOptions ToVfioUser(const TransportParams& create) {
+  const Options& options = create.options;
+  return {.limits = options.limits,
+          .mappable_doorbells = !create.disable_mappable_bar0,
+          .iobuf_small_cache_size = options.iobuf_small_cache_size,
+          .iobuf_large_cache_size = options.iobuf_large_cache_size,
+          .zcopy = options.zcopy,
+          .abort_timeout_sec = options.abort_timeout_sec,
+          .ack_timeout = options.ack_timeout_ms,
+          .data_wr_pool_size = options.data_wr_pool_size,
+          .disable_command_passthru = options.disable_command_passthru};
+}
+
+// Null: one of this type cannot be made so.
+std::unique_ptr<nvmf::Transport> MakeTransport(nvmf::Target& target,
+                                               const TransportParams& create) {
+  // Blocks with protection information are not understood here.
+  if (create.dif_insert_or_strip) return nullptr;
+  if (IsVfioUser(create.type)) {
+    const VfioUserOptions options = ToVfioUser(create);
+    return VfioUserTransport::IsValid(options)
+               ? std::make_unique<VfioUserTransport>(target, options)
+               : nullptr;
+  }
+  return TcpTransport::IsValid(create.options)
+             ? std::make_unique<TcpTransport>(target, create.options)
+             : nullptr;
+}
+
 bool DecodeCreate(const Json& params, TransportParams* out) {
+  SetDefaults(params, out);
   nvmf::TransportLimits& limits = out->options.limits;
   Options& options = out->options;
   bool decoded = Decode(
@@ -48,8 +95,8 @@ bool DecodeCreate(const Json& params, TransportParams* out) {
        Ignored("io_unit_size"), Ignored("num_shared_buffers"), Ignored("buf_cache_size"),
        Ignored("num_cqe"), Ignored("max_srq_depth"), Ignored("no_srq"), Ignored("acceptor_backlog"),
        Ignored("acceptor_poll_rate"), Ignored("no_wr_batching"), Ignored("control_msg_num"),
-       Ignored("disable_mappable_bar0"), Ignored("disable_adaptive_irq"),
-       Ignored("disable_shadow_doorbells")});
+       Optional("disable_mappable_bar0", &out->disable_mappable_bar0),
+       Ignored("disable_adaptive_irq"), Ignored("disable_shadow_doorbells")});
   limits.keep_alive_granularity_ms = out->keep_alive_granularity * kKeepAliveUnitMs;
   return decoded && out->keep_alive_granularity <= UINT16_MAX;
 }
@@ -58,17 +105,17 @@ RpcResult CreateTransport(nvmf::Target& target, const Json& params) {
   TransportParams create;
   if (!DecodeCreate(params, &create)) return InvalidParams();
   if (!create.target.is_ours()) return NoSuchTarget();
-  if (absl::AsciiStrToUpper(create.type) != "TCP") {
+  if (absl::AsciiStrToUpper(create.type) != "TCP" && !IsVfioUser(create.type)) {
     return InvalidParams("Invalid transport type '" + create.type + "'");
   }
   if (target.FindTransport(create.type) != nullptr) {
     return InternalError("Transport type '" + create.type + "' already exists");
   }
-  // Blocks with protection information are not understood here.
-  if (create.dif_insert_or_strip || !TcpTransport::IsValid(create.options)) {
+  std::unique_ptr<nvmf::Transport> transport = MakeTransport(target, create);
+  if (transport == nullptr) {
     return InternalError("Transport type '" + create.type + "' create failed");
   }
-  target.AddTransport(std::make_unique<TcpTransport>(target, create.options));
+  target.AddTransport(std::move(transport));
   return Json(true);
 }
 
@@ -86,6 +133,17 @@ RpcResult GetTransports(nvmf::Target& target, const Json& params) {
   return list;
 }
 
+// What the options of both types have.
+template <typename T>
+void FormatShared(const T& options, Json& json) {
+  json["iobuf_small_cache_size"] = options.iobuf_small_cache_size;
+  json["iobuf_large_cache_size"] = options.iobuf_large_cache_size;
+  json["zcopy"] = options.zcopy;
+  json["abort_timeout_sec"] = options.abort_timeout_sec;
+  json["data_wr_pool_size"] = options.data_wr_pool_size;
+  json["disable_command_passthru"] = options.disable_command_passthru;
+}
+
 }  // namespace
 
 Json FormatTransport(const nvmf::Transport& transport) {
@@ -101,17 +159,23 @@ Json FormatTransport(const nvmf::Transport& transport) {
                {"min_kato", limits.min_keep_alive_ms}};
   if (const auto* tcp = dynamic_cast<const TcpTransport*>(&transport)) {
     const Options& options = tcp->options();
-    json["iobuf_small_cache_size"] = options.iobuf_small_cache_size;
-    json["iobuf_large_cache_size"] = options.iobuf_large_cache_size;
-    json["zcopy"] = options.zcopy;
+    FormatShared(options, json);
     json["c2h_success"] = options.c2h_success;
     json["sock_priority"] = options.sock_priority;
-    json["abort_timeout_sec"] = options.abort_timeout_sec;
     json["ack_timeout"] = options.ack_timeout_ms;
-    json["data_wr_pool_size"] = options.data_wr_pool_size;
-    json["disable_command_passthru"] = options.disable_command_passthru;
+  }
+  if (const auto* vfio_user = dynamic_cast<const VfioUserTransport*>(&transport)) {
+    FormatShared(vfio_user->options(), json);
+    json["ack_timeout"] = vfio_user->options().ack_timeout;
   }
   return json;
+}
+
+Json FormatTransportParams(const nvmf::Transport& transport) {
+  Json params = FormatTransport(transport);
+  if (const auto* vfio_user = dynamic_cast<const VfioUserTransport*>(&transport))
+    params["disable_mappable_bar0"] = !vfio_user->options().mappable_doorbells;
+  return params;
 }
 
 void RegisterNvmfTransportRpc(RpcServer& server, nvmf::Target& target) {

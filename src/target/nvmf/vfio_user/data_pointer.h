@@ -1,0 +1,33 @@
+#pragma once
+
+#include <sys/uio.h>
+
+#include <cstddef>
+#include <cstdint>
+
+#include "target/nvme/command.h"
+#include "target/nvme/status.h"
+#include "target/vfio_user/dma_map.h"
+
+namespace sma::target::nvmf::vfio_user {
+
+using target::vfio_user::DmaAccessMode;
+using target::vfio_user::DmaMap;
+
+/// PRP2 of a command whose data pointer is PRPs.
+uint64_t Prp2Of(const nvme::Command& command);
+
+/// Pieces of this process's memory, filled from the host's addresses.
+struct Pieces {
+  iovec* list = nullptr;
+  uint32_t capacity = 0;
+  uint32_t count = 0;
+};
+
+/// Finds the `size_bytes` (not 0) of host memory that a command's data pointer describes, as PRPs
+/// or as an SGL (NVMe Base 2.0 §4.1). Every address is checked, every descriptor is read once.
+/// kSuccess, or the status to end the command with.
+nvme::Status LocateData(const DmaMap& memory, const nvme::Command& command, uint32_t size_bytes,
+                        DmaAccessMode mode, Pieces& pieces);
+
+}  // namespace sma::target::nvmf::vfio_user

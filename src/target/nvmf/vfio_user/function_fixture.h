@@ -1,0 +1,64 @@
+#pragma once
+
+#include <gtest/gtest.h>
+#include <sys/eventfd.h>
+
+#include <cstring>
+#include <vector>
+
+#include "harness/vfio_user/client.h"
+#include "harness/vfio_user/nvme_driver.h"
+#include "target/nvmf/vfio_user/test_target.h"
+
+// For tests only.
+
+namespace sma::target::nvmf::vfio_user {
+
+/// A target and one client with 64 MiB of memory, connected.
+class FunctionTest : public testing::Test {
+ protected:
+  static constexpr uint64_t kRamAddress = 0x100000;
+  static constexpr size_t kPage = nvme::kMinPageSize;
+
+  void SetUp() override { Connect(); }
+
+  void Connect() {
+    ASSERT_TRUE(client.Connect(target.socket_path()));
+    ASSERT_TRUE(client.Negotiate());
+    ASSERT_EQ(client.Map(ram), 0);
+  }
+
+  static base::UniqueFd MakeEventFd() { return base::UniqueFd(::eventfd(0, EFD_CLOEXEC)); }
+
+  /// Bytes that say where they are.
+  static void Fill(std::span<std::byte> bytes, uint32_t seed) {
+    for (size_t i = 0; i < bytes.size(); i += sizeof(uint32_t)) {
+      const uint32_t value = seed * 2654435761u + static_cast<uint32_t>(i);
+      std::memcpy(&bytes[i], &value, sizeof value);
+    }
+  }
+  static bool Holds(std::span<const std::byte> bytes, uint32_t seed) {
+    std::vector<std::byte> expected(bytes.size());
+    Fill(expected, seed);
+    return std::memcmp(bytes.data(), expected.data(), bytes.size()) == 0;
+  }
+
+  /// A command over one buffer of whole pages, in their order.
+  nvme::Command OverPages(nvme::IoOpcode opcode, uint64_t lba, const harness::GuestBuffer& buffer) {
+    nvme::Command command =
+        harness::IoCommand(opcode, lba, static_cast<uint32_t>(buffer.bytes.size() / kPage));
+    std::vector<uint64_t> pages;
+    for (size_t at = 0; at < buffer.bytes.size(); at += kPage)
+      pages.push_back(buffer.guest_address + at);
+    harness::SetPrps(command, pages, list);
+    return command;
+  }
+
+  TestTarget target;
+  harness::GuestRam ram{64 << 20, kRamAddress, 0};
+  harness::VfioUserClient client;
+  harness::NvmeDriver driver{client, ram};
+  harness::GuestBuffer list = ram.Allocate(kPage, kPage);
+};
+
+}  // namespace sma::target::nvmf::vfio_user

@@ -1,0 +1,281 @@
+#include "target/nvmf/vfio_user/nvme_function.h"
+
+#include <algorithm>
+#include <atomic>
+#include <utility>
+
+#include "spdlog/spdlog.h"
+#include "target/nvme/property.h"
+#include "target/virtio/bus_error_guard.h"
+
+namespace sma::target::nvmf::vfio_user {
+namespace {
+
+using target::vfio_user::PciConfig;
+using virtio::BusErrorGuard;
+
+// As SPDK's NVMe functions show themselves.
+constexpr uint16_t kVendorId = 0x4e58;
+constexpr uint16_t kDeviceId = 0x0001;
+constexpr uint32_t kNvmeClassCode = 0x010802;
+
+constexpr uint32_t kMsixEntryBytes = 16;
+// Of the MSI-X table's entry: the vector control dword and its mask bit, which is set at first.
+constexpr uint32_t kMsixControlOffset = 12;
+
+uint64_t Capabilities(const TransportLimits& limits) {
+  nvme::Capabilities capabilities;
+  capabilities.max_queue_entries = static_cast<uint16_t>(limits.max_queue_depth);
+  capabilities.timeout_500ms = 30;
+  return capabilities.Encode();
+}
+
+uint32_t VectorCount(const TransportLimits& limits) { return limits.max_io_queue_pairs + 1; }
+
+PciConfig::Options ConfigOf(const TransportLimits& limits) {
+  return {.vendor_id = kVendorId,
+          .device_id = kDeviceId,
+          .class_code = kNvmeClassCode,
+          .bar0_bytes = kBar0Bytes,
+          .bar4_bytes = kBar4Bytes,
+          .vector_count = static_cast<uint16_t>(VectorCount(limits)),
+          .pba_offset_bytes = kPbaOffset};
+}
+
+std::vector<std::byte> MakeMsixTable(uint32_t vector_count) {
+  std::vector<std::byte> table(size_t{vector_count} * kMsixEntryBytes);
+  for (size_t at = kMsixControlOffset; at < table.size(); at += kMsixEntryBytes)
+    table[at] = std::byte{1};
+  return table;
+}
+
+}  // namespace
+
+NvmeFunction::NvmeFunction(Target& target, Reactor& reactor, const Options& options,
+                           TransportAddress address, std::string subsystem_nqn)
+    : target_(target),
+      reactor_(reactor),
+      options_(options),
+      address_(std::move(address)),
+      subsystem_nqn_(std::move(subsystem_nqn)),
+      host_id_(base::Uuid::Random()),
+      cap_(Capabilities(options.limits)),
+      config_(ConfigOf(options.limits)),
+      interrupts_(VectorCount(options.limits)),
+      doorbells_(options.mappable_doorbells),
+      moderation_(VectorCount(options.limits)),
+      msix_table_(MakeMsixTable(VectorCount(options.limits))),
+      poll_ns_(static_cast<uint64_t>(std::chrono::nanoseconds(reactor.options().poll).count())),
+      seen_bus_errors_(BusErrorGuard::broken_count()) {
+  flusher_.function = this;
+  flusher_.run = [](Deferred& self) { static_cast<Flusher&>(self).function->Flush(); };
+}
+
+NvmeFunction::~NvmeFunction() = default;
+
+void NvmeFunction::Pause(std::function<void()> done) {
+  paused_ = true;
+  when_paused_ = std::move(done);
+  CheckPaused();
+}
+
+void NvmeFunction::CheckPaused() {
+  if (!when_paused_) return;
+  for (const auto& [id, queue] : submission_queues_) {
+    if (queue->located_count() > 0) return;
+  }
+  std::exchange(when_paused_, nullptr)();
+}
+
+void NvmeFunction::Resume() {
+  paused_ = false;
+  FindRings();
+  Kick();
+}
+
+std::byte* NvmeFunction::FindRing(uint64_t address, uint64_t size_bytes, DmaAccessMode mode) const {
+  std::byte* ring = memory_.Translate(address, size_bytes, mode);
+  // A file may be mapped at an offset that is less aligned than the addresses.
+  const bool aligned = reinterpret_cast<uintptr_t>(ring) % sizeof(uint64_t) == 0;
+  return aligned ? ring : nullptr;
+}
+
+// A queue whose memory is not mapped stands still.
+void NvmeFunction::FindRings() {
+  for (auto& [id, queue] : submission_queues_) {
+    queue->SetRing(FindRing(queue->options().address, queue->size_bytes(), DmaAccessMode::kRead));
+  }
+  for (auto& [id, queue] : completion_queues_) {
+    queue->SetRing(FindRing(queue->options().address, queue->size_bytes(), DmaAccessMode::kWrite));
+  }
+  if (shadow_address_ == 0) return;
+  auto* shadow = FindRing(shadow_address_, nvme::kMinPageSize, DmaAccessMode::kWrite);
+  auto* events = FindRing(event_index_address_, nvme::kMinPageSize, DmaAccessMode::kWrite);
+  const bool both = shadow != nullptr && events != nullptr;
+  doorbells_.SetShadow(both ? reinterpret_cast<uint32_t*>(shadow) : nullptr,
+                       both ? reinterpret_cast<uint32_t*>(events) : nullptr);
+}
+
+void NvmeFunction::BeginPolling() {
+  if (std::exchange(polling_, true)) return;
+  last_work_ns_ = reactor_.now_ns();
+  AfterSleep();
+  reactor_.AddPoller(this);
+}
+
+void NvmeFunction::EndPolling() {
+  if (!std::exchange(polling_, false)) return;
+  reactor_.RemovePoller(this);
+  if (unflushed_) Flush();
+}
+
+// The host may have something for the function.
+void NvmeFunction::Kick() {
+  if (state_ != State::kReady || failed_ || paused_) return;
+  BeginPolling();
+  Poll();
+}
+
+bool NvmeFunction::Poll() {
+  if (!CheckMemory()) return true;
+  bool worked = false;
+  in_poll_ = true;
+  for (auto& [id, queue] : submission_queues_) {
+    if (paused_ || failed_) break;
+    worked |= queue->TakeCommands();
+  }
+  in_poll_ = false;
+  if (unflushed_) Flush();
+  UpdateIntx();
+  const uint64_t now_ns = reactor_.now_ns();
+  if (worked) {
+    last_work_ns_ = now_ns;
+  } else if (now_ns - last_work_ns_ >= poll_ns_ && PrepareSleep()) {
+    EndPolling();
+  }
+  return worked;
+}
+
+bool NvmeFunction::HasWork() const {
+  if (paused_ || failed_) return false;
+  for (const auto& [id, queue] : submission_queues_) {
+    if (queue->HasCommands()) return true;
+  }
+  for (const auto& [id, queue] : completion_queues_) {
+    if (queue->waiting() != nullptr && doorbells_.CqHead(id) != queue->head()) return true;
+  }
+  return false;
+}
+
+bool NvmeFunction::PrepareSleep() {
+  // Nobody tells of a write to a mapped register.
+  if (doorbells_.fd() >= 0 && state_ == State::kReady && !failed_) return false;
+  for (auto& [id, queue] : submission_queues_) queue->RequestEvents();
+  for (auto& [id, queue] : completion_queues_) {
+    if (queue->waiting() != nullptr) doorbells_.SetCqEvent(id, queue->head());
+  }
+  // The host writes its shadow and then reads the event index.
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+  return !HasWork();
+}
+
+void NvmeFunction::AfterSleep() {
+  for (auto& [id, queue] : submission_queues_) queue->SuppressEvents();
+}
+
+// False when memory that the host shared has lost what was behind it.
+bool NvmeFunction::CheckMemory() {
+  if (seen_bus_errors_ == BusErrorGuard::broken_count()) return true;
+  seen_bus_errors_ = BusErrorGuard::broken_count();
+  if (memory_.intact()) return true;
+  Fail("the host's memory is gone: its file was cut short");
+  return false;
+}
+
+bool NvmeFunction::MakeRoom(CompletionQueue& queue) {
+  if (queue.CanPost()) return true;
+  if (!queue.SetHead(doorbells_.CqHead(queue.options().id))) {
+    Fail("a doorbell beyond the end of its completion queue");
+    return false;
+  }
+  return queue.CanPost();
+}
+
+void NvmeFunction::Post(CompletionQueue& queue, const nvme::Completion& completion) {
+  queue.Post(completion);
+  if (queue.unannounced == 1) queue.first_unannounced_ns = reactor_.now_ns();
+}
+
+void NvmeFunction::ScheduleFlush() {
+  unflushed_ = true;
+  if (!in_poll_) reactor_.Defer(flusher_);
+}
+
+void NvmeFunction::DrainWaiting(CompletionQueue& queue) {
+  while (!failed_ && queue.waiting() != nullptr && MakeRoom(queue)) {
+    MemoryRequest& request = *queue.TakeWaiting();
+    static_cast<SubmissionQueue*>(request.queue_pair)->PostWaiting(request);
+  }
+}
+
+void NvmeFunction::Flush() {
+  unflushed_ = false;
+  const uint64_t now_ns = reactor_.now_ns();
+  for (auto& [id, queue] : completion_queues_) {
+    DrainWaiting(*queue);
+    if (queue->waiting() != nullptr) unflushed_ = true;
+    if (queue->unannounced == 0) continue;
+    const auto& options = queue->options();
+    // An interrupt is held back only while it is looked at again and again.
+    const bool due = !polling_ || moderation_.IsDue(options.vector, queue->unannounced,
+                                                    now_ns - queue->first_unannounced_ns);
+    if (!due && options.interrupts) {
+      unflushed_ = true;
+      continue;
+    }
+    queue->unannounced = 0;
+    if (options.interrupts && interrupts_.msix_in_use()) interrupts_.Raise(options.vector);
+  }
+  UpdateIntx();
+  CheckPaused();
+  if (!polling_ && state_ == State::kReady && HasWork()) BeginPolling();
+}
+
+void NvmeFunction::UpdateIntx() {
+  if (interrupts_.msix_in_use()) return;
+  bool level = false;
+  for (auto& [id, queue] : completion_queues_) {
+    if (!queue->options().interrupts || queue->empty()) continue;
+    if (!queue->SetHead(doorbells_.CqHead(id)))
+      return Fail("a doorbell beyond the end of its completion queue");
+    level |= !queue->empty();
+  }
+  interrupts_.SetIntx(level && (intms_ & 1) == 0);
+}
+
+void NvmeFunction::Fail(std::string_view reason) {
+  if (std::exchange(failed_, true)) return;
+  csts_ |= nvme::kCstsFatal;
+  spdlog::warn("{}: controller failed: {}", name(), reason);
+}
+
+void NvmeFunction::OnAdminQueueClosed() {
+  if (state_ == State::kStopping) return;
+  Fail("its subsystem has ended the association");
+  for (auto& [id, queue] : submission_queues_) queue->Disconnect();
+}
+
+void NvmeFunction::OnQueueGone(SubmissionQueue& queue) {
+  const uint16_t id = queue.options().id;
+  submission_queues_.erase(id);
+  if (auto node = ending_.extract(id); !node.empty()) {
+    MemoryRequest& request = *node.mapped().request;
+    auto& admin = static_cast<SubmissionQueue&>(*request.queue_pair);
+    if (!admin.closed()) admin.Finish(request, node.mapped().status);
+  }
+  CheckPaused();
+  CheckShutDown();
+  if (state_ == State::kStopping && submission_queues_.empty()) OnStopped();
+}
+
+}  // namespace sma::target::nvmf::vfio_user

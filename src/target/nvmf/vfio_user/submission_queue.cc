@@ -1,0 +1,206 @@
+#include "target/nvmf/vfio_user/submission_queue.h"
+
+#include <algorithm>
+#include <bit>
+#include <cstring>
+#include <utility>
+
+#include "target/nvme/nqn.h"
+#include "target/nvmf/vfio_user/data_pointer.h"
+#include "target/nvmf/vfio_user/nvme_function.h"
+#include "target/virtio/shared_fields.h"
+
+namespace sma::target::nvmf::vfio_user {
+
+using nvme::Status;
+
+namespace {
+
+// Also for a tiny admin queue there is room for all its asynchronous event requests.
+constexpr uint32_t kMinRequests = 8;
+// After this many commands it is the other queues' turn.
+constexpr uint32_t kCommandsPerTurn = 64;
+
+bool IsFabrics(const nvme::Command& command) {
+  return command.opcode == static_cast<uint8_t>(nvme::AdminOpcode::kFabrics);
+}
+
+}  // namespace
+
+SubmissionQueue::SubmissionQueue(NvmeFunction& function, CompletionQueue& completions,
+                                 const Options& options)
+    : QueuePair(function.target(), function.reactor(), function.limits(), function.address(),
+                function.address()),
+      function_(function),
+      completions_(completions),
+      options_(options),
+      request_count_(std::clamp(options.size, kMinRequests, limits().max_queue_depth)),
+      requests_(std::make_unique_for_overwrite<MemoryRequest[]>(request_count_)) {
+  ++completions_.submission_queue_count;
+  set_reads_in_place(true);
+  connect_.queue_pair = this;
+  for (uint32_t i = request_count_; i > 0; --i) {
+    MemoryRequest& request = requests_[i - 1];
+    request.queue_pair = this;
+    request.next_free = std::exchange(free_, &request);
+  }
+}
+
+SubmissionQueue::~SubmissionQueue() { --completions_.submission_queue_count; }
+
+void SubmissionQueue::Connect(const Identity& identity, std::function<void(Status)> done) {
+  on_connected_ = std::move(done);
+  nvme::ConnectCommand command;
+  command.queue_id = options_.id;
+  // How many commands are under way at once is bounded by the requests here, not by the ring.
+  const uint32_t limit =
+      options_.id == 0 ? limits().max_admin_queue_depth : limits().max_queue_depth;
+  command.sq_size = static_cast<uint16_t>(std::min(options_.size, limit) - 1);
+  command.attributes = nvme::kConnectDisableSqFlowControl;
+  connect_data_.host_id = identity.host_id.bytes();
+  connect_data_.controller_id = identity.controller_id;
+  nvme::SetPadded(connect_data_.subsystem_nqn, identity.subsystem_nqn, '\0');
+  nvme::SetPadded(connect_data_.host_nqn, kHostNqn, '\0');
+  connect_.command = std::bit_cast<nvme::Command>(command);
+  connect_.host_size = sizeof connect_data_;
+  connect_iov_ = {&connect_data_, sizeof connect_data_};
+  connect_.iovs = &connect_iov_;
+  connect_.iov_count = 1;
+  Start(connect_);
+}
+
+void SubmissionQueue::Disconnect() {
+  if (closed()) return;
+  completions_.ForgetWaiting(*this);
+  on_connected_ = nullptr;
+  const bool is_admin_queue = options_.id == 0;
+  Close();
+  if (is_admin_queue) function_.OnAdminQueueClosed();
+}
+
+void SubmissionQueue::OnDetached() { function_.OnQueueGone(*this); }
+
+// Completions have to leave before more commands come in.
+bool SubmissionQueue::HasCommands() const {
+  return ring_ != nullptr && !closed() && connected() && free_ != nullptr &&
+         completions_.waiting() == nullptr && function_.doorbells().SqTail(options_.id) != head_;
+}
+
+bool SubmissionQueue::TakeCommands() {
+  if (ring_ == nullptr || closed() || !connected()) return false;
+  const uint32_t tail = function_.doorbells().SqTail(options_.id);
+  if (tail >= options_.size) {
+    function_.Fail("a doorbell beyond the end of its submission queue");
+    return true;
+  }
+  bool took = false;
+  for (uint32_t i = 0; i < kCommandsPerTurn && head_ != tail; ++i) {
+    if (free_ == nullptr || completions_.waiting() != nullptr) break;
+    MemoryRequest& request = *free_;
+    free_ = request.next_free;
+    request.command = virtio::Fetch<nvme::Command>(ring_ + size_t{head_} * sizeof(nvme::Command));
+    head_ = head_ + 1 == options_.size ? 0 : head_ + 1;
+    took = true;
+    Begin(request);
+    // The command may have ended the controller.
+    if (closed() || ring_ == nullptr) break;
+  }
+  // While it is polled the host need not tell.
+  if (took) SuppressEvents();
+  return took;
+}
+
+void SubmissionQueue::RequestEvents() { function_.doorbells().SetSqEvent(options_.id, head_); }
+
+void SubmissionQueue::SuppressEvents() {
+  const uint32_t passed = head_ == 0 ? options_.size - 1 : head_ - 1;
+  function_.doorbells().SetSqEvent(options_.id, passed);
+}
+
+void SubmissionQueue::Begin(MemoryRequest& request) {
+  request.busy = true;
+  request.host_size = UINT32_MAX;  // LocateData knows better
+  request.iov_count = 0;
+  request.data_borrowed = false;
+  request.entry = nullptr;
+  if (IsFabrics(request.command)) return Refuse(request, Status::kInvalidOpcode);
+  if (!is_admin()) return Start(request);
+  // NVMe Base 2.0 §3.3.3.1: admin commands over PCI Express have PRPs.
+  if ((request.command.flags & nvme::kPsdtMask) != nvme::kPsdtPrp)
+    return Refuse(request, Status::kInvalidField);
+  request.data_size = 0;
+  request.transfer = nvme::Transfer::kNone;
+  if (!function_.ExecuteAdmin(*this, request)) Start(request);
+}
+
+Status SubmissionQueue::LocateData(Request& base) {
+  if (&base == &connect_) return Status::kSuccess;
+  auto& request = static_cast<MemoryRequest&>(base);
+  const auto mode = request.transfer == nvme::Transfer::kHostToController ? DmaAccessMode::kRead
+                                                                          : DmaAccessMode::kWrite;
+  Pieces pieces{request.pieces.data(), MemoryRequest::kMaxPieces, 0};
+  Status status =
+      vfio_user::LocateData(function_.memory(), request.command, request.data_size, mode, pieces);
+  if (status != Status::kSuccess) return status;
+  request.piece_count = pieces.count;
+  request.iovs = request.pieces.data();
+  request.iov_count = pieces.count;
+  request.located = true;
+  ++located_count_;
+  return Status::kSuccess;
+}
+
+void SubmissionQueue::Respond(Request& base) {
+  if (&base == &connect_) {
+    if (on_connected_)
+      std::exchange(on_connected_, nullptr)(nvme::StatusOf(base.completion.status));
+    return;
+  }
+  auto& request = static_cast<MemoryRequest&>(base);
+  ReleaseMemory(request);
+  if (completions_.waiting() != nullptr || !function_.MakeRoom(completions_)) {
+    completions_.Wait(request);
+    return function_.ScheduleFlush();
+  }
+  PostWaiting(request);
+  function_.ScheduleFlush();
+}
+
+// What was read in place goes to the host; from then on its memory is not used any more.
+void SubmissionQueue::ReleaseMemory(MemoryRequest& request) {
+  if (request.iovs == &request.in_place && request.iov_count == 1 && request.located &&
+      nvme::StatusOf(request.completion.status) == Status::kSuccess) {
+    const auto* from = static_cast<const std::byte*>(request.in_place.iov_base);
+    for (uint32_t i = 0; i < request.piece_count; ++i) {
+      const iovec& piece = request.pieces[i];
+      std::memcpy(piece.iov_base, from, piece.iov_len);
+      from += piece.iov_len;
+    }
+  }
+  ReleaseData(request);
+  if (!std::exchange(request.located, false)) return;
+  --located_count_;
+}
+
+void SubmissionQueue::PostWaiting(MemoryRequest& request) {
+  request.completion.sq_head = static_cast<uint16_t>(head_);
+  request.completion.sq_id = options_.id;
+  function_.Post(completions_, request.completion);
+  Free(request);
+}
+
+void SubmissionQueue::Free(MemoryRequest& request) {
+  request.busy = false;
+  request.next_free = std::exchange(free_, &request);
+}
+
+bool SubmissionQueue::Abort(uint16_t cid) {
+  for (uint32_t i = 0; i < request_count_; ++i) {
+    MemoryRequest& request = requests_[i];
+    if (request.busy && request.entry != nullptr && request.command.cid == cid)
+      return request.entry->channel().Abort(request);
+  }
+  return false;
+}
+
+}  // namespace sma::target::nvmf::vfio_user

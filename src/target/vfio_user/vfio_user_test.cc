@@ -1,0 +1,209 @@
+#include <gtest/gtest.h>
+#include <linux/pci_regs.h>
+#include <linux/vfio.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <string>
+
+#include "target/vfio_user/dma_map.h"
+#include "target/vfio_user/interrupts.h"
+#include "target/vfio_user/pci_config.h"
+#include "target/vfio_user/protocol.h"
+#include "target/vfio_user/version.h"
+
+namespace sma::target::vfio_user {
+namespace {
+
+std::optional<ClientCapabilities> Parse(const std::string& json, Version version = {}) {
+  std::string payload(reinterpret_cast<const char*>(&version), sizeof version);
+  payload += json;
+  return ParseVersion(std::as_bytes(std::span(payload)));
+}
+
+TEST(VersionTest, CapabilitiesAreOptional) {
+  for (const std::string& json : {std::string(), std::string("\0", 1), std::string("{}\0", 3),
+                                  std::string("{\"capabilities\":{}}\0", 20)}) {
+    auto client = Parse(json);
+    ASSERT_TRUE(client) << json;
+    EXPECT_EQ(client->max_message_fds, 1u);
+    EXPECT_EQ(client->max_transfer_bytes, 1u << 20);
+    EXPECT_FALSE(client->write_multiple);
+  }
+}
+
+TEST(VersionTest, TheLowerMinorVersionIsSpoken) {
+  EXPECT_EQ(Parse("", {0, 0})->minor_version, 0);
+  EXPECT_EQ(Parse("", {0, 99})->minor_version, kMinorVersion);
+  EXPECT_FALSE(Parse("", {1, 0}));
+}
+
+TEST(VersionTest, TextEndsInNul) { EXPECT_FALSE(Parse("{}")); }
+
+TEST(VersionTest, ReplyOffersWriteMultipleOnlyToThoseWhoDo) {
+  ClientCapabilities client;
+  EXPECT_EQ(MakeVersionReply(client).find("write_multiple"), std::string::npos);
+  client.write_multiple = true;
+  EXPECT_NE(MakeVersionReply(client).find("write_multiple"), std::string::npos);
+}
+
+class DmaMapTest : public testing::Test {
+ protected:
+  DmaRegion Region(uint64_t address, uint64_t size_bytes, bool writable = true) {
+    base::UniqueFd fd(::memfd_create("memory", MFD_CLOEXEC));
+    EXPECT_EQ(::ftruncate(fd.get(), static_cast<off_t>(size_bytes)), 0);
+    auto mapping = virtio::SharedMapping::Map(fd.get(), 0, size_bytes);
+    EXPECT_TRUE(mapping.ok());
+    return {address, size_bytes, true, writable, *mapping};
+  }
+  DmaMap map_;
+};
+
+TEST_F(DmaMapTest, FindsWhatLiesInARegion) {
+  ASSERT_EQ(map_.Add(Region(0x10000, 0x2000)), 0);
+  ASSERT_EQ(map_.Add(Region(0x12000, 0x1000)), 0);
+  EXPECT_EQ(map_.Find(0x11000, 0x4000, DmaAccessMode::kRead).size(), 0x1000u);
+  EXPECT_EQ(map_.Find(0x12fff, 10, DmaAccessMode::kWrite).size(), 1u);
+  EXPECT_TRUE(map_.Find(0x13000, 1, DmaAccessMode::kRead).empty());
+  EXPECT_TRUE(map_.Find(0xffff, 1, DmaAccessMode::kRead).empty());
+  EXPECT_TRUE(map_.Find(UINT64_MAX, 1, DmaAccessMode::kRead).empty());
+  EXPECT_NE(map_.Translate(0x11000, 0x1000, DmaAccessMode::kRead), nullptr);
+  EXPECT_EQ(map_.Translate(0x11000, 0x1001, DmaAccessMode::kRead), nullptr);
+}
+
+TEST_F(DmaMapTest, RegionsDoNotOverlap) {
+  ASSERT_EQ(map_.Add(Region(0x10000, 0x2000)), 0);
+  EXPECT_EQ(map_.Add(Region(0x10000, 0x2000)), EEXIST);
+  EXPECT_EQ(map_.Add(Region(0x11fff, 0x1000)), EEXIST);
+  EXPECT_EQ(map_.Add(Region(0xf001, 0x1000)), EEXIST);
+  EXPECT_EQ(map_.Add(Region(0xf000, 0x1000)), 0);
+  EXPECT_EQ(map_.Add({UINT64_MAX - 10, 20, true, true, nullptr}), EINVAL);
+  EXPECT_EQ(map_.Remove(0x10000, 0x1000), ENOENT);
+  EXPECT_EQ(map_.Remove(0x10000, 0x2000), 0);
+  EXPECT_TRUE(map_.Find(0x10000, 1, DmaAccessMode::kRead).empty());
+}
+
+TEST_F(DmaMapTest, AccessIsAsTheClientSays) {
+  ASSERT_EQ(map_.Add(Region(0x10000, 0x1000, false)), 0);
+  EXPECT_FALSE(map_.Find(0x10000, 1, DmaAccessMode::kRead).empty());
+  EXPECT_TRUE(map_.Find(0x10000, 1, DmaAccessMode::kWrite).empty());
+}
+
+class InterruptsTest : public testing::Test {
+ protected:
+  void Assign(uint32_t index, uint32_t start, int fd) {
+    IrqSet set;
+    set.flags = VFIO_IRQ_SET_DATA_EVENTFD | VFIO_IRQ_SET_ACTION_TRIGGER;
+    set.index = index;
+    set.start = start;
+    set.count = 1;
+    base::UniqueFd fds[] = {base::UniqueFd(::dup(fd))};
+    ASSERT_EQ(interrupts_.Set(set, {}, fds), 0);
+  }
+  int Act(uint32_t index, uint32_t action, uint32_t count = 1, uint32_t start = 0) {
+    IrqSet set;
+    set.flags = VFIO_IRQ_SET_DATA_NONE | action;
+    set.index = index;
+    set.start = start;
+    set.count = count;
+    return interrupts_.Set(set, {}, {});
+  }
+  uint64_t Signals() {
+    uint64_t count = 0;
+    return ::read(event_.get(), &count, sizeof count) == sizeof count ? count : 0;
+  }
+  Interrupts interrupts_{4};
+  base::UniqueFd event_{::eventfd(0, EFD_NONBLOCK)};
+};
+
+TEST_F(InterruptsTest, FunctionMaskHoldsVectorsBack) {
+  Assign(VFIO_PCI_MSIX_IRQ_INDEX, 0, event_.get());
+  EXPECT_TRUE(interrupts_.msix_in_use());
+  interrupts_.MaskAll(true);
+  interrupts_.Raise(0);
+  EXPECT_TRUE(interrupts_.pending(0));
+  EXPECT_EQ(Signals(), 0u);
+  interrupts_.MaskAll(false);
+  EXPECT_EQ(Signals(), 1u);
+  EXPECT_FALSE(interrupts_.pending(0));
+}
+
+TEST_F(InterruptsTest, TriggeredByTheClientItself) {
+  Assign(VFIO_PCI_MSIX_IRQ_INDEX, 2, event_.get());
+  EXPECT_EQ(Act(VFIO_PCI_MSIX_IRQ_INDEX, VFIO_IRQ_SET_ACTION_TRIGGER, 1, 2), 0);
+  EXPECT_EQ(Signals(), 1u);
+}
+
+TEST_F(InterruptsTest, ACountOfNoneTakesAllAway) {
+  Assign(VFIO_PCI_MSIX_IRQ_INDEX, 2, event_.get());
+  EXPECT_EQ(Act(VFIO_PCI_MSIX_IRQ_INDEX, VFIO_IRQ_SET_ACTION_TRIGGER, 0), 0);
+  EXPECT_FALSE(interrupts_.msix_in_use());
+  interrupts_.Raise(2);
+  EXPECT_EQ(Signals(), 0u);
+}
+
+TEST_F(InterruptsTest, IntxIsMaskedByEachInterrupt) {
+  Assign(VFIO_PCI_INTX_IRQ_INDEX, 0, event_.get());
+  interrupts_.SetIntx(true);
+  interrupts_.SetIntx(true);
+  EXPECT_EQ(Signals(), 1u);
+  EXPECT_EQ(Act(VFIO_PCI_INTX_IRQ_INDEX, VFIO_IRQ_SET_ACTION_UNMASK), 0);
+  EXPECT_EQ(Signals(), 1u);
+  interrupts_.SetIntx(false);
+  EXPECT_EQ(Act(VFIO_PCI_INTX_IRQ_INDEX, VFIO_IRQ_SET_ACTION_UNMASK), 0);
+  EXPECT_EQ(Signals(), 0u);
+  interrupts_.DisableIntx(true);
+  interrupts_.SetIntx(true);
+  EXPECT_EQ(Signals(), 0u);
+  interrupts_.DisableIntx(false);
+  EXPECT_EQ(Signals(), 1u);
+}
+
+class PciConfigTest : public testing::Test {
+ protected:
+  template <typename T>
+  T Read(uint64_t offset) {
+    T value{};
+    EXPECT_TRUE(config_.Read(offset, std::as_writable_bytes(std::span(&value, 1))));
+    return value;
+  }
+  template <typename T>
+  void Write(uint64_t offset, T value) {
+    EXPECT_TRUE(config_.Write(offset, std::as_bytes(std::span(&value, 1))));
+  }
+  PciConfig config_{{.vendor_id = 0x1234,
+                     .device_id = 0x5678,
+                     .class_code = 0x010802,
+                     .bar0_bytes = 0x2000,
+                     .bar4_bytes = 0x4000,
+                     .vector_count = 64,
+                     .pba_offset_bytes = 0x3000}};
+};
+
+TEST_F(PciConfigTest, ConstantBitsStay) {
+  for (uint64_t at = 0; at < PciConfig::kSizeBytes; at += 4) Write<uint32_t>(at, UINT32_MAX);
+  EXPECT_EQ(Read<uint32_t>(PCI_VENDOR_ID), 0x56781234u);
+  EXPECT_EQ(Read<uint32_t>(PCI_BASE_ADDRESS_0), ~0x1fffu | 4u);
+  EXPECT_EQ(Read<uint32_t>(PCI_BASE_ADDRESS_2), 0u);
+  EXPECT_EQ(Read<uint32_t>(PCI_BASE_ADDRESS_4), ~0x3fffu | 4u);
+  EXPECT_EQ(Read<uint8_t>(PCI_CAPABILITY_LIST), 0x40);
+  EXPECT_TRUE(config_.msix_enabled());
+  EXPECT_TRUE(config_.all_vectors_masked());
+  EXPECT_TRUE(config_.intx_disabled());
+  EXPECT_TRUE(config_.TakeResetRequest());
+  EXPECT_FALSE(config_.TakeResetRequest());
+  config_.Reset();
+  EXPECT_FALSE(config_.msix_enabled());
+  EXPECT_EQ(Read<uint16_t>(PCI_COMMAND), 0);
+}
+
+TEST_F(PciConfigTest, NothingBeyondTheEnd) {
+  uint32_t value = 0;
+  EXPECT_FALSE(config_.Read(4093, std::as_writable_bytes(std::span(&value, 1))));
+  EXPECT_FALSE(config_.Write(UINT64_MAX, std::as_bytes(std::span(&value, 1))));
+}
+
+}  // namespace
+}  // namespace sma::target::vfio_user
