@@ -7,6 +7,7 @@
 
 #include "agent/qmp/machines.h"
 #include "devices/nvmf_tcp/nvmf_tcp_manager.h"
+#include "devices/vfiouser/vfiouser_manager.h"
 #include "devices/vhost_blk/vhost_blk_manager.h"
 
 namespace sma::apps {
@@ -39,6 +40,14 @@ std::unique_ptr<DeviceManager> MakeVhostBlk(const config::PciParams& params,
   return std::make_unique<vhost_blk::VhostBlkManager>(target, std::move(options));
 }
 
+std::unique_ptr<DeviceManager> MakeVfioUser(const config::PciParams& params,
+                                            qmp::Machines& machines, jsonrpc::Caller& target) {
+  vfiouser::Options options;
+  options.buses = MakeBuses(params, machines);
+  options.socket_folder = params.sock_path;
+  return std::make_unique<vfiouser::VfioUserManager>(target, std::move(options));
+}
+
 }  // namespace
 
 absl::Status CheckSupported(const config::Config& config) {
@@ -61,6 +70,8 @@ std::vector<std::unique_ptr<DeviceManager>> MakeManagers(const config::Config& c
   for (const config::Device& device : config.devices) {
     if (device.type == config::Device::Type::kNvmfTcp) {
       managers.push_back(std::make_unique<nvmf_tcp::NvmfTcpManager>(target));
+    } else if (device.type == config::Device::Type::kVfioUser) {
+      managers.push_back(MakeVfioUser(device.pci, machines, target));
     } else if (device.type == config::Device::Type::kVhostBlk) {
       managers.push_back(MakeVhostBlk(device.pci, machines, target));
     } else {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <filesystem>
 
 #include "absl/strings/ascii.h"
 #include "agent/spdk/fake_target.h"
@@ -23,8 +24,19 @@ absl::Status NoSuchSubsystem(const Json& params) {
                                                         StringMember(params, "nqn").value_or("")));
 }
 
+bool IsVfioUser(const Json& transport_or_address) {
+  return base::EqualsIgnoreCase(StringMember(transport_or_address, "trtype").value_or(""),
+                                "vfiouser");
+}
+
 // The address as a target lists it.
 Json Listed(const Json& address) {
+  if (IsVfioUser(address)) {
+    return {{"trtype", "VFIOUSER"},
+            {"adrfam", "unknown"},
+            {"traddr", StringMember(address, "traddr").value_or("")},
+            {"trsvcid", ""}};
+  }
   bool is_v6 = base::EqualsIgnoreCase(StringMember(address, "adrfam").value_or(""), "ipv6");
   return {{"trtype", absl::AsciiStrToUpper(StringMember(address, "trtype").value_or(""))},
           {"adrfam", is_v6 ? "IPv6" : "IPv4"},
@@ -43,10 +55,10 @@ FakeTarget::Subsystem* FakeTarget::FindSubsystem(const Json& params) {
 
 FakeTarget::Answer FakeTarget::CreateTransport(const Json& params) {
   std::string trtype = StringMember(params, "trtype").value_or("");
-  if (!base::EqualsIgnoreCase(trtype, "tcp")) {
+  if (!base::EqualsIgnoreCase(trtype, "tcp") && !IsVfioUser(params)) {
     return FakeError(jsonrpc::kInvalidParams, fmt::format("Invalid transport type '{}'", trtype));
   }
-  if (!transports_.insert("TCP").second) {
+  if (!transports_.insert(absl::AsciiStrToUpper(trtype)).second) {
     return FakeError(jsonrpc::kInternalError,
                      fmt::format("Transport type '{}' already exists", trtype));
   }
@@ -56,6 +68,7 @@ FakeTarget::Answer FakeTarget::CreateTransport(const Json& params) {
 FakeTarget::Answer FakeTarget::GetTransports(const Json& params) {
   Json result = Json::array();
   for (const std::string& trtype : transports_) {
+    if (!base::EqualsIgnoreCase(params.value("trtype", trtype), trtype)) continue;
     result.push_back({{"trtype", trtype}, {"max_queue_depth", 128}});
   }
   if (params.contains("trtype") && result.empty()) return FakeError(-ENODEV, "No such device");
@@ -148,8 +161,10 @@ FakeTarget::Answer FakeTarget::AddListener(const Json& params) {
   const Json address = Listed(params.value("listen_address", Json::object()));
   auto& listeners = subsystem->listeners;
   bool known = std::count(listeners.begin(), listeners.end(), address) > 0;
-  if (known || address["trsvcid"] == "" || !IsLocal(address["traddr"]) ||
-      !transports_.contains(address["trtype"])) {
+  bool usable = IsVfioUser(address)
+                    ? std::filesystem::is_directory(address["traddr"].get<std::string>())
+                    : address["trsvcid"] != "" && IsLocal(address["traddr"]);
+  if (known || !usable || !transports_.contains(address["trtype"])) {
     return FakeInvalidParameters();
   }
   listeners.insert(listeners.begin(), address);

@@ -35,10 +35,10 @@ TransportAddress ParseAddress(const Json& address) {
 }
 
 Json FormatAddress(const TransportAddress& address) {
-  return {{"trtype", address.trtype},
-          {"adrfam", address.adrfam},
-          {"traddr", address.traddr},
-          {"trsvcid", address.trsvcid}};
+  Json json{{"trtype", address.trtype}, {"traddr", address.traddr}};
+  if (!address.adrfam.empty()) json["adrfam"] = address.adrfam;
+  if (!address.trsvcid.empty()) json["trsvcid"] = address.trsvcid;
+  return json;
 }
 
 // 0 and FFFFFFFFh name no namespace (NVMe Base 2.0 §3.2.1).

@@ -2,14 +2,30 @@
 
 #include <fmt/format.h>
 
+#include <set>
 #include <utility>
 
-#include "agent/spdk/bdev.h"
-#include "agent/spdk/qos.h"
+#include "devices/nvmf_common/comparison.h"
 #include "devices/nvmf_tcp/params.h"
-#include "jsonrpc/error.h"
 
 namespace sma::nvmf_tcp {
+
+using nvmf_common::SubsystemListing;
+using nvmf_common::SubsystemSpec;
+
+namespace {
+
+SubsystemSpec SpecOf(const DeviceSpec& device) {
+  const DeviceParameters& params = device.params.nvmf_tcp();
+  return {.nqn = params.subnqn(),
+          .allow_any_host = params.allow_any_host(),
+          .hosts = {params.hosts().begin(), params.hosts().end()},
+          .listener = AddressOf(params)};
+}
+
+const std::string& NqnOf(const DeviceSpec& device) { return device.params.nvmf_tcp().subnqn(); }
+
+}  // namespace
 
 absl::StatusOr<DeviceSpec> NvmfTcpManager::Describe(const CreateDeviceRequest& request) const {
   absl::StatusOr<DeviceParameters> params = Canonical(request.nvmf_tcp());
@@ -23,40 +39,90 @@ absl::StatusOr<DeviceSpec> NvmfTcpManager::Describe(const CreateDeviceRequest& r
 bool NvmfTcpManager::OwnsHandle(std::string_view handle) const { return IsHandle(handle); }
 
 absl::Status NvmfTcpManager::Prepare(const base::Context& context) {
-  uint64_t generation = target_.generation();
-  if (generation != 0 && prepared_generation_ == generation) return absl::OkStatus();
-  absl::Status status = spdk::EnsureTransport(target_, context, "tcp");
-  if (status.ok()) prepared_generation_ = generation;
-  return status;
+  return subsystems_.Prepare(context);
+}
+
+absl::StatusOr<std::optional<ExistingDevice>> NvmfTcpManager::FindExisting(
+    const base::Context& context, const DeviceSpec& device) {
+  return subsystems_.FindExisting(context, SpecOf(device));
+}
+
+absl::StatusOr<std::string> NvmfTcpManager::CreateDevice(const base::Context& context,
+                                                         const DeviceSpec& device,
+                                                         const DeviceVolume* volume) {
+  return subsystems_.Create(context, SpecOf(device), volume);
+}
+
+absl::Status NvmfTcpManager::UndoCreate(const base::Context& context, const DeviceSpec& device,
+                                        const DeviceVolume* volume) {
+  return subsystems_.UndoCreate(context, SpecOf(device), volume);
 }
 
 absl::Status NvmfTcpManager::DeleteDevice(const base::Context& context, const DeviceSpec& device,
                                           std::span<const DeviceVolume> /*volumes*/) {
-  // Its namespaces go with the subsystem.
-  const std::string& nqn = device.params.nvmf_tcp().subnqn();
-  absl::Status status = spdk::DoToEnd(target_, context, spdk::DeleteSubsystem(nqn));
-  if (!status.ok() && !spdk::IsNoSuchSubsystem(status)) {
-    if (!jsonrpc::GetTargetError(status)) return status;
-    absl::StatusOr<std::optional<spdk::Subsystem>> found =
-        spdk::FindSubsystem(target_, context, nqn);
-    if (!found.ok() || found->has_value()) return status;
-  }
-  known_.Remove(nqn);
-  return absl::OkStatus();
+  return subsystems_.Delete(context, NqnOf(device));
+}
+
+absl::StatusOr<std::string> NvmfTcpManager::AttachVolume(const base::Context& context,
+                                                         const DeviceSpec& device,
+                                                         const DeviceVolume& volume) {
+  return subsystems_.Attach(context, NqnOf(device), volume);
+}
+
+absl::Status NvmfTcpManager::DetachVolume(const base::Context& context, const DeviceSpec& device,
+                                          const DeviceVolume& volume) {
+  return subsystems_.Detach(context, NqnOf(device), volume);
+}
+
+absl::StatusOr<std::unique_ptr<DeviceListing>> NvmfTcpManager::List(const base::Context& context) {
+  return subsystems_.List(context);
+}
+
+RestoreResult NvmfTcpManager::Restore(const base::Context& context, const RestoreRequest& request) {
+  return subsystems_.Restore(context, SpecOf(request.device), request);
 }
 
 absl::Status NvmfTcpManager::SetQos(const base::Context& context, const DeviceSpec& /*device*/,
                                     const DeviceVolume* volume, const QosLimit& maximum) {
-  if (volume == nullptr) return NotSupported("SetQos of a whole device");
-  absl::StatusOr<spdk::RateLimits> limits = spdk::ToRateLimits(maximum);
-  if (!limits.ok()) return limits.status();
-  return spdk::SetQosLimits(target_, context, volume->bdev_name, *limits);
+  return subsystems_.SetQos(context, volume, maximum);
 }
 
 GetQosCapabilitiesResponse NvmfTcpManager::GetQosCapabilities() const {
-  GetQosCapabilitiesResponse response;
-  *response.mutable_max_volume_caps() = spdk::BdevQosCapabilities();
-  return response;
+  return nvmf_common::SubsystemDevices::QosCapabilities();
+}
+
+std::vector<AdoptionCandidate> NvmfTcpManager::ListAdoptionCandidates(
+    const DeviceListing& listing, std::span<const std::string> known) const {
+  const std::set<std::string_view> ours(known.begin(), known.end());
+  std::vector<AdoptionCandidate> candidates;
+  for (const auto& [nqn, subsystem] : static_cast<const SubsystemListing&>(listing).subsystems()) {
+    if (subsystem.is_discovery || ours.contains(HandleOf(nqn))) continue;
+    AdoptionCandidate candidate;
+    CreateDeviceRequest request;
+    DeviceParameters& params = *request.mutable_nvmf_tcp();
+    params.set_subnqn(nqn);
+    params.set_allow_any_host(subsystem.allow_any_host);
+    params.mutable_hosts()->Add(subsystem.hosts.begin(), subsystem.hosts.end());
+    if (!subsystem.listeners.empty()) {
+      params.set_adrfam(subsystem.listeners.front().adrfam);
+      params.set_traddr(subsystem.listeners.front().traddr);
+      params.set_trsvcid(subsystem.listeners.front().trsvcid);
+    }
+    absl::StatusOr<DeviceSpec> device = Describe(request);
+    if (subsystem.listeners.size() != 1) {
+      candidate.obstacle = fmt::format("has {} listeners, not one", subsystem.listeners.size());
+    } else if (!device.ok()) {
+      candidate.obstacle = std::string(device.status().message());
+    } else if (!nvmf_common::IsEqual(SpecOf(*device), subsystem)) {
+      candidate.obstacle = "its listener is not of NVMe/TCP";
+    }
+    candidate.device =
+        device.ok() ? *std::move(device) : DeviceSpec{.handle = HandleOf(nqn), .params = request};
+    candidate.volumes = nvmf_common::VolumesOf(subsystem);
+    std::erase_if(candidate.volumes, [](const DeviceVolume& volume) { return volume.id.is_nil(); });
+    candidates.push_back(std::move(candidate));
+  }
+  return candidates;
 }
 
 }  // namespace sma::nvmf_tcp

@@ -1,6 +1,5 @@
 #pragma once
 
-#include <atomic>
 #include <memory>
 #include <optional>
 #include <span>
@@ -8,9 +7,7 @@
 #include <string_view>
 #include <vector>
 
-#include "agent/spdk/call.h"
-#include "agent/spdk/nvmf.h"
-#include "devices/nvmf_tcp/known_subsystems.h"
+#include "devices/nvmf_common/subsystem_devices.h"
 #include "jsonrpc/caller.h"
 #include "nvmf_tcp.pb.h"
 #include "sma/device_manager.h"
@@ -22,7 +19,7 @@ namespace sma::nvmf_tcp {
 class NvmfTcpManager : public DeviceManager {
  public:
   /// `target` outlives the manager.
-  explicit NvmfTcpManager(jsonrpc::Caller& target) : target_(target) {}
+  explicit NvmfTcpManager(jsonrpc::Caller& target) : subsystems_(target, "tcp") {}
 
   std::string_view name() const override { return "nvmf_tcp"; }
   std::string_view protocol() const override { return "nvmf_tcp"; }
@@ -52,31 +49,7 @@ class NvmfTcpManager : public DeviceManager {
       const DeviceListing& listing, std::span<const std::string> known) const override;
 
  private:
-  // create.cc
-  absl::StatusOr<std::string> FinishCreate(const base::Context& context, const std::string& nqn,
-                                           const DeviceVolume* volume,
-                                           std::span<const jsonrpc::Request> requests,
-                                           const spdk::Results& results);
-  absl::Status UndoRefused(const std::string& nqn, std::span<const jsonrpc::Request> requests,
-                           const spdk::Results& results);
-  absl::Status UndoCreated(absl::Status why, const std::string& nqn);
-
-  // attach.cc
-  absl::StatusOr<std::string> Attach(const base::Context& context, const std::string& nqn,
-                                     const DeviceVolume& volume);
-  absl::StatusOr<std::string> AttachRefused(const base::Context& context, const std::string& nqn,
-                                            const DeviceVolume& volume, absl::Status refusal);
-  absl::Status RemoveFound(const base::Context& context, const std::string& nqn,
-                           const base::Uuid& id);
-  void PutBack(const std::string& nqn, const spdk::Namespace& ns);
-
-  // restore.cc
-  spdk::Results SendMissing(const base::Context& context, const RestoreRequest& request,
-                            const spdk::Subsystem* actual);
-
-  jsonrpc::Caller& target_;
-  KnownSubsystems known_;
-  std::atomic<uint64_t> prepared_generation_ = 0;  // of the connection that has the transport
+  nvmf_common::SubsystemDevices subsystems_;
 };
 
 }  // namespace sma::nvmf_tcp

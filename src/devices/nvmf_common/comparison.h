@@ -5,10 +5,10 @@
 #include <vector>
 
 #include "agent/spdk/nvmf.h"
-#include "nvmf_tcp.pb.h"
+#include "devices/nvmf_common/subsystem_spec.h"
 #include "sma/device_manager.h"
 
-namespace sma::nvmf_tcp {
+namespace sma::nvmf_common {
 
 /// What a subsystem lacks to be a device with its volumes.
 struct Missing {
@@ -23,23 +23,25 @@ struct Missing {
   }
 };
 
-/// What `actual` (null: there is none) lacks. What it has beyond `params` and `volumes` does not
+/// What `actual` (null: there is none) lacks. What it has beyond `spec` and `volumes` does not
 /// count.
-Missing FindMissing(const DeviceParameters& params, std::span<const DeviceVolume> volumes,
+Missing FindMissing(const SubsystemSpec& spec, std::span<const DeviceVolume> volumes,
                     const spdk::Subsystem* actual);
 
 /// In words, for logs and for people: what is missing, and what was opened up.
-std::vector<std::string> Differences(const DeviceParameters& params,
+std::vector<std::string> Differences(const SubsystemSpec& spec,
                                      std::span<const DeviceVolume> volumes,
                                      const spdk::Subsystem* actual);
 
-/// Whether `actual` is just what CreateDevice with `params` makes, its namespaces aside.
-bool IsEqual(const DeviceParameters& params, const spdk::Subsystem& actual);
+/// Whether `actual` is just what CreateDevice makes for `spec`, its namespaces aside.
+bool IsEqual(const SubsystemSpec& spec, const spdk::Subsystem& actual);
 
-/// Whether CreateDevice with `params` and `volume` (null: none) may have got as far as `actual`:
+/// Whether CreateDevice with `spec` and `volume` (null: none) may have got as far as `actual`:
 /// nothing is there that it would not have made.
-bool IsPartOf(const spdk::Subsystem& actual, const DeviceParameters& params,
-              const DeviceVolume* volume);
+bool IsPartOf(const spdk::Subsystem& actual, const SubsystemSpec& spec, const DeviceVolume* volume);
+
+/// In words: "ADDRESS port PORT", or the address alone where there is no port.
+std::string DescribeAddress(const spdk::TransportAddress& address);
 
 /// The NSID in DeviceVolume::attachment; 0 when it is not known.
 uint32_t NsidOf(const std::string& attachment);
@@ -53,4 +55,4 @@ const spdk::Namespace* NamespaceAt(const spdk::Subsystem& subsystem, uint32_t ns
 /// The namespace that `id` is attached as; null when it is not.
 const spdk::Namespace* FindNamespace(const spdk::Subsystem& subsystem, const base::Uuid& id);
 
-}  // namespace sma::nvmf_tcp
+}  // namespace sma::nvmf_common

@@ -7,7 +7,7 @@
 
 #include "base/mutex.h"
 
-namespace sma::nvmf_tcp {
+namespace sma::nvmf_common {
 
 /// Which subsystems the target had when it was last asked. Tells for which names the target need
 /// not be asked again before a device is made. Thread-safe.
@@ -41,4 +41,4 @@ class KnownSubsystems {
   std::set<std::string, std::less<>> nqns_ SMA_GUARDED_BY(mutex_);
 };
 
-}  // namespace sma::nvmf_tcp
+}  // namespace sma::nvmf_common

@@ -6,11 +6,11 @@
 #include <utility>
 
 #include "agent/spdk/bdev.h"
-#include "devices/nvmf_tcp/comparison.h"
-#include "devices/nvmf_tcp/nvmf_tcp_manager.h"
+#include "devices/nvmf_common/comparison.h"
+#include "devices/nvmf_common/subsystem_devices.h"
 #include "jsonrpc/error.h"
 
-namespace sma::nvmf_tcp {
+namespace sma::nvmf_common {
 
 using jsonrpc::Request;
 
@@ -24,15 +24,9 @@ absl::Status VolumeError(absl::StatusCode code, const DeviceVolume& volume, std:
 
 }  // namespace
 
-absl::StatusOr<std::string> NvmfTcpManager::AttachVolume(const base::Context& context,
-                                                         const DeviceSpec& device,
-                                                         const DeviceVolume& volume) {
-  return Attach(context, device.params.nvmf_tcp().subnqn(), volume);
-}
-
-absl::StatusOr<std::string> NvmfTcpManager::Attach(const base::Context& context,
-                                                   const std::string& nqn,
-                                                   const DeviceVolume& volume) {
+absl::StatusOr<std::string> SubsystemDevices::Attach(const base::Context& context,
+                                                     const std::string& nqn,
+                                                     const DeviceVolume& volume) {
   absl::StatusOr<jsonrpc::Json> answer =
       spdk::CallToEnd(target_, context, spdk::AddNamespace(nqn, NamespaceOf(volume)));
   if (!answer.ok()) {
@@ -48,10 +42,10 @@ absl::StatusOr<std::string> NvmfTcpManager::Attach(const base::Context& context,
 
 // The target says of most things that it does not like about a namespace only "Invalid parameters":
 // looks what it is, and waits for a bdev that is not there yet.
-absl::StatusOr<std::string> NvmfTcpManager::AttachRefused(const base::Context& context,
-                                                          const std::string& nqn,
-                                                          const DeviceVolume& volume,
-                                                          absl::Status refusal) {
+absl::StatusOr<std::string> SubsystemDevices::AttachRefused(const base::Context& context,
+                                                            const std::string& nqn,
+                                                            const DeviceVolume& volume,
+                                                            absl::Status refusal) {
   const Request looks[] = {spdk::GetSubsystem(nqn), spdk::GetBdev(volume.bdev_name)};
   const spdk::Results results = target_.CallMany(context, looks);
   FoundSubsystem subsystem = spdk::ParseSubsystem(results[0]);
@@ -86,9 +80,8 @@ absl::StatusOr<std::string> NvmfTcpManager::AttachRefused(const base::Context& c
                      fmt::format("was refused: {}", std::string(refusal.message())));
 }
 
-absl::Status NvmfTcpManager::DetachVolume(const base::Context& context, const DeviceSpec& device,
-                                          const DeviceVolume& volume) {
-  const std::string& nqn = device.params.nvmf_tcp().subnqn();
+absl::Status SubsystemDevices::Detach(const base::Context& context, const std::string& nqn,
+                                      const DeviceVolume& volume) {
   uint32_t nsid = NsidOf(volume.attachment);
   if (nsid == 0) return RemoveFound(context, nqn, volume.id);
 
@@ -109,8 +102,8 @@ absl::Status NvmfTcpManager::DetachVolume(const base::Context& context, const De
   return RemoveFound(spdk::UndoContext(), nqn, volume.id);
 }
 
-absl::Status NvmfTcpManager::RemoveFound(const base::Context& context, const std::string& nqn,
-                                         const base::Uuid& id) {
+absl::Status SubsystemDevices::RemoveFound(const base::Context& context, const std::string& nqn,
+                                           const base::Uuid& id) {
   FoundSubsystem subsystem = spdk::FindSubsystem(target_, context, nqn);
   if (!subsystem.ok()) return subsystem.status();
   const spdk::Namespace* ns = *subsystem ? FindNamespace(**subsystem, id) : nullptr;
@@ -118,11 +111,11 @@ absl::Status NvmfTcpManager::RemoveFound(const base::Context& context, const std
   return spdk::DoToEnd(target_, context, spdk::RemoveNamespace(nqn, ns->nsid));
 }
 
-void NvmfTcpManager::PutBack(const std::string& nqn, const spdk::Namespace& ns) {
+void SubsystemDevices::PutBack(const std::string& nqn, const spdk::Namespace& ns) {
   spdlog::warn("{}: namespace {} is not what it was, but of bdev {}: putting it back", nqn, ns.nsid,
                ns.bdev_name);
   absl::Status status = spdk::DoToEnd(target_, spdk::UndoContext(), spdk::AddNamespace(nqn, ns));
   if (!status.ok()) spdlog::error("{}: {}", nqn, status.ToString());
 }
 
-}  // namespace sma::nvmf_tcp
+}  // namespace sma::nvmf_common

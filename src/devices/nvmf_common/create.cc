@@ -6,12 +6,11 @@
 #include <algorithm>
 #include <utility>
 
-#include "devices/nvmf_tcp/comparison.h"
-#include "devices/nvmf_tcp/nvmf_tcp_manager.h"
-#include "devices/nvmf_tcp/params.h"
+#include "devices/nvmf_common/comparison.h"
+#include "devices/nvmf_common/subsystem_devices.h"
 #include "jsonrpc/error.h"
 
-namespace sma::nvmf_tcp {
+namespace sma::nvmf_common {
 
 using jsonrpc::IsFateUnknown;
 using jsonrpc::Request;
@@ -45,8 +44,11 @@ absl::Status Failure(const Request& request, const absl::Status& error) {
     what = fmt::format("host {}", request.params["host"].get<std::string>());
   } else if (request.params.contains("listen_address")) {
     const jsonrpc::Json& address = request.params["listen_address"];
-    what = fmt::format("listener {} port {}", address["traddr"].get<std::string>(),
-                       address["trsvcid"].get<std::string>());
+    what = fmt::format("listener {}",
+                       DescribeAddress({.trtype = "",
+                                        .adrfam = "",
+                                        .traddr = address["traddr"].get<std::string>(),
+                                        .trsvcid = address.value("trsvcid", std::string())}));
   } else {
     return error;
   }
@@ -60,33 +62,27 @@ absl::Status Exists(const std::string& nqn) {
 
 }  // namespace
 
-absl::StatusOr<std::optional<ExistingDevice>> NvmfTcpManager::FindExisting(
-    const base::Context& context, const DeviceSpec& device) {
-  const DeviceParameters& params = device.params.nvmf_tcp();
-  if (known_.IsAbsent(target_.generation(), params.subnqn())) return std::nullopt;
+absl::StatusOr<std::optional<ExistingDevice>> SubsystemDevices::FindExisting(
+    const base::Context& context, const SubsystemSpec& spec) {
+  if (known_.IsAbsent(target_.generation(), spec.nqn)) return std::nullopt;
   absl::StatusOr<std::optional<spdk::Subsystem>> found =
-      spdk::FindSubsystem(target_, context, params.subnqn());
+      spdk::FindSubsystem(target_, context, spec.nqn);
   if (!found.ok()) return found.status();
   if (!*found) return std::nullopt;
-  if (!IsEqual(params, **found)) return Exists(params.subnqn());
+  if (!IsEqual(spec, **found)) return Exists(spec.nqn);
   ExistingDevice existing;
-  for (const spdk::Namespace& ns : (*found)->namespaces) {
-    existing.volumes.push_back({.id = ns.uuid.value_or(base::Uuid()),
-                                .bdev_name = ns.bdev_name,
-                                .attachment = std::to_string(ns.nsid)});
-  }
+  existing.volumes = VolumesOf(**found);
   return existing;
 }
 
-absl::StatusOr<std::string> NvmfTcpManager::CreateDevice(const base::Context& context,
-                                                         const DeviceSpec& device,
-                                                         const DeviceVolume* volume) {
-  const DeviceParameters& params = device.params.nvmf_tcp();
-  const std::string& nqn = params.subnqn();
+absl::StatusOr<std::string> SubsystemDevices::Create(const base::Context& context,
+                                                     const SubsystemSpec& spec,
+                                                     const DeviceVolume* volume) {
+  const std::string& nqn = spec.nqn;
   if (absl::Status status = Prepare(context); !status.ok()) return status;
-  std::vector<Request> requests{spdk::CreateSubsystem(nqn, params.allow_any_host())};
-  for (const std::string& host : params.hosts()) requests.push_back(spdk::AddHost(nqn, host));
-  requests.push_back(spdk::AddListener(nqn, AddressOf(params)));
+  std::vector<Request> requests{spdk::CreateSubsystem(nqn, spec.allow_any_host)};
+  for (const std::string& host : spec.hosts) requests.push_back(spdk::AddHost(nqn, host));
+  requests.push_back(spdk::AddListener(nqn, spec.listener));
   if (volume != nullptr) requests.push_back(spdk::AddNamespace(nqn, NamespaceOf(*volume)));
 
   const spdk::Results results = spdk::CallToEnd(target_, context, requests);
@@ -101,11 +97,11 @@ absl::StatusOr<std::string> NvmfTcpManager::CreateDevice(const base::Context& co
 }
 
 // Looks what came of the parts of a subsystem that was created; what its volume is attached as.
-absl::StatusOr<std::string> NvmfTcpManager::FinishCreate(const base::Context& context,
-                                                         const std::string& nqn,
-                                                         const DeviceVolume* volume,
-                                                         std::span<const Request> requests,
-                                                         const spdk::Results& results) {
+absl::StatusOr<std::string> SubsystemDevices::FinishCreate(const base::Context& context,
+                                                           const std::string& nqn,
+                                                           const DeviceVolume* volume,
+                                                           std::span<const Request> requests,
+                                                           const spdk::Results& results) {
   for (size_t i = 1; i < results.size(); ++i) {
     if (results[i].ok()) continue;
     bool is_volume = volume != nullptr && i + 1 == results.size();
@@ -120,7 +116,7 @@ absl::StatusOr<std::string> NvmfTcpManager::FinishCreate(const base::Context& co
   return std::to_string(*nsid);
 }
 
-absl::Status NvmfTcpManager::UndoCreated(absl::Status why, const std::string& nqn) {
+absl::Status SubsystemDevices::UndoCreated(absl::Status why, const std::string& nqn) {
   absl::Status undone = spdk::DoToEnd(target_, spdk::UndoContext(), spdk::DeleteSubsystem(nqn));
   if (!undone.ok() && !spdk::IsNoSuchSubsystem(undone)) {
     spdlog::warn("subsystem {} could not be deleted again: {}", nqn, undone.ToString());
@@ -133,8 +129,9 @@ absl::Status NvmfTcpManager::UndoCreated(absl::Status why, const std::string& nq
 
 // The subsystem was not created, or it is not known whether it was. If it is there already, what
 // was added went to another's.
-absl::Status NvmfTcpManager::UndoRefused(const std::string& nqn, std::span<const Request> requests,
-                                         const spdk::Results& results) {
+absl::Status SubsystemDevices::UndoRefused(const std::string& nqn,
+                                           std::span<const Request> requests,
+                                           const spdk::Results& results) {
   const absl::Status& refusal = results.front().status();
   if (!jsonrpc::GetTargetError(refusal)) {
     if (jsonrpc::IsFateUnknown(refusal)) known_.Add(nqn);
@@ -158,22 +155,21 @@ absl::Status NvmfTcpManager::UndoRefused(const std::string& nqn, std::span<const
   return absl::Status(refusal.code(), refusal.message());
 }
 
-absl::Status NvmfTcpManager::UndoCreate(const base::Context& context, const DeviceSpec& device,
-                                        const DeviceVolume* volume) {
-  const DeviceParameters& params = device.params.nvmf_tcp();
+absl::Status SubsystemDevices::UndoCreate(const base::Context& context, const SubsystemSpec& spec,
+                                          const DeviceVolume* volume) {
   absl::StatusOr<std::optional<spdk::Subsystem>> found =
-      spdk::FindSubsystem(target_, context, params.subnqn());
+      spdk::FindSubsystem(target_, context, spec.nqn);
   if (!found.ok()) return found.status();
   if (!*found) {
-    known_.Remove(params.subnqn());
+    known_.Remove(spec.nqn);
     return absl::OkStatus();
   }
-  if (!IsPartOf(**found, params, volume)) {
-    spdlog::warn("{}: left alone, it has what a failed CreateDevice did not make", params.subnqn());
-    known_.Add(params.subnqn());
+  if (!IsPartOf(**found, spec, volume)) {
+    spdlog::warn("{}: left alone, it has what a failed CreateDevice did not make", spec.nqn);
+    known_.Add(spec.nqn);
     return absl::OkStatus();
   }
-  return DeleteDevice(context, device, {});
+  return Delete(context, spec.nqn);
 }
 
-}  // namespace sma::nvmf_tcp
+}  // namespace sma::nvmf_common

@@ -1,0 +1,54 @@
+#include "devices/nvmf_common/subsystem_devices.h"
+
+#include "agent/spdk/bdev.h"
+#include "agent/spdk/qos.h"
+#include "jsonrpc/error.h"
+
+namespace sma::nvmf_common {
+
+absl::Status SubsystemDevices::Prepare(const base::Context& context) {
+  uint64_t generation = target_.generation();
+  if (generation != 0 && prepared_generation_ == generation) return absl::OkStatus();
+  absl::Status status = spdk::EnsureTransport(target_, context, transport_);
+  if (status.ok()) prepared_generation_ = generation;
+  return status;
+}
+
+absl::Status SubsystemDevices::Delete(const base::Context& context, const std::string& nqn) {
+  // Its namespaces go with the subsystem.
+  absl::Status status = spdk::DoToEnd(target_, context, spdk::DeleteSubsystem(nqn));
+  if (!status.ok() && !spdk::IsNoSuchSubsystem(status)) {
+    if (!jsonrpc::GetTargetError(status)) return status;
+    absl::StatusOr<std::optional<spdk::Subsystem>> found =
+        spdk::FindSubsystem(target_, context, nqn);
+    if (!found.ok() || found->has_value()) return status;
+  }
+  known_.Remove(nqn);
+  return absl::OkStatus();
+}
+
+absl::Status SubsystemDevices::SetQos(const base::Context& context, const DeviceVolume* volume,
+                                      const QosLimit& maximum) {
+  if (volume == nullptr) return absl::UnimplementedError("a device has no limits of its own");
+  absl::StatusOr<spdk::RateLimits> limits = spdk::ToRateLimits(maximum);
+  if (!limits.ok()) return limits.status();
+  return spdk::SetQosLimits(target_, context, volume->bdev_name, *limits);
+}
+
+GetQosCapabilitiesResponse SubsystemDevices::QosCapabilities() {
+  GetQosCapabilitiesResponse response;
+  *response.mutable_max_volume_caps() = spdk::BdevQosCapabilities();
+  return response;
+}
+
+std::vector<DeviceVolume> VolumesOf(const spdk::Subsystem& subsystem) {
+  std::vector<DeviceVolume> volumes;
+  for (const spdk::Namespace& ns : subsystem.namespaces) {
+    volumes.push_back({.id = ns.uuid.value_or(base::Uuid()),
+                       .bdev_name = ns.bdev_name,
+                       .attachment = std::to_string(ns.nsid)});
+  }
+  return volumes;
+}
+
+}  // namespace sma::nvmf_common
