@@ -183,8 +183,9 @@ TEST_F(IoTest, ShadowDoorbellsSaveMessages) {
   constexpr uint32_t kCount = 2000;
   for (uint32_t i = 0; i < kCount; ++i)
     ASSERT_EQ(driver.Run(shadowed, OverPages(IoOpcode::kRead, i, in)), Status::kSuccess) << i;
-  // The function sleeps when this test's process is held up, so some are needed.
-  EXPECT_LT(driver.doorbell_messages() - before, kCount / 2);
+  // Two doorbells each. Those of tails are messages whenever the function sleeps, which it does
+  // when this process is held up; those of heads are only when the ring wraps.
+  EXPECT_LT(driver.doorbell_messages() - before, kCount + kCount / 10);
 }
 
 TEST_F(IoTest, ShadowDoorbellWakesAnIdleFunction) {
