@@ -1,0 +1,209 @@
+"""virtio-blk devices of the agent in Linux guests of QEMU: made, used, deleted, back after target and QEMU restart."""
+
+import grpc
+import pytest
+
+from harness import wire
+from harness.agent import start_sma
+from harness.target import Target
+from harness.vm import VirtualMachine
+from harness.wait import wait_until
+
+MEMORY_MIB = 768
+CALL_TIMEOUT_S = 60.0
+
+
+class Devices:
+    """The agent's calls for virtio-blk devices."""
+
+    def __init__(self, agent):
+        self._stub = agent.client.stub
+
+    def create(self, physical_id, volume, virtual_id=0):
+        request = wire.sma.CreateDeviceRequest()
+        request.virtio_blk.physical_id = physical_id
+        request.virtio_blk.virtual_id = virtual_id
+        if volume is not None:
+            request.volume.volume_id = volume.bytes
+        return self._stub.CreateDevice(request, timeout=CALL_TIMEOUT_S).handle
+
+    def delete(self, handle):
+        self._stub.DeleteDevice(wire.sma.DeleteDeviceRequest(handle=handle), timeout=CALL_TIMEOUT_S)
+
+    def set_qos(self, handle, **limits):
+        request = wire.sma.SetQosRequest(device_handle=handle)
+        for name, value in limits.items():
+            setattr(request.maximum, name, value)
+        self._stub.SetQos(request, timeout=CALL_TIMEOUT_S)
+
+    def detach(self, handle, volume):
+        self._stub.DetachVolume(wire.sma.DetachVolumeRequest(device_handle=handle, volume_id=volume.bytes),
+                                timeout=CALL_TIMEOUT_S)
+
+
+class Guests:
+    """Starts machines with the same buses and the same QMP socket, one after the other."""
+
+    def __init__(self, work_dir, cache_dir):
+        self.qmp_path = work_dir / "agent.qmp"
+        self._work_dir = work_dir
+        self._cache_dir = cache_dir
+        self._boots = 0
+        self.machine = None
+
+    def boot(self):
+        self._boots += 1
+        folder = self._work_dir / f"machine{self._boots}"
+        folder.mkdir()
+        arguments = ["-object", f"memory-backend-memfd,id=memory,size={MEMORY_MIB}M,share=on",
+                     "-machine", "pc,memory-backend=memory", "-qmp", f"unix:{self.qmp_path},server=on,wait=off",
+                     "-device", "pci-bridge,chassis_nr=1,id=pci.spdk.0",
+                     "-device", "pci-bridge,chassis_nr=2,id=above",
+                     "-device", "pci-bridge,chassis_nr=3,id=pci.spdk.1,bus=above,addr=1"]
+        self.machine = VirtualMachine(folder, self._cache_dir, cpus=2, memory_mib=MEMORY_MIB, extra_arguments=arguments)
+
+    def run(self, script):
+        return self.machine.run(script)
+
+    def disk(self, volume):
+        """The name of the disk with this volume's serial number, when it is there."""
+        serial = str(volume)[:20]
+        return self.machine.wait_until(
+            f"for d in /sys/block/vd*; do [ \"$(cat $d/serial)\" = '{serial}' ] && basename $d && exit 0; done; exit 1",
+            60).strip()
+
+    def disks(self):
+        return [name for name in self.run("ls /sys/block").split() if name.startswith("vd")]
+
+    def has_device(self, name):
+        return f'id "{name}"' in self.machine.monitor("info qtree")
+
+
+@pytest.fixture(scope="module")
+def target(bin_dir, module_work_dir):
+    with Target(bin_dir, module_work_dir, ["-S", module_work_dir]) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def guests(build_dir, module_work_dir):
+    machines = Guests(module_work_dir, build_dir / "vm")
+    machines.boot()
+    yield machines
+    machines.machine.stop()
+
+
+@pytest.fixture(scope="module")
+def devices(bin_dir, module_work_dir, target, guests):
+    params = {"qmp_addr": f"unix:{guests.qmp_path}", "sock_path": str(module_work_dir),
+              "buses": [{"name": "pci.spdk.0", "count": 16}, {"name": "pci.spdk.1"}]}
+    with start_sma(bin_dir, module_work_dir, socket=str(target.socket), drift_period=1,
+                   devices=[{"name": "vhost_blk", "params": params}]) as agent:
+        yield Devices(agent)
+
+
+@pytest.fixture(scope="module")
+def kept(target, devices, guests):
+    """(handle, volume) of a device with a file system and a file on it, whose checksum is in /tmp/sum."""
+    volume = target.make_file_volume(size_mib=128)
+    handle = devices.create(1, volume)
+    disk = guests.disk(volume)
+    guests.run(f"mkfs.ext4 -q /dev/{disk} && mount /dev/{disk} /mnt && dd if=/dev/urandom of=/mnt/file bs=1M count=8 "
+               f"2>/dev/null && sha256sum </mnt/file >/mnt/sum && umount /mnt")
+    return handle, volume
+
+
+def check_file(guests, volume):
+    disk = guests.disk(volume)
+    guests.run(f"echo 3 >/proc/sys/vm/drop_caches; mount /dev/{disk} /mnt && "
+               f"[ \"$(sha256sum </mnt/file)\" = \"$(cat /mnt/sum)\" ]; status=$?; umount /mnt; exit $status")
+
+
+def code_of(call, *arguments, **more):
+    with pytest.raises(grpc.RpcError) as error:
+        call(*arguments, **more)
+    return error.value.code()
+
+
+def test_a_device_is_a_disk(devices, guests, kept):
+    handle, volume = kept
+    assert handle == "virtio_blk:sma-1"
+    check_file(guests, volume)
+    assert devices.create(1, volume) == handle
+    assert guests.disks() == [guests.disk(volume)]
+
+
+def test_wrong_requests_plug_nothing(target, devices, guests, kept):
+    _, volume = kept
+    other = target.make_malloc_volume(size_mib=16)
+    assert code_of(devices.create, 1, other) == grpc.StatusCode.ALREADY_EXISTS
+    assert code_of(devices.create, 2, volume) == grpc.StatusCode.ALREADY_EXISTS
+    assert code_of(devices.create, 2, None) == grpc.StatusCode.INVALID_ARGUMENT
+    assert code_of(devices.create, 48, other) == grpc.StatusCode.INVALID_ARGUMENT
+    assert code_of(devices.create, 2, other, virtual_id=1) == grpc.StatusCode.INVALID_ARGUMENT
+    assert code_of(devices.detach, kept[0], volume) == grpc.StatusCode.UNIMPLEMENTED
+    assert [c["ctrlr"] for c in target.call("vhost_get_controllers")] == ["sma-1"]
+    assert not guests.has_device("sma-2")
+
+
+def test_another_comes_and_goes_in_one_slot_beside_io(target, devices, guests, kept):
+    disk = guests.disk(kept[1])
+    job = guests.machine.start(
+        f"for i in 1 2 3 4 5 6; do dd if=/dev/{disk} of=/dev/null bs=64k iflag=direct || exit 1; done")
+    volumes = [target.make_malloc_volume(size_mib=16) for _ in range(3)]
+    for volume in volumes:
+        handle = devices.create(17, volume)
+        assert handle == "virtio_blk:sma-17"
+        second = guests.disk(volume)
+        guests.run(f"mkfs.ext4 -q /dev/{second} && mount /dev/{second} /mnt && echo text >/mnt/f && umount /mnt && "
+                   f"mount /dev/{second} /mnt && grep -q text /mnt/f && umount /mnt")
+        devices.delete(handle)
+        assert second not in guests.disks()
+        assert not guests.has_device("sma-17")
+        devices.delete(handle)
+    status, output = job.wait(120)
+    assert status == 0, output
+    assert [c["ctrlr"] for c in target.call("vhost_get_controllers")] == ["sma-1"]
+
+
+def test_limits_of_device_and_volume_are_the_same(target, devices, kept):
+    handle, volume = kept
+    devices.set_qos(handle, rw_iops=50)
+    limits = target.call("bdev_get_bdevs", name=str(volume))[0]["assigned_rate_limits"]
+    assert limits["rw_ios_per_sec"] == 50_000
+    devices.set_qos(handle)
+    assert target.call("bdev_get_bdevs", name=str(volume))[0]["assigned_rate_limits"] == limits
+
+
+def test_the_target_comes_back_under_io(target, guests, kept):
+    _, volume = kept
+    disk = guests.disk(volume)
+    job = guests.machine.start(
+        f"fio --name=verify --filename=/dev/{disk} --direct=1 --rw=randwrite --bs=4k --offset=64m --size=12m "
+        f"--numjobs=4 --offset_increment=12m --iodepth=16 --ioengine=libaio --verify=crc32c "
+        f"--verify_fatal=1 --output-format=terse")
+    written = f"awk '{{print $7}}' /sys/block/{disk}/stat"
+    start = int(guests.run(written))
+    guests.machine.wait_until(f"[ $({written}) -gt {start + 4000} ]", 60)
+    target.process.kill()
+    target.start()
+    target.make_file_volume(volume=volume)
+    status, output = job.wait(300)
+    assert status == 0, output
+    assert "I/O error" not in guests.run("dmesg")
+    assert target.call("bdev_get_bdevs", name=str(volume))[0]["assigned_rate_limits"]["rw_ios_per_sec"] == 50_000
+
+
+def test_a_new_machine_gets_the_devices_again(devices, guests, kept):
+    handle, volume = kept
+    guests.machine.check_kernel()
+    guests.machine.process.kill()
+    assert code_of(devices.create, 1, volume) == grpc.StatusCode.UNAVAILABLE
+    guests.boot()
+    wait_until(lambda: guests.has_device("sma-1"), 30, "the device is plugged in again")
+    devices.delete(handle)
+    assert guests.disks() == []
+    devices.create(1, volume)
+    guests.disk(volume)
+    devices.delete(handle)
+    guests.machine.check_kernel()
