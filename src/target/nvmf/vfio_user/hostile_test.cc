@@ -14,7 +14,7 @@ using harness::NvmeQueue;
 using nvme::IoOpcode;
 using nvme::Property;
 using nvme::Status;
-using target::vfio_user::Command;
+using VfioCommand = target::vfio_user::Command;
 using target::vfio_user::DmaMapRequest;
 using target::vfio_user::Header;
 using target::vfio_user::IrqSet;
@@ -57,7 +57,7 @@ TEST_F(HostileTest, BrokenHeadersEndTheSession) {
   header.flags = target::vfio_user::kTypeReply;
   ExpectDropped(std::as_bytes(std::span(&header, 1)));
   header.flags = 0;
-  header.command = Command::kDeviceReset;  // before the version
+  header.command = VfioCommand::kDeviceReset;  // before the version
   ExpectDropped(std::as_bytes(std::span(&header, 1)));
 }
 
@@ -75,23 +75,24 @@ TEST_F(HostileTest, VersionsThatCannotBeAgreedOn) {
 }
 
 TEST_F(HostileTest, UnknownAndMalformedCommandsAreRefused) {
-  EXPECT_EQ(client.Do(static_cast<Command>(99)), ENOTSUP);
-  EXPECT_EQ(client.Do(Command::kDmaRead), ENOTSUP);
-  EXPECT_EQ(client.Do(Command::kDeviceGetRegionIoFds), ENOTSUP);
-  for (Command command : {Command::kDmaMap, Command::kDmaUnmap, Command::kDeviceGetInfo,
-                          Command::kDeviceGetRegionInfo, Command::kDeviceGetIrqInfo,
-                          Command::kDeviceSetIrqs, Command::kRegionRead, Command::kRegionWrite}) {
+  EXPECT_EQ(client.Do(static_cast<VfioCommand>(99)), ENOTSUP);
+  EXPECT_EQ(client.Do(VfioCommand::kDmaRead), ENOTSUP);
+  EXPECT_EQ(client.Do(VfioCommand::kDeviceGetRegionIoFds), ENOTSUP);
+  for (VfioCommand command :
+       {VfioCommand::kDmaMap, VfioCommand::kDmaUnmap, VfioCommand::kDeviceGetInfo,
+        VfioCommand::kDeviceGetRegionInfo, VfioCommand::kDeviceGetIrqInfo,
+        VfioCommand::kDeviceSetIrqs, VfioCommand::kRegionRead, VfioCommand::kRegionWrite}) {
     const std::byte few[3]{};
     EXPECT_EQ(client.Do(command), EINVAL);
     EXPECT_EQ(client.Do(command, few), EINVAL);
   }
-  EXPECT_EQ(client.Do(Command::kRegionWriteMulti), ENOTSUP);  // not negotiated
+  EXPECT_EQ(client.Do(VfioCommand::kRegionWriteMulti), ENOTSUP);  // not negotiated
   target::vfio_user::RegionInfo region;
   region.index = 9;
-  EXPECT_EQ(client.DoWith(Command::kDeviceGetRegionInfo, region), EINVAL);
+  EXPECT_EQ(client.DoWith(VfioCommand::kDeviceGetRegionInfo, region), EINVAL);
   target::vfio_user::IrqInfo irq;
   irq.index = 5;
-  EXPECT_EQ(client.DoWith(Command::kDeviceGetIrqInfo, irq), EINVAL);
+  EXPECT_EQ(client.DoWith(VfioCommand::kDeviceGetIrqInfo, irq), EINVAL);
 }
 
 TEST_F(HostileTest, AccessesOutsideOfRegionsAreRefused) {
@@ -114,7 +115,7 @@ TEST_F(HostileTest, AccessesOutsideOfRegionsAreRefused) {
   }
   // More data than said, and less.
   const target::vfio_user::RegionAccess access{0x14, kBar0, 8};
-  EXPECT_EQ(client.DoWith(Command::kRegionWrite, access), EINVAL);
+  EXPECT_EQ(client.DoWith(VfioCommand::kRegionWrite, access), EINVAL);
   EXPECT_EQ(driver.Read(Property::kCsts), 0u);
 }
 
@@ -124,23 +125,23 @@ TEST_F(HostileTest, WrongMapsAreRefused) {
   map.flags = 3;
   map.size_bytes = 4096;
   map.address = UINT64_MAX - 100;
-  EXPECT_EQ(client.DoWith(Command::kDmaMap, map, std::span(&fd, 1)), EINVAL);
+  EXPECT_EQ(client.DoWith(VfioCommand::kDmaMap, map, std::span(&fd, 1)), EINVAL);
   map.address = ram.guest_address() + 4096;
-  EXPECT_EQ(client.DoWith(Command::kDmaMap, map, std::span(&fd, 1)), EEXIST);
+  EXPECT_EQ(client.DoWith(VfioCommand::kDmaMap, map, std::span(&fd, 1)), EEXIST);
   map.address = ram.guest_address() - 1;
-  EXPECT_EQ(client.DoWith(Command::kDmaMap, map, std::span(&fd, 1)), EEXIST);
+  EXPECT_EQ(client.DoWith(VfioCommand::kDmaMap, map, std::span(&fd, 1)), EEXIST);
   map.address = 1ull << 40;
   map.offset_bytes = ram.size_bytes();
-  EXPECT_EQ(client.DoWith(Command::kDmaMap, map, std::span(&fd, 1)), EINVAL);
+  EXPECT_EQ(client.DoWith(VfioCommand::kDmaMap, map, std::span(&fd, 1)), EINVAL);
   map.offset_bytes = 0;
   map.size_bytes = 0;
-  EXPECT_EQ(client.DoWith(Command::kDmaMap, map, std::span(&fd, 1)), EINVAL);
+  EXPECT_EQ(client.DoWith(VfioCommand::kDmaMap, map, std::span(&fd, 1)), EINVAL);
   map.size_bytes = 4096;
   map.flags = 8;
-  EXPECT_EQ(client.DoWith(Command::kDmaMap, map, std::span(&fd, 1)), EINVAL);
+  EXPECT_EQ(client.DoWith(VfioCommand::kDmaMap, map, std::span(&fd, 1)), EINVAL);
   const int two[] = {fd, fd};
   map.flags = 3;
-  EXPECT_EQ(client.DoWith(Command::kDmaMap, map, two), EINVAL);
+  EXPECT_EQ(client.DoWith(VfioCommand::kDmaMap, map, two), EINVAL);
   EXPECT_EQ(client.Unmap(ram.guest_address(), 4096), ENOENT);
   EXPECT_EQ(client.Unmap(0, ram.size_bytes()), ENOENT);
 }
@@ -162,10 +163,10 @@ TEST_F(HostileTest, WrongInterruptSettingsAreRefused) {
     set.flags = flags;
     set.index = VFIO_PCI_MSIX_IRQ_INDEX;
     set.count = 1;
-    EXPECT_EQ(client.DoWith(Command::kDeviceSetIrqs, set), EINVAL) << flags;
+    EXPECT_EQ(client.DoWith(VfioCommand::kDeviceSetIrqs, set), EINVAL) << flags;
   }
   set.flags = VFIO_IRQ_SET_DATA_BOOL | VFIO_IRQ_SET_ACTION_TRIGGER;
-  EXPECT_EQ(client.DoWith(Command::kDeviceSetIrqs, set), EINVAL);  // without its data
+  EXPECT_EQ(client.DoWith(VfioCommand::kDeviceSetIrqs, set), EINVAL);  // without its data
 }
 
 TEST_F(HostileTest, DoorbellsBeyondTheQueueAreFatalUntilReset) {
@@ -228,7 +229,7 @@ TEST_F(HostileTest, MemoryCutShortUnderIo) {
     map.address = 0x50000000;
     map.size_bytes = 1 << 20;
     const int number = fd.get();
-    ASSERT_EQ(client.DoWith(Command::kDmaMap, map, std::span(&number, 1)), 0);
+    ASSERT_EQ(client.DoWith(VfioCommand::kDmaMap, map, std::span(&number, 1)), 0);
     ASSERT_EQ(::ftruncate(fd.get(), 0), 0);
   }
   nvme::Command command = harness::IoCommand(IoOpcode::kRead, 0, 1);
@@ -236,7 +237,7 @@ TEST_F(HostileTest, MemoryCutShortUnderIo) {
   queue.Push(command);
   driver.RingTail(queue);
   EXPECT_TRUE(WaitFailed());
-  EXPECT_EQ(client.Do(Command::kDeviceReset), 0);
+  EXPECT_EQ(client.Do(VfioCommand::kDeviceReset), 0);
   ASSERT_EQ(client.Unmap(0x50000000, 1 << 20), 0);
   StartIo();
   EXPECT_TRUE(Works());
@@ -248,7 +249,7 @@ TEST_F(HostileTest, RepliesThatNobodyReadsEndTheSession) {
   const target::vfio_user::RegionAccess access{0, kConfigRegion, 4096};
   const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(10);
   while (std::chrono::steady_clock::now() < until) {
-    if (client.Send(Command::kRegionRead, std::as_bytes(std::span(&access, 1)))) continue;
+    if (client.Send(VfioCommand::kRegionRead, std::as_bytes(std::span(&access, 1)))) continue;
     if (errno == EPIPE || errno == ECONNRESET) break;
   }
   EXPECT_TRUE(client.WaitClosed());
