@@ -9,11 +9,10 @@
 #include "devices/nvmf_tcp/nvmf_tcp_manager.h"
 #include "devices/vfiouser/vfiouser_manager.h"
 #include "devices/vhost_blk/vhost_blk_manager.h"
+#include "sma/encryption.h"
 
 namespace sma::apps {
 namespace {
-
-constexpr std::string_view kNoCrypto = "nop";
 
 std::shared_ptr<qmp::Client> MachineAt(qmp::Machines& machines,
                                        const std::optional<config::QmpAddress>& qmp) {
@@ -56,11 +55,11 @@ absl::Status CheckSupported(const config::Config& config) {
     return absl::FailedPreconditionError(
         fmt::format("{}: plugin '{}': this build loads no plugins", plugin.location, plugin.name));
   }
-  if (config.crypto.engine != kNoCrypto) {
+  if (!IsBuiltInEngine(config.crypto)) {
     return absl::FailedPreconditionError(fmt::format("{}: crypto engine '{}' is not in this build",
                                                      config.crypto.location, config.crypto.engine));
   }
-  return absl::OkStatus();
+  return CheckEngineParams(config.crypto);
 }
 
 std::vector<std::unique_ptr<DeviceManager>> MakeManagers(const config::Config& config,

@@ -7,10 +7,12 @@
 #include <chrono>
 #include <cstdlib>
 #include <string>
+#include <utility>
 
 #include "agent/config/parse.h"
 #include "agent/record/sqlite_store.h"
 #include "base/context.h"
+#include "sma/encryption.h"
 #include "sma/managers.h"
 
 namespace sma::apps {
@@ -52,6 +54,7 @@ absl::Status AgentProgram::Start() {
   std::string folder = config_.state_dir.empty() ? config::DefaultStateDir() : config_.state_dir;
   absl::StatusOr<std::unique_ptr<record::SqliteStore>> store = record::SqliteStore::Open(folder);
   if (!store.ok()) return store.status();
+  if (absl::Status status = ProtectKeys(); !status.ok()) return status;
   if (absl::Status status = StartTarget(); !status.ok()) return status;
   StartClient();
   if (absl::Status status = OpenCore(*std::move(store)); !status.ok()) return status;
@@ -62,6 +65,15 @@ absl::Status AgentProgram::Start() {
     connected_core_ = core_.get();
   }
   core_->Start();
+  return absl::OkStatus();
+}
+
+/// Before the target is started, which must not inherit a sealing key from the environment.
+absl::Status AgentProgram::ProtectKeys() {
+  absl::StatusOr<std::optional<base::Secret>> key = LoadSealingKey(config_.sealing_key);
+  if (!key.ok()) return key.status();
+  sealing_key_ = *std::move(key);
+  if (sealing_key_ || config_.crypto.engine != config::Crypto().engine) base::ForbidCoreDumps();
   return absl::OkStatus();
 }
 
@@ -108,9 +120,10 @@ absl::Status AgentProgram::OpenCore(std::unique_ptr<record::Store> store) {
   if (decorators_.store) store = decorators_.store(std::move(store));
   if (decorators_.target) decorated_client_ = decorators_.target(*client_);
   jsonrpc::Caller& target = decorated_client_ ? *decorated_client_ : *client_;
-  auto core = core::AgentCore::Open(std::move(options), target, std::move(store),
-                                    MakeManagers(config_, target),
-                                    [this](bool serving) { TellServing(serving); });
+  auto core = core::AgentCore::Open(
+      std::move(options), target, std::move(store), MakeManagers(config_, target),
+      [this](bool serving) { TellServing(serving); }, MakeBuiltInEngine(config_.crypto, target),
+      std::exchange(sealing_key_, std::nullopt));
   if (!core.ok()) return core.status();
   core_ = *std::move(core);
   return absl::OkStatus();

@@ -2,6 +2,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -12,6 +13,7 @@
 #include "agent/record/store.h"
 #include "agent/service/grpc_server.h"
 #include "base/mutex.h"
+#include "base/secret.h"
 #include "jsonrpc/caller.h"
 #include "jsonrpc/client.h"
 
@@ -37,6 +39,7 @@ class AgentProgram {
 
  private:
   absl::Status Start();
+  absl::Status ProtectKeys();
   absl::Status StartTarget();
   void StartClient();
   absl::Status OpenCore(std::unique_ptr<record::Store> store);
@@ -49,6 +52,7 @@ class AgentProgram {
 
   const config::Config config_;
   const Decorators decorators_;
+  std::optional<base::Secret> sealing_key_;  // until the core has it
   base::Mutex mutex_;
   /// What the client's callbacks go to, from the time when all is there.
   core::AgentCore* connected_core_ SMA_GUARDED_BY(mutex_) = nullptr;

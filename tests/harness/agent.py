@@ -46,9 +46,12 @@ class AgentClient:
     def delete_device(self, handle, timeout=CALL_TIMEOUT_S):
         self.stub.DeleteDevice(wire.sma.DeleteDeviceRequest(handle=handle), timeout=timeout)
 
-    def attach_volume(self, handle, volume, timeout=CALL_TIMEOUT_S):
+    def attach_volume(self, handle, volume, timeout=CALL_TIMEOUT_S, crypto=None):
+        """`crypto`: a VolumeCryptoParameters."""
         request = wire.sma.AttachVolumeRequest(device_handle=handle)
         request.volume.volume_id = volume.bytes
+        if crypto is not None:
+            request.volume.crypto.CopyFrom(crypto)
         self.stub.AttachVolume(request, timeout=timeout)
 
     def detach_volume(self, handle, volume, timeout=CALL_TIMEOUT_S):

@@ -42,7 +42,11 @@ admin::v1::Device AdminCases::Message(const record::Device& row) const {
 }
 
 admin::v1::Volume AdminCases::Message(const record::Volume& row) const {
-  return VolumeMessage(row, core_.record->FindLimits(row.id));
+  admin::v1::Volume message = VolumeMessage(row, core_.record->FindLimits(row.id));
+  if (message.has_encryption()) {
+    message.mutable_encryption()->set_engine(std::string(core_.volumes->engine_name()));
+  }
+  return message;
 }
 
 absl::StatusOr<admin::v1::ListDevicesResponse> AdminCases::ListDevices(

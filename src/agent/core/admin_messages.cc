@@ -28,8 +28,11 @@ State StateOf(const record::Volume& row) {
     case VolumeState::kAttaching:
       return admin::v1::STATE_CREATING;
     case VolumeState::kAttached:
-      return row.last_error.code == absl::StatusCode::kOk ? admin::v1::STATE_READY
-                                                          : admin::v1::STATE_DEGRADED;
+      if (row.last_error.code == absl::StatusCode::kOk) return admin::v1::STATE_READY;
+      // As Encryption::Restore says it.
+      return row.params.has_crypto() && row.last_error.code == absl::StatusCode::kFailedPrecondition
+                 ? admin::v1::STATE_KEY_NEEDED
+                 : admin::v1::STATE_DEGRADED;
     case VolumeState::kDetaching:
       return admin::v1::STATE_DELETING;
   }
@@ -87,6 +90,10 @@ admin::v1::Volume VolumeMessage(const record::Volume& row, const std::optional<Q
   SetTime(row.created, *volume.mutable_attached());
   if (row.params.has_nvmf()) *volume.mutable_nvmf() = row.params.nvmf();
   if (row.params.has_iscsi()) *volume.mutable_iscsi() = row.params.iscsi();
+  if (row.params.has_crypto()) {
+    volume.mutable_encryption()->set_cipher(row.params.crypto().cipher());
+    volume.mutable_encryption()->set_tweak_mode(row.params.crypto().tweak_mode());
+  }
   if (limits) *volume.mutable_qos() = *limits;
   volume.set_bdev(row.bdev_name);
   if (row.last_error.code != absl::StatusCode::kOk) {

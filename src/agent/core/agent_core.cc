@@ -5,14 +5,16 @@
 #include "agent/core/admin_cases.h"
 #include "agent/core/reconciler.h"
 #include "agent/core/use_cases.h"
+#include "agent/crypto/nop_engine.h"
 
 namespace sma::core {
 
 absl::StatusOr<std::unique_ptr<AgentCore>> AgentCore::Open(
     Options options, jsonrpc::Caller& target, std::unique_ptr<record::Store> store,
     std::vector<std::unique_ptr<DeviceManager>> managers,
-    std::function<void(bool serving)> serving_changed, std::unique_ptr<volume::CryptoLayer> crypto,
-    std::unique_ptr<volume::Sealer> sealer) {
+    std::function<void(bool serving)> serving_changed, std::unique_ptr<CryptoEngine> engine,
+    std::optional<base::Secret> sealing_key) {
+  if (engine == nullptr) engine = std::make_unique<crypto::NopEngine>();
   absl::StatusOr<std::unique_ptr<record::Record>> record = record::Record::Open(std::move(store));
   if (!record.ok()) return record.status();
   std::unique_ptr<Core> core(new Core{.options = std::move(options),
@@ -22,9 +24,9 @@ absl::StatusOr<std::unique_ptr<AgentCore>> AgentCore::Open(
                                       .locks = {},
                                       .volumes = nullptr,
                                       .wake_background = {}});
-  core->volumes = std::make_unique<volume::Volumes>(
-      core->options.volumes, target, core->record->Volumes(), std::move(crypto),
-      sealer ? std::move(sealer) : std::make_unique<volume::MemorySealer>());
+  core->volumes =
+      std::make_unique<volume::Volumes>(core->options.volumes, target, core->record->Volumes(),
+                                        std::move(engine), std::move(sealing_key));
   for (auto& manager : managers) {
     absl::Status added = core->registry.Add(std::move(manager));
     if (!added.ok()) return added;

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -23,15 +24,15 @@ class AgentCore {
  public:
   /// Reads the record from `store`. `target` outlives the core. `serving_changed` is called from
   /// threads of the core, never two at once, when it changes whether calls can be served: the
-  /// target answers, and the record was compared with it. `crypto` null: volumes cannot be
-  /// encrypted; `sealer` null: their secrets are kept in memory alone. Errors: as Store::Load, or
-  /// two managers for one protocol.
+  /// target answers, and the record was compared with it. `engine` encrypts volumes, null: they
+  /// cannot be; `sealing_key` seals their keys in the record. Errors: as Store::Load, or two
+  /// managers for one protocol.
   static absl::StatusOr<std::unique_ptr<AgentCore>> Open(
       Options options, jsonrpc::Caller& target, std::unique_ptr<record::Store> store,
       std::vector<std::unique_ptr<DeviceManager>> managers,
       std::function<void(bool serving)> serving_changed,
-      std::unique_ptr<volume::CryptoLayer> crypto = nullptr,
-      std::unique_ptr<volume::Sealer> sealer = nullptr);
+      std::unique_ptr<CryptoEngine> engine = nullptr,
+      std::optional<base::Secret> sealing_key = std::nullopt);
 
   /// Stop(). No call may be in progress.
   ~AgentCore();

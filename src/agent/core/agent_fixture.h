@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <thread>
@@ -36,8 +37,10 @@ class AgentFixture : public testing::Test {
   void Open() {
     std::vector<std::unique_ptr<DeviceManager>> managers;
     managers.push_back(std::make_unique<nvmf_tcp::NvmfTcpManager>(target_));
-    auto core = AgentCore::Open(options_, target_, std::make_unique<record::MemoryStore>(disk_),
-                                std::move(managers), [this](bool serving) { serving_ = serving; });
+    auto core = AgentCore::Open(
+        options_, target_, std::make_unique<record::MemoryStore>(disk_), std::move(managers),
+        [this](bool serving) { serving_ = serving; }, engine_ ? engine_() : nullptr,
+        sealing_key_.empty() ? std::nullopt : base::Secret::Copy(sealing_key_));
     ASSERT_TRUE(core.ok()) << core.status();
     core_ = *std::move(core);
     target_.SetOnConnect([this](uint64_t generation) {
@@ -131,6 +134,8 @@ class AgentFixture : public testing::Test {
   Options options_;
   base::Context context_ = base::Context::Background();
   spdk::FakeTarget target_;
+  std::function<std::unique_ptr<CryptoEngine>()> engine_;  // none: volumes cannot be encrypted
+  std::string sealing_key_;                                // empty: none
   std::shared_ptr<record::MemoryDisk> disk_ = std::make_shared<record::MemoryDisk>();
   std::atomic<bool> serving_ = false;
   std::unique_ptr<AgentCore> core_;

@@ -111,7 +111,7 @@ absl::Status UseCases::AttachNew(const base::Context& context, DeviceManager& ma
   absl::Status status = core_.record->Write(std::move(intent), Durability::kProcess);
   if (!status.ok()) return status;
 
-  status = core_.volumes->Connect(context, *row);
+  status = core_.volumes->Connect(context, request, *row);
   if (!status.ok()) return About(device.handle, FailAttach(*row, status));
   status = AttachConnected(context, manager, device, *row);
   if (status.ok()) return status;

@@ -99,7 +99,7 @@ absl::Status UseCases::CreateNew(const base::Context& context, DeviceManager& ma
   absl::Status status = core_.record->Write(std::move(intent), Durability::kProcess);
   if (!status.ok()) return status;
 
-  if (!volumes.empty()) status = core_.volumes->Connect(context, volumes.front());
+  if (volume != nullptr) status = core_.volumes->Connect(context, *volume, volumes.front());
   if (!status.ok()) return FailCreate(row, volumes, status);
   status = MakeDevice(context, manager, row, volumes);
   if (status.ok()) return status;

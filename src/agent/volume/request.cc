@@ -2,6 +2,10 @@
 
 #include <fmt/format.h>
 
+#include <utility>
+
+#include "base/secret.h"
+
 namespace sma::volume {
 
 absl::StatusOr<base::Uuid> CheckVolumeId(const std::string& bytes) {
@@ -17,20 +21,21 @@ absl::StatusOr<VolumeRequest> CheckVolume(const VolumeParameters& params) {
   if (params.has_nvmf() || params.has_iscsi()) {
     return absl::UnimplementedError("volume: this agent connects no remote volumes");
   }
-  VolumeRequest request{.id = *id, .params = params, .secrets = {}};
+  VolumeRequest request{.id = *id, .params = params, .secrets = {}, .keys = {}};
   request.secrets = TakeSecrets(request.params);
+  if (!params.has_crypto()) return request;
+  VolumeCryptoParameters& copy = *request.params.mutable_crypto();
+  base::WipeString(*copy.mutable_key());
+  base::WipeString(*copy.mutable_key2());
+  absl::StatusOr<crypto::VolumeKeys> keys = crypto::VolumeKeys::FromRequest(params.crypto());
+  if (!keys.ok()) return keys.status();
+  request.keys = *std::move(keys);
+  copy = request.keys->WithoutKeys();
   return request;
 }
 
 VolumeParameters TakeSecrets(VolumeParameters& params) {
   VolumeParameters secrets;
-  if (params.has_crypto()) {
-    VolumeCryptoParameters& crypto = *params.mutable_crypto();
-    secrets.mutable_crypto()->set_key(std::move(*crypto.mutable_key()));
-    secrets.mutable_crypto()->set_key2(std::move(*crypto.mutable_key2()));
-    crypto.clear_key();
-    crypto.clear_key2();
-  }
   auto take = [](iscsi::ChapCredentials& from, iscsi::ChapCredentials& to) {
     to.set_secret(std::move(*from.mutable_secret()));
     from.clear_secret();
@@ -45,9 +50,7 @@ VolumeParameters TakeSecrets(VolumeParameters& params) {
   return secrets;
 }
 
-bool HasSecrets(const VolumeParameters& secrets) {
-  return secrets.has_crypto() || secrets.has_iscsi();
-}
+bool HasSecrets(const VolumeParameters& secrets) { return secrets.has_iscsi(); }
 
 VolumeParameters WithSecrets(VolumeParameters params, const VolumeParameters& secrets) {
   params.MergeFrom(secrets);

@@ -1,41 +1,50 @@
 #pragma once
 
 #include <map>
+#include <optional>
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "agent/crypto/key_vault.h"
+#include "agent/crypto/volume_keys.h"
 #include "base/mutex.h"
 #include "base/uuid.h"
 #include "sma.pb.h"
 
 namespace sma::volume {
 
-/// Keeps the keys and secrets of volumes for as long as their rows are in the record. Thread-safe.
+/// Keeps the keys that volumes are encrypted with and the secrets of their connections, in what
+/// goes to record::Volume::sealed. Thread-safe.
+///
+/// Without a sealing key, of the keys only a fingerprint is kept, and secrets of connections in
+/// memory alone, for as long as the rows are in the record.
 class Sealer {
  public:
-  virtual ~Sealer() = default;
+  explicit Sealer(std::optional<base::Secret> sealing_key) : vault_(std::move(sealing_key)) {}
 
-  /// What to keep in record::Volume::sealed, so that Open finds `secrets` again; may be empty when
-  /// they are kept elsewhere.
-  virtual absl::StatusOr<std::string> Seal(const base::Uuid& id,
-                                           const VolumeParameters& secrets) = 0;
+  /// What to keep; empty when there is nothing. `keys` null: not encrypted.
+  std::string Seal(const base::Uuid& id, const VolumeParameters& secrets,
+                   const crypto::VolumeKeys* keys);
 
-  /// The secrets. FAILED_PRECONDITION: they are not kept, or cannot be read.
-  virtual absl::StatusOr<VolumeParameters> Open(const base::Uuid& id,
-                                                const std::string& sealed) = 0;
+  /// The secrets of the connection. FAILED_PRECONDITION: they are not kept, or cannot be read.
+  absl::StatusOr<VolumeParameters> Open(const base::Uuid& id, const std::string& sealed);
 
   /// The row of the volume goes.
-  virtual void Forget(const base::Uuid& id) = 0;
-};
+  void Forget(const base::Uuid& id);
 
-/// Keeps them in memory alone: after a restart of the agent they are not known any more.
-class MemorySealer : public Sealer {
- public:
-  absl::StatusOr<std::string> Seal(const base::Uuid& id, const VolumeParameters& secrets) override;
-  absl::StatusOr<VolumeParameters> Open(const base::Uuid& id, const std::string& sealed) override;
-  void Forget(const base::Uuid& id) override;
+  /// Whether something is kept of the volume's keys.
+  static bool HasKeys(const std::string& sealed);
+  /// Whether these are the keys that something is kept of.
+  static bool SameKeys(const base::Uuid& id, const std::string& sealed,
+                       const crypto::VolumeKeys& keys);
+  /// The keys. FAILED_PRECONDITION, DATA_LOSS: as KeyVault::Recover.
+  absl::StatusOr<crypto::VolumeKeys> OpenKeys(const base::Uuid& id, const std::string& sealed,
+                                              const VolumeCryptoParameters& params) const;
+  /// Whether Seal would now keep keys that `sealed` does not give back.
+  bool ShouldSealAgain(const base::Uuid& id, const std::string& sealed) const;
 
  private:
+  const crypto::KeyVault vault_;
   base::Mutex mutex_;
   std::map<base::Uuid, VolumeParameters> secrets_ SMA_GUARDED_BY(mutex_);
 };

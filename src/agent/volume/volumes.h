@@ -2,13 +2,14 @@
 
 #include <chrono>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "agent/record/rows.h"
-#include "agent/volume/crypto_layer.h"
+#include "agent/volume/encryption.h"
 #include "agent/volume/request.h"
 #include "agent/volume/sealer.h"
 #include "base/context.h"
@@ -39,10 +40,13 @@ struct Options {
 class Volumes {
  public:
   /// `target` outlives this. `rows`: those of the record, from which is counted who uses what.
-  /// `crypto` null: volumes cannot be encrypted.
+  /// `engine` encrypts volumes; `sealing_key` seals their keys and secrets in the record.
   Volumes(Options options, jsonrpc::Caller& target, const std::vector<record::Volume>& rows,
-          std::unique_ptr<CryptoLayer> crypto, std::unique_ptr<Sealer> sealer);
+          std::unique_ptr<CryptoEngine> engine, std::optional<base::Secret> sealing_key);
   ~Volumes();
+
+  /// Name of the engine that encrypts volumes.
+  std::string_view engine_name() const { return encryption_.engine_name(); }
 
   /// CheckVolume, and the parameters for encryption. No remote call. INVALID_ARGUMENT.
   absl::StatusOr<VolumeRequest> Check(const VolumeParameters& params) const;
@@ -59,7 +63,8 @@ class Volumes {
   /// there is a bdev `row.bdev_name`; fills in of `row` what is to be kept. Takes back what it did
   /// when it fails. NOT_FOUND: the volume was not found in time. INVALID_ARGUMENT: it is not in the
   /// subsystem asked for.
-  absl::Status Connect(const base::Context& context, record::Volume& row);
+  absl::Status Connect(const base::Context& context, const VolumeRequest& request,
+                       record::Volume& row);
 
   /// A volume that is attached is asked for again: new addresses are used besides the old ones, and
   /// the connection is made sure of as by Restore. `row` then holds what is to be kept.
@@ -81,13 +86,11 @@ class Volumes {
 
  private:
   absl::Status ConnectBase(const base::Context& context, record::Volume& row);
-  absl::Status MakeCrypto(const base::Context& context, const record::Volume& row);
-  absl::Status CheckSameCrypto(const VolumeRequest& request, const record::Volume& row);
 
   const Options options_;
   jsonrpc::Caller& target_;
-  const std::unique_ptr<CryptoLayer> crypto_;  // may be null
-  const std::unique_ptr<Sealer> sealer_;
+  Sealer sealer_;
+  Encryption encryption_;
 };
 
 /// Whether the volume's bdev is made or brought by the agent, so that it can go and come back.

@@ -1,0 +1,118 @@
+#include "agent/volume/encryption.h"
+
+#include <fmt/format.h>
+
+#include <optional>
+#include <utility>
+
+#include "agent/crypto/nop_engine.h"
+#include "agent/spdk/bdev.h"
+
+namespace sma::volume {
+namespace {
+
+CryptoVolume CryptoVolumeOf(const record::Volume& row) {
+  return {.id = row.id, .bdev_name = BaseBdevName(row)};
+}
+
+absl::Status Differs(const record::Volume& row) {
+  return absl::InvalidArgumentError(
+      fmt::format("volume.crypto: volume {} is attached with other parameters", row.id.ToString()));
+}
+
+}  // namespace
+
+std::string BaseBdevName(const record::Volume& row) { return row.id.ToString(); }
+
+absl::Status Encryption::Check(const VolumeRequest& request) const {
+  return request.keys ? engine_->Check(request.keys->params()) : absl::OkStatus();
+}
+
+absl::Status Encryption::Setup(const base::Context& context, const VolumeRequest& request,
+                               record::Volume& row) {
+  return request.keys ? Make(context, *request.keys, row) : absl::OkStatus();
+}
+
+absl::Status Encryption::Make(const base::Context& context, const crypto::VolumeKeys& keys,
+                              record::Volume& row) {
+  absl::StatusOr<std::string> name = engine_->Setup(context, CryptoVolumeOf(row), keys.params());
+  if (name.ok()) row.bdev_name = *std::move(name);
+  return name.status();
+}
+
+absl::Status Encryption::SetupAgain(const base::Context& context, const VolumeRequest& request,
+                                    record::Volume& row) {
+  if (!request.keys) return row.params.has_crypto() ? Differs(row) : absl::OkStatus();
+  if (!row.params.has_crypto()) return TakeOver(context, request, row);
+  if (absl::Status status = CheckKeys(context, request, row); !status.ok()) return status;
+  auto layer = engine_->GetCryptoBdev(context, CryptoVolumeOf(row));
+  if (!layer.ok()) return layer.status();
+  if (*layer) {
+    row.bdev_name = **layer;
+  } else if (absl::Status status = Make(context, *request.keys, row); !status.ok()) {
+    return status;
+  }
+  if (sealer_.ShouldSealAgain(row.id, row.sealed)) {
+    row.sealed = sealer_.Seal(row.id, request.secrets, &*request.keys);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Encryption::CheckKeys(const base::Context& context, const VolumeRequest& request,
+                                   const record::Volume& row) {
+  const VolumeCryptoParameters& ours = row.params.crypto();
+  const CryptoParams asked = request.keys->params();
+  if (ours.cipher() != asked.cipher || ours.tweak_mode() != asked.tweak_mode) return Differs(row);
+  if (Sealer::HasKeys(row.sealed)) {
+    return Sealer::SameKeys(row.id, row.sealed, *request.keys) ? absl::OkStatus() : Differs(row);
+  }
+  return engine_->Verify(context, CryptoVolumeOf(row), &asked);
+}
+
+// A volume that was attached by another agent: the record does not say how it is encrypted.
+absl::Status Encryption::TakeOver(const base::Context& context, const VolumeRequest& request,
+                                  record::Volume& row) {
+  const CryptoParams asked = request.keys->params();
+  absl::Status status = engine_->Verify(context, CryptoVolumeOf(row), &asked);
+  if (!status.ok()) return status;
+  auto layer = engine_->GetCryptoBdev(context, CryptoVolumeOf(row));
+  if (!layer.ok()) return layer.status();
+  if (!*layer) return Differs(row);
+  row.bdev_name = **layer;
+  *row.params.mutable_crypto() = request.params.crypto();
+  row.sealed = sealer_.Seal(row.id, request.secrets, &*request.keys);
+  return absl::OkStatus();
+}
+
+absl::Status Encryption::Restore(const base::Context& context, record::Volume& row) {
+  if (!row.params.has_crypto()) return absl::OkStatus();
+  const std::string name = "volume " + row.id.ToString();
+  if (engine_->name() == crypto::NopEngine::kName) {
+    return absl::UnimplementedError(name +
+                                    ": is encrypted, and no crypto engine is configured any more");
+  }
+  auto layer = engine_->GetCryptoBdev(context, CryptoVolumeOf(row));
+  if (!layer.ok()) return layer.status();
+  if (*layer) {
+    row.bdev_name = **layer;
+    return absl::OkStatus();
+  }
+  absl::StatusOr<crypto::VolumeKeys> keys =
+      sealer_.OpenKeys(row.id, row.sealed, row.params.crypto());
+  if (!keys.ok()) {
+    return absl::FailedPreconditionError(
+        fmt::format("{}: has to be attached again with its key: {}", name,
+                    std::string(keys.status().message())));
+  }
+  auto base = spdk::FindBdev(target_, context, BaseBdevName(row), std::chrono::nanoseconds(0));
+  if (!base.ok()) return base.status();
+  if (!*base) return absl::NotFoundError(name + ": was not found on the target");
+  return Make(context, *keys, row);
+}
+
+absl::Status Encryption::Cleanup(const base::Context& context, const record::Volume& row) {
+  if (!row.params.has_crypto()) return absl::OkStatus();
+  return engine_->Cleanup(context, CryptoVolumeOf(row));
+}
+
+}  // namespace sma::volume

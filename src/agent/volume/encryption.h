@@ -1,0 +1,65 @@
+#pragma once
+
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "absl/status/status.h"
+#include "agent/record/rows.h"
+#include "agent/volume/request.h"
+#include "agent/volume/sealer.h"
+#include "base/context.h"
+#include "jsonrpc/caller.h"
+#include "sma/crypto_engine.h"
+
+namespace sma::volume {
+
+/// The layer that encrypts volumes, by the engine that is configured: between the bdev of a volume
+/// (its base), which is made sure of before, and the device that exports it. A row that is not
+/// encrypted passes through without a remote call.
+///
+/// Errors as of CryptoEngine; what may be left on the target is marked by jsonrpc::WithFateUnknown.
+class Encryption {
+ public:
+  /// `target` and `sealer` outlive this.
+  Encryption(jsonrpc::Caller& target, std::unique_ptr<CryptoEngine> engine, Sealer& sealer)
+      : target_(target), engine_(std::move(engine)), sealer_(sealer) {}
+
+  std::string_view engine_name() const { return engine_->name(); }
+
+  /// No remote call. INVALID_ARGUMENT: the engine does not encrypt like this.
+  absl::Status Check(const VolumeRequest& request) const;
+
+  /// Encrypts the volume of `row` as `request` asks for; its bdev_name is then that of the layer.
+  absl::Status Setup(const base::Context& context, const VolumeRequest& request,
+                     record::Volume& row);
+
+  /// An attached volume is asked for again: makes sure that it is encrypted, and fills in of `row`
+  /// what was not known. INVALID_ARGUMENT: it is encrypted, or not, with other parameters.
+  absl::Status SetupAgain(const base::Context& context, const VolumeRequest& request,
+                          record::Volume& row);
+
+  /// Makes sure that the volume of a row is encrypted. FAILED_PRECONDITION: it is not, and its keys
+  /// are not known any more. NOT_FOUND: its base is not there.
+  absl::Status Restore(const base::Context& context, record::Volume& row);
+
+  /// Takes the layer away. OK when it is not there.
+  absl::Status Cleanup(const base::Context& context, const record::Volume& row);
+
+ private:
+  absl::Status Make(const base::Context& context, const crypto::VolumeKeys& keys,
+                    record::Volume& row);
+  absl::Status TakeOver(const base::Context& context, const VolumeRequest& request,
+                        record::Volume& row);
+  absl::Status CheckKeys(const base::Context& context, const VolumeRequest& request,
+                         const record::Volume& row);
+
+  jsonrpc::Caller& target_;
+  const std::unique_ptr<CryptoEngine> engine_;
+  Sealer& sealer_;
+};
+
+/// Name or alias of the bdev of a volume, without layers.
+std::string BaseBdevName(const record::Volume& row);
+
+}  // namespace sma::volume

@@ -1,0 +1,36 @@
+"""AES-XTS by OpenSSL's libcrypto: what encrypted volumes have to look like on the disk."""
+
+import ctypes
+import ctypes.util
+
+SECTOR = 512
+
+_libcrypto = ctypes.CDLL(ctypes.util.find_library("crypto"))
+for _name in ("EVP_CIPHER_CTX_new", "EVP_aes_128_xts", "EVP_aes_256_xts"):
+    getattr(_libcrypto, _name).restype = ctypes.c_void_p
+
+
+def encrypt_unit(key, tweak, plain):
+    """One data unit; `key`: both keys' bytes, `tweak`: an integer, little-endian on the disk (IEEE 1619)."""
+    cipher = _libcrypto.EVP_aes_128_xts if len(key) == 32 else _libcrypto.EVP_aes_256_xts
+    context = ctypes.c_void_p(_libcrypto.EVP_CIPHER_CTX_new())
+    out, size = ctypes.create_string_buffer(len(plain)), ctypes.c_int()
+    assert _libcrypto.EVP_EncryptInit_ex(context, ctypes.c_void_p(cipher()), None, key, tweak.to_bytes(16, "little")) == 1
+    assert _libcrypto.EVP_EncryptUpdate(context, out, ctypes.byref(size), plain, len(plain)) == 1
+    _libcrypto.EVP_CIPHER_CTX_free(context)
+    return out.raw
+
+
+def encrypt_blocks(key, mode, first_lba, plain, block_size):
+    """Blocks from `first_lba` on, in one of SPDK's tweak modes."""
+    unit = SECTOR if mode.startswith("INCR_512") else block_size
+    number = first_lba * block_size // unit
+    sealed = b""
+    for offset in range(0, len(plain), unit):
+        tweak = {"SIMPLE_LBA": number,
+                 "JOIN_NEG_LBA_WITH_LBA": (~number & (2**63 - 1)) << 64 | number,
+                 "INCR_512_FULL_LBA": number,
+                 "INCR_512_UPPER_LBA": number << 64}[mode]
+        sealed += encrypt_unit(key, tweak, plain[offset:offset + unit])
+        number += 1
+    return sealed
