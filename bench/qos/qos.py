@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Measures how limits are held: sma-target with one null bdev, the load generator (sma-nvme perf) asking for more than the
-limits allow. Prints a table of what was asked for and what was got over each measurement.
+"""Measures how limits are held: sma-target with one null bdev, the load generator (sma-nvme perf) asking for more than
+the limits allow. Prints a table of what was asked for and what was got over each measurement.
 
 usage: .venv/bin/python bench/qos/qos.py [--seconds S] [--build-dir DIR]
 """
@@ -86,8 +86,8 @@ def main():
             worst = max(worst, abs(got / asked - 1))
             text = " ".join(f"{name.replace('_per_sec', '').replace('mbytes', 'MiB')}={value}"
                             for name, value in limits.items())
-            print(f"{text:52} {f'{read_percent}% of {io_bytes}':>16} {queues:6} {asked:8.0f} {got:9.1f} {got / asked:6.3f} "
-                  f"{busy:6.1f}", flush=True)
+            load = f"{read_percent}% of {io_bytes}"
+            print(f"{text:52} {load:>16} {queues:6} {asked:8.0f} {got:9.1f} {got / asked:6.3f} {busy:6.1f}", flush=True)
     print(f"worst: {worst * 100:.1f} % off")
 
 

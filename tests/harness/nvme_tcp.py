@@ -28,7 +28,8 @@ class QueuePair:
         struct.pack_into("<H", data, 16, controller_id)
         data[256:256 + len(subnqn)] = subnqn.encode()
         data[512:512 + len(hostnqn)] = hostnqn.encode()
-        self.controller_id = self.command(FABRICS, CONNECT, struct.pack("<HHHBBI", 0, qid, 31, 0, 0, 0), bytes(data))[0] & 0xFFFF
+        result, _ = self.command(FABRICS, CONNECT, struct.pack("<HHHBBI", 0, qid, 31, 0, 0, 0), bytes(data))
+        self.controller_id = result & 0xFFFF
 
     def close(self):
         self._socket.close()
@@ -54,7 +55,8 @@ class QueuePair:
         sgl = (struct.pack("<QI3xB", 0, len(data), IN_CAPSULE) if data else
                struct.pack("<QI3xB", 0, read_bytes, TRANSPORT))
         entry = struct.pack("<BBHI16x", opcode, 0x40, 1, nsid) + sgl + dwords.ljust(24, b"\0")
-        self._socket.sendall(struct.pack("<BBBBI", CAPSULE_CMD, 0, 72, 72 if data else 0, 72 + len(data)) + entry + data)
+        header = struct.pack("<BBBBI", CAPSULE_CMD, 0, 72, 72 if data else 0, 72 + len(data))
+        self._socket.sendall(header + entry + data)
         received = bytearray(read_bytes)
         while True:
             kind, flags, header, payload = self._receive_pdu()

@@ -15,7 +15,8 @@ def encrypt_unit(key, tweak, plain):
     cipher = _libcrypto.EVP_aes_128_xts if len(key) == 32 else _libcrypto.EVP_aes_256_xts
     context = ctypes.c_void_p(_libcrypto.EVP_CIPHER_CTX_new())
     out, size = ctypes.create_string_buffer(len(plain)), ctypes.c_int()
-    assert _libcrypto.EVP_EncryptInit_ex(context, ctypes.c_void_p(cipher()), None, key, tweak.to_bytes(16, "little")) == 1
+    tweak_bytes = tweak.to_bytes(16, "little")
+    assert _libcrypto.EVP_EncryptInit_ex(context, ctypes.c_void_p(cipher()), None, key, tweak_bytes) == 1
     assert _libcrypto.EVP_EncryptUpdate(context, out, ctypes.byref(size), plain, len(plain)) == 1
     _libcrypto.EVP_CIPHER_CTX_free(context)
     return out.raw

@@ -45,7 +45,8 @@ class Setup:
             key_file.write_text(SEALING_KEY)
             key_file.chmod(0o400)
             config["sealing_key"] = {"file": str(key_file)}
-        self.agent = start_sma(bin_dir, work_dir, socket=str(self.target.socket), crypto={"name": "bdev_crypto"}, **config)
+        self.agent = start_sma(bin_dir, work_dir, socket=str(self.target.socket), crypto={"name": "bdev_crypto"},
+                               **config)
         self.port = free_port()
         self.handle = self.client.create_nvmf_tcp(NQN, self.port, allow_any_host=True)
 
