@@ -3,7 +3,9 @@
 
 #include <CLI/CLI.hpp>
 #include <chrono>
+#include <cstdlib>
 #include <iostream>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
@@ -11,6 +13,7 @@
 #include "target/bdev/registry.h"
 #include "target/bdev_modules/crypto/crypto_bdev.h"
 #include "target/bdev_modules/null/null_bdev.h"
+#include "target/reactor/reactor.h"
 
 namespace sma::bench {
 namespace {
