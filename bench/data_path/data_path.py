@@ -3,7 +3,7 @@
 in the same run and in turn with each case, a bare loopback echo of the same message sizes and depth, which is the limit
 of this machine. Prints tables; see docs/performance.md.
 
-usage: .venv/bin/python bench/data_path/data_path.py [--quick] [--json FILE] [--only TEXT]
+usage: .venv/bin/python bench/data_path/data_path.py [--quick] [--rounds N] [--json FILE] [--only TEXT]
 """
 
 import argparse
@@ -12,6 +12,7 @@ import json
 import os
 import pathlib
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -39,8 +40,11 @@ class Bench:
         self.bin = options.build_dir / "bin"
         self.port = str(free_port())
         self.work_dir = work_dir
+        self.allocations = work_dir / "allocations"
+        env = {"LD_PRELOAD": str(self.bin / "count_allocations.so"), "COUNT_ALLOCATIONS": str(self.allocations)}
         self.target = stack.enter_context(Target(self.bin, work_dir, [
-            "--cores", f"[{options.target_cpu}]", "--log-level", "warning"]))
+            "--cores", f"[{options.target_cpu}]", "--log-level", "warning"],
+            env=env if options.count_allocations else None))
         self.target.call("nvmf_create_transport", trtype="tcp", max_queue_depth=512)
         for kind in BDEVS:
             self._make_subsystem(kind, getattr(self, f"_make_{kind}")())
@@ -81,7 +85,9 @@ class Bench:
         return f"nqn.2016-06.io.spdk:bench-{kind}"
 
     def fill(self, kind):
-        """Every block has been written, so that reads find memory that is there."""
+        """Every block has been written, so that reads find memory that is there; a null disk has none."""
+        if kind == "null":
+            return
         self._run("sma-nvme", "verify", "-s", self.port, "-n", self.nqn(kind), "-q", HOST_NQN, "--size", "0")
 
     def perf(self, case):
@@ -96,6 +102,9 @@ class Bench:
         busy = (self.target.process.cpu_seconds() - before_s) / (time.monotonic() - started)
         result["target_cpu_us_per_io"] = busy / result["ios_per_second"] * 1e6
         return result
+
+    def allocation_count(self):
+        return int.from_bytes(self.allocations.read_bytes(), sys.byteorder)
 
     def echo(self, case, sleep):
         request, reply = (COMMAND, HEADER + case.io_bytes) if case.read else (COMMAND + case.io_bytes, HEADER)
@@ -167,20 +176,36 @@ def print_header():
 
 
 def measure(bench, case):
-    """One line of the table, printed and as a dictionary."""
-    echo = bench.echo(case, sleep=False)
-    result = bench.perf(case)
+    """One line of the table, printed and as a dictionary: of the rounds, echo and target in turn, the one whose ratio is
+    the median."""
+    rounds = [(bench.echo(case, sleep=False), bench.perf(case)) for _ in range(bench.options.rounds)]
+    ratios = [result["ios_per_second"] / echo["ios_per_second"] for echo, result in rounds]
+    ratio = statistics.median_low(ratios)
+    echo, result = rounds[ratios.index(ratio)]
     asleep = bench.echo(case, sleep=True)
     latency, rate = result["latency_us"], result["ios_per_second"]
-    ratio = rate / echo["ios_per_second"]
     print(f"{case!s:47} {rate:10,.0f} {result['bytes_per_second'] / MIB:7.0f} {latency['p50']:8.1f} "
           f"{latency['p99']:8.1f} {latency['p99_9']:8.1f} {result['target_cpu_us_per_io']:7.2f} "
           f"{echo['ios_per_second']:10,.0f} {ratio:6.2f} {asleep['ios_per_second']:10,.0f}", flush=True)
-    line = {"case": str(case), **result, "echo": echo, "echo_asleep": asleep, "ratio_to_echo": ratio}
+    line = {"case": str(case), **result, "echo": echo, "echo_asleep": asleep, "ratio_to_echo": ratio, "ratios": ratios}
     if case.bdev == "file" and (fio := bench.fio(case)):
         print(f"{'':47} {fio:10,.0f}  fio with io_uring on the same file: {rate / fio:.2f} of it", flush=True)
         line["fio_ios_per_second"] = fio
     return line
+
+
+def count_allocations(bench):
+    """Calls of malloc and its kin in the target while it is under load, those for the load's connections among them."""
+    print(f"{'':47} {'I/Os':>10} {'malloc':>8} {'for each I/O':>14}")
+    for bdev in BDEVS:
+        bench.fill(bdev)
+        for read in (True, False):
+            case = Case(bdev, read, 32)
+            bench.perf(case)  # what is made once is there
+            before = bench.allocation_count()
+            ios = bench.perf(case)["ios"]
+            calls = bench.allocation_count() - before
+            print(f"{case!s:47} {ios:10,} {calls:8,} {calls / ios:14.6f}", flush=True)
 
 
 def parse_arguments():
@@ -189,12 +214,15 @@ def parse_arguments():
     parser.add_argument("--quick", action="store_true", help="fewer cases, less time for each")
     parser.add_argument("--only", default="", help="cases whose line begins with this text")
     parser.add_argument("--seconds", type=float, help="of each measurement (default 2, quick: 0.5)")
+    parser.add_argument("--rounds", type=int, help="of each case; the median counts (default 3, quick: 1)")
+    parser.add_argument("--count-allocations", action="store_true", help="instead: calls of malloc for each I/O")
     parser.add_argument("--json", type=pathlib.Path, help="write the results to this file, too")
     parser.add_argument("--build-dir", type=pathlib.Path, default=ROOT / "build" / "release")
     parser.add_argument("--target-cpu", type=int, default=0)
     parser.add_argument("--client-cpu", type=int, default=1)
     options = parser.parse_args()
     options.seconds = options.seconds or (0.5 if options.quick else 2.0)
+    options.rounds = options.rounds or (1 if options.quick else 3)
     return options
 
 
@@ -204,6 +232,8 @@ def main():
     with contextlib.ExitStack() as stack:
         work_dir = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sma-bench-")))
         bench = Bench(options, work_dir, stack)
+        if options.count_allocations:
+            return count_allocations(bench)
         print(f"target on core {options.target_cpu}, load generator on core {options.client_cpu}; cpu us: processor "
               "time of the target for each I/O; echo: bare loopback, both ends spinning (asleep: both sleeping); "
               "ratio: to the echo")

@@ -13,10 +13,10 @@ MIB = 1 << 20
 class Target:
     """A running sma-target. A context manager: stopped at the end."""
 
-    def __init__(self, bin_dir, work_dir, arguments=(), name="target"):
+    def __init__(self, bin_dir, work_dir, arguments=(), name="target", env=None):
         self.socket = pathlib.Path(work_dir) / f"{name}.sock"
         self._start = lambda: Process(name, [pathlib.Path(bin_dir) / "sma-target", "-r", self.socket, *arguments],
-                                      work_dir)
+                                      work_dir, env)
         self._work_dir = pathlib.Path(work_dir)
         self.process = None
         self.start()
