@@ -5,6 +5,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <bit>
 #include <cstring>
 #include <optional>
@@ -34,8 +35,8 @@ class TestHost {
     std::vector<std::byte> data;
     template <typename T>
     T As() const {
-      T pdu;
-      std::memcpy(&pdu, bytes.data(), sizeof pdu);
+      T pdu{};  // zeroes where nothing came
+      std::memcpy(static_cast<void*>(&pdu), bytes.data(), std::min(sizeof pdu, bytes.size()));
       return pdu;
     }
     nvme::tcp::PduType type() const { return header.type; }
@@ -58,6 +59,10 @@ class TestHost {
   std::optional<Pdu> Receive() {
     Pdu pdu;
     if (!ReadExactly(&pdu.header, sizeof pdu.header)) return std::nullopt;
+    if (pdu.header.plen < sizeof pdu.header) {
+      ADD_FAILURE() << "a PDU shorter than its header";
+      return std::nullopt;
+    }
     pdu.bytes.resize(pdu.header.plen);
     std::memcpy(pdu.bytes.data(), &pdu.header, sizeof pdu.header);
     if (!ReadExactly(pdu.bytes.data() + sizeof pdu.header, pdu.header.plen - sizeof pdu.header))
