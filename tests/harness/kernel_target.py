@@ -1,7 +1,6 @@
 """The Linux kernel's own NVMe/TCP target (nvmet-tcp) in the virtual machine."""
 
 import itertools
-import re
 import uuid
 
 SUBSYSTEMS = "/sys/kernel/config/nvmet/subsystems"
@@ -25,13 +24,13 @@ class KernelTarget:
             script += f"[ -d {known} ] || mkdir {known}; ln -s {known} allowed_hosts/{host}\n"
         self.machine.run(script)
 
-    def add_namespace(self, nqn, nsid, size_mib=64, volume=None):
+    def add_namespace(self, nqn, nsid, size_mib=64, volume=None, block_size=512):
         """A namespace over a disk in the guest's memory; its UUID."""
         volume = volume or uuid.uuid4()
         disk = f"disk{next(self._numbers)}"
         self.machine.run(f"""set -e
             mkdir /sys/kernel/config/nullb/{disk}; cd /sys/kernel/config/nullb/{disk}
-            echo {size_mib} >size; echo 512 >blocksize; echo 1 >memory_backed; echo 1 >discard; echo 1 >power
+            echo {size_mib} >size; echo {block_size} >blocksize; echo 1 >memory_backed; echo 1 >discard; echo 1 >power
             mkdir {SUBSYSTEMS}/{nqn}/namespaces/{nsid}; cd {SUBSYSTEMS}/{nqn}/namespaces/{nsid}
             echo -n /dev/{disk} >device_path
             echo -n {volume} >device_uuid
@@ -43,29 +42,33 @@ class KernelTarget:
         self.machine.run(f"echo 0 >{SUBSYSTEMS}/{nqn}/namespaces/{nsid}/enable; "
                          f"rmdir {SUBSYSTEMS}/{nqn}/namespaces/{nsid}")
 
-    def listen(self, *nqns, guest_port=4420):
-        """Serves the subsystems on a port of the guest; the port of 127.0.0.1 that leads there."""
-        directory = f"{PORTS}/{guest_port}"
+    def listen(self, port, *nqns):
+        """Serves the subsystems at `port` of this machine's loopback, which its discovery log names, too; that port.
+
+        The kernel listens at its own loopback, so that the log has an address that leads there from here as well; a
+        forwarder in the guest takes what comes from outside to it."""
+        directory = f"{PORTS}/{port}"
+        outside = self._outside(port)
         self.machine.run(f"""set -e
             mkdir {directory}; cd {directory}
-            echo ipv4 >addr_adrfam; echo tcp >addr_trtype; echo 0.0.0.0 >addr_traddr; echo {guest_port} >addr_trsvcid
-            """)
+            echo ipv4 >addr_adrfam; echo tcp >addr_trtype; echo 127.0.0.1 >addr_traddr; echo {port} >addr_trsvcid
+            nc -ll -p {outside} -e nc 127.0.0.1 {port} >/dev/null 2>&1 </dev/null &""")
         for nqn in nqns:
-            self.link(nqn, guest_port)
-        return self.forward(guest_port)
+            self.link(nqn, port)
+        self.machine.monitor(f"hostfwd_add net0 tcp:127.0.0.1:{port}-:{outside}")
+        return port
 
-    def link(self, nqn, guest_port=4420):
-        self.machine.run(f"ln -s {SUBSYSTEMS}/{nqn} {PORTS}/{guest_port}/subsystems/{nqn}")
+    @staticmethod
+    def _outside(port):
+        """Another port of the guest for each."""
+        return port + 1 if port < 65535 else port - 1
 
-    def unlink(self, nqn, guest_port=4420):
+    def link(self, nqn, port):
+        self.machine.run(f"ln -s {SUBSYSTEMS}/{nqn} {PORTS}/{port}/subsystems/{nqn}")
+
+    def unlink(self, nqn, port):
         """Ends the connections to the subsystem through this port, too."""
-        self.machine.run(f"rm {PORTS}/{guest_port}/subsystems/{nqn}")
-
-    def forward(self, guest_port):
-        self.machine.monitor(f"hostfwd_add net0 tcp:127.0.0.1:0-:{guest_port}")
-        forwarded = re.findall(rf"TCP\[HOST_FORWARD\]\s+\d+\s+127\.0\.0\.1\s+(\d+)\s+\S+\s+{guest_port}\s",
-                               self.machine.monitor("info usernet"))
-        return int(forwarded[-1])
+        self.machine.run(f"rm {PORTS}/{port}/subsystems/{nqn}")
 
     def clear(self):
         """Removes everything that is there."""

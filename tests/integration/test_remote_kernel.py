@@ -1,0 +1,169 @@
+"""The Linux kernel at both ends: its NVMe/TCP target as remote side of sma-target, and its host on a chain of two."""
+
+import json
+import re
+import subprocess
+
+import pytest
+
+from harness.agent import free_port
+from harness.host import Host
+from harness.kernel_target import KernelTarget
+from harness.remote import ExportingTarget, NvmeTool, address, finish_load
+from harness.target import RpcError
+from harness.wait import wait_until
+
+NQN = "nqn.2016-06.io.spdk:kernel"
+PRIVATE_NQN = "nqn.2016-06.io.spdk:private"
+FRIEND = "nqn.2016-06.io.spdk:friend"
+LOCAL_NQN = "nqn.2016-06.io.spdk:local"
+REMOTE_NQN = "nqn.2016-06.io.spdk:remote"
+
+
+@pytest.fixture(scope="module")
+def kernel(machine):
+    return KernelTarget(machine)
+
+
+@pytest.fixture(scope="module")
+def remote(kernel):
+    """(port, {nsid: UUID}) of a kernel target with two subsystems."""
+    kernel.make_subsystem(NQN)
+    volumes = {1: kernel.add_namespace(NQN, 1), 7: kernel.add_namespace(NQN, 7, block_size=4096)}
+    kernel.make_subsystem(PRIVATE_NQN, hosts=[FRIEND])
+    kernel.add_namespace(PRIVATE_NQN, 1)
+    yield kernel.listen(free_port(), NQN, PRIVATE_NQN), volumes
+    kernel.clear()
+
+
+@pytest.fixture
+def tool(bin_dir, remote):
+    def run(subcommand, *arguments, status=0):
+        """Standard output, or standard error for another status than 0."""
+        result = subprocess.run([bin_dir / "sma-nvme", subcommand, "-s", str(remote[0]), *arguments],
+                                capture_output=True, text=True, timeout=120)
+        assert result.returncode == status, result.stdout + result.stderr
+        return result.stderr if status else result.stdout
+    return run
+
+
+@pytest.fixture
+def local(bin_dir, work_dir):
+    with ExportingTarget(bin_dir, work_dir, name="local") as running:
+        yield running
+
+
+@pytest.fixture
+def host(bin_dir):
+    return NvmeTool(bin_dir)
+
+
+def has_bdev(target, name):
+    try:
+        return bool(target.call("bdev_get_bdevs", name=str(name)))
+    except RpcError:
+        return False
+
+
+def start_discovery(local, port, **options):
+    return local.call("bdev_nvme_start_discovery", name="d", wait_for_attach=True, attach_timeout_ms=20000,
+                      **address(port), **options)
+
+
+# sma-nvme, and so the initiator alone.
+
+
+def test_discovery_shows_what_this_host_may_see(tool):
+    for arguments, names in [([], {NQN}), (["-q", FRIEND], {NQN, PRIVATE_NQN})]:
+        log = json.loads(tool("discover", "--json", *arguments))
+        assert {entry["subnqn"] for entry in log if entry["subtype"] == "nvme"} == names
+
+
+def test_namespaces_are_listed_with_their_uuids(tool, remote):
+    controller = json.loads(tool("list", "-n", NQN, "--json"))
+    assert controller["model_number"] == "Linux"
+    assert {ns["nsid"]: ns["uuid"] for ns in controller["namespaces"]} == \
+        {nsid: str(volume) for nsid, volume in remote[1].items()}
+    assert controller["namespaces"][0]["block_size"] * controller["namespaces"][0]["block_count"] == 64 << 20
+
+
+@pytest.mark.parametrize("digests", [[], ["--hdgst"], ["--ddgst"], ["--hdgst", "--ddgst"]])
+@pytest.mark.parametrize("io_size, depth", [("4k", 64), ("8k", 16), ("1M", 4)])
+def test_data_come_back_as_they_were_written(tool, remote, digests, io_size, depth):
+    output = tool("verify", "-n", NQN, "--namespace", str(remote[1][7]), "--size", "2M", "--io-size", io_size,
+                  "--depth", str(depth), *digests)
+    assert "every byte is as it was written" in output
+
+
+def test_the_load_generator_measures(tool):
+    result = json.loads(tool("perf", "-n", NQN, "--namespace", "1", "--seconds", "0.5", "--warm-up", "0.1", "--sleep",
+                             "--read-percent", "50", "--connections", "2", "--depth", "8", "--json"))
+    assert result["ios"] > 10
+    assert 0 < result["latency_us"]["p50"] <= result["latency_us"]["p99"] <= result["latency_us"]["max"]
+
+
+def test_refusals_are_explained(tool):
+    assert "this host is not allowed" in tool("list", "-n", PRIVATE_NQN, status=1)
+    tool("list", "-n", PRIVATE_NQN, "-q", FRIEND)
+    assert "no such subsystem" in tool("list", "-n", "nqn.2016-06.io.spdk:none", status=1)
+    assert "no namespace 99" in tool("verify", "-n", NQN, "--namespace", "99", status=1)
+
+
+# sma-target with the kernel's target as remote side.
+
+
+def test_discovery_attaches_what_the_kernel_exports(local, host, remote):
+    port, volumes = remote
+    assert start_discovery(local, port, hostnqn=FRIEND)
+    assert {c["ctrlrs"][0]["trid"]["subnqn"] for c in local.call("bdev_nvme_get_controllers")} == {NQN, PRIVATE_NQN}
+    exported = local.make_subsystem(LOCAL_NQN, volumes[1])
+    assert "every byte is as it was written" in host.run("verify", exported, LOCAL_NQN, "--size", "8M")
+    local.call("bdev_nvme_stop_discovery", name="d")
+    assert not has_bdev(local, volumes[1])
+
+
+def test_namespaces_and_subsystems_come_and_go(local, kernel, remote):
+    port, volumes = remote
+    start_discovery(local, port)
+    added = kernel.add_namespace(NQN, 9)
+    wait_until(lambda: has_bdev(local, added), 20, "new namespace")
+    kernel.remove_namespace(NQN, 9)
+    wait_until(lambda: not has_bdev(local, added), 20, "namespace gone")
+    kernel.unlink(NQN, port)
+    wait_until(lambda: not has_bdev(local, volumes[1]), 30, "subsystem gone from the log")
+    kernel.link(NQN, port)
+    wait_until(lambda: has_bdev(local, volumes[1]), 30, "subsystem back")
+
+
+def test_io_goes_on_after_the_kernel_was_away(local, host, kernel, remote):
+    port, volumes = remote
+    local.call("bdev_nvme_attach_controller", name="nv0", subnqn=NQN, **address(port))
+    exported = local.make_subsystem(LOCAL_NQN, volumes[1])
+    load = host.start_load(exported, LOCAL_NQN, 6)
+    wait_until(lambda: local.call("bdev_get_iostat")["bdevs"][0]["num_write_ops"] > 10, 20, "I/O")
+    kernel.unlink(NQN, port)  # ends its connections
+    wait_until(lambda: local.call("bdev_nvme_get_controllers")[0]["ctrlrs"][0]["state"] != "enabled", 20, "lost")
+    kernel.link(NQN, port)
+    assert finish_load(load) > 10
+    host.run("verify", exported, LOCAL_NQN, "--size", "4M")
+
+
+# The kernel's host on a device of one target, whose disk is on another.
+
+
+def test_fio_through_a_chain_while_the_remote_restarts(bin_dir, work_dir, machine, local):
+    guest = Host(machine)
+    with ExportingTarget(bin_dir, work_dir) as remote_target:
+        volume = remote_target.export_file()
+        local.call("bdev_nvme_attach_controller", name="nv0", subnqn=REMOTE_NQN,
+                   **address(remote_target.make_subsystem(REMOTE_NQN, volume)))
+        guest.connect(LOCAL_NQN, local.make_subsystem(LOCAL_NQN, volume))
+        disk = guest.disk(volume)
+        job = machine.start(f"fio --name=x --filename={disk} --direct=1 --ioengine=libaio --iodepth=16 --bs=16k "
+                            "--rw=randwrite --size=32M --verify=crc32c --do_verify=1 --verify_fatal=1 --loops=2")
+        wait_until(lambda: remote_target.call("bdev_get_iostat")["bdevs"][0]["num_write_ops"] > 100, 60, "I/O")
+        remote_target.kill()
+        remote_target.restart()
+        output = job.check(180)
+        assert re.search(r"err= 0", output), output
+        guest.disconnect(LOCAL_NQN)
