@@ -69,7 +69,8 @@ class VirtualMachine:
         self.process = Process("qemu", [
             "qemu-system-x86_64", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", cpus, "-m", memory_mib,
             "-display", "none", "-nodefaults", "-no-reboot", "-kernel", kernel, "-initrd", initramfs,
-            "-append", "console=ttyS0 panic=1 quiet loglevel=4 mitigations=off",
+            # On a busy machine the emulated timer may be too late for the kernel's check of it.
+            "-append", "console=ttyS0 panic=1 quiet loglevel=4 mitigations=off no_timer_check",
             "-chardev", f"file,id=console,path={self._console_path}", "-serial", "chardev:console",
             "-qmp", f"unix:{self._qmp_path},server=on,wait=off",
             "-netdev", f"user,id=net0{forwards}", "-device", "virtio-net-pci,netdev=net0,romfile=",
