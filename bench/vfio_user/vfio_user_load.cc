@@ -4,6 +4,7 @@
 // is what this machine can do at most.
 
 #include <sched.h>
+#include <sys/mman.h>
 
 #include <CLI/CLI.hpp>
 #include <atomic>
@@ -11,6 +12,7 @@
 #include <cstring>
 #include <iostream>
 #include <memory>
+#include <new>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <random>
@@ -75,6 +77,27 @@ class Controller final : public Backend {
   NvmeDriver& driver_;
 };
 
+// Memory as the target's disks in memory have it: of huge pages where the kernel gives some.
+class Medium {
+ public:
+  explicit Medium(size_t size_bytes) : size_bytes_(size_bytes) {
+    void* memory =
+        ::mmap(nullptr, size_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED) throw std::bad_alloc();
+    ::madvise(memory, size_bytes, MADV_HUGEPAGE);
+    std::memset(memory, 1, size_bytes);
+    bytes_ = static_cast<std::byte*>(memory);
+  }
+  ~Medium() { ::munmap(bytes_, size_bytes_); }
+  Medium(const Medium&) = delete;
+  Medium& operator=(const Medium&) = delete;
+  std::byte* data() const { return bytes_; }
+
+ private:
+  const size_t size_bytes_;
+  std::byte* bytes_;
+};
+
 // A ring that only copies.
 class CopyingThread final : public Backend {
  public:
@@ -132,7 +155,7 @@ class CopyingThread final : public Backend {
   }
 
   GuestRam& ram_;
-  std::vector<std::byte> medium_;
+  const Medium medium_;
   std::vector<std::atomic<uint32_t>> doorbells_;
   std::vector<Place> rings_;
   std::atomic<bool> stop_{false};

@@ -103,6 +103,7 @@ void NvmeDriver::Ring(uint32_t index, uint32_t value) {
     const auto passed = static_cast<uint16_t>(value - event - 1);
     if (passed >= static_cast<uint16_t>(value - old)) return;
   }
+  if (mapped_ != nullptr) return target::virtio::StoreRelease(mapped_[index], value);
   ++doorbell_messages_;
   client_.Post32(kBar0, nvme::kDoorbellOffset + index * 4, value);
 }

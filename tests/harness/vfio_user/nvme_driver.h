@@ -83,6 +83,8 @@ class NvmeDriver {
   nvme::Status Delete(nvme::AdminOpcode opcode, uint16_t id);
   /// Doorbell Buffer Config, for queues that are made afterwards.
   bool UseShadowDoorbells();
+  /// Writes doorbells to the page that the client has mapped, instead of sending messages.
+  void UseMappedDoorbells(uint32_t* page) { mapped_ = page; }
 
   /// Tells the controller of the queue's tail, or of its head.
   void RingTail(const NvmeQueue& queue);
@@ -104,6 +106,7 @@ class NvmeDriver {
   VfioUserClient& client_;
   GuestRam& ram_;
   std::unique_ptr<NvmeQueue> admin_;
+  uint32_t* mapped_ = nullptr;
   std::optional<GuestBuffer> shadow_;
   std::optional<GuestBuffer> events_;
   std::vector<uint32_t> last_rung_ = std::vector<uint32_t>(1024);

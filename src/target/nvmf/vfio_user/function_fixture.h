@@ -20,6 +20,8 @@ class FunctionTest : public testing::Test {
   static constexpr uint64_t kRamAddress = 0x100000;
   static constexpr size_t kPage = nvme::kMinPageSize;
 
+  explicit FunctionTest(const Options& options = {}) : target(options) {}
+
   void SetUp() override { Connect(); }
 
   void Connect() {

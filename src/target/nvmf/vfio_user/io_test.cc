@@ -174,36 +174,6 @@ TEST_F(IoTest, ManyQueuesShareACompletionQueue) {
   EXPECT_EQ(counts, (std::vector<int>{0, 0, 10, 10, 10, 10}));
 }
 
-TEST_F(IoTest, ShadowDoorbellsSaveMessages) {
-  ASSERT_TRUE(driver.UseShadowDoorbells());
-  NvmeQueue shadowed(ram, 2, 64, 64);
-  ASSERT_TRUE(driver.Create(shadowed));
-  GuestBuffer in = ram.Allocate(kPage, kPage);
-  const uint64_t before = driver.doorbell_messages();
-  constexpr uint32_t kCount = 2000;
-  for (uint32_t i = 0; i < kCount; ++i)
-    ASSERT_EQ(driver.Run(shadowed, OverPages(IoOpcode::kRead, i, in)), Status::kSuccess) << i;
-  // Two doorbells each. Those of tails are messages whenever the function sleeps, which it does
-  // when this process is held up; those of heads are only when the ring wraps.
-  EXPECT_LT(driver.doorbell_messages() - before, kCount + kCount / 10);
-}
-
-TEST_F(IoTest, ShadowDoorbellWakesAnIdleFunction) {
-  ASSERT_TRUE(driver.UseShadowDoorbells());
-  NvmeQueue shadowed(ram, 2, 64, 64);
-  ASSERT_TRUE(driver.Create(shadowed));
-  GuestBuffer in = ram.Allocate(kPage, kPage);
-  for (uint32_t i = 0; i < 5; ++i) {
-    const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(10);
-    while (driver.event_index(4) != shadowed.tail() && std::chrono::steady_clock::now() < until) {
-    }
-    ASSERT_EQ(driver.event_index(4), shadowed.tail());
-    const uint64_t before = driver.doorbell_messages();
-    ASSERT_EQ(driver.Run(shadowed, OverPages(IoOpcode::kRead, i, in)), Status::kSuccess);
-    EXPECT_GT(driver.doorbell_messages(), before);
-  }
-}
-
 TEST_F(IoTest, WrongDataPointersEndTheCommandAlone) {
   GuestBuffer in = ram.Allocate(2 * kPage, kPage);
   Command outside = OverPages(IoOpcode::kRead, 0, in);
