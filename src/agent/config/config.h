@@ -29,7 +29,7 @@ struct Bus {
 
 /// Parameters of the device types that are PCI functions, `vfiouser` and `vhost_blk`.
 struct PciParams {
-  std::vector<Bus> buses;              // names are unique and not empty
+  std::vector<Bus> buses;              // names are unique in each machine and not empty
   std::optional<QmpAddress> qmp;       // without it nothing is plugged, only sockets are made
   std::string sock_path = "/var/tmp";  // without a trailing slash
 };

@@ -123,6 +123,16 @@ TEST(Config, QmpAddresses) {
   EXPECT_FALSE(vhost.buses[2].qmp);
 }
 
+TEST(Config, MachinesMayHaveBusesOfTheSameName) {
+  auto parse = [](const char* second) {
+    return ParseText(std::string("devices:\n- name: vhost_blk\n  params:\n    qmp_port: 4444\n"
+                                 "    buses: [{name: a}, {name: a, qmp: ") +
+                     second + "}]\n");
+  };
+  EXPECT_TRUE(parse("'127.0.0.1:4445'").ok());
+  EXPECT_FALSE(parse("'127.0.0.1:4444'").ok());
+}
+
 TEST(Config, EmptyParamsMeanNone) {
   absl::StatusOr<Config> config =
       ParseText("devices:\n- name: nvmf_tcp\n  params:\n- name: vhost_blk\n  params:\n");

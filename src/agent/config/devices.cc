@@ -88,7 +88,8 @@ Bus ReadBus(const Value& value, Problems& problems) {
   return bus;
 }
 
-std::vector<Bus> ReadBuses(YamlMap& map, Problems& problems) {
+/// `qmp`: of the device type, for buses without their own.
+std::vector<Bus> ReadBuses(YamlMap& map, const std::optional<QmpAddress>& qmp, Problems& problems) {
   std::vector<Bus> buses;
   if (map.Alias("buses", "bus") == "bus") {
     Bus bus;
@@ -99,8 +100,10 @@ std::vector<Bus> ReadBuses(YamlMap& map, Problems& problems) {
   }
   for (const Value& value : map.List("buses")) {
     Bus bus = ReadBus(value, problems);
+    // Machines have buses of the same names.
     bool again = std::any_of(buses.begin(), buses.end(), [&](const Bus& other) {
-      return !bus.name.empty() && other.name == bus.name;
+      return !bus.name.empty() && other.name == bus.name &&
+             (other.qmp ? other.qmp : qmp) == (bus.qmp ? bus.qmp : qmp);
     });
     if (again) problems.Add(value.line, fmt::format("bus '{}' is given twice", bus.name));
     buses.push_back(std::move(bus));
@@ -111,8 +114,8 @@ std::vector<Bus> ReadBuses(YamlMap& map, Problems& problems) {
 PciParams ReadPciParams(const Value& value, Problems& problems) {
   YamlMap map(value, problems);
   PciParams params;
-  params.buses = ReadBuses(map, problems);
   params.qmp = ReadQmp(map, problems);
+  params.buses = ReadBuses(map, params.qmp, problems);
   std::string_view path_key = map.Alias("sock_path", "root_path");
   std::string path = map.String(path_key, params.sock_path);
   if (!path.starts_with('/')) {
