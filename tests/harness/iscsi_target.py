@@ -40,8 +40,9 @@ class IscsiTarget:
         self._calls.append(call)
         self._admin(*call)
 
-    def make_lun(self, number, size_mib=64, chap=None, thin=False):
-        """A target, diskNUMBER, with one unit over a file, its LUN being 1. `chap`: (name, secret)."""
+    def make_lun(self, number, size_mib=64, chap=None, target_chap=None, thin=False):
+        """A target, diskNUMBER, with one unit over a file, its LUN being 1. `chap`, (name, secret): what the initiator
+        has to show; `target_chap`: what the target shows."""
         with open(self.file(number), "ab") as file:
             os.truncate(file.fileno(), size_mib * MIB)
         self._configure("target", "new", "--tid", number + 1, "-T", f"iqn.2016-06.io.tgt:disk{number}")
@@ -50,9 +51,10 @@ class IscsiTarget:
         if thin:
             self._configure("logicalunit", "update", "--tid", number + 1, "--lun", 1, "--params",
                             "thin_provisioning=1")
-        if chap:
-            self._configure("account", "new", "--user", chap[0], "--password", chap[1])
-            self._configure("account", "bind", "--tid", number + 1, "--user", chap[0])
+        for account, options in ((chap, []), (target_chap, ["--outgoing"])):
+            if account:
+                self._configure("account", "new", "--user", account[0], "--password", account[1])
+                self._configure("account", "bind", "--tid", number + 1, "--user", account[0], *options)
         self._configure("target", "bind", "--tid", number + 1, "-I", "ALL")
 
     def file(self, number):

@@ -75,6 +75,15 @@ def test_chap(portal, target, host, work_dir):
     assert bdev(target)["driver_specific"]["iscsi"]["url"] == portal.url(0)
 
 
+def test_chap_of_both_sides(portal, target):
+    portal.make_lun(0, chap=("user0", SECRET), target_chap=("tgt0", "sturgeon12345"))
+    url = portal.url(0, f"user0%{SECRET}@")
+    with pytest.raises(RpcError, match="iSCSI error"):
+        create(target, f"{url}?target_user=tgt0&target_password=wrongwrong123")
+    create(target, f"{url}?target_user=tgt0&target_password=sturgeon12345")
+    assert bdev(target)["driver_specific"]["iscsi"]["url"] == portal.url(0)
+
+
 def test_the_same_unit_has_the_same_uuid(portal, target):
     portal.make_lun(0)
     portal.make_lun(1)
