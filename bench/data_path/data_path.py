@@ -176,8 +176,8 @@ def print_header():
 
 
 def measure(bench, case):
-    """One line of the table, printed and as a dictionary: of the rounds, echo and target in turn, the one whose ratio is
-    the median."""
+    """One line of the table, printed and as a dictionary: of the rounds, echo and target in turn, the one with the median
+    ratio."""
     rounds = [(bench.echo(case, sleep=False), bench.perf(case)) for _ in range(bench.options.rounds)]
     ratios = [result["ios_per_second"] / echo["ios_per_second"] for echo, result in rounds]
     ratio = statistics.median_low(ratios)
@@ -187,7 +187,8 @@ def measure(bench, case):
     print(f"{case!s:47} {rate:10,.0f} {result['bytes_per_second'] / MIB:7.0f} {latency['p50']:8.1f} "
           f"{latency['p99']:8.1f} {latency['p99_9']:8.1f} {result['target_cpu_us_per_io']:7.2f} "
           f"{echo['ios_per_second']:10,.0f} {ratio:6.2f} {asleep['ios_per_second']:10,.0f}", flush=True)
-    line = {"case": str(case), **result, "echo": echo, "echo_asleep": asleep, "ratio_to_echo": ratio, "ratios": ratios}
+    line = {"case": str(case), **result, "echo": echo, "echo_asleep": asleep, "ratio_to_echo": ratio,
+            "ratios": ratios}
     if case.bdev == "file" and (fio := bench.fio(case)):
         print(f"{'':47} {fio:10,.0f}  fio with io_uring on the same file: {rate / fio:.2f} of it", flush=True)
         line["fio_ios_per_second"] = fio
