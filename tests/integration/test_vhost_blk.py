@@ -27,10 +27,15 @@ class Guest:
                              f"addr={slot},num-queues={queues}")
 
     def unplug(self, controller):
-        """Waits until the guest has let go."""
+        """Waits until the guest has let go, and QEMU of the character device, which it does a moment later."""
         self.machine.monitor(f"device_del {controller}")
         wait_until(lambda: controller not in self.machine.monitor("info qtree"), 30, f"{controller} is unplugged")
-        self.machine.monitor(f"chardev-remove {controller}")
+
+        def chardev_removed():
+            """The monitor tells of errors in its output alone."""
+            self.machine.monitor(f"chardev-remove {controller}")
+            return controller not in self.machine.monitor("info chardev")
+        wait_until(chardev_removed, 30, f"the character device of {controller} is removed")
 
     def start_fio(self, name, arguments):
         """Four jobs that write at random, each to its own part of the disk, and read it back."""
