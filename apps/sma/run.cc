@@ -45,6 +45,7 @@ int RunAgent(int argc, const char* const* argv, Decorators decorators) {
   sigaddset(&signals, SIGTERM);
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   signal(SIGPIPE, SIG_IGN);
+  signal(SIGXFSZ, SIG_IGN);  // a file that may not grow is an error to answer, not an end
   return AgentProgram(*std::move(config), std::move(decorators)).Run();
 }
 

@@ -22,6 +22,7 @@ absl::StatusOr<std::unique_ptr<AgentCore>> AgentCore::Open(
                                       .record = *std::move(record),
                                       .registry = {},
                                       .locks = {},
+                                      .unset_limits = {},
                                       .volumes = nullptr,
                                       .wake_background = {}});
   core->volumes =

@@ -35,6 +35,13 @@ class AgentFixture : public testing::Test {
   void TearDown() override { Crash(); }
 
   void Open() {
+    OpenCore();
+    WaitUntilServing();
+    target_.ResetCounts();
+  }
+
+  /// The same, without waiting for it.
+  void OpenCore() {
     std::vector<std::unique_ptr<DeviceManager>> managers;
     managers.push_back(std::make_unique<nvmf_tcp::NvmfTcpManager>(target_));
     auto core = AgentCore::Open(
@@ -48,11 +55,10 @@ class AgentFixture : public testing::Test {
       core_->OnConnect(generation);
     });
     core_->Start();
-    WaitUntilServing();
-    target_.ResetCounts();
   }
 
   void Crash() {
+    if (core_) core_->Stop();  // nothing in the background calls back any more
     target_.SetOnConnect(nullptr);
     core_.reset();
     serving_ = false;

@@ -3,6 +3,7 @@
 #include <chrono>
 #include <functional>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -44,6 +45,24 @@ struct Options {
   bool embedded_target = false;
 };
 
+/// Volumes that may have other limits on the target than in the record. Thread-safe.
+class UnsetLimits {
+ public:
+  void Add(const base::Uuid& volume_id) {
+    base::MutexLock lock(mutex_);
+    volumes_.insert(volume_id);
+  }
+  /// Whether the volume is one of them; it no longer is.
+  bool Take(const base::Uuid& volume_id) {
+    base::MutexLock lock(mutex_);
+    return volumes_.erase(volume_id) > 0;
+  }
+
+ private:
+  base::Mutex mutex_;
+  std::set<base::Uuid> volumes_ SMA_GUARDED_BY(mutex_);
+};
+
 /// What the parts of the core share.
 struct Core {
   Options options;
@@ -51,6 +70,7 @@ struct Core {
   std::unique_ptr<record::Record> record;
   device::Registry registry;
   LockTable locks;
+  UnsetLimits unset_limits;
   std::unique_ptr<volume::Volumes> volumes;
   /// Has the background look soon at what a call could not finish.
   std::function<void()> wake_background;

@@ -36,7 +36,10 @@ std::vector<record::Volume> AttachedVolumes(const Core& core, const std::string&
 absl::Status RestoreLimits(Core& core, const base::Context& context, DeviceManager& manager,
                            const DeviceSpec& device, const DeviceVolume& volume) {
   std::optional<QosLimit> limits = core.record->FindLimits(volume.id);
-  return limits ? manager.SetQos(context, device, &volume, *limits) : absl::OkStatus();
+  if (!limits) return absl::OkStatus();
+  absl::Status status = manager.SetQos(context, device, &volume, *limits);
+  if (!status.ok()) core.unset_limits.Add(volume.id);
+  return status;
 }
 
 // Makes sure that the volume is there for its device to attach.
@@ -96,7 +99,8 @@ absl::Status RestoreDevice(Core& core, const base::Context& context, const std::
     status.Update(restored.attachment.status());
     record::Volume volume = rows[i];
     if (restored.attachment.ok()) volume.attachment = *restored.attachment;
-    if (status.ok() && (restored.attached_again || options.set_limits)) {
+    const bool set_limits = options.set_limits || restored.attached_again;
+    if (status.ok() && (core.unset_limits.Take(volume.id) || set_limits)) {
       status = RestoreLimits(core, context, **manager, device, VolumeOf(volume));
     }
     first.Update(status);

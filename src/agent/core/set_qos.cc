@@ -84,6 +84,11 @@ bool HasLimits(const QosLimit& limits) {
   });
 }
 
+bool SameLimits(const QosLimit& a, const QosLimit& b) {
+  return std::all_of(kLimits.begin(), kLimits.end(),
+                     [&](const LimitField& field) { return (a.*field.get)() == (b.*field.get)(); });
+}
+
 }  // namespace
 
 absl::StatusOr<GetQosCapabilitiesResponse> UseCases::GetQosCapabilities(
@@ -148,30 +153,54 @@ absl::StatusOr<SetQosResponse> UseCases::SetQos(const base::Context& caller,
   if (!request.has_maximum() || ChangesNothing(request.maximum(), supported)) {
     return SetQosResponse();
   }
-  const std::optional<QosLimit> before = core_.record->FindLimits(id);
-  const DeviceSpec spec = SpecOf(*device);
-  const DeviceVolume volume = VolumeOf(*row);
-  status = (*manager)->SetQos(context, spec, &volume, request.maximum());
-  bool may_be_set = status.ok() || jsonrpc::IsFateUnknown(status);
+  status = SetLimits(context, **manager, SpecOf(*device), *row, request.maximum());
+  if (!status.ok()) return About(handle, status);
+  return SetQosResponse();
+}
+
+absl::Status UseCases::SetLimits(const base::Context& context, DeviceManager& manager,
+                                 const DeviceSpec& device, const record::Volume& row,
+                                 const QosLimit& maximum) {
+  const std::optional<QosLimit> before = core_.record->FindLimits(row.id);
+  const QosLimit inverse = Inverse(before, maximum);
+  // Should the agent die in between, the next one sets what the record has: so it has to have
+  // something for each limit that is about to change.
+  const QosLimit intent = Merged(before, inverse);
+  const bool has_intent = !before || !SameLimits(*before, intent);
+  absl::Status status;
+  if (has_intent) status = WriteLimits(row.id, intent, record::Durability::kProcess);
+  if (!status.ok()) return status;
+
+  const DeviceVolume volume = VolumeOf(row);
+  status = manager.SetQos(context, device, &volume, maximum);
+  const bool may_be_set = status.ok() || jsonrpc::IsFateUnknown(status);
   if (status.ok()) status = context.status();
   if (status.ok()) {
-    record::Change change;
-    QosLimit limits = Merged(before, request.maximum());
-    if (HasLimits(limits)) {
-      change.put_limits.push_back({.volume_id = id, .limits = limits});
-    } else {
-      change.remove_limits.push_back(id);
-    }
-    status = core_.record->Write(std::move(change), Durability::kHost);
+    const QosLimit limits = Merged(before, maximum);
+    status = WriteLimits(row.id, HasLimits(limits) ? std::optional(limits) : std::nullopt,
+                         record::Durability::kHost);
   }
-  if (status.ok()) return SetQosResponse();
-  if (may_be_set) {
-    absl::Status undone =
-        (*manager)->SetQos(spdk::UndoContext(), spec, &volume, Inverse(before, request.maximum()));
-    if (!undone.ok())
-      spdlog::error("{}: limits could not be set back: {}", handle, undone.ToString());
+  if (status.ok()) return status;
+  absl::Status undone;
+  if (may_be_set) undone = manager.SetQos(spdk::UndoContext(), device, &volume, inverse);
+  if (!undone.ok()) {
+    core_.unset_limits.Add(row.id);
+    core_.wake_background();
+  } else if (has_intent) {
+    WriteLimits(row.id, before, record::Durability::kProcess).IgnoreError();
   }
-  return About(handle, status);
+  return status;
+}
+
+absl::Status UseCases::WriteLimits(const base::Uuid& id, const std::optional<QosLimit>& limits,
+                                   record::Durability durability) {
+  record::Change change;
+  if (limits) {
+    change.put_limits.push_back({.volume_id = id, .limits = *limits});
+  } else {
+    change.remove_limits.push_back(id);
+  }
+  return core_.record->Write(std::move(change), durability);
 }
 
 }  // namespace sma::core

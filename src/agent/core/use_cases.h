@@ -66,6 +66,12 @@ class UseCases : public service::Agent {
   absl::Status DetachLocked(const base::Context& context, const record::Volume& row);
 
   // set_qos.cc
+  absl::Status SetLimits(const base::Context& context, DeviceManager& manager,
+                         const DeviceSpec& device, const record::Volume& row,
+                         const QosLimit& maximum);
+  /// nullopt: removes them.
+  absl::Status WriteLimits(const base::Uuid& id, const std::optional<QosLimit>& limits,
+                           record::Durability durability);
   absl::StatusOr<record::Volume> FindForQos(const base::Context& context, const std::string& handle,
                                             const base::Uuid& id);
 
