@@ -45,21 +45,17 @@ class History:
         call.succeeded = succeeded
         call.ended = time.monotonic()
 
-    def _overruled(self, call, against):
-        """Whether a call that `against` says undoes it certainly came after it."""
-        return any(other.succeeded and other.begun > call.ended and against(other) for other in self.calls)
-
     def may_be(self, device, volume=None):
         """Whether the device may exist in the end, or the volume be on it."""
-        def against(other):
-            if other.removes(device, volume):
+        def ends_it(call):
+            if call.removes(device, volume):
                 return True
             # A volume is on one device: success elsewhere says that it is not here.
-            return volume is not None and other.volume == volume and other.device != device and other.kind != "detach"
-        return any(call.puts(device, volume) and not self._overruled(call, against) for call in self.calls)
+            return volume is not None and call.volume == volume and call.device != device and call.kind != "detach"
+        last_end = max((call.begun for call in self.calls if call.succeeded and ends_it(call)), default=float("-inf"))
+        return any(call.ended >= last_end for call in self.calls if call.puts(device, volume))
 
     def may_be_absent(self, device, volume=None):
         """Whether the device may be missing in the end, or the volume not be on it."""
-        puts = [call for call in self.calls if call.succeeded and call.puts(device, volume)]
-        removals = [call for call in self.calls if call.removes(device, volume)]
-        return all(any(removal.ended > call.begun for removal in removals) for call in puts)
+        last_removal = max((call.ended for call in self.calls if call.removes(device, volume)), default=float("-inf"))
+        return all(call.begun < last_removal for call in self.calls if call.succeeded and call.puts(device, volume))

@@ -8,7 +8,7 @@ import threading
 import time
 
 import grpc
-from fault.history import History
+from fault.history import Call, History
 from fault.world import CLIENTS_HOST, OPERATORS_NQN, World, handle, nqn
 from harness.agent import AgentClient
 
@@ -118,6 +118,21 @@ def check_end(world, history, operators, bdevs):
     return problems
 
 
+def test_the_model_knows_what_is_lost_and_what_is_left_over():
+    history = History()
+    history.calls = [Call("create", 0, 1, begun=1, ended=2, succeeded=True)]
+    assert history.may_be(0) and not history.may_be_absent(0)
+    assert history.may_be(0, 1) and not history.may_be_absent(0, 1)
+    assert history.may_be_absent(1) and not history.may_be(1)
+    history.calls.append(Call("delete", 0, begun=3, ended=4, succeeded=True))
+    assert history.may_be_absent(0) and not history.may_be(0) and not history.may_be(0, 1)
+    history.calls.append(Call("create", 0, begun=3.5, ended=5))  # not answered: either is right
+    assert history.may_be(0) and history.may_be_absent(0)
+    history.calls.append(Call("attach", 0, 1, begun=6, ended=7, succeeded=True))
+    history.calls.append(Call("detach", 0, 1, begun=6.5, ended=8, succeeded=True))  # at the same time as the attach
+    assert history.may_be(0, 1) and history.may_be_absent(0, 1)
+
+
 def test_random_calls_under_random_kills(bin_dir, work_dir, pytestconfig, capsys):
     seconds = pytestconfig.getoption("--random-seconds")
     seed = pytestconfig.getoption("--random-seed") or random.randrange(1 << 32)
@@ -136,7 +151,8 @@ def test_random_calls_under_random_kills(bin_dir, work_dir, pytestconfig, capsys
         problems = check_end(world, callers.history, operators, bdevs)
         with capsys.disabled():
             print(f"\nseed {seed}, {seconds} s, kills {dict(kills)}, {len(callers.history.calls)} calls")
-            print("\n".join(f"  {kind:<8}{code:<20}{count:>7}" for (kind, code), count in sorted(callers.codes.items())))
+            for (kind, code), count in sorted(callers.codes.items()):
+                print(f"  {kind:<8}{code:<20}{count:>7}")
         assert problems == [], f"seed {seed}"
         assert callers.wrong == [], f"seed {seed}"
         assert callers.codes["attach", "OK"] > 10

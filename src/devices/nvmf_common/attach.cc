@@ -22,6 +22,10 @@ absl::Status VolumeError(absl::StatusCode code, const DeviceVolume& volume, std:
   return absl::Status(code, fmt::format("volume {} {}", volume.id.ToString(), what));
 }
 
+absl::Status NotOnTarget(const std::string& nqn) {
+  return absl::FailedPreconditionError(fmt::format("subsystem {} is not on the target", nqn));
+}
+
 }  // namespace
 
 absl::StatusOr<std::string> SubsystemDevices::Attach(const base::Context& context,
@@ -46,13 +50,13 @@ absl::StatusOr<std::string> SubsystemDevices::AttachRefused(const base::Context&
                                                             const std::string& nqn,
                                                             const DeviceVolume& volume,
                                                             absl::Status refusal) {
+  // By the time of a look another call may have made it again.
+  if (spdk::IsNoSuchSubsystem(refusal)) return NotOnTarget(nqn);
   const Request looks[] = {spdk::GetSubsystem(nqn), spdk::GetBdev(volume.bdev_name)};
   const spdk::Results results = target_.CallMany(context, looks);
   FoundSubsystem subsystem = spdk::ParseSubsystem(results[0]);
   if (!subsystem.ok()) return subsystem.status();
-  if (!*subsystem) {
-    return absl::FailedPreconditionError(fmt::format("subsystem {} is not on the target", nqn));
-  }
+  if (!*subsystem) return NotOnTarget(nqn);
   if (const spdk::Namespace* ns = FindNamespace(**subsystem, volume.id)) {
     return std::to_string(ns->nsid);
   }
