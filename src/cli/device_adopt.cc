@@ -74,8 +74,8 @@ bool IsAdopted(Session& session, const std::string& handle) {
   return session.CallAdmin("GetDevice", request, &device).ok();
 }
 
-absl::StatusOr<AdoptionCandidate> Find(const ListAdoptionCandidatesResponse& response,
-                                       const std::string& handle) {
+absl::StatusOr<AdoptionCandidate> FindCandidate(const ListAdoptionCandidatesResponse& response,
+                                                const std::string& handle) {
   auto found = std::find_if(response.candidates().begin(), response.candidates().end(),
                             [&](const AdoptionCandidate& c) { return c.handle() == handle; });
   if (found != response.candidates().end()) return *found;
@@ -83,7 +83,7 @@ absl::StatusOr<AdoptionCandidate> Find(const ListAdoptionCandidatesResponse& res
       fmt::format("{}: nothing on the target that is not in the record has this handle", handle));
 }
 
-absl::Status Run(Session& session, const AdoptArguments& arguments) {
+absl::Status AdoptDevices(Session& session, const AdoptArguments& arguments) {
   ListAdoptionCandidatesResponse response;
   absl::Status status = session.CallAdmin("ListAdoptionCandidates",
                                           admin::v1::ListAdoptionCandidatesRequest(), &response);
@@ -98,7 +98,7 @@ absl::Status Run(Session& session, const AdoptArguments& arguments) {
     if (arguments.all && candidate.obstacle().empty()) chosen.push_back(candidate);
   }
   for (const std::string& handle : arguments.handles) {
-    absl::StatusOr<AdoptionCandidate> candidate = Find(response, handle);
+    absl::StatusOr<AdoptionCandidate> candidate = FindCandidate(response, handle);
     if (!candidate.ok() && IsAdopted(session, handle)) continue;
     if (!candidate.ok()) return candidate.status();
     chosen.push_back(*std::move(candidate));
@@ -124,7 +124,7 @@ void AddDeviceAdoptCommand(CLI::App& device, Session& session) {
   command->add_flag("--all", arguments->all, "All that can be adopted")->excludes(handles);
   command->add_flag("--yes,-y", arguments->yes, "Asks nothing");
   command->callback([&session, arguments] {
-    session.action = [&session, arguments] { return Run(session, *arguments); };
+    session.action = [&session, arguments] { return AdoptDevices(session, *arguments); };
   });
   command->footer(
       R"(Nothing changes on the target, and hosts notice nothing. Before each device what it is is shown, and

@@ -11,15 +11,15 @@
 namespace sma::cli {
 namespace {
 
-struct ListArguments {
+struct DeviceListArguments {
   std::string type;
   std::string handle;
 };
 
-using SharedListArguments = std::shared_ptr<ListArguments>;
+using SharedDeviceListArguments = std::shared_ptr<DeviceListArguments>;
 
 // All pages.
-absl::StatusOr<admin::v1::ListDevicesResponse> ListAll(Session& session, DeviceType type) {
+absl::StatusOr<admin::v1::ListDevicesResponse> ListAllDevices(Session& session, DeviceType type) {
   admin::v1::ListDevicesResponse all;
   admin::v1::ListDevicesRequest request;
   request.set_type(type);
@@ -34,13 +34,13 @@ absl::StatusOr<admin::v1::ListDevicesResponse> ListAll(Session& session, DeviceT
   return all;
 }
 
-absl::Status List(Session& session, const ListArguments& arguments) {
+absl::Status ListDevices(Session& session, const DeviceListArguments& arguments) {
   const DeviceType type = ParseDeviceType(arguments.type);
   if (type == DEVICE_TYPE_INVALID && !arguments.type.empty()) {
     return absl::InvalidArgumentError(
         fmt::format("device type '{}' is not nvmf-tcp, nvme or virtio-blk", arguments.type));
   }
-  absl::StatusOr<admin::v1::ListDevicesResponse> all = ListAll(session, type);
+  absl::StatusOr<admin::v1::ListDevicesResponse> all = ListAllDevices(session, type);
   if (!all.ok()) return all.status();
   if (session.options.json) return session.PrintJson(*all);
   Table table({"HANDLE", "TYPE", "STATE", "VOLUMES", "SINCE"});
@@ -58,7 +58,7 @@ void AddDeviceParams(const admin::v1::Device& device, Properties& properties) {
   if (device.has_virtio_blk()) AddParams(device.virtio_blk(), properties);
 }
 
-absl::Status Show(Session& session, const ListArguments& arguments) {
+absl::Status ShowDevice(Session& session, const DeviceListArguments& arguments) {
   admin::v1::GetDeviceRequest request;
   request.set_handle(arguments.handle);
   admin::v1::Device device;
@@ -85,13 +85,13 @@ absl::Status Show(Session& session, const ListArguments& arguments) {
 }  // namespace
 
 void AddDeviceListCommands(CLI::App& device, Session& session) {
-  auto arguments = std::make_shared<ListArguments>();
+  auto arguments = std::make_shared<DeviceListArguments>();
   CLI::App* list =
       device.add_subcommand("list", "Prints the devices, in the order of their handles");
   list->add_option("--type", arguments->type, "Only devices of a type: nvmf-tcp, nvme, virtio-blk")
       ->type_name("TYPE");
   list->callback([&session, arguments] {
-    session.action = [&session, arguments] { return List(session, *arguments); };
+    session.action = [&session, arguments] { return ListDevices(session, *arguments); };
   });
   list->footer(R"(Examples:
   smactl device list
@@ -102,7 +102,7 @@ void AddDeviceListCommands(CLI::App& device, Session& session) {
       ->required()
       ->type_name("HANDLE");
   show->callback([&session, arguments] {
-    session.action = [&session, arguments] { return Show(session, *arguments); };
+    session.action = [&session, arguments] { return ShowDevice(session, *arguments); };
   });
   show->footer(R"(Examples:
   smactl device show nvmf-tcp:nqn.2024-01.com.example:disk1)");

@@ -11,17 +11,17 @@ namespace {
 using admin::v1::Plugin;
 
 // "KIND_BUILT_IN" without its prefix, as a word.
-std::string EnumText(const std::string& name, std::string_view prefix) {
+std::string EnumWord(const std::string& name, std::string_view prefix) {
   if (!name.starts_with(prefix)) return "-";
   return absl::StrReplaceAll(absl::AsciiStrToLower(name.substr(prefix.size())), {{"_", "-"}});
 }
 
-Cell StateOf(const Plugin& plugin) {
+Cell PluginState(const Plugin& plugin) {
   if (!plugin.error().empty()) return {"failed", Colour::kRed};
   return plugin.enabled() ? Cell("enabled", Colour::kGreen) : Cell("disabled");
 }
 
-absl::Status List(Session& session) {
+absl::Status ListPlugins(Session& session) {
   admin::v1::ListPluginsResponse response;
   absl::Status status =
       session.CallAdmin("ListPlugins", admin::v1::ListPluginsRequest(), &response);
@@ -29,9 +29,9 @@ absl::Status List(Session& session) {
   if (session.options.json) return session.PrintJson(response);
   Table table({"NAME", "ROLE", "KIND", "PROTOCOL", "STATE", "SOURCE"});
   for (const Plugin& plugin : response.plugins()) {
-    table.Add({plugin.name(), EnumText(Plugin::Role_Name(plugin.role()), "ROLE_"),
-               EnumText(Plugin::Kind_Name(plugin.kind()), "KIND_"),
-               plugin.protocol().empty() ? "-" : plugin.protocol(), StateOf(plugin),
+    table.Add({plugin.name(), EnumWord(Plugin::Role_Name(plugin.role()), "ROLE_"),
+               EnumWord(Plugin::Kind_Name(plugin.kind()), "KIND_"),
+               plugin.protocol().empty() ? "-" : plugin.protocol(), PluginState(plugin),
                plugin.source().empty() ? "-" : plugin.source()});
   }
   table.Print(session.streams.out, session.streams.use_colour);
@@ -49,7 +49,7 @@ void AddPluginCommands(CLI::App& app, Session& session) {
   plugin->require_subcommand(1);
   CLI::App* list = plugin->add_subcommand(
       "list", "Prints device types and crypto engines, and why one could not be loaded");
-  list->callback([&session] { session.action = [&session] { return List(session); }; });
+  list->callback([&session] { session.action = [&session] { return ListPlugins(session); }; });
   list->footer(R"(Examples:
   smactl plugin list)");
 }

@@ -18,7 +18,7 @@ std::string RestoreText(const admin::v1::Status::Restore& restore) {
                      restore.failed() == 0 ? "" : fmt::format(", {} failed", restore.failed()));
 }
 
-void AddTarget(const admin::v1::Status::Target& target, Properties& properties) {
+void AddTargetStatus(const admin::v1::Status::Target& target, Properties& properties) {
   properties.Add("target", YesNo(target.connected(), "connected", "not connected"));
   properties.Add("target since", TimeText(target.since()));
   properties.Add("target version", target.version().empty() ? "-" : target.version());
@@ -36,7 +36,7 @@ absl::Status PrintStatus(Session& session) {
   properties.Add("agent", YesNo(status.serving(), "serving", "not serving"));
   properties.Add("version", status.version());
   properties.Add("started", TimeText(status.started()));
-  AddTarget(status.target(), properties);
+  AddTargetStatus(status.target(), properties);
   properties.Add("restore", RestoreText(status.restore()));
   properties.Add("devices", std::to_string(status.device_count()));
   properties.Add("volumes", std::to_string(status.volume_count()));

@@ -14,16 +14,16 @@
 namespace sma::cli {
 namespace {
 
-struct ListArguments {
+struct VolumeListArguments {
   std::string handle;
   std::string volume;
 };
 
-using SharedListArguments = std::shared_ptr<ListArguments>;
+using SharedVolumeListArguments = std::shared_ptr<VolumeListArguments>;
 
 // All pages.
-absl::StatusOr<admin::v1::ListVolumesResponse> ListAll(Session& session,
-                                                       const std::string& device_handle) {
+absl::StatusOr<admin::v1::ListVolumesResponse> ListAllVolumes(Session& session,
+                                                              const std::string& device_handle) {
   admin::v1::ListVolumesResponse all;
   admin::v1::ListVolumesRequest request;
   request.set_device_handle(device_handle);
@@ -53,8 +53,8 @@ std::string CipherText(const admin::v1::Volume& volume) {
       {{"_", "-"}});
 }
 
-absl::Status List(Session& session, const ListArguments& arguments) {
-  absl::StatusOr<admin::v1::ListVolumesResponse> all = ListAll(session, arguments.handle);
+absl::Status ListVolumes(Session& session, const VolumeListArguments& arguments) {
+  absl::StatusOr<admin::v1::ListVolumesResponse> all = ListAllVolumes(session, arguments.handle);
   if (!all.ok()) return all.status();
   if (session.options.json) return session.PrintJson(*all);
   Table table({"VOLUME", "DEVICE", "STATE", "CONNECTION", "CIPHER", "SINCE"});
@@ -66,7 +66,7 @@ absl::Status List(Session& session, const ListArguments& arguments) {
   return absl::OkStatus();
 }
 
-absl::Status Show(Session& session, const ListArguments& arguments) {
+absl::Status ShowVolume(Session& session, const VolumeListArguments& arguments) {
   absl::StatusOr<std::string> id = ParseVolumeId(arguments.volume);
   if (!id.ok()) return id.status();
   admin::v1::GetVolumeRequest request;
@@ -97,11 +97,11 @@ absl::Status Show(Session& session, const ListArguments& arguments) {
 }  // namespace
 
 void AddVolumeListCommands(CLI::App& volume, Session& session) {
-  auto arguments = std::make_shared<ListArguments>();
+  auto arguments = std::make_shared<VolumeListArguments>();
   CLI::App* list = volume.add_subcommand("list", "Prints the volumes, in the order of their ids");
   list->add_option("--device", arguments->handle, "Only volumes of a device")->type_name("HANDLE");
   list->callback([&session, arguments] {
-    session.action = [&session, arguments] { return List(session, *arguments); };
+    session.action = [&session, arguments] { return ListVolumes(session, *arguments); };
   });
   list->footer(R"(Examples:
   smactl volume list
@@ -111,7 +111,7 @@ void AddVolumeListCommands(CLI::App& volume, Session& session) {
       volume.add_subcommand("show", "Prints all that is known of a volume but its keys");
   show->add_option("volume", arguments->volume, "Id of the volume")->required()->type_name("UUID");
   show->callback([&session, arguments] {
-    session.action = [&session, arguments] { return Show(session, *arguments); };
+    session.action = [&session, arguments] { return ShowVolume(session, *arguments); };
   });
   show->footer(R"(Examples:
   smactl volume show 2f4c8a0e-6a0c-4f0b-9a58-0d2f1d3c7b11)");
