@@ -176,8 +176,8 @@ def print_header():
 
 
 def measure(bench, case):
-    """One line of the table, printed and as a dictionary: of the rounds, echo and target in turn, the one with the median
-    ratio."""
+    """One line of the table, printed and as a dictionary: of the rounds, echo and target in turn, the one with the
+    median ratio."""
     rounds = [(bench.echo(case, sleep=False), bench.perf(case)) for _ in range(bench.options.rounds)]
     ratios = [result["ios_per_second"] / echo["ios_per_second"] for echo, result in rounds]
     ratio = statistics.median_low(ratios)
