@@ -16,6 +16,8 @@
 
 namespace sma {
 
+class AutonomousDeviceManager;
+
 /// A device as the agent keeps it.
 struct DeviceSpec {
   std::string handle;          // what clients call it
@@ -28,6 +30,7 @@ struct DeviceVolume {
   std::string bdev_name;   // name or alias of the bdev to export
   std::string attachment;  // what the manager answered when it attached it; empty: not known
   std::chrono::nanoseconds wait{0};  // how long the bdev may take to appear
+  VolumeParameters params{};         // as asked for, without keys and secrets; may be empty
 };
 
 /// Devices of one type that are on the target, as they were at one time. Made by
@@ -99,6 +102,9 @@ class DeviceManager {
   /// The case of CreateDeviceRequest.params that it serves, as its field is called in sma.proto.
   virtual std::string_view protocol() const = 0;
   virtual DeviceType type() const = 0;
+
+  /// This, as a type that names its devices itself; null: it is none.
+  virtual AutonomousDeviceManager* autonomous() { return nullptr; }
 
   /// Whether CreateDevice needs a volume, which then belongs to the device for as long as it lives.
   virtual bool needs_volume() const { return false; }

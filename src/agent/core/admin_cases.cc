@@ -139,14 +139,7 @@ absl::StatusOr<admin::v1::Status> AdminCases::GetStatus(
 absl::StatusOr<admin::v1::ListPluginsResponse> AdminCases::ListPlugins(
     const base::Context& /*context*/, const admin::v1::ListPluginsRequest& /*request*/) {
   admin::v1::ListPluginsResponse response;
-  for (const auto& manager : core_.registry.managers()) {
-    admin::v1::Plugin& plugin = *response.add_plugins();
-    plugin.set_name(std::string(manager->name()));
-    plugin.set_kind(admin::v1::Plugin::KIND_BUILT_IN);
-    plugin.set_role(admin::v1::Plugin::ROLE_DEVICE);
-    plugin.set_protocol(std::string(manager->protocol()));
-    plugin.set_enabled(true);
-  }
+  for (const admin::v1::Plugin& plugin : core_.options.plugins) *response.add_plugins() = plugin;
   return response;
 }
 

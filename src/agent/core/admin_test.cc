@@ -147,6 +147,10 @@ TEST_F(AdminTest, StatusAndPlugins) {
   EXPECT_EQ(status->volume_count(), 1u);
   EXPECT_EQ(status->degraded_count(), 0u);
   EXPECT_TRUE(status->serving());
+  EXPECT_THAT(Admin().ListPlugins(context_, {})->plugins(), SizeIs(0));
+  Crash();
+  options_.plugins.emplace_back().set_name("nvmf_tcp");
+  Open();
   auto plugins = Admin().ListPlugins(context_, {});
   ASSERT_THAT(plugins->plugins(), SizeIs(1));
   EXPECT_EQ(plugins->plugins(0).name(), "nvmf_tcp");

@@ -21,6 +21,12 @@ absl::Status NoDevice(const std::string& handle) {
   return absl::NotFoundError(fmt::format("device_handle: there is no device {}", handle));
 }
 
+bool IsAutonomous(const Core& core, const std::string& handle) {
+  std::optional<record::Device> row = core.record->FindDevice(handle);
+  DeviceManager* manager = row ? core.registry.ForName(row->manager) : nullptr;
+  return manager != nullptr && manager->autonomous() != nullptr;
+}
+
 std::string NameOf(const base::Uuid& id) { return "volume " + id.ToString(); }
 
 }  // namespace
@@ -32,8 +38,12 @@ absl::StatusOr<AttachVolumeResponse> UseCases::AttachVolume(const base::Context&
   absl::StatusOr<VolumeRequest> volume = core_.volumes->Check(request.volume());
   if (!volume.ok()) return volume.status();
   const std::string& handle = request.device_handle();
-  absl::Status status = AttachOnce(context, handle, *volume);
-  if (absl::IsFailedPrecondition(status)) {
+  absl::Status status = AdoptAutonomous(context, handle);
+  if (!status.ok()) return status;
+  status = AttachOnce(context, handle, *volume);
+  if (!status.ok() && IsAutonomous(core_, handle)) {
+    ForgetUnused(context, handle);
+  } else if (absl::IsFailedPrecondition(status)) {
     // The target has lost the device, and it was not yet its turn to be made again.
     RestoreDevice(core_, context, handle, {.expose_incomplete = false}).IgnoreError();
     status = AttachOnce(context, handle, *volume);
@@ -91,6 +101,9 @@ absl::Status UseCases::VerifyAttached(const base::Context& context, DeviceManage
   absl::Status status = ConnectAgain(context, request, row);
   if (!status.ok()) return About(device.handle, status);
   const DeviceVolume volume = VolumeOf(row);
+  if (manager.autonomous() != nullptr) {
+    return About(device.handle, manager.AttachVolume(context, device, volume).status());
+  }
   RestoreResult result = manager.Restore(
       context, {.device = device, .volumes = {&volume, 1}, .expose_incomplete = false});
   const RestoredVolume& restored = result.volumes.front();
@@ -128,6 +141,10 @@ absl::Status UseCases::AttachConnected(const base::Context& context, DeviceManag
                                        const DeviceSpec& device, record::Volume row) {
   DeviceVolume volume = VolumeOf(row);
   volume.wait = core_.volumes->WaitOf(row);
+  if (manager.autonomous() != nullptr) {
+    absl::Status found = WaitForBdev(core_, context, volume);
+    if (!found.ok()) return found;
+  }
   absl::StatusOr<std::string> attachment = manager.AttachVolume(context, device, volume);
   if (!attachment.ok()) return attachment.status();
   row.attachment = volume.attachment = *attachment;
@@ -180,6 +197,11 @@ absl::StatusOr<DetachVolumeResponse> UseCases::DetachVolume(const base::Context&
   std::optional<record::Volume> row = core_.record->FindVolume(*id);
   if (row && row->device_handle == handle) {
     if (absl::Status status = DetachLocked(context, *row); !status.ok()) return status;
+  } else if (manager->autonomous() != nullptr) {
+    const DeviceVolume volume = UnknownVolume(*id);
+    const DeviceSpec spec = device ? SpecOf(*device) : DeviceSpec{.handle = handle, .params = {}};
+    absl::Status status = manager->DetachVolume(context, spec, volume);
+    if (!status.ok()) return About(handle, status);
   }
   return DetachVolumeResponse();
 }
@@ -203,6 +225,13 @@ absl::Status UseCases::DetachLocked(const base::Context& context, const record::
     if (other.id != row.id && other.attachment == row.attachment) volume.attachment.clear();
   }
   status = (*manager)->DetachVolume(context, SpecOf(*device), volume);
+  if ((*manager)->autonomous() != nullptr && !status.ok() && !jsonrpc::IsFateUnknown(status)) {
+    // Refused by a type that knows its devices: all stays as it was.
+    record::Change back;
+    back.put_volumes = {row};
+    core_.record->Write(std::move(back), Durability::kProcess).IgnoreError();
+    return About(NameOf(row.id), status);
+  }
   if (status.ok()) status = core_.volumes->Release(context, row);
   record::Change change;
   if (status.ok()) {

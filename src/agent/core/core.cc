@@ -9,7 +9,15 @@ DeviceSpec SpecOf(const record::Device& row) {
 }
 
 DeviceVolume VolumeOf(const record::Volume& row) {
-  return {.id = row.id, .bdev_name = row.bdev_name, .attachment = row.attachment};
+  return {
+      .id = row.id, .bdev_name = row.bdev_name, .attachment = row.attachment, .params = row.params};
+}
+
+DeviceVolume UnknownVolume(const base::Uuid& id) {
+  DeviceVolume volume;
+  volume.id = id;
+  volume.bdev_name = id.ToString();
+  return volume;
 }
 
 std::vector<DeviceVolume> VolumesOf(const std::vector<record::Volume>& rows) {

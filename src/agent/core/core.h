@@ -14,6 +14,7 @@
 #include "base/lock_table.h"
 #include "jsonrpc/caller.h"
 #include "sma/device_manager.h"
+#include "sma_admin.pb.h"
 
 namespace sma::core {
 
@@ -43,6 +44,8 @@ struct Options {
   std::string version;
   std::string target_socket;
   bool embedded_target = false;
+  // For ListPlugins: all device types and crypto engines.
+  std::vector<admin::v1::Plugin> plugins;
 };
 
 /// Volumes that may have other limits on the target than in the record. Thread-safe.
@@ -79,6 +82,8 @@ struct Core {
 /// What a device manager needs to know of rows of the record.
 DeviceSpec SpecOf(const record::Device& row);
 DeviceVolume VolumeOf(const record::Volume& row);
+/// A volume that the record does not have.
+DeviceVolume UnknownVolume(const base::Uuid& id);
 std::vector<DeviceVolume> VolumesOf(const std::vector<record::Volume>& rows);
 
 /// The manager of a device in the record. FAILED_PRECONDITION: its type is not enabled any more.

@@ -38,6 +38,9 @@ absl::StatusOr<CreateDeviceResponse> UseCases::CreateDevice(const base::Context&
   const base::Context context = Bounded(caller);
   absl::StatusOr<DeviceManager*> manager = core_.registry.ForRequest(request);
   if (!manager.ok()) return manager.status();
+  if (AutonomousDeviceManager* autonomous = (*manager)->autonomous()) {
+    return CreateAutonomous(context, *autonomous, request);
+  }
   absl::StatusOr<DeviceSpec> device = (*manager)->Describe(request);
   if (!device.ok()) return device.status();
   std::optional<VolumeRequest> volume;

@@ -4,6 +4,7 @@
 
 #include "agent/core/settle.h"
 #include "agent/core/use_cases.h"
+#include "jsonrpc/error.h"
 
 namespace sma::core {
 
@@ -25,8 +26,16 @@ absl::StatusOr<DeleteDeviceResponse> UseCases::DeleteDevice(const base::Context&
   if (!lock.ok()) return lock.status();
   std::optional<record::Device> row = core_.record->FindDevice(handle);
   if (!row) {
-    if (core_.registry.ForHandle(handle) != nullptr) return DeleteDeviceResponse();
-    return absl::NotFoundError(fmt::format("handle: no device type has handles like {}", handle));
+    DeviceManager* owner = core_.registry.ForHandle(handle);
+    if (owner == nullptr) {
+      return absl::NotFoundError(fmt::format("handle: no device type has handles like {}", handle));
+    }
+    absl::Status status;
+    if (owner->autonomous() != nullptr) {
+      status = owner->DeleteDevice(context, {.handle = handle, .params = {}}, {});
+    }
+    if (!status.ok()) return About(handle, status);
+    return DeleteDeviceResponse();
   }
   if (row->state == DeviceState::kCreating || row->state == DeviceState::kUndoing) {
     absl::Status settled = SettleDevice(core_, context, handle, /*now=*/true);
@@ -36,7 +45,10 @@ absl::StatusOr<DeleteDeviceResponse> UseCases::DeleteDevice(const base::Context&
   absl::StatusOr<DeviceManager*> manager = ManagerOf(core_, *row);
   if (!manager.ok()) return manager.status();
   std::vector<record::Volume> volumes = core_.record->VolumesOf(handle);
-  if (core_.options.refuse_delete_with_volumes && !volumes.empty() && !(*manager)->needs_volume()) {
+  AutonomousDeviceManager* autonomous = (*manager)->autonomous();
+  bool refused = core_.options.refuse_delete_with_volumes && !(*manager)->needs_volume();
+  if (autonomous != nullptr) refused = !volumes.empty() && !autonomous->allow_delete_volumes();
+  if (refused && !volumes.empty()) {
     return absl::FailedPreconditionError(
         fmt::format("{}: {} volumes are attached to it", handle, volumes.size()));
   }
@@ -54,6 +66,14 @@ absl::StatusOr<DeleteDeviceResponse> UseCases::DeleteDevice(const base::Context&
   absl::Status status = core_.record->Write(std::move(intent), Durability::kProcess);
   if (!status.ok()) return status;
   status = (*manager)->DeleteDevice(context, SpecOf(*row), VolumesOf(volumes));
+  if (autonomous != nullptr && !status.ok() && !jsonrpc::IsFateUnknown(status)) {
+    // Refused by a type that knows its devices: all stays as it was.
+    record::Change back;
+    back.put_devices = {*row};
+    back.put_volumes = volumes;
+    core_.record->Write(std::move(back), Durability::kProcess).IgnoreError();
+    return About(handle, status);
+  }
   if (status.ok()) status = ReleaseAll(core_, context, volumes);
   record::Change change;
   if (status.ok()) {

@@ -92,9 +92,12 @@ bool SameLimits(const QosLimit& a, const QosLimit& b) {
 }  // namespace
 
 absl::StatusOr<GetQosCapabilitiesResponse> UseCases::GetQosCapabilities(
-    const base::Context& /*context*/, const GetQosCapabilitiesRequest& request) {
+    const base::Context& context, const GetQosCapabilitiesRequest& request) {
   absl::StatusOr<DeviceManager*> manager = core_.registry.ForType(request.device_type());
   if (!manager.ok()) return manager.status();
+  if (AutonomousDeviceManager* autonomous = (*manager)->autonomous()) {
+    return autonomous->FindQosCapabilities(Bounded(context), request);
+  }
   return (*manager)->GetQosCapabilities();
 }
 
@@ -122,10 +125,18 @@ absl::StatusOr<SetQosResponse> UseCases::SetQos(const base::Context& caller,
   const std::string& handle = request.device_handle();
   std::optional<record::Device> device = core_.record->FindDevice(handle);
   if (!device) {
+    DeviceManager* owner = core_.registry.ForHandle(handle);
+    if (owner != nullptr && owner->autonomous() != nullptr) {
+      return SetQosAutonomous(context, *owner->autonomous(), {.handle = handle, .params = {}},
+                              request);
+    }
     return absl::NotFoundError(fmt::format("device_handle: there is no device {}", handle));
   }
   absl::StatusOr<DeviceManager*> manager = ManagerOf(core_, *device);
   if (!manager.ok()) return manager.status();
+  if (AutonomousDeviceManager* autonomous = (*manager)->autonomous()) {
+    return SetQosAutonomous(context, *autonomous, SpecOf(*device), request);
+  }
   const GetQosCapabilitiesResponse capabilities = (*manager)->GetQosCapabilities();
   std::vector<record::Volume> of_device = core_.record->VolumesOf(handle);
   base::Uuid id;

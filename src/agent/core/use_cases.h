@@ -5,8 +5,14 @@
 
 #include "agent/core/core.h"
 #include "agent/service/agent_api.h"
+#include "sma/autonomous_device_manager.h"
 
 namespace sma::core {
+
+/// Waits for the bdev of `volume` as long as it says: types that keep their devices themselves
+/// expect it to be there. NOT_FOUND: it did not appear.
+absl::Status WaitForBdev(const Core& core, const base::Context& context,
+                         const DeviceVolume& volume);
 
 /// The published service: each method checks, locks, writes down what it is about to do, does it,
 /// and writes down that it is done, or undoes it.
@@ -64,6 +70,29 @@ class UseCases : public service::Agent {
                                const DeviceSpec& device, record::Volume row);
   absl::Status FailAttach(const record::Volume& row, const absl::Status& error);
   absl::Status DetachLocked(const base::Context& context, const record::Volume& row);
+
+  // autonomous.cc
+  absl::StatusOr<CreateDeviceResponse> CreateAutonomous(const base::Context& context,
+                                                        AutonomousDeviceManager& manager,
+                                                        const CreateDeviceRequest& request);
+  absl::StatusOr<std::string> CreateAutonomousLocked(const base::Context& context,
+                                                     AutonomousDeviceManager& manager,
+                                                     const record::Device& row,
+                                                     const VolumeRequest* volume);
+  absl::StatusOr<std::string> MakeAutonomous(const base::Context& context,
+                                             AutonomousDeviceManager& manager,
+                                             const record::Device& row,
+                                             const VolumeRequest* asked_for,
+                                             const std::optional<record::Volume>& attached,
+                                             std::vector<record::Volume>& new_volumes);
+  /// Takes a device into the record whose type says that it has it. Any other handle: OK.
+  absl::Status AdoptAutonomous(const base::Context& context, const std::string& handle);
+  /// Takes a device that AdoptAutonomous has added out again, unless it has volumes.
+  void ForgetUnused(const base::Context& context, const std::string& handle);
+  absl::StatusOr<SetQosResponse> SetQosAutonomous(const base::Context& context,
+                                                  AutonomousDeviceManager& manager,
+                                                  const DeviceSpec& device,
+                                                  const SetQosRequest& request);
 
   // set_qos.cc
   absl::Status SetLimits(const base::Context& context, DeviceManager& manager,

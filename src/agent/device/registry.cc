@@ -41,8 +41,12 @@ absl::StatusOr<DeviceManager*> Registry::ForType(DeviceType type) const {
 }
 
 DeviceManager* Registry::ForHandle(std::string_view handle) const {
-  for (const auto& manager : managers_) {
-    if (manager->OwnsHandle(handle)) return manager.get();
+  // Those that have to be asked come last: they may take their time.
+  for (bool autonomous : {false, true}) {
+    for (const auto& manager : managers_) {
+      bool is_autonomous = manager->autonomous() != nullptr;
+      if (is_autonomous == autonomous && manager->OwnsHandle(handle)) return manager.get();
+    }
   }
   return nullptr;
 }

@@ -1,0 +1,251 @@
+// Devices whose type names and keeps them itself (AutonomousDeviceManager): what is not as for
+// other devices.
+
+#include "sma/autonomous_device_manager.h"
+
+#include <fmt/format.h>
+
+#include <utility>
+
+#include "agent/core/settle.h"
+#include "agent/core/use_cases.h"
+#include "agent/spdk/bdev.h"
+#include "agent/spdk/call.h"
+#include "jsonrpc/error.h"
+
+namespace sma::core {
+
+using record::DeviceState;
+using record::Durability;
+using record::VolumeState;
+
+namespace {
+
+// Stands for a device, by what requests call it, until its type has told its handle. No handle of
+// a client has it: they are looked up in the record, and this row is one that is being created.
+std::string ProvisionalHandle(const CreateDeviceRequest& request) {
+  switch (request.params_case()) {
+    case CreateDeviceRequest::kNvmfTcp:
+      return fmt::format("new nvmf_tcp {}", request.nvmf_tcp().subnqn());
+    case CreateDeviceRequest::kNvme:
+      return fmt::format("new nvme {} {}", request.nvme().physical_id(),
+                         request.nvme().virtual_id());
+    case CreateDeviceRequest::kVirtioBlk:
+      return fmt::format("new virtio_blk {} {}", request.virtio_blk().physical_id(),
+                         request.virtio_blk().virtual_id());
+    case CreateDeviceRequest::PARAMS_NOT_SET:
+      break;
+  }
+  return "new";
+}
+
+// The device of `manager` that requests call as they do the one that `provisional` stands for.
+std::optional<record::Device> FindSameDevice(const Core& core, const DeviceManager& manager,
+                                             const std::string& provisional) {
+  for (record::Device& row : core.record->Devices()) {
+    if (row.manager == manager.name() && row.state == DeviceState::kReady &&
+        ProvisionalHandle(row.params) == provisional) {
+      return std::move(row);
+    }
+  }
+  return std::nullopt;
+}
+
+record::Device DeviceRow(const DeviceManager& manager, std::string handle, DeviceState state) {
+  record::Device row;
+  row.handle = std::move(handle);
+  row.manager = std::string(manager.name());
+  row.state = state;
+  row.created = row.state_since = std::chrono::system_clock::now();
+  return row;
+}
+
+}  // namespace
+
+absl::Status WaitForBdev(const Core& core, const base::Context& context,
+                         const DeviceVolume& volume) {
+  auto bdev = spdk::FindBdev(core.target, context, volume.bdev_name, volume.wait);
+  if (!bdev.ok() || *bdev) return bdev.status();
+  return absl::NotFoundError(fmt::format("volume {} was not found", volume.id.ToString()));
+}
+
+absl::StatusOr<CreateDeviceResponse> UseCases::CreateAutonomous(
+    const base::Context& context, AutonomousDeviceManager& manager,
+    const CreateDeviceRequest& request) {
+  std::optional<VolumeRequest> volume;
+  if (request.has_volume()) {
+    absl::StatusOr<VolumeRequest> checked = core_.volumes->Check(request.volume());
+    if (!checked.ok()) return checked.status();
+    volume = *std::move(checked);
+  }
+  const std::string provisional = ProvisionalHandle(request);
+  auto lock = core_.locks.Acquire(context, {LockTable::Device(provisional)});
+  if (!lock.ok()) return lock.status();
+  absl::Status settled = SettleDevice(core_, context, provisional, /*now=*/true);
+  if (!settled.ok()) return settled;
+  std::optional<record::Device> known = FindSameDevice(core_, manager, provisional);
+  LockTable::Held known_lock;
+  if (known) {
+    auto taken = core_.locks.Acquire(context, {LockTable::Device(known->handle)});
+    if (!taken.ok()) return taken.status();
+    known_lock = *std::move(taken);
+  }
+  record::Device row = known ? *known : DeviceRow(manager, provisional, DeviceState::kCreating);
+  row.params = request;
+  row.params.clear_volume();
+  LockTable::Held volume_lock;
+  if (volume) {
+    auto taken = core_.locks.Acquire(context, {LockTable::Volume(volume->id)});
+    if (!taken.ok()) return taken.status();
+    volume_lock = *std::move(taken);
+  }
+  absl::StatusOr<std::string> handle =
+      CreateAutonomousLocked(context, manager, row, volume ? &*volume : nullptr);
+  if (!handle.ok()) return handle.status();
+  CreateDeviceResponse response;
+  response.set_handle(*handle);
+  return response;
+}
+
+// `row`: of the device, when it is known already, or of what stands for it.
+absl::StatusOr<std::string> UseCases::CreateAutonomousLocked(const base::Context& context,
+                                                             AutonomousDeviceManager& manager,
+                                                             const record::Device& row,
+                                                             const VolumeRequest* volume) {
+  bool is_new = row.state == DeviceState::kCreating;
+  std::vector<record::Volume> new_volumes;
+  std::optional<record::Volume> attached;
+  if (volume != nullptr) {
+    attached = core_.record->FindVolume(volume->id);
+    if (attached && attached->device_handle != row.handle) {
+      return absl::AlreadyExistsError(fmt::format("volume {} is attached to {}",
+                                                  volume->id.ToString(), attached->device_handle));
+    }
+    if (attached && attached->state != VolumeState::kAttached) {
+      absl::Status settled = SettleVolume(core_, context, volume->id, /*now=*/true);
+      if (!settled.ok()) return settled;
+      attached.reset();
+    }
+    if (attached) {
+      absl::Status status = ConnectAgain(context, *volume, *attached);
+      if (!status.ok()) return status;
+    } else {
+      absl::StatusOr<record::Volume> planned = core_.volumes->NewRow(*volume, row.handle);
+      if (!planned.ok()) return planned.status();
+      new_volumes.push_back(*std::move(planned));
+    }
+  }
+  record::Change intent;
+  if (is_new) intent.put_devices = {row};
+  intent.put_volumes = new_volumes;
+  absl::Status status = core_.record->Write(std::move(intent), Durability::kProcess);
+  if (!status.ok()) return status;
+
+  absl::StatusOr<std::string> handle =
+      MakeAutonomous(context, manager, row, volume, attached, new_volumes);
+  if (handle.ok()) return handle;
+  status = handle.status();
+  if (!new_volumes.empty() && !jsonrpc::IsFateUnknown(status)) {
+    absl::Status released = core_.volumes->Release(spdk::UndoContext(), new_volumes.front());
+    if (!released.ok()) status = jsonrpc::WithFateUnknown(std::move(status));
+  }
+  if (is_new) return FailCreate(row, new_volumes, status);
+  return new_volumes.empty() ? status : FailAttach(new_volumes.front(), status);
+}
+
+// Connects a new volume, has the device made, and writes down what it is called.
+absl::StatusOr<std::string> UseCases::MakeAutonomous(const base::Context& context,
+                                                     AutonomousDeviceManager& manager,
+                                                     const record::Device& row,
+                                                     const VolumeRequest* asked_for,
+                                                     const std::optional<record::Volume>& attached,
+                                                     std::vector<record::Volume>& new_volumes) {
+  absl::Status status;
+  CreateDeviceRequest request = row.params;
+  std::optional<DeviceVolume> volume;
+  if (!new_volumes.empty()) {
+    status = core_.volumes->Connect(context, *asked_for, new_volumes.front());
+    if (!status.ok()) return status;
+    volume = VolumeOf(new_volumes.front());
+    volume->wait = core_.volumes->WaitOf(new_volumes.front());
+    status = WaitForBdev(core_, context, *volume);
+    if (!status.ok()) return status;
+  } else if (attached) {
+    volume = VolumeOf(*attached);
+  }
+  if (volume) *request.mutable_volume() = volume->params;
+  absl::StatusOr<std::string> handle =
+      manager.MakeDevice(context, request, volume ? &*volume : nullptr);
+  if (!handle.ok()) return handle;
+
+  std::optional<record::Device> other = core_.record->FindDevice(*handle);
+  if (other && other->manager != manager.name()) {
+    return absl::InternalError(fmt::format("{} gave {}, which is a device of {}", manager.name(),
+                                           *handle, other->manager));
+  }
+  record::Change done;
+  record::Device made = InState(row, DeviceState::kReady);
+  made.handle = *handle;
+  if (made.handle != row.handle) done.remove_devices = {row.handle};
+  done.put_devices = {made};
+  for (record::Volume added : new_volumes) {
+    added.device_handle = *handle;
+    added.attachment = AutonomousDeviceManager::kWithDevice;
+    if (auto limits = core_.record->FindLimits(added.id); limits && status.ok()) {
+      status = manager.SetQos(context, SpecOf(made), &*volume, *limits);
+    }
+    done.put_volumes.push_back(InState(std::move(added), VolumeState::kAttached));
+  }
+  if (status.ok()) status = context.status();
+  if (status.ok()) status = core_.record->Write(std::move(done), Durability::kHost);
+  if (!status.ok()) return status;
+  return handle;
+}
+
+absl::Status UseCases::AdoptAutonomous(const base::Context& context, const std::string& handle) {
+  if (core_.record->FindDevice(handle)) return absl::OkStatus();
+  DeviceManager* manager = core_.registry.ForHandle(handle);
+  if (manager == nullptr || manager->autonomous() == nullptr) return absl::OkStatus();
+  auto lock = core_.locks.Acquire(context, {LockTable::Device(handle)});
+  if (!lock.ok()) return lock.status();
+  if (core_.record->FindDevice(handle)) return absl::OkStatus();
+  record::Change change;
+  change.put_devices.push_back(DeviceRow(*manager, handle, DeviceState::kReady));
+  return core_.record->Write(std::move(change), Durability::kProcess);
+}
+
+void UseCases::ForgetUnused(const base::Context& context, const std::string& handle) {
+  auto lock = core_.locks.Acquire(context, {LockTable::Device(handle)});
+  std::optional<record::Device> row = core_.record->FindDevice(handle);
+  if (!lock.ok() || !row || row->params.params_case() != CreateDeviceRequest::PARAMS_NOT_SET)
+    return;
+  if (!core_.record->VolumesOf(handle).empty()) return;
+  record::Change change;
+  change.remove_devices.push_back(handle);
+  core_.record->Write(std::move(change), Durability::kProcess).IgnoreError();
+}
+
+absl::StatusOr<SetQosResponse> UseCases::SetQosAutonomous(const base::Context& context,
+                                                          AutonomousDeviceManager& manager,
+                                                          const DeviceSpec& device,
+                                                          const SetQosRequest& request) {
+  std::optional<DeviceVolume> volume;
+  std::vector<LockTable::Key> keys{LockTable::Device(device.handle, /*shared=*/true)};
+  if (!request.volume_id().empty()) {
+    absl::StatusOr<base::Uuid> id = CheckVolumeId(request.volume_id());
+    if (!id.ok()) return id.status();
+    keys.push_back(LockTable::Volume(*id));
+    std::optional<record::Volume> row = core_.record->FindVolume(*id);
+    bool is_here = row && row->device_handle == device.handle;
+    volume = is_here ? VolumeOf(*row) : UnknownVolume(*id);
+  }
+  if (!request.has_maximum()) return SetQosResponse();
+  auto locks = core_.locks.Acquire(context, std::move(keys));
+  if (!locks.ok()) return locks.status();
+  absl::Status status =
+      manager.SetQos(context, device, volume ? &*volume : nullptr, request.maximum());
+  if (!status.ok()) return About(device.handle, status);
+  return SetQosResponse();
+}
+
+}  // namespace sma::core
