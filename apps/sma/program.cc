@@ -38,15 +38,25 @@ int AgentProgram::Run() {
   absl::Status status = Start();
   if (!status.ok()) {
     spdlog::critical("{}", std::string(status.message()));
-    Stop();
-    return EXIT_FAILURE;
+    return StopWith(EXIT_FAILURE);
   }
   sd_notify(0, "READY=1");
   int signal = WaitForSignal();
   spdlog::info("stopping after {}", sigabbrev_np(signal));
   sd_notify(0, "STOPPING=1");
+  return StopWith(EXIT_SUCCESS);
+}
+
+/// With a Python interpreter, which never ends, this does not return: its threads must not run
+/// while the program is taken apart.
+int AgentProgram::StopWith(int exit_status) {
   Stop();
-  return EXIT_SUCCESS;
+  if (loader_ && loader_->has_python()) std::_Exit(exit_status);
+  loader_.reset();
+  catalog_.reset();
+  decorated_client_.reset();
+  client_.reset();
+  return exit_status;
 }
 
 /// The record comes first: its lock keeps a second agent away from the target.
@@ -107,6 +117,15 @@ void AgentProgram::StartClient() {
   client_ = jsonrpc::Client::Start(std::move(options));
 }
 
+absl::StatusOr<std::vector<std::unique_ptr<DeviceManager>>> AgentProgram::MakeDeviceTypes(
+    jsonrpc::Caller& target) {
+  catalog_ = std::make_unique<plugin::Catalog>(target);
+  loader_ = std::make_unique<plugin::Loader>(*catalog_, config_.plugin_dir);
+  if (absl::Status status = FillCatalog(config_, *catalog_, *loader_); !status.ok()) return status;
+  loader_->UseCryptoEngine(config_.crypto.engine);
+  return MakeManagers(config_, *catalog_);
+}
+
 absl::Status AgentProgram::OpenCore(std::unique_ptr<record::Store> store) {
   core::Options options;
   options.refuse_delete_with_volumes =
@@ -120,9 +139,14 @@ absl::Status AgentProgram::OpenCore(std::unique_ptr<record::Store> store) {
   if (decorators_.store) store = decorators_.store(std::move(store));
   if (decorators_.target) decorated_client_ = decorators_.target(*client_);
   jsonrpc::Caller& target = decorated_client_ ? *decorated_client_ : *client_;
+  auto managers = MakeDeviceTypes(target);
+  if (!managers.ok()) return managers.status();
+  auto engine = MakeEngine(config_, *catalog_);
+  if (!engine.ok()) return engine.status();
+  options.plugins = ListPlugins(config_, *catalog_);
   auto core = core::AgentCore::Open(
-      std::move(options), target, std::move(store), MakeManagers(config_, target),
-      [this](bool serving) { TellServing(serving); }, MakeBuiltInEngine(config_.crypto, target),
+      std::move(options), target, std::move(store), *std::move(managers),
+      [this](bool serving) { TellServing(serving); }, *std::move(engine),
       std::exchange(sealing_key_, std::nullopt));
   if (!core.ok()) return core.status();
   core_ = *std::move(core);
@@ -168,8 +192,6 @@ void AgentProgram::Stop() {
   server_.reset();
   metrics_.reset();
   core_.reset();
-  decorated_client_.reset();
-  client_.reset();
   target_.reset();
 }
 

@@ -4,12 +4,16 @@
 #include <memory>
 #include <optional>
 #include <utility>
+#include <vector>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "agent/config/config.h"
 #include "agent/core/agent_core.h"
 #include "agent/embedded/embedded_target.h"
 #include "agent/metrics/metrics.h"
+#include "agent/plugin/catalog.h"
+#include "agent/plugin/loader.h"
 #include "agent/record/store.h"
 #include "agent/service/grpc_server.h"
 #include "base/mutex.h"
@@ -42,9 +46,13 @@ class AgentProgram {
   absl::Status ProtectKeys();
   absl::Status StartTarget();
   void StartClient();
+  /// Loads plugins and makes what the configuration enables.
+  absl::StatusOr<std::vector<std::unique_ptr<DeviceManager>>> MakeDeviceTypes(
+      jsonrpc::Caller& target);
   absl::Status OpenCore(std::unique_ptr<record::Store> store);
   absl::Status ListenForMetrics();
   absl::Status Listen();
+  int StopWith(int exit_status);
   void Stop();
 
   void TellServing(bool serving);
@@ -61,6 +69,8 @@ class AgentProgram {
   std::unique_ptr<embedded::EmbeddedTarget> target_;
   std::unique_ptr<jsonrpc::Client> client_;
   std::unique_ptr<jsonrpc::Caller> decorated_client_;  // null: client_ as it is
+  std::unique_ptr<plugin::Catalog> catalog_;
+  std::unique_ptr<plugin::Loader> loader_;
   std::unique_ptr<core::AgentCore> core_;
   std::unique_ptr<metrics::Metrics> metrics_;
   std::unique_ptr<service::GrpcServer> server_;

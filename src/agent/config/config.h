@@ -41,7 +41,7 @@ struct Device {
   Type type = Type::kPlugin;
   std::string name;  // with an underscore for the built-in types; as written for a plugin's
   PciParams pci;     // kVfioUser, kVhostBlk
-  nlohmann::json params = nlohmann::json::object();  // kPlugin: as written
+  nlohmann::json params = nlohmann::json::object();  // as written; not of kNvmfTcp
   std::string location;                              // "FILE:LINE", for messages about this entry
 };
 
@@ -101,6 +101,7 @@ struct Config {
   std::string state_dir;  // empty: DefaultStateDir()
   std::vector<Device> devices;
   std::vector<Plugin> plugins;  // of the file, then of SMA_PLUGINS; each once
+  std::string plugin_dir;       // of plugins that are shared libraries; empty: the agent's own
   Crypto crypto;
   SealingKey sealing_key;
   Embedded embedded;

@@ -9,6 +9,7 @@
 #include <fmt/format.h>
 
 #include "agent/config/host_port.h"
+#include "agent/config/yaml_document.h"
 #include "agent/config/yaml_json.h"
 
 namespace sma::config {
@@ -148,6 +149,7 @@ Device ReadDevice(const Value& value, bool has_plugins, Problems& problems) {
     case Device::Type::kVfioUser:
     case Device::Type::kVhostBlk:
       device.pci = ReadPciParams(params, problems);
+      if (problems.ToStatus().ok()) device.params = ParamsToJson(params, problems);
       break;
     case Device::Type::kPlugin:
       if (!map.is_map()) break;
@@ -165,6 +167,16 @@ Device ReadDevice(const Value& value, bool has_plugins, Problems& problems) {
 }
 
 }  // namespace
+
+absl::StatusOr<PciParams> ParsePciParams(const nlohmann::json& params) {
+  Problems problems("params");
+  // JSON is YAML, too.
+  Value root{.name = "", .line = 1, .node = ReadDocument(params.dump(), problems)};
+  PciParams pci = ReadPciParams(root, problems);
+  absl::Status status = problems.ToStatus();
+  if (!status.ok()) return status;
+  return pci;
+}
 
 std::vector<Device> ReadDevices(YamlMap& top, bool has_plugins, Problems& problems) {
   std::vector<Device> devices;

@@ -172,6 +172,7 @@ Config ReadAll(YamlMap& top, const Flags& flags, std::string_view sma_plugins, P
   config.socket = top.String("socket", config.socket);
   config.state_dir = top.String("state_dir", "");
   config.plugins = ReadPlugins(top, sma_plugins, problems);
+  config.plugin_dir = top.String("plugin_dir", "");
   config.devices = ReadDevices(top, !config.plugins.empty(), problems);
   config.crypto = ReadCrypto(top, problems);
   config.sealing_key = ReadSealingKey(top, problems);

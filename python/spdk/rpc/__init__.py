@@ -1,0 +1,5 @@
+"""Calls of the target's JSON-RPC methods."""
+
+import pkgutil
+
+__path__ = pkgutil.extend_path(__path__, __name__)

@@ -1,0 +1,7 @@
+from .device import DeviceException, DeviceManager
+from .nvmf_tcp import NvmfTcpDeviceManager
+from .nvmf_vfiouser import NvmfVfioDeviceManager
+from .vhost_blk import VhostBlkDeviceManager
+
+__all__ = ["DeviceException", "DeviceManager", "NvmfTcpDeviceManager", "NvmfVfioDeviceManager",
+           "VhostBlkDeviceManager"]

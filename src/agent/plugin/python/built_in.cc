@@ -1,0 +1,148 @@
+#include "agent/plugin/python/built_in.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <optional>
+#include <utility>
+
+namespace sma::python {
+namespace {
+
+constexpr std::chrono::seconds kVolumeWait{1};
+
+// The volume with these 16 bytes: that of the call, or, for another, the bdev named after it.
+absl::StatusOr<DeviceVolume> VolumeOf(const Call& call, const std::string& id) {
+  std::optional<base::Uuid> uuid = base::Uuid::FromBytes(id);
+  if (!uuid) return absl::InvalidArgumentError("volume_id: not 16 bytes");
+  DeviceVolume volume;
+  if (call.volume && call.volume->id == *uuid) {
+    volume = *call.volume;
+  } else {
+    volume.id = *uuid;
+    volume.bdev_name = uuid->ToString();
+  }
+  volume.attachment.clear();  // what the plugin has kept is not this type's
+  volume.wait = kVolumeWait;
+  return volume;
+}
+
+template <typename Request>
+absl::StatusOr<Request> Parsed(const std::string& text) {
+  Request request;
+  if (request.ParseFromString(text)) return request;
+  return absl::InvalidArgumentError("not a request");
+}
+
+absl::StatusOr<std::string> Empty(const absl::Status& status) {
+  if (!status.ok()) return status;
+  return std::string();
+}
+
+}  // namespace
+
+absl::StatusOr<std::string> BuiltIn::Run(const std::string& method, const std::string& request) {
+  Call* call = CurrentCall();
+  if (call == nullptr) {
+    return absl::FailedPreconditionError("a built-in device type works within calls of the agent");
+  }
+  if (method == "init") return Empty(manager_->Prepare(call->context));
+  if (method == "owns_device") return std::string(manager_->OwnsHandle(request) ? "1" : "");
+  if (method == "get_qos_capabilities") return manager_->GetQosCapabilities().SerializeAsString();
+  if (method == "create_device") {
+    auto parsed = Parsed<CreateDeviceRequest>(request);
+    return parsed.ok() ? CreateDevice(*call, *parsed) : parsed.status();
+  }
+  if (method == "delete_device") {
+    auto parsed = Parsed<DeleteDeviceRequest>(request);
+    return Empty(parsed.ok() ? DeleteDevice(*call, *parsed) : parsed.status());
+  }
+  if (method == "attach_volume") {
+    auto parsed = Parsed<AttachVolumeRequest>(request);
+    return Empty(parsed.ok() ? AttachVolume(*call, *parsed) : parsed.status());
+  }
+  if (method == "detach_volume") {
+    auto parsed = Parsed<DetachVolumeRequest>(request);
+    return Empty(parsed.ok() ? DetachVolume(*call, *parsed) : parsed.status());
+  }
+  if (method == "set_qos") {
+    auto parsed = Parsed<SetQosRequest>(request);
+    return Empty(parsed.ok() ? SetQos(*call, *parsed) : parsed.status());
+  }
+  return absl::UnimplementedError(method);
+}
+
+// The device of the call, under the handle that this type or the plugin gives it.
+absl::StatusOr<DeviceSpec> BuiltIn::DeviceOf(const Call& call, const std::string& handle) const {
+  if (call.device.params.params_case() != CreateDeviceRequest::PARAMS_NOT_SET) {
+    absl::StatusOr<DeviceSpec> device = manager_->Describe(call.device.params);
+    if (!device.ok()) return device.status();
+    if (handle == device->handle || handle == call.device.handle) return device;
+  }
+  return absl::NotFoundError(fmt::format("device_handle: there is no device {}", handle));
+}
+
+absl::StatusOr<std::string> BuiltIn::CreateDevice(const Call& call,
+                                                  const CreateDeviceRequest& request) {
+  absl::StatusOr<DeviceSpec> device = manager_->Describe(request);
+  if (!device.ok()) return device.status();
+  std::optional<DeviceVolume> volume;
+  if (request.has_volume()) {
+    absl::StatusOr<DeviceVolume> of_request = VolumeOf(call, request.volume().volume_id());
+    if (!of_request.ok()) return of_request.status();
+    volume = *std::move(of_request);
+  } else if (manager_->needs_volume()) {
+    return absl::InvalidArgumentError("volume: missing");
+  }
+  auto existing = manager_->FindExisting(call.context, *device);
+  if (!existing.ok()) return existing.status();
+  absl::StatusOr<std::string> attached = std::string();
+  if (!*existing) {
+    attached = manager_->CreateDevice(call.context, *device, volume ? &*volume : nullptr);
+  } else if (volume && std::none_of((*existing)->volumes.begin(), (*existing)->volumes.end(),
+                                    [&](const DeviceVolume& v) { return v.id == volume->id; })) {
+    attached = manager_->AttachVolume(call.context, *device, *volume);
+  }
+  if (!attached.ok()) return attached.status();
+  CreateDeviceResponse response;
+  response.set_handle(device->handle);
+  return response.SerializeAsString();
+}
+
+absl::Status BuiltIn::DeleteDevice(const Call& call, const DeleteDeviceRequest& request) {
+  absl::StatusOr<DeviceSpec> device = DeviceOf(call, request.handle());
+  if (device.ok()) return manager_->DeleteDevice(call.context, *device, {});
+  // What the agent did not make it does not delete.
+  return manager_->OwnsHandle(request.handle()) ? absl::OkStatus() : device.status();
+}
+
+absl::Status BuiltIn::AttachVolume(const Call& call, const AttachVolumeRequest& request) {
+  absl::StatusOr<DeviceSpec> device = DeviceOf(call, request.device_handle());
+  if (!device.ok()) return device.status();
+  absl::StatusOr<DeviceVolume> volume = VolumeOf(call, request.volume().volume_id());
+  if (!volume.ok()) return volume.status();
+  return manager_->AttachVolume(call.context, *device, *volume).status();
+}
+
+absl::Status BuiltIn::DetachVolume(const Call& call, const DetachVolumeRequest& request) {
+  absl::StatusOr<DeviceSpec> device = DeviceOf(call, request.device_handle());
+  if (!device.ok()) return device.status();
+  absl::StatusOr<DeviceVolume> volume = VolumeOf(call, request.volume_id());
+  if (!volume.ok()) return volume.status();
+  return manager_->DetachVolume(call.context, *device, *volume);
+}
+
+absl::Status BuiltIn::SetQos(const Call& call, const SetQosRequest& request) {
+  absl::StatusOr<DeviceSpec> device = DeviceOf(call, request.device_handle());
+  if (!device.ok()) return device.status();
+  if (!request.has_maximum()) return absl::OkStatus();
+  if (request.volume_id().empty()) {
+    return manager_->SetQos(call.context, *device, nullptr, request.maximum());
+  }
+  absl::StatusOr<DeviceVolume> volume = VolumeOf(call, request.volume_id());
+  if (!volume.ok()) return volume.status();
+  return manager_->SetQos(call.context, *device, &*volume, request.maximum());
+}
+
+}  // namespace sma::python

@@ -1,0 +1,75 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <span>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "agent/plugin/python/call.h"
+#include "base/mutex.h"
+#include "sma/autonomous_device_manager.h"
+
+namespace sma::python {
+
+/// A device type that a Python class implements.
+class PythonDeviceManager : public AutonomousDeviceManager {
+ public:
+  /// Calls the plugin's `init` with `params`, unless the target does not answer yet: then Prepare
+  /// does. INVALID_ARGUMENT: there is no such protocol. Errors of `init`.
+  static absl::StatusOr<std::unique_ptr<DeviceManager>> Make(PluginObject object,
+                                                             const std::string& protocol,
+                                                             const nlohmann::json& params);
+
+  std::string_view name() const override { return object_.name(); }
+  std::string_view protocol() const override { return protocol_; }
+  DeviceType type() const override { return type_; }
+  bool OwnsHandle(std::string_view handle) const override;
+  bool allow_delete_volumes() const override;
+
+  absl::Status Prepare(const base::Context& context) override;
+  absl::StatusOr<std::string> MakeDevice(const base::Context& context,
+                                         const CreateDeviceRequest& request,
+                                         const DeviceVolume* volume) override;
+  absl::Status DeleteDevice(const base::Context& context, const DeviceSpec& device,
+                            std::span<const DeviceVolume> volumes) override;
+  absl::StatusOr<std::string> AttachVolume(const base::Context& context, const DeviceSpec& device,
+                                           const DeviceVolume& volume) override;
+  absl::Status DetachVolume(const base::Context& context, const DeviceSpec& device,
+                            const DeviceVolume& volume) override;
+  RestoreResult Restore(const base::Context& context, const RestoreRequest& request) override;
+  absl::Status SetQos(const base::Context& context, const DeviceSpec& device,
+                      const DeviceVolume* volume, const QosLimit& maximum) override;
+  absl::StatusOr<GetQosCapabilitiesResponse> FindQosCapabilities(
+      const base::Context& context, const GetQosCapabilitiesRequest& request) override;
+
+ private:
+  PythonDeviceManager(PluginObject object, std::string protocol, DeviceType type,
+                      std::string params)
+      : object_(std::move(object)),
+        protocol_(std::move(protocol)),
+        type_(type),
+        params_(std::move(params)) {}
+
+  absl::Status Init(const base::Context& context);
+  absl::Status CheckInitialized() const;
+  absl::Status MakeAgain(const base::Context& context, const RestoreRequest& request);
+  void SetMade(const std::string& handle, uint64_t generation);
+  bool IsMade(const std::string& handle, uint64_t generation) const;
+
+  const PluginObject object_;
+  const std::string protocol_;
+  const DeviceType type_;
+  const std::string params_;  // of the configuration, JSON
+
+  mutable base::Mutex mutex_;
+  uint64_t initialized_generation_ SMA_GUARDED_BY(mutex_) = 0;  // of the connection; 0: never
+  absl::Status initialized_ SMA_GUARDED_BY(mutex_) = absl::UnavailableError("not initialized yet");
+  /// The connection on which each device was last made.
+  std::map<std::string, uint64_t, std::less<>> made_ SMA_GUARDED_BY(mutex_);
+};
+
+}  // namespace sma::python
