@@ -108,12 +108,12 @@ class Agent:
         self.stop()
 
 
-def start_sma(bin_dir, work_dir, name="sma", arguments=(), **config):
+def start_sma(bin_dir, work_dir, name="sma", arguments=(), env=None, **config):
     """Our agent, with a state folder of its own."""
     config.setdefault("state_dir", str(pathlib.Path(work_dir) / f"{name}.state"))
-    return Agent(name, [pathlib.Path(bin_dir) / "sma", *arguments], work_dir, config)
+    return Agent(name, [pathlib.Path(bin_dir) / "sma", *arguments], work_dir, config, env)
 
 
-def start_reference(work_dir, name="spdk-sma", **config):
+def start_reference(work_dir, name="spdk-sma", env=None, **config):
     """The reference agent, on the same wire."""
-    return Agent(name, [sys.executable, HARNESS / "reference_agent.py", wire.FOLDER], work_dir, config)
+    return Agent(name, [sys.executable, HARNESS / "reference_agent.py", wire.FOLDER], work_dir, config, env)

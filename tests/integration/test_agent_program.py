@@ -70,7 +70,7 @@ def test_check_config(bin_dir, work_dir):
     bad = run_sma(bin_dir, "-c", file, "--check-config")
     assert bad.returncode == 1
     assert [line.split(": ")[0] for line in bad.stderr.splitlines()] == [f"{file}:1", f"{file}:3"]
-    file.write_text("plugins: [mine]\n")
+    file.write_text("crypto: {name: mine}\n")
     unsupported = run_sma(bin_dir, "-c", file, "--check-config")
     assert unsupported.returncode == 1
     assert unsupported.stderr.startswith(f"{file}:1: ")

@@ -1,0 +1,284 @@
+"""Python plugins, each shape started for real."""
+
+import json
+import pathlib
+import statistics
+import subprocess
+import sys
+import time
+import uuid
+
+import grpc
+import pytest
+
+from harness import wire
+from harness.agent import free_port, start_reference, start_sma
+from harness.process import Process
+from harness.wait import wait_until
+
+PLUGINS = pathlib.Path(__file__).resolve().parents[1] / "plugins"
+CALLERS = PLUGINS.parent / "harness" / "callers.py"
+ENVIRONMENT = {"PYTHONPATH": str(PLUGINS), "SMA_LOGLEVEL": "debug"}
+
+
+def start(bin_dir, work_dir, target, plugins=(), devices=(), env=None, **config):
+    entries = [{"name": d} if isinstance(d, str) else d for d in devices]
+    return start_sma(bin_dir, work_dir, env={**ENVIRONMENT, **(env or {})}, socket=str(target.socket),
+                     plugins=list(plugins), devices=entries, **config)
+
+
+def code_of(call):
+    """The name of the status code that a call ends with."""
+    try:
+        call()
+    except grpc.RpcError as error:
+        return error.code().name
+    return "OK"
+
+
+def create(agent, protocol, physical_id, volume=None, virtual_id=0, timeout=20):
+    request = wire.sma.CreateDeviceRequest()
+    params = getattr(request, protocol)
+    params.physical_id = physical_id
+    params.virtual_id = virtual_id
+    params.SetInParent()
+    if volume is not None:
+        request.volume.volume_id = volume.bytes
+    return agent.client.stub.CreateDevice(request, timeout=timeout).handle
+
+
+SHAPES = [
+    ("two devices in one module", {"plugins": ["shapes"], "devices": ["memory_nvme", "memory_blk"]},
+     {"nvme": "memory_nvme:1", "virtio_blk": "memory_blk:1"}),
+    ("two modules", {"plugins": ["one_nvme", "one_blk"], "devices": ["memory_nvme", "memory_blk"]},
+     {"nvme": "memory_nvme:1", "virtio_blk": "memory_blk:1"}),
+    ("one of several is enabled", {"plugins": ["shapes"], "devices": ["memory_blk"]},
+     {"nvme": None, "virtio_blk": "memory_blk:1"}),
+    ("by the environment", {"env": {"SMA_PLUGINS": "one_nvme:one_blk"}, "devices": ["memory_nvme"]},
+     {"nvme": "memory_nvme:1", "virtio_blk": None}),
+    ("by both", {"plugins": ["one_nvme"], "env": {"SMA_PLUGINS": "one_blk:one_nvme"},
+                 "devices": ["memory_nvme", "memory_blk"]},
+     {"nvme": "memory_nvme:1", "virtio_blk": "memory_blk:1"}),
+    ("parameters", {"plugins": ["one_nvme"], "devices": [{"name": "memory_nvme", "params": {"prefix": "pre"}}]},
+     {"nvme": "pre:1"}),
+    ("beside a built-in type", {"plugins": ["one_nvme"], "devices": ["nvmf_tcp", "memory_nvme"]},
+     {"nvme": "memory_nvme:1"}),
+    ("old signatures", {"plugins": ["shapes"], "devices": ["bare"]}, {"nvme": "bare:1"}),
+    ("an engine alone", {"plugins": ["one_engine"], "devices": ["nvmf_tcp"]}, {"nvme": None}),
+    ("slow import", {"plugins": ["slow_import"], "devices": ["memory_nvme"]}, {"nvme": "memory_nvme:1"}),
+]
+
+
+@pytest.mark.parametrize("config, handles", [pytest.param(c, h, id=n) for n, c, h in SHAPES])
+def test_shapes(bin_dir, work_dir, target, config, handles):
+    with start(bin_dir, work_dir, target, **config) as agent:
+        for protocol, handle in handles.items():
+            if handle is None:
+                assert code_of(lambda p=protocol: create(agent, p, 1)) == "INVALID_ARGUMENT"
+            else:
+                assert create(agent, protocol, 1) == handle
+                assert create(agent, protocol, 1) == handle
+
+
+REFUSED = [
+    ("no such module", {"plugins": ["no_such_plugin"]}, "no_such_plugin: ModuleNotFoundError"),
+    ("raises", {"plugins": ["broken"]}, "broken: RuntimeError: it cannot be imported"),
+    ("brings nothing", {"plugins": ["nothing"]}, "nothing: the module has neither"),
+    ("device not known", {"plugins": ["one_nvme"], "devices": ["other"]}, "device other: is not known (known: "),
+    ("two of one protocol", {"plugins": ["shapes"], "devices": ["memory_nvme", "bare"]},
+     "device bare: is for protocol nvme, and so is memory_nvme"),
+    ("the same name twice", {"plugins": ["one_nvme", "shapes"]}, "device type 'memory_nvme' is already in one_nvme"),
+]
+
+
+@pytest.mark.parametrize("config, message", [pytest.param(c, m, id=n) for n, c, m in REFUSED])
+def test_refused_at_start(bin_dir, work_dir, target, config, message):
+    path = work_dir / "sma.yaml"
+    devices = [{"name": name} for name in config.get("devices", [])]
+    path.write_text(repr({"address": "127.0.0.1", "port": 0, "socket": str(target.socket),
+                          "state_dir": str(work_dir / "state"), "plugins": config["plugins"], "devices": devices}))
+    process = Process("sma", [bin_dir / "sma", "-c", path], work_dir, ENVIRONMENT)
+    assert process.wait() == 1
+    assert message in process.log()
+
+
+@pytest.fixture
+def unruly(bin_dir, work_dir, target):
+    with start(bin_dir, work_dir, target, ["unruly"], ["unruly"]) as agent:
+        yield agent
+
+
+MISTAKES = [(1, "INTERNAL", "KeyError"), (3, "INTERNAL", "gave NoneType"), (4, "INTERNAL", "gave str"),
+            (5, "INTERNAL", "SystemExit"), (6, "RESOURCE_EXHAUSTED", "no more of these"),
+            (7, "INTERNAL", "no handle"), (8, "INTERNAL", "JSONRPCException"), (9, "UNKNOWN", "a code that is none")]
+
+
+def test_mistakes_harm_their_own_call_alone(unruly):
+    for physical_id, code, message in MISTAKES:
+        with pytest.raises(grpc.RpcError) as error:
+            create(unruly, "nvme", physical_id)
+        assert (physical_id, error.value.code().name) == (physical_id, code)
+        assert message in error.value.details()
+        assert create(unruly, "nvme", 100) == "unruly:100"
+    assert "Traceback" in unruly.process.log()
+    assert code_of(lambda: unruly.client.attach_volume("unruly:100", uuid.uuid4())) == "NOT_FOUND"
+    assert code_of(lambda: unruly.client.delete_device("unruly:100")) == "UNIMPLEMENTED"
+
+
+def test_what_hangs_is_given_up_and_bounded(unruly):
+    calls = []
+    for i in range(24):
+        request = wire.sma.CreateDeviceRequest()
+        request.nvme.physical_id = 2 + 100 * i
+        calls.append(unruly.client.stub.CreateDevice.future(request, timeout=1.5))
+    assert create(unruly, "nvme", 100, timeout=1.4) == "unruly:100"
+    codes = {call.code().name for call in calls}
+    assert codes == {"DEADLINE_EXCEEDED"}
+    wait_until(lambda: code_of(lambda: create(unruly, "nvme", 200)) == "UNAVAILABLE", 5, "calls are refused")
+
+
+def test_a_built_in_type_extended(bin_dir, work_dir, target):
+    volume = target.make_malloc_volume()
+    with start(bin_dir, work_dir, target, ["extends_nvmf_tcp"], ["polite_nvmf_tcp"]) as agent:
+        client = agent.client
+        nqn = "nqn.2016-06.io.spdk:polite"
+        assert code_of(lambda: client.create_nvmf_tcp(nqn, 4420, hosts=["nqn.2000-01.com:x"])) == "PERMISSION_DENIED"
+        assert target.subsystem(nqn) is None
+        hosts = ["nqn.2014-08.org.example:me"]
+        handle = client.create_nvmf_tcp(nqn, free_port(), hosts=hosts)
+        assert handle == f"nvmf-tcp:{nqn}"
+        client.attach_volume(handle, volume)
+        client.attach_volume(handle, volume)
+        assert [n["uuid"] for n in target.subsystem(nqn)["namespaces"]] == [str(volume)]
+        agent.stop()
+        agent.start()
+        agent.client.detach_volume(handle, volume)
+        assert target.subsystem(nqn)["namespaces"] == []
+        agent.client.delete_device(handle)
+        assert target.subsystem(nqn) is None
+
+
+def play(agent, volumes):
+    """The same calls to any agent: what came of each."""
+    stub = agent.client.stub
+    one, two = volumes
+    attach, detach, delete = agent.client.attach_volume, agent.client.detach_volume, agent.client.delete_device
+
+    def qos(handle, volume, **limits):
+        request = wire.sma.SetQosRequest(device_handle=handle, volume_id=volume.bytes)
+        for name, value in limits.items():
+            setattr(request.maximum, name, value)
+        stub.SetQos(request)
+
+    def capabilities(device_type):
+        return stub.GetQosCapabilities(wire.sma.GetQosCapabilitiesRequest(device_type=device_type))
+
+    steps = [
+        ("create", lambda: create(agent, "nvme", 1)),
+        ("create again", lambda: create(agent, "nvme", 1)),
+        ("create another", lambda: create(agent, "nvme", 2)),
+        ("refused by the plugin", lambda: create(agent, "nvme", 3, virtual_id=1)),
+        ("attach", lambda: attach("memory_nvme:1", one)),
+        ("attach again", lambda: attach("memory_nvme:1", one)),
+        ("attach elsewhere", lambda: attach("memory_nvme:2", one)),
+        ("attach a missing volume", lambda: attach("memory_nvme:1", uuid.UUID(int=7))),
+        ("attach to a missing device", lambda: attach("memory_nvme:77", two)),
+        ("attach, missing device, its handle nobody's", lambda: attach("other:1", two)),
+        ("limits", lambda: qos("memory_nvme:1", one, rw_iops=1)),
+        ("limits that there are not", lambda: qos("memory_nvme:1", one, rd_iops=1)),
+        ("limits of a missing device", lambda: qos("memory_nvme:77", one, rw_iops=1)),
+        ("capabilities", lambda: capabilities(1)),
+        ("delete with a volume", lambda: delete("memory_nvme:1")),
+        ("detach", lambda: detach("memory_nvme:1", one)),
+        ("detach again", lambda: detach("memory_nvme:1", one)),
+        ("detach from a missing device", lambda: detach("memory_nvme:77", one)),
+        ("delete", lambda: delete("memory_nvme:1")),
+        ("delete again", lambda: delete("memory_nvme:1")),
+        ("delete a handle of nobody", lambda: delete("other:1")),
+        ("a disk with its volume", lambda: create(agent, "virtio_blk", 5, volume=two)),
+        ("a disk with a missing volume", lambda: create(agent, "virtio_blk", 6, volume=uuid.UUID(int=7))),
+        ("delete it with its volume", lambda: delete("memory_blk:5")),
+        ("the volume is free again", lambda: attach("memory_nvme:2", two)),
+    ]
+    outcomes = []
+    for name, call in steps:
+        try:
+            outcomes.append((name, str(call() or "OK")))
+        except grpc.RpcError as error:
+            outcomes.append((name, error.code().name))
+    return outcomes
+
+
+def test_the_same_plugin_answers_the_same_in_both_agents(bin_dir, work_dir, target):
+    volumes = [target.make_malloc_volume(size_mib=1) for _ in range(2)]
+    config = {"plugins": ["shapes"], "devices": [{"name": "memory_nvme"}, {"name": "memory_blk"}],
+              "socket": str(target.socket), "env": ENVIRONMENT}
+    with start_reference(work_dir, **config) as reference:
+        expected = play(reference, volumes)
+    with start_sma(bin_dir, work_dir, **config) as agent:
+        assert play(agent, volumes) == expected
+    assert {"OK", "NOT_FOUND", "ALREADY_EXISTS", "INVALID_ARGUMENT", "FAILED_PRECONDITION"} <= {o for _, o in expected}
+
+
+def test_handles_survive_restarts(bin_dir, work_dir, target):
+    volume = target.make_malloc_volume(size_mib=1)
+    with start(bin_dir, work_dir, target, ["shapes"], ["memory_nvme"]) as agent:
+        handle = create(agent, "nvme", 1, volume=volume)
+        agent.kill()
+        agent.start()
+        # The plugin has kept nothing: the agent has told it again.
+        agent.client.attach_volume(handle, volume)
+        assert code_of(lambda: agent.client.attach_volume("memory_nvme:2", volume)) == "ALREADY_EXISTS"
+        agent.client.detach_volume(handle, volume)
+        agent.client.delete_device(handle)
+
+
+def test_what_there_is_is_listed(bin_dir, work_dir, target):
+    with start(bin_dir, work_dir, target, ["shapes"], ["nvmf_tcp", "memory_blk"]) as agent:
+        listed = subprocess.run([bin_dir / "smactl", "--address", agent.address, "--json", "plugin", "list"],
+                                capture_output=True, text=True, check=True)
+    plugins = {p["name"]: p for p in json.loads(listed.stdout)["plugins"]}
+    assert plugins["nvmf_tcp"]["enabled"] and plugins["memory_blk"]["enabled"]
+    assert not plugins["memory_nvme"].get("enabled")
+    assert (plugins["memory_blk"]["kind"], plugins["memory_blk"]["protocol"]) == ("KIND_PYTHON", "virtio_blk")
+    assert plugins["old_engine"]["role"] == "ROLE_CRYPTO_ENGINE"
+    assert plugins["memory_blk"]["source"] == "shapes"
+
+
+@pytest.mark.parametrize("with_grpc", [False, True], ids=["Debian's protobuf", "PyPI's protobuf and grpcio"])
+def test_packages_beside_ours(bin_dir, work_dir, target, with_grpc):
+    """The package spdk of PyPI, and with it other versions of protobuf and grpcio, on the search path."""
+    path = f"{PLUGINS}:{pathlib.Path(grpc.__file__).parents[1]}" if with_grpc else str(PLUGINS)
+    with start(bin_dir, work_dir, target, ["tells_versions"], ["memory_nvme"], env={"PYTHONPATH": path}) as agent:
+        assert create(agent, "nvme", 1) == "memory_nvme:1"
+        log = agent.process.log()
+    assert f"grpc has a server: {with_grpc}" in log
+    assert f"spdk of PyPI is there: {with_grpc}" in log
+
+
+def test_a_built_in_type_is_not_slowed(bin_dir, work_dir, target):
+    """64 callers that are always in a Python type, which takes its time, beside one caller of a built-in type."""
+    with start(bin_dir, work_dir, target, ["unhurried"], ["nvmf_tcp", "unhurried"]) as agent:
+        nqn, port = "nqn.2016-06.io.spdk:measured", free_port()
+
+        def median_ms():
+            times = []
+            for _ in range(300):
+                begin = time.perf_counter()
+                agent.client.create_nvmf_tcp(nqn, port, allow_any_host=True)
+                times.append(time.perf_counter() - begin)
+            return statistics.median(times) * 1000
+
+        before = median_ms()
+        with subprocess.Popen([sys.executable, CALLERS, agent.address, "64"], stdin=subprocess.PIPE,
+                              stdout=subprocess.PIPE, text=True) as callers:
+            assert callers.stdout.readline() == "all have called\n"
+            beside = median_ms()
+            calls = int(callers.communicate()[0])
+        after = median_ms()
+    alone = min(before, after)
+    print(f"built-in type: {alone:.2f} ms alone, {beside:.2f} ms beside 64 callers of a Python type that made {calls} "
+          f"calls: {beside / alone:.2f}")
+    # A tenth where the machine has nothing else to do; what is to be seen here is that nobody waits for the plugin.
+    assert calls >= 64
+    assert beside < 2 * max(before, after) + 2

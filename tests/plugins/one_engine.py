@@ -1,0 +1,3 @@
+from shapes import OldEngine
+
+crypto_engines = [OldEngine]
