@@ -87,13 +87,26 @@ absl::StatusOr<bool> VhostBlkManager::MakeController(const base::Context& contex
   known_.Add(controller, bdev_name);
   // The target lets any number of controllers have one bdev.
   std::optional<std::string> other = known_.OtherUserOf(bdev_name, controller);
-  absl::Status status =
-      bdev_name.empty()
-          ? absl::UnavailableError(fmt::format("volume {} went away", volume.id.ToString()))
-      : other ? InUse(volume, "vhost controller " + *other)
-              : absl::OkStatus();
+  absl::Status status;
+  if (bdev_name.empty()) {
+    status = absl::UnavailableError(fmt::format("volume {} went away", volume.id.ToString()));
+  } else if (other) {
+    status = CheckOtherUser(context, *other, bdev_name, volume);
+  }
   if (status.ok()) return true;
   return UndoMade(std::move(status), controller, {}, /*made_controller=*/true);
+}
+
+// Whether a controller that was known to have a bdev still has it.
+absl::Status VhostBlkManager::CheckOtherUser(const base::Context& context, const std::string& other,
+                                             const std::string& bdev_name,
+                                             const DeviceVolume& volume) {
+  absl::StatusOr<std::optional<spdk::VhostBlkController>> there = FindController(context, other);
+  if (!there.ok()) return there.status();
+  if (*there && (*there)->bdev_name == bdev_name) return InUse(volume, "vhost controller " + other);
+  known_.Remove(other);
+  if (*there) known_.Add(other, (*there)->bdev_name);
+  return absl::OkStatus();
 }
 
 absl::StatusOr<bool> VhostBlkManager::ControllerRefused(const base::Context& context,

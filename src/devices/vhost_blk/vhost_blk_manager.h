@@ -74,6 +74,8 @@ class VhostBlkManager : public DeviceManager {
   // create.cc
   absl::StatusOr<bool> MakeController(const base::Context& context, const std::string& controller,
                                       const DeviceVolume& volume);
+  absl::Status CheckOtherUser(const base::Context& context, const std::string& other,
+                              const std::string& bdev_name, const DeviceVolume& volume);
   absl::StatusOr<bool> ControllerRefused(const base::Context& context,
                                          const std::string& controller, const DeviceVolume& volume,
                                          const std::optional<spdk::Bdev>& bdev,

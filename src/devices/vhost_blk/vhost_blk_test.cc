@@ -87,6 +87,12 @@ TEST_F(VhostBlkTest, Defect8_VolumeInUseIsNotPlugged) {
   EXPECT_EQ(qemu_.devices().size(), 1u);
 }
 
+TEST_F(VhostBlkTest, VolumeThatIsNotInUseAnyMore) {
+  ASSERT_TRUE(Create(0).ok());
+  Operator("vhost_delete_controller", {{"ctrlr", "sma-0"}});
+  EXPECT_TRUE(Create(1).ok());
+}
+
 TEST_F(VhostBlkTest, ControllerOfAnotherIsLeftAlone) {
   Operator("vhost_create_blk_controller", {{"ctrlr", "sma-0"}, {"dev_name", kOtherVolume}});
   const std::string before = target_.Dump();
