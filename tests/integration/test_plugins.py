@@ -282,3 +282,31 @@ def test_a_built_in_type_is_not_slowed(bin_dir, work_dir, target):
     # A tenth where the machine has nothing else to do; what is to be seen here is that nobody waits for the plugin.
     assert calls >= 64
     assert beside < 2 * max(before, after) + 2
+
+
+def test_an_engine_encrypts(bin_dir, work_dir, target):
+    """One of the time before tweak modes, which keeps what it was asked for."""
+    volume = target.make_malloc_volume(size_mib=1)
+    nqn, port = "nqn.2016-06.io.spdk:encrypted", free_port()
+    with start(bin_dir, work_dir, target, ["one_engine"], ["nvmf_tcp"], crypto={"name": "old_engine"}) as agent:
+        handle = agent.client.create_nvmf_tcp(nqn, port)
+        request = wire.sma.AttachVolumeRequest(device_handle=handle)
+        request.volume.volume_id = volume.bytes
+        request.volume.crypto.key = b"0123456789abcdef0123456789abcdef"
+        request.volume.crypto.tweak_mode = wire.sma.VolumeCryptoParameters.TWEAK_MODE_INCR_512_FULL_LBA
+        with pytest.raises(grpc.RpcError) as error:
+            agent.client.stub.AttachVolume(request)
+        assert error.value.code().name == "INVALID_ARGUMENT"
+        assert "no tweak modes" in error.value.details()
+        request.volume.crypto.tweak_mode = 0
+        agent.client.stub.AttachVolume(request)
+        agent.client.stub.AttachVolume(request)
+        agent.client.detach_volume(handle, volume)
+        assert b"0123456789abcdef" not in agent.process.log().encode()
+
+
+@pytest.mark.parametrize("plugins", [[], ["one_nvme"]], ids=["without", "with"])
+def test_the_interpreter_is_there_only_with_a_python_plugin(bin_dir, work_dir, target, plugins):
+    with start(bin_dir, work_dir, target, plugins, ["nvmf_tcp"]) as agent:
+        maps = pathlib.Path(f"/proc/{agent.process.pid}/maps").read_text()
+    assert ("libpython" in maps) == bool(plugins)
