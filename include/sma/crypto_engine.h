@@ -25,6 +25,7 @@ struct CryptoParams {
 struct CryptoVolume {
   base::Uuid id;
   std::string bdev_name;  // name or alias of the bdev to encrypt, which is on the target
+  std::string layer{};    // what Setup or GetCryptoBdev has given for it; empty: not known
 };
 
 /// Encrypts volumes on the target. One engine serves the agent: the one that `crypto` names in the

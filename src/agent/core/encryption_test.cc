@@ -246,16 +246,36 @@ TEST_F(EncryptionTest, Defect26_LimitsAreThoseOfWhatTheHostSeesAndFollowTheVolum
   EXPECT_EQ(limit("null-" + VolumeUuid(1)), 0);
 }
 
-TEST_F(EncryptionTest, AnotherAgentsEncryptedVolumeIsTakenOverWithItsKeys) {
+TEST_F(EncryptionTest, AnotherAgentsEncryptedVolumeIsTakenOverWithItsKeysOnly) {
+  ASSERT_TRUE(Delete(Handle(1)).ok());
   Operator("bdev_crypto_create", {{"name", "theirs"},
                                   {"base_bdev_name", VolumeUuid(1)},
                                   {"cipher", "AES_XTS"},
                                   {"key", kKey},
                                   {"key2", kKey2}});
+  Operator("nvmf_create_subsystem", {{"nqn", Nqn(1)}});
+  Operator("nvmf_subsystem_add_host", {{"nqn", Nqn(1)}, {"host", "nqn.2016-06.io.spdk:host0"}});
+  Operator(
+      "nvmf_subsystem_add_listener",
+      {{"nqn", Nqn(1)},
+       {"listen_address",
+        {{"trtype", "tcp"}, {"adrfam", "ipv4"}, {"traddr", "127.0.0.1"}, {"trsvcid", "4420"}}}});
   Operator("nvmf_subsystem_add_ns",
            {{"nqn", Nqn(1)}, {"namespace", {{"bdev_name", "theirs"}, {"uuid", VolumeUuid(1)}}}});
-  EXPECT_FALSE(AttachWith(Params(kOtherKey)).ok());
-  EXPECT_THAT(Exported(), ElementsAre("theirs"));
+  const std::string before = target_.Dump();
+  CreateDeviceRequest request = CreateRequest(1, 1);
+  EXPECT_EQ(Create(request).code(), StatusCode::kInvalidArgument) << "in clear";
+  *request.mutable_volume()->mutable_crypto() = Params(kOtherKey);
+  EXPECT_EQ(Create(request).code(), StatusCode::kInvalidArgument);
+  *request.mutable_volume()->mutable_crypto() = Params();
+  ASSERT_TRUE(Create(request).ok());
+  EXPECT_EQ(target_.Dump(), before);
+  EXPECT_EQ(Shown().bdev(), "theirs");
+  EXPECT_TRUE(AttachWith(Params()).ok());
+  ASSERT_TRUE(Detach(Handle(1), 1).ok());
+  EXPECT_EQ(KeyCount(), 0u);
+  ASSERT_TRUE(AttachWith(Params()).ok());
+  EXPECT_THAT(Exported(), ElementsAre(CryptoName()));
 }
 
 }  // namespace

@@ -228,7 +228,7 @@ absl::Status BdevCryptoEngine::Undo(const CryptoVolume& volume, const Attempt& a
 absl::StatusOr<BdevCryptoEngine::Found> BdevCryptoEngine::Look(const base::Context& context,
                                                                const CryptoVolume& volume,
                                                                const CryptoParams* params) {
-  const std::string name = NameOf(volume.id);
+  const std::string name = volume.layer.empty() ? NameOf(volume.id) : volume.layer;
   std::vector<Request> requests{spdk::GetBdev(volume.bdev_name), spdk::GetBdev(name)};
   if (params != nullptr) requests.push_back(spdk::GetCryptoKey(KeyNameOf(name, *params)));
   spdk::Results results = target_.CallMany(context, requests);
@@ -294,7 +294,7 @@ absl::Status BdevCryptoEngine::Verify(const base::Context& context, const Crypto
 }
 
 absl::Status BdevCryptoEngine::Cleanup(const base::Context& context, const CryptoVolume& volume) {
-  const std::string name = NameOf(volume.id);
+  const std::string name = volume.layer.empty() ? NameOf(volume.id) : volume.layer;
   const Request requests[] = {spdk::GetBdev(name), spdk::DeleteCryptoBdev(name)};
   const spdk::Results results = spdk::CallToEnd(target_, context, requests);
   absl::Status deleted = results[1].status();

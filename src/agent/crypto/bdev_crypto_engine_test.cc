@@ -36,7 +36,7 @@ class BdevCryptoEngineTest : public testing::TestWithParam<VolumeCryptoParameter
     params.tweak_mode = GetParam();
     return params;
   }
-  absl::Status Setup(const CryptoParams& params) {
+  absl::Status Encrypt(const CryptoParams& params) {
     absl::StatusOr<std::string> name = engine_.Setup(context_, volume_, params);
     if (name.ok()) {
       EXPECT_EQ(*name, kName);
@@ -78,12 +78,12 @@ INSTANTIATE_TEST_SUITE_P(Plain, PlainTest,
 TEST_P(ModesTest, SetsUpInOneRoundTripAndCleansUp) {
   const std::string before = target_.Dump();
   target_.ResetCounts();
-  ASSERT_TRUE(Setup(ModeParams()).ok());
+  ASSERT_TRUE(Encrypt(ModeParams()).ok());
   EXPECT_EQ(target_.round_trips(), 1u);
   EXPECT_EQ(KeyInUse(), kKey);
   EXPECT_EQ(*engine_.GetCryptoBdev(context_, volume_), kName);
   EXPECT_TRUE(Verify(ModeParams()).ok());
-  EXPECT_TRUE(Setup(ModeParams()).ok()) << "again";
+  EXPECT_TRUE(Encrypt(ModeParams()).ok()) << "again";
   EXPECT_TRUE(engine_.Cleanup(context_, volume_).ok());
   EXPECT_TRUE(engine_.Cleanup(context_, volume_).ok()) << "again";
   EXPECT_EQ(*engine_.GetCryptoBdev(context_, volume_), std::nullopt);
@@ -92,10 +92,10 @@ TEST_P(ModesTest, SetsUpInOneRoundTripAndCleansUp) {
 }
 
 TEST_P(ModesTest, Defect6_AnOldCryptoBdevThatCameBackIsMadeAnew) {
-  ASSERT_TRUE(Setup(ModeParams(kOtherKey)).ok());
+  ASSERT_TRUE(Encrypt(ModeParams(kOtherKey)).ok());
   LoseBase();
   target_.AddBdev(kUuid);
-  ASSERT_TRUE(Setup(ModeParams()).ok());
+  ASSERT_TRUE(Encrypt(ModeParams()).ok());
   EXPECT_EQ(KeyInUse(), kKey);
   EXPECT_EQ(KeyCount(), 1u);
 }
@@ -103,37 +103,37 @@ TEST_P(ModesTest, Defect6_AnOldCryptoBdevThatCameBackIsMadeAnew) {
 TEST_P(ModesTest, Defect6_OneThatIsBackAlreadyIsMadeAnew) {
   // Named by the name of the base, it comes back with the base.
   volume_.bdev_name = kBase;
-  ASSERT_TRUE(Setup(ModeParams(kOtherKey)).ok());
+  ASSERT_TRUE(Encrypt(ModeParams(kOtherKey)).ok());
   LoseBase();
   target_.AddBdev(kUuid);
   EXPECT_EQ(KeyInUse(), kOtherKey);
-  ASSERT_TRUE(Setup(ModeParams()).ok());
+  ASSERT_TRUE(Encrypt(ModeParams()).ok());
   EXPECT_EQ(KeyInUse(), kKey);
 }
 
 TEST_P(ModesTest, OneThatCameBackWithTheSameKeyIsUsed) {
-  ASSERT_TRUE(Setup(ModeParams()).ok());
+  ASSERT_TRUE(Encrypt(ModeParams()).ok());
   LoseBase();
   EXPECT_TRUE(engine_.Cleanup(context_, volume_).ok());
   target_.AddBdev(kUuid);
-  ASSERT_TRUE(Setup(ModeParams()).ok());
+  ASSERT_TRUE(Encrypt(ModeParams()).ok());
   EXPECT_EQ(KeyInUse(), kKey);
 }
 
 TEST_P(ModesTest, WhatIsInUseIsNotTouched) {
-  ASSERT_TRUE(Setup(ModeParams()).ok());
+  ASSERT_TRUE(Encrypt(ModeParams()).ok());
   Operator("nvmf_create_transport", {{"trtype", "TCP"}});
   Operator("nvmf_create_subsystem", {{"nqn", "nqn.2016-06.io.spdk:cnode1"}});
   Operator("nvmf_subsystem_add_ns",
            {{"nqn", "nqn.2016-06.io.spdk:cnode1"}, {"namespace", {{"bdev_name", kName}}}});
   const std::string before = target_.Dump();
-  EXPECT_EQ(Setup(ModeParams(kOtherKey)).code(), StatusCode::kAlreadyExists);
+  EXPECT_EQ(Encrypt(ModeParams(kOtherKey)).code(), StatusCode::kAlreadyExists);
   EXPECT_EQ(target_.Dump(), before);
   EXPECT_EQ(KeyInUse(), kKey);
 }
 
 TEST_P(PlainTest, Defect12_OtherParametersThanInUseAreRefused) {
-  ASSERT_TRUE(Setup(Params()).ok());
+  ASSERT_TRUE(Encrypt(Params()).ok());
   auto message = [&](const CryptoParams& params) {
     absl::Status status = Verify(params);
     EXPECT_EQ(status.code(), StatusCode::kInvalidArgument);
@@ -181,7 +181,7 @@ TEST_P(PlainTest, KeysAreEqualInEitherCase) {
                                   {"key", "1234567890ABCDEF1234567890ABCDEF"},
                                   {"key2", "FEDCBA0987654321FEDCBA0987654321"}});
   EXPECT_TRUE(Verify(Params()).ok());
-  EXPECT_TRUE(Setup(Params()).ok());
+  EXPECT_TRUE(Encrypt(Params()).ok());
 }
 
 TEST_P(PlainTest, AnotherAgentsCryptoBdevIsFound) {
@@ -194,16 +194,16 @@ TEST_P(PlainTest, AnotherAgentsCryptoBdevIsFound) {
   EXPECT_TRUE(Verify(Params()).ok());
   EXPECT_EQ(Verify(Params(kOtherKey)).code(), StatusCode::kInvalidArgument);
   EXPECT_EQ(engine_.Verify(context_, volume_, nullptr).code(), StatusCode::kInvalidArgument);
-  EXPECT_EQ(Setup(Params()).code(), StatusCode::kAlreadyExists);
+  EXPECT_EQ(Encrypt(Params()).code(), StatusCode::kAlreadyExists);
 }
 
 TEST_P(ModesTest, WithoutItsBaseNothingIsLeft) {
   LoseBase();
   const std::string before = target_.Dump();
-  EXPECT_EQ(Setup(ModeParams()).code(), StatusCode::kNotFound);
+  EXPECT_EQ(Encrypt(ModeParams()).code(), StatusCode::kNotFound);
   EXPECT_EQ(target_.Dump(), before);
   target_.AddBdev(kUuid);
-  ASSERT_TRUE(Setup(ModeParams(kOtherKey)).ok());
+  ASSERT_TRUE(Encrypt(ModeParams(kOtherKey)).ok());
   EXPECT_EQ(KeyInUse(), kOtherKey);
 }
 
@@ -215,7 +215,7 @@ TEST_P(ModesTest, AFailedSetupLeavesNothing) {
       target_.ResetCounts();
       target_.SetFaultPlan(
           [=](uint64_t index, const auto&) { return index == failing ? fault : Fault::kNone; });
-      absl::Status status = Setup(ModeParams());
+      absl::Status status = Encrypt(ModeParams());
       target_.SetFaultPlan(nullptr);
       if (status.ok()) {
         EXPECT_EQ(KeyInUse(), kKey);
@@ -223,7 +223,7 @@ TEST_P(ModesTest, AFailedSetupLeavesNothing) {
         EXPECT_EQ(target_.Dump(), before) << int(fault) << " " << failing << " " << status;
         EXPECT_EQ(KeyCount(), 0u) << int(fault) << " " << failing << " " << status;
       }
-      EXPECT_TRUE(Setup(ModeParams()).ok());
+      EXPECT_TRUE(Encrypt(ModeParams()).ok());
       EXPECT_TRUE(engine_.Cleanup(context_, volume_).ok());
       EXPECT_EQ(target_.Dump(), before);
       EXPECT_EQ(KeyCount(), 0u);

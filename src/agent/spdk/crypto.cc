@@ -23,7 +23,7 @@ void AddKeys(Json& json, const CryptoParams& params) {
   if (!params.key2.empty()) json["key2"] = params.key2;
 }
 
-std::optional<CryptoKey> ParseEntry(const Json& entry) {
+std::optional<CryptoKey> ParseKeyEntry(const Json& entry) {
   CryptoKey key;
   key.name = StringMember(entry, "name").value_or("");
   key.cipher = StringMember(entry, "cipher").value_or("");
@@ -117,7 +117,7 @@ absl::StatusOr<std::optional<CryptoKey>> ParseCryptoKey(absl::StatusOr<Json>& an
   if (IsNoSuchKey(answer.status())) return std::nullopt;
   if (!answer.ok()) return answer.status();
   bool is_one = answer->is_array() && answer->size() == 1;
-  std::optional<CryptoKey> key = is_one ? ParseEntry(answer->front()) : std::nullopt;
+  std::optional<CryptoKey> key = is_one ? ParseKeyEntry(answer->front()) : std::nullopt;
   WipeKeys(*answer);
   if (!key) return MalformedAnswer(kGetKeys);
   return key;

@@ -146,11 +146,12 @@ FakeTarget::Answer FakeTarget::DeleteCryptoBdev(const Json& params) {
   const std::string base_name = bdev->second.driver_specific["crypto"]["base_bdev_name"];
   RemoveBdev(name);
   if (Bdev* base = FindBdev(base_name)) base->claimed = false;
-  std::erase_if(crypto_names_, [&](const CryptoName& entry) {
-    if (entry.name != name) return false;
-    if (entry.owns_key) crypto_keys_.erase(entry.key_name);
-    return true;
-  });
+  for (auto entry = crypto_names_.begin(); entry != crypto_names_.end(); ++entry) {
+    if (entry->name != name) continue;
+    if (entry->owns_key) crypto_keys_.erase(entry->key_name);
+    crypto_names_.erase(entry);
+    break;
+  }
   return true;
 }
 

@@ -12,7 +12,9 @@ namespace sma::volume {
 namespace {
 
 CryptoVolume CryptoVolumeOf(const record::Volume& row) {
-  return {.id = row.id, .bdev_name = BaseBdevName(row)};
+  CryptoVolume volume{.id = row.id, .bdev_name = BaseBdevName(row)};
+  if (row.params.has_crypto() && row.bdev_name != volume.bdev_name) volume.layer = row.bdev_name;
+  return volume;
 }
 
 absl::Status Differs(const record::Volume& row) {
@@ -69,12 +71,12 @@ absl::Status Encryption::CheckKeys(const base::Context& context, const VolumeReq
   return engine_->Verify(context, CryptoVolumeOf(row), &asked);
 }
 
-// A volume that was attached by another agent: the record does not say how it is encrypted.
 absl::Status Encryption::TakeOver(const base::Context& context, const VolumeRequest& request,
                                   record::Volume& row) {
-  const CryptoParams asked = request.keys->params();
-  absl::Status status = engine_->Verify(context, CryptoVolumeOf(row), &asked);
-  if (!status.ok()) return status;
+  const CryptoParams asked = request.keys ? request.keys->params() : CryptoParams();
+  absl::Status status =
+      engine_->Verify(context, CryptoVolumeOf(row), request.keys ? &asked : nullptr);
+  if (!status.ok() || !request.keys) return status;
   auto layer = engine_->GetCryptoBdev(context, CryptoVolumeOf(row));
   if (!layer.ok()) return layer.status();
   if (!*layer) return Differs(row);

@@ -39,6 +39,12 @@ class Encryption {
   absl::Status SetupAgain(const base::Context& context, const VolumeRequest& request,
                           record::Volume& row);
 
+  /// A volume that another agent has attached: its row does not say how it is encrypted. Compares
+  /// `request` with the target, and fills in of `row` what it tells. INVALID_ARGUMENT: as
+  /// CryptoEngine::Verify.
+  absl::Status TakeOver(const base::Context& context, const VolumeRequest& request,
+                        record::Volume& row);
+
   /// Makes sure that the volume of a row is encrypted. FAILED_PRECONDITION: it is not, and its keys
   /// are not known any more. NOT_FOUND: its base is not there.
   absl::Status Restore(const base::Context& context, record::Volume& row);
@@ -49,8 +55,6 @@ class Encryption {
  private:
   absl::Status Make(const base::Context& context, const crypto::VolumeKeys& keys,
                     record::Volume& row);
-  absl::Status TakeOver(const base::Context& context, const VolumeRequest& request,
-                        record::Volume& row);
   absl::Status CheckKeys(const base::Context& context, const VolumeRequest& request,
                          const record::Volume& row);
 

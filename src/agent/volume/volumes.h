@@ -66,6 +66,13 @@ class Volumes {
   absl::Status Connect(const base::Context& context, const VolumeRequest& request,
                        record::Volume& row);
 
+  /// Makes sure that a volume that another agent has attached is as `request` says. `row`, which
+  /// NewRow made, then holds what is to be kept. INVALID_ARGUMENT: it is encrypted in another way.
+  absl::Status TakeOver(const base::Context& context, const VolumeRequest& request,
+                        record::Volume& row) {
+    return encryption_.TakeOver(context, request, row);
+  }
+
   /// A volume that is attached is asked for again: new addresses are used besides the old ones, and
   /// the connection is made sure of as by Restore. `row` then holds what is to be kept.
   /// INVALID_ARGUMENT: asked for with other parameters than those in use.

@@ -79,7 +79,8 @@ DataCipher::Context DataCipher::MakeContext(const CryptoKey& key, bool encrypt) 
       EVP_CipherInit_ex(context.get(), FindCipher(key), nullptr, material, nullptr, encrypt) != 1) {
     std::abort();
   }
-  EVP_CIPHER_CTX_set_padding(context.get(), 0);
+  // AES-XTS never pads, and with this set OpenSSL would set it again for each data unit.
+  if (key.cipher() == Cipher::kAesCbc) EVP_CIPHER_CTX_set_padding(context.get(), 0);
   return context;
 }
 
