@@ -73,6 +73,10 @@ class Setup:
     def wait_for_state(self, volume, state):
         wait_until(lambda: self.state(volume) == state, 20, f"volume is {state}")
 
+    def is_exported(self):
+        subsystem = self.target.subsystem(NQN)
+        return subsystem is not None and subsystem["namespaces"] and subsystem["listen_addresses"]
+
     def on_disk(self, volume, block_size):
         with open(self.target.volume_file(volume), "rb") as file:
             file.seek(FIRST_LBA * block_size)
@@ -192,6 +196,7 @@ def test_restarts(bin_dir, work_dir, sealed):
             assert setup.target.subsystem(NQN)["namespaces"] == [], "never in clear"
             assert setup.refusal(volume, crypto(key=OTHER_KEY)) == grpc.StatusCode.INVALID_ARGUMENT
             setup.attach(volume)
+        wait_until(setup.is_exported, 20, "the device is back")
         setup.wait_for_state(volume, "STATE_READY")
         with setup.host() as host:
             assert host.read(FIRST_LBA, BLOCKS) == pattern(4096)

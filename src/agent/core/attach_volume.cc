@@ -108,6 +108,10 @@ absl::Status UseCases::VerifyAttached(const base::Context& context, DeviceManage
       context, {.device = device, .volumes = {&volume, 1}, .expose_incomplete = false});
   const RestoredVolume& restored = result.volumes.front();
   if (!restored.attachment.ok()) return About(device.handle, restored.attachment.status());
+  if (auto limits = core_.record->FindLimits(row.id); limits && restored.attached_again) {
+    status = manager.SetQos(context, device, &volume, *limits);
+    if (!status.ok()) return About(device.handle, status);
+  }
   if (*restored.attachment == row.attachment) return absl::OkStatus();
   record::Change change;
   change.put_volumes.push_back(row);

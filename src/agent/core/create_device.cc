@@ -192,7 +192,11 @@ absl::Status UseCases::CreateAgain(const base::Context& context, DeviceManager& 
   if (!result.status.ok()) return About(device.handle, result.status);
   for (size_t i = 0; i < attached.size(); ++i) {
     bool asked_for = volume != nullptr && attached[i].id == volume->id;
-    const absl::Status status = result.volumes[i].attachment.status();
+    absl::Status status = result.volumes[i].attachment.status();
+    auto limits = core_.record->FindLimits(attached[i].id);
+    if (status.ok() && limits && result.volumes[i].attached_again) {
+      status = manager.SetQos(context, device, &attached[i], *limits);
+    }
     if (asked_for && !status.ok()) return About(device.handle, status);
   }
   if (volume == nullptr || has_it) return absl::OkStatus();

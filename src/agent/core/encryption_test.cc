@@ -217,12 +217,19 @@ TEST_F(EncryptionTest, ASealingKeyThatIsGivenLaterSealsWithTheNextAttach) {
 
 TEST_F(EncryptionTest, BaseLostAndBack) {
   ASSERT_TRUE(AttachWith(Params()).ok());
+  SetQosRequest limits;
+  limits.set_device_handle(Handle(1));
+  limits.set_volume_id(Id(1));
+  limits.mutable_maximum()->set_rw_iops(5);
+  ASSERT_TRUE(core_->agent().SetQos(context_, limits).ok());
   Operator("bdev_null_delete", {{"name", "null-" + VolumeUuid(1)}});
   EXPECT_THAT(Exported(), IsEmpty());
   target_.AddBdev(VolumeUuid(1));
   ASSERT_TRUE(AttachWith(Params()).ok());
   EXPECT_THAT(Exported(), ElementsAre(CryptoName()));
   EXPECT_EQ(KeyInUse(), kKey);
+  auto bdev = target_.Operator("bdev_get_bdevs", {{"name", CryptoName()}});
+  EXPECT_EQ((*bdev)[0]["assigned_rate_limits"]["rw_ios_per_sec"], 5000);
 }
 
 TEST_F(EncryptionTest, Defect26_LimitsAreThoseOfWhatTheHostSeesAndFollowTheVolume) {
@@ -247,21 +254,16 @@ TEST_F(EncryptionTest, Defect26_LimitsAreThoseOfWhatTheHostSeesAndFollowTheVolum
 }
 
 TEST_F(EncryptionTest, AnotherAgentsEncryptedVolumeIsTakenOverWithItsKeysOnly) {
-  ASSERT_TRUE(Delete(Handle(1)).ok());
   Operator("bdev_crypto_create", {{"name", "theirs"},
                                   {"base_bdev_name", VolumeUuid(1)},
                                   {"cipher", "AES_XTS"},
                                   {"key", kKey},
                                   {"key2", kKey2}});
-  Operator("nvmf_create_subsystem", {{"nqn", Nqn(1)}});
-  Operator("nvmf_subsystem_add_host", {{"nqn", Nqn(1)}, {"host", "nqn.2016-06.io.spdk:host0"}});
-  Operator(
-      "nvmf_subsystem_add_listener",
-      {{"nqn", Nqn(1)},
-       {"listen_address",
-        {{"trtype", "tcp"}, {"adrfam", "ipv4"}, {"traddr", "127.0.0.1"}, {"trsvcid", "4420"}}}});
   Operator("nvmf_subsystem_add_ns",
            {{"nqn", Nqn(1)}, {"namespace", {{"bdev_name", "theirs"}, {"uuid", VolumeUuid(1)}}}});
+  Crash();
+  *disk_ = record::MemoryDisk();
+  Open();
   const std::string before = target_.Dump();
   CreateDeviceRequest request = CreateRequest(1, 1);
   EXPECT_EQ(Create(request).code(), StatusCode::kInvalidArgument) << "in clear";
