@@ -8,7 +8,7 @@ import grpc
 import pytest
 
 from harness import wire
-from harness.agent import start_sma
+from harness.agent import free_port, start_sma
 from harness.process import Process
 from harness.target import MIB, Target
 from harness.wait import wait_until
@@ -95,6 +95,19 @@ def test_virtual_functions_and_places_that_do_not_exist(bin_dir, work_dir, volum
             agent.client.delete_device("nvme:nqn.2016-06.io.spdk:../x")
         assert error.value.code() == grpc.StatusCode.NOT_FOUND
         assert not (work_dir / "sockets").exists()
+
+
+def test_published_example_starts(bin_dir, work_dir, volumes_target):
+    """As published, but for its paths: nobody listens where its QEMU should be."""
+    devices = [{"name": "vfiouser", "params": {"root_path": str(work_dir / "sockets"), "bus": "bus0",
+                                               "address": "127.0.0.1", "port": free_port()}},
+               {"name": "vhost-blk"}]
+    with start_sma(bin_dir, work_dir, socket=str(volumes_target.socket), devices=devices) as agent:
+        with pytest.raises(grpc.RpcError) as error:
+            create(agent)
+        assert error.value.code() == grpc.StatusCode.UNAVAILABLE
+        wait_until(lambda: volumes_target.subsystem(NQN) is None, 30, "the subsystem is gone")
+        wait_until(lambda: not (work_dir / "sockets" / "vfiouser-0").exists(), 30, "the folder is gone")
 
 
 @pytest.fixture

@@ -80,17 +80,17 @@ absl::StatusOr<std::string> VfioUserManager::CreateDevice(const base::Context& c
     return attachment;
   }
   absl::Status status = Plug(context, device);
+  const bool plugged = status.ok() || jsonrpc::IsFateUnknown(status);
   if (status.ok()) status = context.status();
-  if (!status.ok()) return Undo(std::move(status), device, *made);
+  if (!status.ok()) return Undo(std::move(status), device, *made, plugged);
   return attachment;
 }
 
 // Takes back what CreateDevice made before `why` ended it; marked when not all could be.
-absl::Status VfioUserManager::Undo(absl::Status why, const DeviceSpec& device, bool made_folder) {
+absl::Status VfioUserManager::Undo(absl::Status why, const DeviceSpec& device, bool made_folder,
+                                   bool plugged) {
   absl::Status undone;
-  if (why.code() != absl::StatusCode::kFailedPrecondition || jsonrpc::IsFateUnknown(why)) {
-    undone = Release(spdk::UndoContext(), device);
-  }
+  if (plugged) undone = Release(spdk::UndoContext(), device);
   if (undone.ok()) undone = subsystems_.Delete(spdk::UndoContext(), NqnOf(device));
   if (undone.ok() && made_folder) undone = RemoveFolderOf(spdk::UndoContext(), device);
   if (undone.ok()) return absl::Status(why.code(), why.message());

@@ -67,7 +67,7 @@ class VfioUserManager : public DeviceManager {
   absl::StatusOr<qmp::Place> PlaceOf(const DeviceSpec& device) const;
 
   // vfiouser_manager.cc
-  absl::Status Undo(absl::Status why, const DeviceSpec& device, bool made_folder);
+  absl::Status Undo(absl::Status why, const DeviceSpec& device, bool made_folder, bool plugged);
   absl::Status Remove(const base::Context& context, const DeviceSpec& device);
   absl::Status RemoveFolderOf(const base::Context& context, const DeviceSpec& device);
 

@@ -1,6 +1,9 @@
 #include <linux/vfio.h>
 #include <sys/mman.h>
 
+#include <filesystem>
+#include <fstream>
+
 #include "target/nvmf/vfio_user/function_fixture.h"
 
 namespace sma::target::nvmf::vfio_user {
@@ -47,6 +50,35 @@ TEST_F(DoorbellTest, ShadowDoorbellWakesAnIdleFunction) {
     ASSERT_EQ(driver.Run(shadowed, OverPages(IoOpcode::kRead, i, in)), Status::kSuccess);
     EXPECT_GT(driver.doorbell_messages(), before);
   }
+}
+
+// Nanoseconds on a processor of the reactor's thread, by its name.
+uint64_t IoThreadCpuNs() {
+  for (const auto& task : std::filesystem::directory_iterator("/proc/self/task")) {
+    std::string name;
+    std::ifstream(task.path() / "comm") >> name;
+    uint64_t cpu_ns = 0;
+    if (name == "io") std::ifstream(task.path() / "schedstat") >> cpu_ns;
+    if (cpu_ns != 0) return cpu_ns;
+  }
+  ADD_FAILURE() << "no thread";
+  return 0;
+}
+
+TEST_F(DoorbellTest, IdleControllerCostsNothing) {
+  ASSERT_TRUE(driver.UseShadowDoorbells());
+  NvmeQueue shadowed(ram, 2, 64, 64);
+  ASSERT_TRUE(driver.Create(shadowed));
+  GuestBuffer in = ram.Allocate(kPage, kPage);
+  ASSERT_EQ(driver.Run(shadowed, OverPages(IoOpcode::kRead, 0, in)), Status::kSuccess);
+  const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+  while (driver.event_index(4) != shadowed.tail() && std::chrono::steady_clock::now() < until) {
+  }
+  auto never = MakeEventFd();
+  constexpr std::chrono::milliseconds kPeriod{400};
+  const uint64_t before = IoThreadCpuNs();
+  EXPECT_FALSE(harness::WaitEvent(never.get(), kPeriod));
+  EXPECT_LT(IoThreadCpuNs() - before, 4'000'000u);  // one percent
 }
 
 struct SparseRegion {
