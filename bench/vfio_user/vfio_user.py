@@ -77,7 +77,10 @@ def main():
         work_dir = pathlib.Path(name)
         arguments = ["--cores", f"[{options.target_cpu}]", "--log-level", "warning"]
         with Target(options.build_dir / "bin", work_dir, arguments) as target:
-            results = run_cases(options, make_controller(target, work_dir / "controller"))
+            socket = make_controller(target, work_dir / "controller")
+            # The disk's memory is given by the kernel at the first write to it.
+            measure(options, "--socket", str(socket), "--write", "--depth", "128")
+            results = run_cases(options, socket)
     print_table(results)
     if options.json:
         options.json.write_text(json.dumps(results, indent=2) + "\n")
