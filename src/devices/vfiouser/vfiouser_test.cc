@@ -159,9 +159,21 @@ TEST_F(VfioUserTest, MachineThatRefusesUndoesAll) {
 
 TEST_F(VfioUserTest, UnreachableMachineUndoesAll) {
   qemu_.Kill();
+  // One that has never had a session, so that nothing can have been sent.
+  machine_ = std::make_shared<qmp::Client>(
+      qmp::ClientOptions{.address = qemu_.address(), .connect_wait = milliseconds(200)});
+  manager_ = MakeManager(true);
   absl::Status status = Create().status();
   EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable);
   EXPECT_FALSE(jsonrpc::IsFateUnknown(status));
+  ExpectNothingLeft();
+}
+
+TEST_F(VfioUserTest, LostSessionIsUndoneAtOnceOrLater) {
+  qemu_.Kill();
+  EXPECT_EQ(Create().status().code(), absl::StatusCode::kUnavailable);
+  qemu_.Start();
+  EXPECT_TRUE(manager_->UndoCreate(context_, device_, nullptr).ok());
   ExpectNothingLeft();
 }
 
