@@ -132,6 +132,9 @@ absl::Status AgentProgram::OpenCore(std::unique_ptr<record::Store> store) {
       config_.attached_volumes_on_delete == config::VolumesOnDelete::kRefuse;
   options.repair_drift = config_.drift == config::Drift::kRepair;
   options.drift_period = config_.drift_period;
+  options.volumes.discovery_timeout = config_.discovery_timeout;
+  options.volume_cleanup_period = config_.volume_cleanup_period;
+  options.detach_gone_volumes = config_.gone_volumes == config::GoneVolumes::kDetach;
   options.version = SMA_VERSION;
   options.target_socket = config_.socket;
   options.embedded_target = config_.embedded.enabled;

@@ -90,6 +90,9 @@ struct Metrics {
 /// What DeleteDevice does to volumes that are still attached.
 enum class VolumesOnDelete { kDetach, kRefuse };
 
+/// What happens to a remote volume that is gone for longer than volume_cleanup_period.
+enum class GoneVolumes { kReport, kDetach };
+
 /// What happens when an object that the agent made is gone from the target.
 enum class Drift { kRepair, kReport };
 
@@ -112,8 +115,9 @@ struct Config {
   milliseconds drift_period{30'000};  // 0: never looked for
   milliseconds discovery_timeout{10'000};
   milliseconds volume_cleanup_period{60'000};  // 0: never
-  milliseconds stop_timeout{10'000};           // calls still going on after it are cancelled
-  uint32_t max_calls = 128;                    // worked on at once; more wait
+  GoneVolumes gone_volumes = GoneVolumes::kReport;
+  milliseconds stop_timeout{10'000};  // calls still going on after it are cancelled
+  uint32_t max_calls = 128;           // worked on at once; more wait
 };
 
 }  // namespace sma::config

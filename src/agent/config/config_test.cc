@@ -37,6 +37,7 @@ TEST(Config, DefaultsAreThoseOfTheContract) {
     EXPECT_EQ(config->socket, "/var/tmp/spdk.sock");
     EXPECT_EQ(config->discovery_timeout, seconds(10));
     EXPECT_EQ(config->volume_cleanup_period, seconds(60));
+    EXPECT_EQ(config->gone_volumes, GoneVolumes::kReport);
     EXPECT_EQ(config->crypto.engine, "nop");
     EXPECT_EQ(config->attached_volumes_on_delete, VolumesOnDelete::kDetach);
     EXPECT_EQ(config->drift, Drift::kRepair);
@@ -145,6 +146,7 @@ TEST(Config, OurOwnKeys) {
   absl::StatusOr<Config> config = ParseText(R"(state_dir: /srv/sma
 discovery_timeout: 2.5
 volume_cleanup_period: 0
+gone_volumes: detach
 attached_volumes_on_delete: refuse
 drift: report
 drift_period: 7
@@ -163,6 +165,7 @@ metrics: {address: '[::1]:9090'}
   EXPECT_EQ(config->state_dir, "/srv/sma");
   EXPECT_EQ(config->discovery_timeout, milliseconds(2500));
   EXPECT_EQ(config->volume_cleanup_period, milliseconds(0));
+  EXPECT_EQ(config->gone_volumes, GoneVolumes::kDetach);
   EXPECT_EQ(config->attached_volumes_on_delete, VolumesOnDelete::kRefuse);
   EXPECT_EQ(config->drift, Drift::kReport);
   EXPECT_EQ(config->drift_period, seconds(7));

@@ -181,6 +181,8 @@ Config ReadAll(YamlMap& top, const Flags& flags, std::string_view sma_plugins, P
   config.metrics = ReadMetrics(top, problems);
   config.attached_volumes_on_delete = static_cast<VolumesOnDelete>(
       top.OneOf("attached_volumes_on_delete", 0, {"detach", "refuse"}));
+  config.gone_volumes =
+      static_cast<GoneVolumes>(top.OneOf("gone_volumes", 0, {"report", "detach"}));
   config.drift = static_cast<Drift>(top.OneOf("drift", 0, {"repair", "report"}));
   ReadTimes(top, config);
   config.max_calls = static_cast<uint32_t>(top.Integer("max_calls", config.max_calls, 1, 1024));

@@ -24,10 +24,12 @@ absl::StatusOr<std::unique_ptr<AgentCore>> AgentCore::Open(
                                       .locks = {},
                                       .unset_limits = {},
                                       .volumes = nullptr,
+                                      .gone_volumes = nullptr,
                                       .wake_background = {}});
   core->volumes =
       std::make_unique<volume::Volumes>(core->options.volumes, target, core->record->Volumes(),
                                         std::move(engine), std::move(sealing_key));
+  core->gone_volumes = std::make_unique<volume::GoneVolumes>(core->options.volume_cleanup_period);
   for (auto& manager : managers) {
     absl::Status added = core->registry.Add(std::move(manager));
     if (!added.ok()) return added;

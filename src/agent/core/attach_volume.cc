@@ -35,7 +35,7 @@ absl::StatusOr<AttachVolumeResponse> UseCases::AttachVolume(const base::Context&
                                                             const AttachVolumeRequest& request) {
   const base::Context context = Bounded(caller);
   if (!request.has_volume()) return absl::InvalidArgumentError("volume: missing");
-  absl::StatusOr<VolumeRequest> volume = core_.volumes->Check(request.volume());
+  absl::StatusOr<VolumeRequest> volume = core_.volumes->Check(context, request.volume());
   if (!volume.ok()) return volume.status();
   const std::string& handle = request.device_handle();
   absl::Status status = AdoptAutonomous(context, handle);

@@ -74,7 +74,7 @@ absl::StatusOr<CreateDeviceResponse> UseCases::CreateAutonomous(
     const CreateDeviceRequest& request) {
   std::optional<VolumeRequest> volume;
   if (request.has_volume()) {
-    absl::StatusOr<VolumeRequest> checked = core_.volumes->Check(request.volume());
+    absl::StatusOr<VolumeRequest> checked = core_.volumes->Check(context, request.volume());
     if (!checked.ok()) return checked.status();
     volume = *std::move(checked);
   }

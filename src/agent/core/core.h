@@ -10,6 +10,7 @@
 #include "absl/status/status.h"
 #include "agent/device/registry.h"
 #include "agent/record/record.h"
+#include "agent/volume/gone_volumes.h"
 #include "agent/volume/volumes.h"
 #include "base/lock_table.h"
 #include "jsonrpc/caller.h"
@@ -31,6 +32,10 @@ struct Options {
   std::chrono::nanoseconds drift_period = std::chrono::seconds(30);
   /// How volumes are found and connected.
   volume::Options volumes;
+  /// A remote volume that is missing for longer is told of; 0: none ever is.
+  std::chrono::nanoseconds volume_cleanup_period = std::chrono::seconds(60);
+  /// And is detached.
+  bool detach_gone_volumes = false;
   /// How long a call may take whose client has set no deadline.
   std::chrono::nanoseconds default_timeout = std::chrono::seconds(60);
   /// How long after a connect hosts are kept out of devices of which volumes are missing.
@@ -75,6 +80,7 @@ struct Core {
   LockTable locks;
   UnsetLimits unset_limits;
   std::unique_ptr<volume::Volumes> volumes;
+  std::unique_ptr<volume::GoneVolumes> gone_volumes;
   /// Has the background look soon at what a call could not finish.
   std::function<void()> wake_background;
 };

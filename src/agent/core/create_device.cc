@@ -45,7 +45,7 @@ absl::StatusOr<CreateDeviceResponse> UseCases::CreateDevice(const base::Context&
   if (!device.ok()) return device.status();
   std::optional<VolumeRequest> volume;
   if (request.has_volume()) {
-    absl::StatusOr<VolumeRequest> checked = core_.volumes->Check(request.volume());
+    absl::StatusOr<VolumeRequest> checked = core_.volumes->Check(context, request.volume());
     if (!checked.ok()) return checked.status();
     volume = *std::move(checked);
   } else if ((*manager)->needs_volume()) {

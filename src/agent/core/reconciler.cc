@@ -172,7 +172,8 @@ absl::Status Reconciler::RestoreAll(bool repair, bool set_limits) {
     if (!listing.ok()) return listing.status();
     listings.emplace(manager->name(), *std::move(listing));
   }
-  if (absl::Status status = core_.volumes->BeginRestore(context); !status.ok()) return status;
+  absl::Status looked = core_.volumes->BeginRestore(context, core_.record->Volumes());
+  if (!looked.ok()) return looked;
   const std::vector<record::Device> devices = core_.record->Devices();
   {
     MutexLock lock(mutex_);

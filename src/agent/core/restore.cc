@@ -53,6 +53,13 @@ absl::Status RestoreConnection(Core& core, const base::Context& context, record:
   return status;
 }
 
+// A volume that is given up, if so configured, is taken off the device by the next comparison.
+record::Volume Overdue(const Core& core, record::Volume row) {
+  if (!core.options.detach_gone_volumes) return row;
+  spdlog::warn("volume {} is detached: it has been gone for too long", row.id.ToString());
+  return InState(std::move(row), VolumeState::kDetaching);
+}
+
 bool SameError(const record::LastError& error, const absl::Status& status) {
   return error.code == status.code() && error.message == status.message();
 }
@@ -103,8 +110,18 @@ absl::Status RestoreDevice(Core& core, const base::Context& context, const std::
     if (status.ok() && (core.unset_limits.Take(volume.id) || set_limits)) {
       status = RestoreLimits(core, context, **manager, device, VolumeOf(volume));
     }
+    const bool is_missing = result.status.ok() && !status.ok() && volume::IsRemote(volume);
+    if (core.gone_volumes->Look(volume.id, is_missing)) {
+      volume = Overdue(core, std::move(volume));
+      status = absl::NotFoundError("it has been gone for longer than volume_cleanup_period");
+    }
     first.Update(status);
-    if (volume.attachment != rows[i].attachment || !SameError(volume.last_error, status)) {
+    if (!status.ok() && !SameError(volume.last_error, status)) {
+      spdlog::warn("{}: volume {}: {}", handle, volume.id.ToString(),
+                   std::string(status.message()));
+    }
+    if (volume.state != rows[i].state || volume.attachment != rows[i].attachment ||
+        !SameError(volume.last_error, status)) {
       change.put_volumes.push_back(WithError(std::move(volume), status));
     }
   }

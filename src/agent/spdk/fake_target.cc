@@ -37,10 +37,18 @@ const std::map<std::string, FakeTarget::Handler>& FakeTarget::Handlers() {
       {"bdev_crypto_create", &FakeTarget::CreateCryptoBdev},
       {"bdev_crypto_delete", &FakeTarget::DeleteCryptoBdev},
       {"bdev_get_bdevs", &FakeTarget::GetBdevs},
+      {"bdev_iscsi_create", &FakeTarget::CreateIscsiBdev},
+      {"bdev_iscsi_delete", &FakeTarget::DeleteIscsiBdev},
       {"bdev_malloc_create", &FakeTarget::CreateMallocBdev},
       {"bdev_malloc_delete", &FakeTarget::DeleteBdev},
       {"bdev_null_create", &FakeTarget::CreateNullBdev},
       {"bdev_null_delete", &FakeTarget::DeleteBdev},
+      {"bdev_nvme_attach_controller", &FakeTarget::AttachController},
+      {"bdev_nvme_detach_controller", &FakeTarget::DetachController},
+      {"bdev_nvme_get_controllers", &FakeTarget::GetControllers},
+      {"bdev_nvme_get_discovery_info", &FakeTarget::GetDiscoveryInfo},
+      {"bdev_nvme_start_discovery", &FakeTarget::StartDiscovery},
+      {"bdev_nvme_stop_discovery", &FakeTarget::StopDiscovery},
       {"bdev_set_qos_limit", &FakeTarget::SetQosLimit},
       {"nvmf_create_subsystem", &FakeTarget::CreateSubsystem},
       {"nvmf_create_transport", &FakeTarget::CreateTransport},
@@ -70,6 +78,8 @@ void FakeTarget::Reset() {
   transports_.clear();
   crypto_names_.clear();
   crypto_keys_.clear();
+  discovery_services_.clear();
+  controllers_.clear();
   Subsystem discovery;
   discovery.is_discovery = true;
   discovery.allow_any_host = true;

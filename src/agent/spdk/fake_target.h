@@ -25,6 +25,15 @@ enum class Fault {
   kHang,        // done, but no answer comes until the caller's context ends
 };
 
+/// A machine with NVMe-oF subsystems and a discovery service, all at each of its ports.
+struct FakeRemote {
+  static constexpr char kAddress[] = "127.0.0.1";
+
+  std::vector<std::string> ports;
+  std::map<std::string, std::vector<std::string>> subsystems;  // NQN → UUIDs of its namespaces
+  bool up = true;
+};
+
 /// A target in memory for the agent's tests: answers what the agent sends, and the calls by which
 /// an operator makes bdevs, as a real SPDK target does (tests compare it with recorded answers).
 /// Thread-safe; calls are done one after the other.
@@ -62,6 +71,12 @@ class FakeTarget : public jsonrpc::Caller {
   /// Adds a null bdev whose name is its UUID's text with "null-" before it.
   void AddBdev(std::string_view uuid);
 
+  /// Adds a machine, or changes the one of this name. A target that is connected to it sees changes
+  /// when it is up, and keeps its bdevs while it is not. Machines survive Restart().
+  void SetRemote(const std::string& name, FakeRemote remote);
+  /// A logical unit that bdev_iscsi_create finds under exactly this URL.
+  void AddIscsiUnit(const std::string& url);
+
   /// How often a key was destroyed while a crypto bdev was there for it: SPDK would crash.
   uint64_t keys_destroyed_in_use() const;
 
@@ -88,6 +103,18 @@ class FakeTarget : public jsonrpc::Caller {
     std::string base_name;  // as it was given
     std::string key_name;
     bool owns_key = false;
+  };
+  // A discovery service that is followed.
+  struct RemoteService {
+    std::string port;
+    std::string hostnqn;
+    FakeRemote seen;  // as it was when it was last up
+  };
+  // A remote subsystem that is connected without a discovery service.
+  struct RemoteController {
+    std::string nqn;
+    std::vector<std::string> ports;
+    FakeRemote seen;
   };
   struct Namespace {
     std::string bdev_name;
@@ -170,6 +197,18 @@ class FakeTarget : public jsonrpc::Caller {
   Answer GetVhostControllers(const jsonrpc::Json& params) SMA_REQUIRES(mutex_);
   Answer DeleteVhostController(const jsonrpc::Json& params) SMA_REQUIRES(mutex_);
 
+  // fake_target_remote.cc
+  Answer StartDiscovery(const jsonrpc::Json& params) SMA_REQUIRES(mutex_);
+  Answer StopDiscovery(const jsonrpc::Json& params) SMA_REQUIRES(mutex_);
+  Answer GetDiscoveryInfo(const jsonrpc::Json& params) SMA_REQUIRES(mutex_);
+  Answer AttachController(const jsonrpc::Json& params) SMA_REQUIRES(mutex_);
+  Answer DetachController(const jsonrpc::Json& params) SMA_REQUIRES(mutex_);
+  Answer GetControllers(const jsonrpc::Json& params) SMA_REQUIRES(mutex_);
+  Answer CreateIscsiBdev(const jsonrpc::Json& params) SMA_REQUIRES(mutex_);
+  Answer DeleteIscsiBdev(const jsonrpc::Json& params) SMA_REQUIRES(mutex_);
+  FakeRemote* RemoteAt(const std::string& port) SMA_REQUIRES(mutex_);
+  void FollowRemotes() SMA_REQUIRES(mutex_);
+
   mutable base::Mutex mutex_;
   base::CondVar bdevs_changed_;
   std::map<std::string, Bdev> bdevs_ SMA_GUARDED_BY(mutex_);  // by name
@@ -178,6 +217,10 @@ class FakeTarget : public jsonrpc::Caller {
   std::set<std::string> transports_ SMA_GUARDED_BY(mutex_);
   std::vector<CryptoName> crypto_names_ SMA_GUARDED_BY(mutex_);  // in the order of creation
   std::map<std::string, jsonrpc::Json> crypto_keys_ SMA_GUARDED_BY(mutex_);
+  std::map<std::string, FakeRemote> remotes_ SMA_GUARDED_BY(mutex_);
+  std::map<std::string, RemoteService> discovery_services_ SMA_GUARDED_BY(mutex_);
+  std::map<std::string, RemoteController> controllers_ SMA_GUARDED_BY(mutex_);
+  std::set<std::string> iscsi_urls_ SMA_GUARDED_BY(mutex_);
   uint64_t keys_destroyed_in_use_ SMA_GUARDED_BY(mutex_) = 0;
 
   FaultPlan fault_plan_ SMA_GUARDED_BY(mutex_);

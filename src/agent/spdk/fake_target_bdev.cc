@@ -137,7 +137,9 @@ std::string FakeTarget::Dump() {
   Json dump{{"subsystems", *Operator("nvmf_get_subsystems")},
             {"bdevs", *Operator("bdev_get_bdevs")},
             {"vhost_controllers", *Operator("vhost_get_controllers")},
-            {"transports", *Operator("nvmf_get_transports")}};
+            {"transports", *Operator("nvmf_get_transports")},
+            {"discovery", *Operator("bdev_nvme_get_discovery_info")},
+            {"controllers", *Operator("bdev_nvme_get_controllers")}};
   for (Json& subsystem : dump["subsystems"]) {
     std::sort(subsystem["hosts"].begin(), subsystem["hosts"].end());
     std::sort(subsystem["listen_addresses"].begin(), subsystem["listen_addresses"].end());

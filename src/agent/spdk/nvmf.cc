@@ -27,13 +27,6 @@ bool SameHost(std::string_view a, std::string_view b) {
   return ip_a && ip_b ? ip_a == ip_b : base::EqualsIgnoreCase(a, b);
 }
 
-TransportAddress ParseAddress(const Json& address) {
-  return {.trtype = StringMember(address, "trtype").value_or(""),
-          .adrfam = StringMember(address, "adrfam").value_or(""),
-          .traddr = StringMember(address, "traddr").value_or(""),
-          .trsvcid = StringMember(address, "trsvcid").value_or("")};
-}
-
 Json FormatAddress(const TransportAddress& address) {
   Json json{{"trtype", address.trtype}, {"traddr", address.traddr}};
   if (!address.adrfam.empty()) json["adrfam"] = address.adrfam;
@@ -78,6 +71,13 @@ std::optional<Subsystem> ParseSubsystemEntry(const Json& entry) {
 }
 
 }  // namespace
+
+TransportAddress ParseAddress(const Json& address) {
+  return {.trtype = StringMember(address, "trtype").value_or(""),
+          .adrfam = StringMember(address, "adrfam").value_or(""),
+          .traddr = StringMember(address, "traddr").value_or(""),
+          .trsvcid = StringMember(address, "trsvcid").value_or("")};
+}
 
 bool SameAddress(const TransportAddress& a, const TransportAddress& b) {
   return base::EqualsIgnoreCase(a.trtype, b.trtype) && SameOptional(a.adrfam, b.adrfam) &&

@@ -26,6 +26,9 @@ struct TransportAddress {
 /// equal to any.
 bool SameAddress(const TransportAddress& a, const TransportAddress& b);
 
+/// An address in what the target answered; members that are missing are empty.
+TransportAddress ParseAddress(const jsonrpc::Json& address);
+
 struct Namespace {
   uint32_t nsid = 0;
   std::string bdev_name;

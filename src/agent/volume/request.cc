@@ -4,6 +4,7 @@
 
 #include <utility>
 
+#include "agent/volume/check_connection.h"
 #include "base/secret.h"
 
 namespace sma::volume {
@@ -18,10 +19,8 @@ absl::StatusOr<base::Uuid> CheckVolumeId(const std::string& bytes) {
 absl::StatusOr<VolumeRequest> CheckVolume(const VolumeParameters& params) {
   absl::StatusOr<base::Uuid> id = CheckVolumeId(params.volume_id());
   if (!id.ok()) return id.status();
-  if (params.has_nvmf() || params.has_iscsi()) {
-    return absl::UnimplementedError("volume: this agent connects no remote volumes");
-  }
   VolumeRequest request{.id = *id, .params = params, .secrets = {}, .keys = {}};
+  if (absl::Status status = CheckConnection(request.params); !status.ok()) return status;
   request.secrets = TakeSecrets(request.params);
   if (!params.has_crypto()) return request;
   VolumeCryptoParameters& copy = *request.params.mutable_crypto();

@@ -2,30 +2,42 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "agent/spdk/bdev.h"
 #include "agent/spdk/call.h"
+#include "agent/volume/check_connection.h"
 #include "jsonrpc/error.h"
 
 namespace sma::volume {
 
-bool IsRemote(const record::Volume& row) { return row.params.has_nvmf() || row.params.has_iscsi(); }
+namespace {
 
-Volumes::Volumes(Options options, jsonrpc::Caller& target,
-                 const std::vector<record::Volume>& /*rows*/, std::unique_ptr<CryptoEngine> engine,
-                 std::optional<base::Secret> sealing_key)
+bool NeedsConnection(const VolumeParameters& params) {
+  return params.has_nvmf() || params.has_iscsi();
+}
+
+}  // namespace
+
+bool IsRemote(const record::Volume& row) { return NeedsConnection(row.params); }
+
+Volumes::Volumes(Options options, jsonrpc::Caller& target, const std::vector<record::Volume>& rows,
+                 std::unique_ptr<CryptoEngine> engine, std::optional<base::Secret> sealing_key)
     : options_(options),
       target_(target),
       sealer_(std::move(sealing_key)),
+      connections_(options.discovery_timeout, target, rows),
       encryption_(target, std::move(engine), sealer_) {}
 
 Volumes::~Volumes() = default;
 
-absl::StatusOr<VolumeRequest> Volumes::Check(const VolumeParameters& params) const {
+absl::StatusOr<VolumeRequest> Volumes::Check(const base::Context& context,
+                                             const VolumeParameters& params) const {
   absl::StatusOr<VolumeRequest> request = CheckVolume(params);
   if (!request.ok()) return request;
   if (absl::Status status = encryption_.Check(*request); !status.ok()) return status;
+  if (absl::Status status = ResolveHosts(context, request->params); !status.ok()) return status;
   return request;
 }
 
@@ -36,6 +48,7 @@ absl::StatusOr<record::Volume> Volumes::NewRow(const VolumeRequest& request,
   row.device_handle = device_handle;
   row.params = request.params;
   row.bdev_name = BaseBdevName(row);
+  row.connection = Connections::Plan(request.params);
   row.created = row.state_since = std::chrono::system_clock::now();
   row.sealed = sealer_.Seal(request.id, request.secrets, request.keys ? &*request.keys : nullptr);
   return row;
@@ -48,14 +61,17 @@ std::chrono::nanoseconds Volumes::WaitOf(const record::Volume& row) const {
 
 absl::Status Volumes::Connect(const base::Context& context, const VolumeRequest& request,
                               record::Volume& row) {
-  absl::Status status = ConnectBase(context, row);
+  absl::Status status =
+      IsRemote(row) ? connections_.Connect(context, request.secrets, row) : FindLocal(context, row);
+  if (absl::IsAlreadyExists(status)) return status;
   if (status.ok()) status = encryption_.Setup(context, request, row);
   if (status.ok() || jsonrpc::IsFateUnknown(status)) return status;
   absl::Status undone = Release(spdk::UndoContext(), row);
   return undone.ok() ? status : jsonrpc::WithFateUnknown(std::move(status));
 }
 
-absl::Status Volumes::ConnectBase(const base::Context& context, record::Volume& row) {
+// The device that exports a volume waits for its bdev; the layer that encrypts does not.
+absl::Status Volumes::FindLocal(const base::Context& context, const record::Volume& row) {
   if (!row.params.has_crypto()) return absl::OkStatus();
   absl::StatusOr<std::optional<spdk::Bdev>> bdev =
       spdk::FindBdev(target_, context, row.id.ToString(), options_.local_wait);
@@ -65,20 +81,53 @@ absl::Status Volumes::ConnectBase(const base::Context& context, record::Volume& 
       fmt::format("volume {} was not found on the target", row.id.ToString()));
 }
 
+// What the connection of the volume needs to be made again.
+absl::StatusOr<VolumeParameters> Volumes::SecretsOf(const record::Volume& row) {
+  if (!row.params.has_iscsi() || !row.params.iscsi().has_chap()) return VolumeParameters();
+  return sealer_.Open(row.id, row.sealed);
+}
+
 absl::Status Volumes::ConnectAgain(const base::Context& context, const VolumeRequest& request,
                                    record::Volume& row) {
-  return encryption_.SetupAgain(context, request, row);
+  if (!IsRemote(row) && !NeedsConnection(request.params)) {
+    return encryption_.SetupAgain(context, request, row);
+  }
+  absl::StatusOr<VolumeParameters> secrets = SecretsOf(row);
+  if (!secrets.ok() && HasSecrets(request.secrets)) {
+    // They were not kept, and here they are again. What is kept of keys is not touched.
+    std::string sealed = sealer_.Seal(row.id, request.secrets, nullptr);
+    if (!row.params.has_crypto()) row.sealed = std::move(sealed);
+    secrets = request.secrets;
+  }
+  if (!secrets.ok()) return secrets.status();
+  absl::Status status = connections_.Extend(context, request.params, *secrets, row);
+  return status.ok() ? encryption_.SetupAgain(context, request, row) : status;
 }
 
 absl::Status Volumes::Release(const base::Context& context, const record::Volume& row) {
   if (absl::Status status = encryption_.Cleanup(context, row); !status.ok()) return status;
+  if (absl::Status status = connections_.Release(context, row); !status.ok()) return status;
   sealer_.Forget(row.id);
   return absl::OkStatus();
 }
 
-absl::Status Volumes::BeginRestore(const base::Context& /*context*/) { return absl::OkStatus(); }
+absl::Status Volumes::BeginRestore(const base::Context& context,
+                                   const std::vector<record::Volume>& rows) {
+  auto any = [&](bool (nvmf::VolumeConnectionParameters::*has)() const) {
+    return std::any_of(rows.begin(), rows.end(),
+                       [&](const record::Volume& row) { return (row.params.nvmf().*has)(); });
+  };
+  return connections_.Look(context, any(&nvmf::VolumeConnectionParameters::has_discovery),
+                           any(&nvmf::VolumeConnectionParameters::has_direct));
+}
 
 absl::Status Volumes::Restore(const base::Context& context, record::Volume& row) {
+  if (IsRemote(row)) {
+    absl::StatusOr<VolumeParameters> secrets = SecretsOf(row);
+    if (!secrets.ok()) return secrets.status();
+    absl::Status status = connections_.Restore(context, *secrets, row);
+    if (!status.ok()) return status;
+  }
   return encryption_.Restore(context, row);
 }
 

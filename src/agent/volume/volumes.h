@@ -9,6 +9,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "agent/record/rows.h"
+#include "agent/volume/connections.h"
 #include "agent/volume/encryption.h"
 #include "agent/volume/request.h"
 #include "agent/volume/sealer.h"
@@ -48,8 +49,10 @@ class Volumes {
   /// Name of the engine that encrypts volumes.
   std::string_view engine_name() const { return encryption_.engine_name(); }
 
-  /// CheckVolume, and the parameters for encryption. No remote call. INVALID_ARGUMENT.
-  absl::StatusOr<VolumeRequest> Check(const VolumeParameters& params) const;
+  /// CheckVolume, and the parameters for encryption; host names are looked up. No call to the
+  /// target. INVALID_ARGUMENT. UNAVAILABLE: nobody tells the address of a host.
+  absl::StatusOr<VolumeRequest> Check(const base::Context& context,
+                                      const VolumeParameters& params) const;
 
   /// The row of a volume that is about to be attached, in state kAttaching, secrets sealed. No
   /// remote call.
@@ -83,20 +86,22 @@ class Volumes {
   /// let go of the bdev before. OK when there is nothing left to do.
   absl::Status Release(const base::Context& context, const record::Volume& row);
 
-  /// Looks at the target what is there of what volumes share; before a Restore of many rows.
-  absl::Status BeginRestore(const base::Context& context);
+  /// Looks at the target what is there of what `rows` share; before a Restore of many rows.
+  absl::Status BeginRestore(const base::Context& context, const std::vector<record::Volume>& rows);
 
   /// Makes sure of the connection and the layers of an attached volume, and makes again what is
   /// missing. `row` then holds what is to be kept. Does not wait for the bdev to appear: the device
-  /// tells whether it did. No remote call where nothing is missing, but for layers.
+  /// tells whether it did. No remote call where nothing is missing, but for layers and iSCSI.
   absl::Status Restore(const base::Context& context, record::Volume& row);
 
  private:
-  absl::Status ConnectBase(const base::Context& context, record::Volume& row);
+  absl::Status FindLocal(const base::Context& context, const record::Volume& row);
+  absl::StatusOr<VolumeParameters> SecretsOf(const record::Volume& row);
 
   const Options options_;
   jsonrpc::Caller& target_;
   Sealer sealer_;
+  Connections connections_;
   Encryption encryption_;
 };
 

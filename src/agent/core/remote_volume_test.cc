@@ -1,0 +1,389 @@
+// Volumes on other machines, through the whole agent, with a target and machines in memory.
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <atomic>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "agent/core/agent_fixture.h"
+
+namespace sma::core {
+namespace {
+
+using absl::StatusCode;
+using jsonrpc::Json;
+using spdk::FakeRemote;
+using spdk::Fault;
+
+constexpr char kRemoteNqn[] = "nqn.2016-06.io.spdk:remote0";
+
+class RemoteVolumeTest : public AgentFixture {
+ protected:
+  void SetUp() override {
+    options_.volumes.discovery_timeout = std::chrono::milliseconds(200);
+    AgentFixture::SetUp();
+    target_.SetRemote("a", RemoteA());
+    ASSERT_TRUE(Create(0).ok());
+    ASSERT_TRUE(Create(1).ok());
+    empty_ = target_.Dump();
+  }
+
+  // Volumes 1 to 4 in one subsystem; a discovery service and two ports for I/O.
+  static FakeRemote RemoteA() {
+    return {
+        .ports = {"8009", "4430", "4431"},
+        .subsystems = {{kRemoteNqn, {VolumeUuid(1), VolumeUuid(2), VolumeUuid(3), VolumeUuid(4)}}}};
+  }
+
+  static AttachVolumeRequest Request(int device, int volume) {
+    AttachVolumeRequest request;
+    request.set_device_handle(Handle(device));
+    request.mutable_volume()->set_volume_id(Id(volume));
+    return request;
+  }
+  static nvmf::Address Address(const std::string& port, const std::string& host = "127.0.0.1") {
+    nvmf::Address address;
+    address.set_trtype("TCP");
+    address.set_traddr(host);
+    address.set_trsvcid(port);
+    return address;
+  }
+  static AttachVolumeRequest Discovered(int volume, const std::vector<std::string>& ports,
+                                        int device = 0) {
+    AttachVolumeRequest request = Request(device, volume);
+    auto& discovery = *request.mutable_volume()->mutable_nvmf()->mutable_discovery();
+    for (const std::string& port : ports) *discovery.add_discovery_endpoints() = Address(port);
+    request.mutable_volume()->mutable_nvmf()->set_hostnqn("nqn.2014-08.org.nvmexpress:host" +
+                                                          std::to_string(volume));
+    return request;
+  }
+  static AttachVolumeRequest Direct(int volume, const std::vector<std::string>& ports) {
+    AttachVolumeRequest request = Request(0, volume);
+    request.mutable_volume()->mutable_nvmf()->set_subnqn(kRemoteNqn);
+    auto& direct = *request.mutable_volume()->mutable_nvmf()->mutable_direct();
+    for (const std::string& port : ports) *direct.add_addresses() = Address(port);
+    return request;
+  }
+  absl::Status Send(const AttachVolumeRequest& request) {
+    return core_->agent().AttachVolume(context_, request).status();
+  }
+  Json Services() { return *target_.Operator("bdev_nvme_get_discovery_info"); }
+  Json Controllers() { return *target_.Operator("bdev_nvme_get_controllers"); }
+  int CountCalls(const std::string& method) {
+    const std::vector<std::string> methods = target_.methods();
+    return static_cast<int>(std::count(methods.begin(), methods.end(), method));
+  }
+
+  std::string empty_;
+};
+
+TEST_F(RemoteVolumeTest, DiscoveryBringsTheVolumeAndGoesWithIt) {
+  ASSERT_TRUE(Send(Discovered(1, {"8009"})).ok());
+  EXPECT_EQ(Namespaces(0), std::vector<std::string>{VolumeUuid(1)});
+  EXPECT_EQ(Services().size(), 1);
+  ASSERT_TRUE(Send(Discovered(1, {"8009"})).ok());
+  ASSERT_TRUE(Detach(Handle(0), 1).ok());
+  EXPECT_EQ(target_.Dump(), empty_);
+  EXPECT_EQ(core_->record().volume_count(), 0u);
+}
+
+TEST_F(RemoteVolumeTest, OneServiceForAnAddressHoweverWritten) {
+  AttachVolumeRequest other = Discovered(2, {"8009"}, 1);
+  other.mutable_volume()
+      ->mutable_nvmf()
+      ->mutable_discovery()
+      ->mutable_discovery_endpoints(0)
+      ->set_trtype("tcp");
+  ASSERT_TRUE(Send(Discovered(1, {"8009"})).ok());
+  target_.ResetCounts();
+  ASSERT_TRUE(Send(other).ok());
+  EXPECT_EQ(CountCalls("bdev_nvme_start_discovery"), 0);
+  EXPECT_LE(target_.round_trips(), 2u);
+  // The first leaves: the second goes on.
+  ASSERT_TRUE(Detach(Handle(0), 1).ok());
+  EXPECT_EQ(Services().size(), 1);
+  EXPECT_EQ(Namespaces(1), std::vector<std::string>{VolumeUuid(2)});
+  ASSERT_TRUE(Detach(Handle(1), 2).ok());
+  EXPECT_EQ(target_.Dump(), empty_);
+}
+
+TEST_F(RemoteVolumeTest, ReferralsAreTheSameService) {
+  ASSERT_TRUE(Send(Discovered(1, {"8009"})).ok());
+  ASSERT_TRUE(Send(Discovered(2, {"4430"})).ok());
+  EXPECT_EQ(Services().size(), 1);
+  ASSERT_TRUE(Detach(Handle(0), 1).ok());
+  EXPECT_EQ(Namespaces(0), std::vector<std::string>{VolumeUuid(2)});
+  ASSERT_TRUE(Detach(Handle(0), 2).ok());
+  EXPECT_EQ(target_.Dump(), empty_);
+}
+
+TEST_F(RemoteVolumeTest, OnlyTheSubsystemAskedFor) {
+  AttachVolumeRequest request = Discovered(1, {"8009"});
+  request.mutable_volume()->mutable_nvmf()->set_subnqn("nqn.2016-06.io.spdk:other");
+  EXPECT_EQ(Send(request).code(), StatusCode::kInvalidArgument);
+  EXPECT_EQ(target_.Dump(), empty_);
+  request.mutable_volume()->mutable_nvmf()->set_subnqn(kRemoteNqn);
+  EXPECT_TRUE(Send(request).ok());
+}
+
+TEST_F(RemoteVolumeTest, AFailedAttachLeavesNothing) {
+  EXPECT_EQ(Send(Discovered(9, {"8009"})).code(), StatusCode::kNotFound);
+  EXPECT_EQ(Send(Discovered(1, {"1"})).code(), StatusCode::kNotFound);
+  EXPECT_EQ(Send(Direct(1, {"1"})).code(), StatusCode::kNotFound);
+  EXPECT_EQ(Send(Direct(9, {"4430"})).code(), StatusCode::kNotFound);
+  CreateDeviceRequest create = CreateRequest(5);
+  *create.mutable_volume() = Discovered(9, {"8009"}).volume();
+  EXPECT_EQ(Create(create).code(), StatusCode::kNotFound);
+  EXPECT_EQ(target_.Dump(), empty_);
+  EXPECT_EQ(core_->record().volume_count(), 0u);
+}
+
+// Defect 2: use counts outlive the agent.
+TEST_F(RemoteVolumeTest, Defect2_RestartedAgentStopsNoServiceThatIsInUse) {
+  ASSERT_TRUE(Send(Discovered(1, {"8009"})).ok());
+  ASSERT_TRUE(Send(Discovered(2, {"8009"})).ok());
+  Crash();
+  Open();
+  EXPECT_EQ(Send(Discovered(9, {"8009"})).code(), StatusCode::kNotFound);
+  ASSERT_TRUE(Detach(Handle(0), 1).ok());
+  EXPECT_EQ(Services().size(), 1);
+  EXPECT_EQ(Namespaces(0), std::vector<std::string>{VolumeUuid(2)});
+  ASSERT_TRUE(Delete(Handle(0)).ok());
+  EXPECT_TRUE(Services().empty());
+}
+
+// Defect 2: what an operator started is used, and stays.
+TEST_F(RemoteVolumeTest, Defect2_AnOperatorsServiceIsNeverStopped) {
+  Operator("bdev_nvme_start_discovery", {{"name", "operators"},
+                                         {"trtype", "tcp"},
+                                         {"adrfam", "ipv4"},
+                                         {"traddr", "127.0.0.1"},
+                                         {"trsvcid", "8009"}});
+  const std::string before = target_.Dump();
+  ASSERT_TRUE(Send(Discovered(1, {"8009"})).ok());
+  ASSERT_TRUE(Send(Discovered(2, {"4430"})).ok());
+  EXPECT_EQ(Send(Discovered(9, {"8009"})).code(), StatusCode::kNotFound);
+  EXPECT_EQ(Services().size(), 1);
+  ASSERT_TRUE(Detach(Handle(0), 1).ok());
+  ASSERT_TRUE(Detach(Handle(0), 2).ok());
+  EXPECT_EQ(target_.Dump(), before);
+}
+
+TEST_F(RemoteVolumeTest, Defect4_DetachFromAnotherDeviceDisconnectsNothing) {
+  ASSERT_TRUE(Send(Discovered(1, {"8009"})).ok());
+  const std::string before = target_.Dump();
+  ASSERT_TRUE(Detach(Handle(1), 1).ok());
+  EXPECT_EQ(target_.Dump(), before);
+}
+
+TEST_F(RemoteVolumeTest, Defect19_ARestartedTargetIsConnectedAgain) {
+  ASSERT_TRUE(Send(Discovered(1, {"8009"})).ok());
+  ASSERT_TRUE(Send(Discovered(2, {"4430"})).ok());
+  ASSERT_TRUE(Send(Direct(3, {"4430", "4431"})).ok());
+  target_.ResetCounts();
+  target_.Restart();
+  WaitFor([this] { return Namespaces(0).size() == 3; });
+  EXPECT_EQ(Services().size(), 1);
+  EXPECT_EQ(Controllers()[0]["ctrlrs"].size(), 2);
+  for (int volume = 1; volume <= 3; ++volume) ASSERT_TRUE(Detach(Handle(0), volume).ok());
+  EXPECT_TRUE(Services().empty());
+  EXPECT_TRUE(Controllers().empty());
+}
+
+// Defect 20: what is missing for a while is not given up.
+TEST_F(RemoteVolumeTest, Defect20_AVolumeThatWasGoneComesBack) {
+  options_.drift_period = std::chrono::milliseconds(5);
+  Crash();
+  Open();
+  ASSERT_TRUE(Send(Discovered(1, {"8009"})).ok());
+  FakeRemote without = RemoteA();
+  without.subsystems[kRemoteNqn] = {VolumeUuid(2)};
+  target_.SetRemote("a", without);
+  EXPECT_TRUE(Namespaces(0).empty());
+  auto has_error = [this] {
+    return core_->record().FindVolume(*base::Uuid::Parse(VolumeUuid(1)))->last_error.code !=
+           StatusCode::kOk;
+  };
+  WaitFor(has_error);
+  EXPECT_EQ(Services().size(), 1);
+  target_.SetRemote("a", RemoteA());
+  WaitFor([this] { return Namespaces(0).size() == 1; });
+  WaitFor([&] { return !has_error(); });
+}
+
+TEST_F(RemoteVolumeTest, AVolumeThatIsGoneForTooLongIsReportedOrDetached) {
+  options_.drift_period = std::chrono::milliseconds(5);
+  options_.volume_cleanup_period = std::chrono::milliseconds(20);
+  for (bool detach : {false, true}) {
+    options_.detach_gone_volumes = detach;
+    Crash();
+    Open();
+    ASSERT_TRUE(Send(Discovered(1, {"8009"})).ok());
+    FakeRemote without = RemoteA();
+    without.subsystems[kRemoteNqn] = {VolumeUuid(2)};
+    target_.SetRemote("a", without);
+    WaitFor([&] {
+      auto row = core_->record().FindVolume(*base::Uuid::Parse(VolumeUuid(1)));
+      return detach ? !row : row && row->last_error.code == StatusCode::kNotFound;
+    });
+    EXPECT_EQ(Services().size(), detach ? 0 : 1);
+    target_.SetRemote("a", RemoteA());
+  }
+}
+
+// Defect 25: the wait is as long as configured, and new addresses of a known volume are used.
+TEST_F(RemoteVolumeTest, Defect25_AVolumeMayTakeItsTime) {
+  FakeRemote slow = RemoteA();
+  slow.up = false;
+  target_.SetRemote("a", slow);
+  std::thread later([this] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    target_.SetRemote("a", RemoteA());
+  });
+  EXPECT_TRUE(Send(Discovered(1, {"8009"})).ok());
+  later.join();
+}
+
+TEST_F(RemoteVolumeTest, Defect25_NewAddressesOfAKnownVolumeAreUsed) {
+  target_.SetRemote("b", {.ports = {"9009"}, .subsystems = {{kRemoteNqn, {VolumeUuid(1)}}}});
+  ASSERT_TRUE(Send(Discovered(1, {"8009"})).ok());
+  ASSERT_TRUE(Send(Discovered(1, {"9009"})).ok());
+  EXPECT_EQ(Services().size(), 2);
+  target_.Restart();
+  WaitFor([this] { return Namespaces(0).size() == 1 && Services().size() == 2; });
+  ASSERT_TRUE(Detach(Handle(0), 1).ok());
+  EXPECT_TRUE(Services().empty());
+}
+
+TEST_F(RemoteVolumeTest, Defect25_NewAddressesOfAFailedCallAreLeftAgain) {
+  target_.SetRemote("b", {.ports = {"9009"}, .subsystems = {{kRemoteNqn, {VolumeUuid(1)}}}});
+  ASSERT_TRUE(Send(Discovered(1, {"8009"})).ok());
+  const std::string before = target_.Dump();
+  AttachVolumeRequest wrong = Discovered(1, {"9009"});
+  wrong.mutable_volume()->mutable_nvmf()->set_subnqn("nqn.2016-06.io.spdk:other");
+  EXPECT_EQ(Send(wrong).code(), StatusCode::kInvalidArgument);
+  EXPECT_EQ(target_.Dump(), before);
+}
+
+// Defect 27: a port may be missing, and a host may have a name.
+TEST_F(RemoteVolumeTest, Defect27_MissingPartsAndHostNames) {
+  AttachVolumeRequest request = Discovered(1, {""});
+  auto* endpoint =
+      request.mutable_volume()->mutable_nvmf()->mutable_discovery()->mutable_discovery_endpoints(0);
+  endpoint->clear_trtype();
+  ASSERT_TRUE(Send(request).ok());
+  EXPECT_EQ(Services()[0]["trid"]["trsvcid"], "8009");
+  EXPECT_EQ(Send(Discovered(2, {"x"})).code(), StatusCode::kInvalidArgument);
+  endpoint->set_traddr("no such host");
+  EXPECT_EQ(Send(request).code(), StatusCode::kInvalidArgument);
+}
+
+// Defect 30: who waits for one service holds up nobody else.
+TEST_F(RemoteVolumeTest, Defect30_ASlowServiceBlocksNobody) {
+  options_.volumes.discovery_timeout = std::chrono::seconds(20);
+  Crash();
+  Open();
+  target_.AddBdev(VolumeUuid(7));
+  std::atomic<bool> done = false;
+  std::thread slow([&] {
+    EXPECT_TRUE(Send(Discovered(9, {"8009"}, 1)).ok());
+    done = true;
+  });
+  WaitFor([this] { return !Services().empty(); });
+  EXPECT_TRUE(Send(Discovered(1, {"8009"})).ok());
+  EXPECT_TRUE(Attach(Handle(0), 7).ok());
+  EXPECT_FALSE(done);
+  FakeRemote more = RemoteA();
+  more.subsystems[kRemoteNqn].push_back(VolumeUuid(9));
+  target_.SetRemote("a", more);
+  slow.join();
+}
+
+TEST_F(RemoteVolumeTest, ManyCallersAtOneService) {
+  constexpr int kCallers = 32;
+  FakeRemote many = RemoteA();
+  for (int i = 0; i < kCallers; ++i) many.subsystems[kRemoteNqn].push_back(VolumeUuid(100 + i));
+  target_.SetRemote("a", many);
+  target_.SetRoundTrip(std::chrono::milliseconds(2));
+  target_.ResetCounts();
+  auto in_parallel = [](auto work) {
+    std::vector<std::thread> threads;
+    for (int i = 0; i < kCallers; ++i) threads.emplace_back([&work, i] { work(i); });
+    for (std::thread& thread : threads) thread.join();
+  };
+  in_parallel([&](int i) { EXPECT_TRUE(Send(Discovered(100 + i, {"8009"}, i % 2)).ok()); });
+  EXPECT_EQ(CountCalls("bdev_nvme_start_discovery"), 1);
+  EXPECT_EQ(CountCalls("bdev_nvme_get_discovery_info"), 0);
+  EXPECT_EQ(Namespaces(0).size() + Namespaces(1).size(), static_cast<size_t>(kCallers));
+  in_parallel([&](int i) { EXPECT_TRUE(Detach(Handle(i % 2), 100 + i).ok()); });
+  EXPECT_EQ(CountCalls("bdev_nvme_stop_discovery"), 1);
+  target_.SetRemote("a", RemoteA());
+  EXPECT_EQ(target_.Dump(), empty_);
+}
+
+TEST_F(RemoteVolumeTest, DirectConnectionsAreSharedAndHavePaths) {
+  ASSERT_TRUE(Send(Direct(1, {"4430"})).ok());
+  ASSERT_TRUE(Send(Direct(2, {"4430", "4431", "1"})).ok());
+  EXPECT_EQ(Controllers().size(), 1);
+  EXPECT_EQ(Controllers()[0]["ctrlrs"].size(), 2);
+  ASSERT_TRUE(Detach(Handle(0), 1).ok());
+  EXPECT_EQ(Controllers().size(), 1);
+  Crash();
+  Open();
+  ASSERT_TRUE(Detach(Handle(0), 2).ok());
+  EXPECT_EQ(target_.Dump(), empty_);
+}
+
+TEST_F(RemoteVolumeTest, IscsiIsMadeAgainWithItsSecret) {
+  AttachVolumeRequest request = Request(0, 1);
+  iscsi::VolumeConnectionParameters& unit = *request.mutable_volume()->mutable_iscsi();
+  unit.set_portal("127.0.0.1");
+  unit.set_target_iqn("iqn.2024-01.com.example:disks");
+  unit.set_lun(3);
+  unit.set_initiator_iqn("iqn.2024-01.com.example:agent");
+  unit.mutable_chap()->set_user("user");
+  unit.mutable_chap()->set_secret("secretsecret");
+  EXPECT_EQ(Send(request).code(), StatusCode::kNotFound);
+  EXPECT_EQ(target_.Dump(), empty_);
+  target_.AddIscsiUnit("iscsi://user%secretsecret@127.0.0.1:3260/iqn.2024-01.com.example:disks/3");
+  ASSERT_TRUE(Send(request).ok());
+  EXPECT_EQ(Namespaces(0), std::vector<std::string>{VolumeUuid(1)});
+  const record::Volume row = *core_->record().FindVolume(*base::Uuid::Parse(VolumeUuid(1)));
+  EXPECT_EQ(row.params.SerializeAsString().find("secretsecret"), std::string::npos);
+  target_.Restart();
+  WaitFor([this] { return Namespaces(0).size() == 1; });
+  ASSERT_TRUE(Send(request).ok());
+  unit.set_lun(4);
+  EXPECT_EQ(Send(request).code(), StatusCode::kInvalidArgument);
+  ASSERT_TRUE(Detach(Handle(0), 1).ok());
+  EXPECT_FALSE(target_.Operator("bdev_get_bdevs", {{"name", VolumeUuid(1)}}).ok());
+}
+
+TEST_F(RemoteVolumeTest, WhateverGoesWrongTheRecordAndTheTargetAgreeInTheEnd) {
+  ASSERT_TRUE(Send(Discovered(4, {"8009"}, 1)).ok());
+  const std::string before = target_.Dump();
+  for (Fault fault : {Fault::kRefuse, Fault::kNotSent, Fault::kDropCall, Fault::kLoseAnswer}) {
+    for (uint64_t at = 0; at < 6; ++at) {
+      for (const AttachVolumeRequest& request :
+           {Discovered(1, {"8009", "4430"}), Direct(1, {"4430", "4431"})}) {
+        target_.ResetCounts();
+        target_.SetFaultPlan([fault, at](uint64_t index, const jsonrpc::Request&) {
+          return index == at ? fault : Fault::kNone;
+        });
+        absl::Status status = Send(request);
+        target_.SetFaultPlan(nullptr);
+        if (status.ok()) {
+          while (!Detach(Handle(0), 1).ok()) {
+          }
+        }
+        WaitFor([&] { return core_->record().volume_count() == 1 && target_.Dump() == before; });
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace sma::core

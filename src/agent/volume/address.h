@@ -1,0 +1,27 @@
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "absl/status/statusor.h"
+#include "agent/spdk/nvmf.h"
+#include "base/context.h"
+#include "sma.pb.h"
+
+namespace sma::volume {
+
+/// `address` in one spelling: the type in lower case ("tcp" when it is missing), the port there
+/// (`default_port` when it is missing), an IP address in its canonical form. A host name stays.
+/// INVALID_ARGUMENT, with `field` as what it is about.
+absl::StatusOr<nvmf::Address> CheckAddress(const nvmf::Address& address, std::string_view field,
+                                           std::string_view default_port);
+
+/// Puts the IP address in the place of a host name in an address that CheckAddress gave. Blocks, no
+/// longer than `context` allows. INVALID_ARGUMENT: there is no such host. UNAVAILABLE: nobody can
+/// tell now.
+absl::Status ResolveHost(const base::Context& context, nvmf::Address& address);
+
+/// A resolved address as the target takes it.
+spdk::TransportAddress ToTransportAddress(const nvmf::Address& address);
+
+}  // namespace sma::volume

@@ -1,0 +1,249 @@
+"""Volumes on other machines, through the agent: one sma-target has them, another, the agent's, exports them again."""
+
+import concurrent.futures
+import uuid
+
+import grpc
+import pytest
+
+from harness import wire
+from harness.agent import free_port, start_reference, start_sma
+from harness.remote import DISCOVERY_NQN, ExportingTarget, NvmeTool, finish_load
+from harness.target import Target
+from harness.wait import wait_until
+
+REMOTE_NQN = "nqn.2016-06.io.spdk:remote0"
+DEVICE_NQN = "nqn.2016-06.io.spdk:device0"
+HANDLE = f"nvmf-tcp:{DEVICE_NQN}"
+
+
+@pytest.fixture
+def remote(bin_dir, work_dir):
+    with ExportingTarget(bin_dir, work_dir) as running:
+        yield running
+
+
+@pytest.fixture
+def local(bin_dir, work_dir):
+    with Target(bin_dir, work_dir, name="local") as running:
+        yield running
+
+
+@pytest.fixture
+def agent(bin_dir, work_dir, local):
+    with start_sma(bin_dir, work_dir, socket=str(local.socket), discovery_timeout=5.0) as running:
+        yield running
+
+
+@pytest.fixture
+def device(agent):
+    """The port of a device that is there."""
+    port = free_port()
+    agent.client.create_nvmf_tcp(DEVICE_NQN, port, allow_any_host=True)
+    return port
+
+
+def request(volume, handle=HANDLE):
+    message = wire.sma.AttachVolumeRequest(device_handle=handle)
+    message.volume.volume_id = volume.bytes
+    return message
+
+
+def discovered(volume, *ports, trtype="TCP", handle=HANDLE):
+    """As the spdk-csi node agent asks: upper case, no subnqn, a host NQN for each volume."""
+    message = request(volume, handle)
+    message.volume.nvmf.hostnqn = f"nqn.2014-08.org.nvmexpress:uuid:{volume}"
+    for port in ports:
+        message.volume.nvmf.discovery.discovery_endpoints.add(trtype=trtype, traddr="127.0.0.1", trsvcid=str(port))
+    return message
+
+
+def direct(volume, *ports):
+    message = request(volume)
+    message.volume.nvmf.subnqn = REMOTE_NQN
+    for port in ports:
+        message.volume.nvmf.direct.addresses.add(trtype="tcp", traddr="127.0.0.1", trsvcid=str(port))
+    return message
+
+
+def attach(agent, message, timeout=30):
+    agent.client.stub.AttachVolume(message, timeout=timeout)
+
+
+def refused(agent, message):
+    """The code of an attach that fails."""
+    with pytest.raises(grpc.RpcError) as error:
+        attach(agent, message)
+    return error.value.code()
+
+
+def attached(local, nqn=DEVICE_NQN):
+    return sorted(n["uuid"] for n in local.subsystem(nqn)["namespaces"])
+
+
+def connections(local):
+    """What the agent's target is connected to."""
+    return (local.call("bdev_nvme_get_discovery_info"), local.call("bdev_nvme_get_controllers"),
+            local.call("bdev_get_bdevs"))
+
+
+def services(local):
+    return [s["name"] for s in local.call("bdev_nvme_get_discovery_info")]
+
+
+def test_discovery_at_an_io_listener(remote, local, agent, device, bin_dir):
+    one, two = remote.make_malloc_volume(), remote.make_malloc_volume()
+    port = remote.make_subsystem(REMOTE_NQN, one, two)
+    attach(agent, discovered(one, port))
+    attach(agent, discovered(two, port, trtype="tcp"))
+    attach(agent, discovered(one, port))
+    assert attached(local) == sorted([str(one), str(two)])
+    assert len(services(local)) == 1
+    NvmeTool(bin_dir).run("verify", device, DEVICE_NQN, "--size", "4M")
+    agent.client.detach_volume(HANDLE, one)
+    assert attached(local) == [str(two)]
+    NvmeTool(bin_dir).run("verify", device, DEVICE_NQN, "--size", "4M")
+    agent.client.detach_volume(HANDLE, two)
+    assert connections(local) == ([], [], [])
+
+
+def test_a_failed_attach_leaves_nothing(remote, local, agent, device):
+    volume, missing = remote.make_malloc_volume(), uuid.uuid4()
+    port = remote.make_subsystem(REMOTE_NQN, volume)
+    assert refused(agent, discovered(missing, port)) == grpc.StatusCode.NOT_FOUND
+    assert refused(agent, discovered(volume, free_port())) == grpc.StatusCode.NOT_FOUND
+    assert refused(agent, direct(missing, port)) == grpc.StatusCode.NOT_FOUND
+    assert refused(agent, direct(volume, free_port())) == grpc.StatusCode.NOT_FOUND
+    wrong = discovered(volume, port)
+    wrong.volume.nvmf.subnqn = "nqn.2016-06.io.spdk:other"
+    assert refused(agent, wrong) == grpc.StatusCode.INVALID_ARGUMENT
+    assert connections(local) == ([], [], [])
+    with pytest.raises(grpc.RpcError) as late:
+        attach(agent, discovered(missing, port), timeout=1)
+    assert late.value.code() in (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.NOT_FOUND)
+    wait_until(lambda: connections(local) == ([], [], []), 20, "nothing left")
+
+
+def test_an_operators_service_stays(remote, local, agent, device):
+    volume = remote.make_malloc_volume()
+    port = remote.make_subsystem(REMOTE_NQN, volume)
+    local.call("bdev_nvme_start_discovery", name="operators", trtype="tcp", adrfam="ipv4", traddr="127.0.0.1",
+               trsvcid=str(port), wait_for_attach=True)
+    attach(agent, discovered(volume, port))
+    agent.client.detach_volume(HANDLE, volume)
+    assert services(local) == ["operators"]
+
+
+def test_restart_of_the_agent(remote, local, agent, device):
+    one, two = remote.make_malloc_volume(), remote.make_malloc_volume()
+    port = remote.make_subsystem(REMOTE_NQN, one, two)
+    attach(agent, discovered(one, port))
+    attach(agent, discovered(two, port))
+    agent.kill()
+    agent.start()
+    agent.client.detach_volume(HANDLE, one)
+    assert attached(local) == [str(two)]
+    assert len(services(local)) == 1
+    agent.client.detach_volume(HANDLE, two)
+    assert connections(local) == ([], [], [])
+
+
+def test_restart_of_the_target_under_the_agent(remote, local, agent, device, bin_dir):
+    other_nqn = "nqn.2016-06.io.spdk:remote1"
+    one, two, three = (remote.make_malloc_volume() for _ in range(3))
+    port = remote.make_subsystem(REMOTE_NQN, one, two)
+    third = remote.make_subsystem(other_nqn, three)
+    attach(agent, discovered(one, port))
+    attach(agent, discovered(two, third))
+    message = direct(three, third)
+    message.volume.nvmf.subnqn = other_nqn
+    attach(agent, message)
+    local.kill()
+    local.start()
+    wait_until(lambda: local.subsystem(DEVICE_NQN) and len(attached(local)) == 3, 40, "all volumes are back")
+    NvmeTool(bin_dir).run("verify", device, DEVICE_NQN, "--size", "4M")
+    for volume in (one, two, three):
+        agent.client.detach_volume(HANDLE, volume)
+    assert connections(local) == ([], [], [])
+
+
+def test_a_remote_that_goes_and_comes_back(remote, local, agent, device, bin_dir):
+    volume = remote.export_file()
+    port = remote.make_subsystem(REMOTE_NQN, volume)
+    attach(agent, discovered(volume, port))
+    host = NvmeTool(bin_dir)
+    load = host.start_load(device, DEVICE_NQN, 6)
+    wait_until(lambda: remote.call("bdev_get_iostat")["bdevs"][0]["num_write_ops"] > 50, 20, "I/O")
+    remote.kill()
+    remote.restart()
+    assert finish_load(load) > 50
+    host.run("verify", device, DEVICE_NQN, "--size", "4M")
+
+
+def test_a_volume_that_was_taken_away_comes_back(remote, local, bin_dir, work_dir):
+    with start_sma(bin_dir, work_dir, socket=str(local.socket), drift_period=0.2) as agent:
+        agent.client.create_nvmf_tcp(DEVICE_NQN, free_port(), allow_any_host=True)
+        volume = remote.make_malloc_volume()
+        port = remote.make_subsystem(REMOTE_NQN, volume)
+        attach(agent, discovered(volume, port))
+        remote.call("nvmf_subsystem_remove_ns", nqn=REMOTE_NQN, nsid=1)
+        wait_until(lambda: not attached(local), 20, "gone")
+        remote.call("nvmf_subsystem_add_ns", nqn=REMOTE_NQN, namespace={"bdev_name": str(volume)})
+        wait_until(lambda: attached(local) == [str(volume)], 30, "back")
+
+
+def test_one_of_two_paths_is_cut_under_io(remote, local, agent, device, bin_dir):
+    volume = remote.export_file()
+    first, second = remote.make_subsystem(REMOTE_NQN, volume), free_port()
+    remote.listen(REMOTE_NQN, second)
+    attach(agent, direct(volume, first, second))
+    host = NvmeTool(bin_dir)
+    load = host.start_load(device, DEVICE_NQN, 5)
+    wait_until(lambda: remote.call("bdev_get_iostat")["bdevs"][0]["num_write_ops"] > 50, 20, "I/O")
+    remote.call("nvmf_subsystem_remove_listener", nqn=REMOTE_NQN,
+                listen_address={"trtype": "tcp", "adrfam": "ipv4", "traddr": "127.0.0.1", "trsvcid": str(first)})
+    assert finish_load(load) > 50
+    host.run("verify", device, DEVICE_NQN, "--size", "4M")
+    agent.client.detach_volume(HANDLE, volume)
+    assert connections(local) == ([], [], [])
+
+
+def test_many_callers_at_one_service(remote, local, agent):
+    count, callers, per_subsystem = 200, 32, 25
+    volumes = [remote.make_malloc_volume(size_mib=1) for _ in range(count)]
+    ports = [remote.make_subsystem(f"{REMOTE_NQN}-{i}", *volumes[i:i + per_subsystem])
+             for i in range(0, count, per_subsystem)]
+    nqns = [f"{DEVICE_NQN}-{i}" for i in range(count // per_subsystem)]
+    port = free_port()
+    for nqn in nqns:
+        agent.client.create_nvmf_tcp(nqn, port, allow_any_host=True)
+    handles = [f"nvmf-tcp:{nqns[i % len(nqns)]}" for i in range(count)]
+    with concurrent.futures.ThreadPoolExecutor(callers) as pool:
+        list(pool.map(lambda i: attach(agent, discovered(volumes[i], ports[0], handle=handles[i]), 60), range(count)))
+        assert len(services(local)) == 1
+        assert sum(len(attached(local, nqn)) for nqn in nqns) == count
+        list(pool.map(lambda i: agent.client.detach_volume(handles[i], volumes[i]), range(count)))
+    assert connections(local) == ([], [], [])
+
+
+def test_the_reference_agent_does_the_same(remote, local, work_dir, bin_dir):
+    """What both can: through a real discovery listener, one volume after the other."""
+    one, two = remote.make_malloc_volume(), remote.make_malloc_volume()
+    port = free_port()
+    remote.make_subsystem(REMOTE_NQN, one, two)
+    remote.listen(DISCOVERY_NQN, port)
+    outcomes = []
+    for start in (lambda: start_reference(work_dir, socket=str(local.socket)),
+                  lambda: start_sma(bin_dir, work_dir, socket=str(local.socket))):
+        with start() as agent:
+            seen = []
+            agent.client.create_nvmf_tcp(DEVICE_NQN, free_port(), allow_any_host=True)
+            for volume in (one, two):
+                attach(agent, discovered(volume, port, trtype="tcp"))
+                seen.append((attached(local), len(services(local))))
+            for volume in (one, two):
+                agent.client.detach_volume(HANDLE, volume)
+                seen.append((attached(local), len(services(local))))
+            agent.client.delete_device(HANDLE)
+            outcomes.append(seen)
+    assert outcomes[0] == outcomes[1]
