@@ -99,6 +99,48 @@ TEST_F(CommandsTest, AttachAndDetach) {
   EXPECT_EQ(Smactl({"volume", "attach", "h", kVolume, "--discovery", "192.0.2.10:8009"}), 3);
 }
 
+TEST_F(CommandsTest, AttachDirectly) {
+  EXPECT_EQ(Smactl({"volume", "attach", "h", kVolume, "--direct", "tcp:192.0.2.10:4420", "--direct",
+                    "tcp:192.0.2.11:4420", "--subnqn", "s"}),
+            0)
+      << err_;
+  EXPECT_TRUE(Equals(agent_->attach_volume.volume().nvmf(), R"(subnqn: "s" direct {
+         addresses { trtype: "tcp" traddr: "192.0.2.10" trsvcid: "4420" }
+         addresses { trtype: "tcp" traddr: "192.0.2.11" trsvcid: "4420" } })"));
+  EXPECT_EQ(Smactl({"volume", "attach", "h", kVolume, "--direct", "tcp:192.0.2.10:4420"}), 3);
+  EXPECT_EQ(Smactl({"volume", "attach", "h", kVolume, "--direct", "tcp:192.0.2.10:4420",
+                    "--discovery", "tcp:192.0.2.10:8009", "--subnqn", "s"}),
+            3);
+}
+
+TEST_F(CommandsTest, AttachByIscsi) {
+  const std::string secret = WriteFile("secret", "secretsecret\n");
+  std::vector<std::string> arguments{"volume",
+                                     "attach",
+                                     "h",
+                                     kVolume,
+                                     "--iscsi",
+                                     "192.0.2.10",
+                                     "--target-iqn",
+                                     "iqn.2024-01.t:d",
+                                     "--lun",
+                                     "2",
+                                     "--initiator-iqn",
+                                     "iqn.2024-01.i",
+                                     "--chap-user",
+                                     "u"};
+  EXPECT_EQ(Smactl(arguments), 3);
+  arguments.insert(arguments.end(), {"--chap-secret-file", secret});
+  EXPECT_EQ(Smactl(arguments), 0) << err_;
+  EXPECT_TRUE(Equals(agent_->attach_volume.volume().iscsi(),
+                     R"(portal: "192.0.2.10" target_iqn: "iqn.2024-01.t:d" lun: 2
+                        initiator_iqn: "iqn.2024-01.i"
+                        chap { user: "u" secret: "secretsecret" })"));
+  EXPECT_EQ(Smactl({"volume", "attach", "h", kVolume, "--lun", "1"}), 3);
+  arguments.insert(arguments.end(), {"--discovery", "tcp:192.0.2.10:8009"});
+  EXPECT_EQ(Smactl(arguments), 3);
+}
+
 TEST_F(CommandsTest, Keys) {
   const std::string path = WriteFile("key", "00112233\nAAbbccdd\n");
   EXPECT_EQ(Smactl({"volume", "attach", "h", kVolume, "--key-file", path, "--tweak-mode",

@@ -73,6 +73,13 @@ void AddVolumeCommands(CLI::App& app, Session& session) {
   # a volume on another machine, found through that machine's discovery service
   smactl volume attach nvmf-tcp:nqn.2024-01.com.example:host1 2f4c8a0e-6a0c-4f0b-9a58-0d2f1d3c7b11 \
       --discovery tcp:192.0.2.10:8009 --discovery tcp:192.0.2.11:8009
+  # over two paths to its subsystem, without a discovery service
+  smactl volume attach nvmf-tcp:nqn.2024-01.com.example:host1 2f4c8a0e-6a0c-4f0b-9a58-0d2f1d3c7b11 \
+      --subnqn nqn.2024-01.com.example:disks --direct tcp:192.0.2.10:4420 --direct tcp:192.0.2.11:4420
+  # a logical unit of an iSCSI target
+  smactl volume attach nvmf-tcp:nqn.2024-01.com.example:host1 2f4c8a0e-6a0c-4f0b-9a58-0d2f1d3c7b11 \
+      --iscsi 192.0.2.10 --target-iqn iqn.2024-01.com.example:disks --lun 1 \
+      --initiator-iqn iqn.2024-01.com.example:agent --chap-user agent --chap-secret-file /etc/keys/chap
   # encrypted
   smactl volume attach nvme:nqn.2016-06.io.spdk:vfiouser-3 2f4c8a0e-6a0c-4f0b-9a58-0d2f1d3c7b11 \
       --key-file /etc/keys/volume.key --cipher aes-xts)");

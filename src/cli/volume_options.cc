@@ -24,6 +24,19 @@ absl::Status BadKeyFile(const std::string& path, std::string_view why) {
   return absl::InvalidArgumentError(fmt::format("{}: {}", path, why));
 }
 
+absl::Status AddAddresses(const std::vector<std::string>& endpoints,
+                          google::protobuf::RepeatedPtrField<sma::nvmf::Address>& addresses) {
+  for (const std::string& endpoint : endpoints) {
+    absl::StatusOr<TransportAddress> address = ParseTransportAddress(endpoint);
+    if (!address.ok()) return address.status();
+    sma::nvmf::Address& added = *addresses.Add();
+    added.set_trtype(address->trtype);
+    added.set_traddr(address->traddr);
+    added.set_trsvcid(address->trsvcid);
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::StatusOr<std::string> ParseVolumeId(const std::string& text) {
@@ -41,6 +54,14 @@ void VolumeOptions::AddTo(CLI::App& command) {
       ->allow_extra_args(false)
       ->type_name("ENDPOINT")
       ->group(group);
+  command
+      .add_option("--direct", direct_,
+                  "Address of the volume's subsystem (TRTYPE:ADDRESS:PORT), without discovery; "
+                  "repeated: more paths. Needs --subnqn")
+      ->allow_extra_args(false)
+      ->type_name("ENDPOINT")
+      ->group(group);
+  iscsi_.AddTo(command, group);
   command.add_option("--subnqn", subnqn_, "Subsystem that has the volume")
       ->type_name("NQN")
       ->group(group);
@@ -65,8 +86,8 @@ void VolumeOptions::AddTo(CLI::App& command) {
 }
 
 bool VolumeOptions::any() const {
-  return !discovery_.empty() || !subnqn_.empty() || !hostnqn_.empty() || !key_file_.empty() ||
-         !cipher_.empty() || !tweak_mode_.empty();
+  return !discovery_.empty() || !direct_.empty() || iscsi_.any() || !subnqn_.empty() ||
+         !hostnqn_.empty() || !key_file_.empty() || !cipher_.empty() || !tweak_mode_.empty();
 }
 
 absl::StatusOr<sma::VolumeParameters> VolumeOptions::Build(const std::string& volume,
@@ -75,28 +96,31 @@ absl::StatusOr<sma::VolumeParameters> VolumeOptions::Build(const std::string& vo
   absl::StatusOr<std::string> id = ParseVolumeId(volume);
   if (!id.ok()) return id.status();
   parameters.set_volume_id(*id);
-  if (absl::Status status = BuildConnection(parameters); !status.ok()) return status;
+  if (absl::Status status = BuildConnection(parameters, standard_input); !status.ok())
+    return status;
   if (absl::Status status = BuildCrypto(parameters, standard_input); !status.ok()) return status;
   return parameters;
 }
 
-absl::Status VolumeOptions::BuildConnection(sma::VolumeParameters& parameters) const {
-  if (discovery_.empty()) {
-    if (subnqn_.empty() && hostnqn_.empty()) return absl::OkStatus();
-    return absl::InvalidArgumentError("--subnqn and --hostnqn need --discovery");
+absl::Status VolumeOptions::BuildConnection(sma::VolumeParameters& parameters,
+                                            std::istream& standard_input) const {
+  const bool is_nvmf = !discovery_.empty() || !direct_.empty();
+  if (!is_nvmf && (!subnqn_.empty() || !hostnqn_.empty())) {
+    return absl::InvalidArgumentError("--subnqn and --hostnqn need --discovery or --direct");
   }
+  if ((!discovery_.empty() && !direct_.empty()) || (is_nvmf && iscsi_.any())) {
+    return absl::InvalidArgumentError("--discovery, --direct and --iscsi exclude each other");
+  }
+  if (iscsi_.any()) return iscsi_.Build(*parameters.mutable_iscsi(), standard_input);
+  if (!is_nvmf) return absl::OkStatus();
   auto* nvmf = parameters.mutable_nvmf();
   nvmf->set_subnqn(subnqn_);
   nvmf->set_hostnqn(hostnqn_);
-  for (const std::string& endpoint : discovery_) {
-    absl::StatusOr<TransportAddress> address = ParseTransportAddress(endpoint);
-    if (!address.ok()) return address.status();
-    auto* added = nvmf->mutable_discovery()->add_discovery_endpoints();
-    added->set_trtype(address->trtype);
-    added->set_traddr(address->traddr);
-    added->set_trsvcid(address->trsvcid);
+  if (direct_.empty()) {
+    return AddAddresses(discovery_, *nvmf->mutable_discovery()->mutable_discovery_endpoints());
   }
-  return absl::OkStatus();
+  if (subnqn_.empty()) return absl::InvalidArgumentError("--direct needs --subnqn");
+  return AddAddresses(direct_, *nvmf->mutable_direct()->mutable_addresses());
 }
 
 absl::Status VolumeOptions::BuildCrypto(sma::VolumeParameters& parameters,

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "cli/iscsi_options.h"
 #include "sma.pb.h"
 
 namespace sma::cli {
@@ -28,10 +29,13 @@ class VolumeOptions {
                                               std::istream& standard_input) const;
 
  private:
-  absl::Status BuildConnection(sma::VolumeParameters& parameters) const;
+  absl::Status BuildConnection(sma::VolumeParameters& parameters,
+                               std::istream& standard_input) const;
   absl::Status BuildCrypto(sma::VolumeParameters& parameters, std::istream& standard_input) const;
 
   std::vector<std::string> discovery_;
+  std::vector<std::string> direct_;
+  IscsiOptions iscsi_;
   std::string subnqn_;
   std::string hostnqn_;
   std::string key_file_;
