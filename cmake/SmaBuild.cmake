@@ -79,6 +79,8 @@ function(sma_test name)
   add_executable(${name} ${ARG_SRCS})
   add_dependencies(unit_tests ${name})
   target_link_libraries(${name} PRIVATE ${ARG_DEPS} GTest::gmock_main sma_warnings)
+  # What is tested is optimised; GoogleTest's macros take long to be.
+  target_compile_options(${name} PRIVATE -O0)
   set(test ${SMA_TEST_PREFIX}${name})
   add_test(NAME ${test} COMMAND ${name})
   if(NOT ARG_TIMEOUT)

@@ -99,7 +99,7 @@ def test_discovery_at_an_io_listener(remote, local, agent, device, bin_dir):
     attach(agent, discovered(one, port))
     assert attached(local) == sorted([str(one), str(two)])
     assert len(services(local)) == 1
-    NvmeTool(bin_dir).run("verify", device, DEVICE_NQN, "--size", "4M")
+    NvmeTool(bin_dir).run("verify", device, DEVICE_NQN, "--namespace", "1", "--size", "4M")
     agent.client.detach_volume(HANDLE, one)
     assert attached(local) == [str(two)]
     NvmeTool(bin_dir).run("verify", device, DEVICE_NQN, "--size", "4M")
@@ -161,7 +161,7 @@ def test_restart_of_the_target_under_the_agent(remote, local, agent, device, bin
     local.kill()
     local.start()
     wait_until(lambda: local.subsystem(DEVICE_NQN) and len(attached(local)) == 3, 40, "all volumes are back")
-    NvmeTool(bin_dir).run("verify", device, DEVICE_NQN, "--size", "4M")
+    NvmeTool(bin_dir).run("verify", device, DEVICE_NQN, "--namespace", "1", "--size", "4M")
     for volume in (one, two, three):
         agent.client.detach_volume(HANDLE, volume)
     assert connections(local) == ([], [], [])
