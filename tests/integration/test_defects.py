@@ -20,8 +20,7 @@ from harness.agent import free_port, start_sma
 from harness.process import Process
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-DISCOVERY_DEFECTS = {25, 27}  # of volumes that are found through discovery services
-DEFECTS = set(range(1, 34)) - DISCOVERY_DEFECTS
+DEFECTS = set(range(1, 34))
 NQN = "nqn.2016-06.io.spdk:defect"
 
 
