@@ -101,7 +101,7 @@ TEST_F(RawTargetTest, StuckTargetBlocksNobody) {
   std::vector<absl::Status> statuses(8);
   std::vector<std::thread> callers;
   for (absl::Status& status : statuses) {
-    callers.push_back(CallInThread(status, Context::WithTimeout(milliseconds(100)), params));
+    callers.push_back(CallInThread(status, Context::WithTimeout(milliseconds(1000)), params));
   }
   for (std::thread& caller : callers) caller.join();
   int unknown = 0;

@@ -6,6 +6,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstring>
@@ -172,7 +173,7 @@ int VfioUserClient::WriteRegion(uint32_t region, uint64_t offset, std::span<cons
   const vfio_user::RegionAccess access{offset, region, static_cast<uint32_t>(data.size())};
   std::vector<std::byte> payload(sizeof access + data.size());
   std::memcpy(payload.data(), &access, sizeof access);
-  std::memcpy(payload.data() + sizeof access, data.data(), data.size());
+  std::copy(data.begin(), data.end(), payload.begin() + sizeof access);
   return Do(Command::kRegionWrite, payload);
 }
 
