@@ -6,11 +6,11 @@
 #include <cstdio>
 #include <fstream>
 
-// AddressSanitizer makes mlock(2) do nothing.
-#if defined(__SANITIZE_ADDRESS__)
+// AddressSanitizer and ThreadSanitizer make mlock(2) do nothing.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define SMA_NO_MLOCK
 #elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
 #define SMA_NO_MLOCK
 #endif
 #endif

@@ -47,7 +47,7 @@ class Uuid {
   bool is_nil() const { return *this == Uuid(); }
   const std::array<uint8_t, kSize>& bytes() const { return bytes_; }
 
-  friend auto operator<=>(const Uuid&, const Uuid&) = default;
+  friend auto operator<=>(const Uuid&, const Uuid&) = default;  // NOLINT(modernize-use-nullptr)
 
   template <typename H>
   friend H AbslHashValue(H h, const Uuid& uuid) {
