@@ -91,7 +91,7 @@ endfunction()
 
 # sma_fuzz(NAME SRCS a_fuzz.cc DEPS targets... [CORPUS dir]): a libFuzzer program in the asan build, run for
 # SMA_FUZZ_SECONDS by ctest; nothing in other builds.
-set(SMA_FUZZ_SECONDS 3 CACHE STRING "How long ctest runs each fuzz target, in seconds")
+set(SMA_FUZZ_SECONDS 2 CACHE STRING "How long ctest runs each fuzz target, in seconds")
 function(sma_fuzz name)
   if(NOT SMA_SANITIZE STREQUAL "address")
     return()
