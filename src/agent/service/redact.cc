@@ -50,7 +50,7 @@ void Register(TextFormat::Printer& printer, const Descriptor* message, const cha
   auto field_printer = std::make_unique<FieldPrinter>();
   // On success the printer owns it; it fails only for a field that does not exist.
   if (printer.RegisterFieldValuePrinter(message->FindFieldByName(field), field_printer.get())) {
-    field_printer.release();
+    static_cast<void>(field_printer.release());
   }
 }
 

@@ -78,8 +78,9 @@ grpc::ServerUnaryReactor* StartCall(const CallEnvironment& environment,
   LogRequest(method, *request);
   auto work = [request, response, handler](const base::Context& context) {
     absl::StatusOr<Response> result = handler(context, *request);
-    if (result.ok()) *response = *std::move(result);
-    return result.status();
+    if (!result.ok()) return result.status();
+    *response = *std::move(result);
+    return absl::OkStatus();
   };
   return UnaryCall::Start(environment, server_context, method, access, ObjectOf(*request),
                           std::move(work));
