@@ -3,8 +3,10 @@
 #include <endian.h>
 
 #include <algorithm>
+#include <array>
 #include <cstdlib>
 #include <cstring>
+#include <span>
 
 namespace sma::target::bdev_modules {
 namespace {
@@ -20,6 +22,12 @@ const EVP_CIPHER* FindCipher(const CryptoKey& key) {
     return key.material().size() == 16 ? EVP_aes_128_cbc() : EVP_aes_256_cbc();
   }
   return key.material().size() == 32 ? EVP_aes_128_xts() : EVP_aes_256_xts();
+}
+
+uint32_t UnitsPerRun(const CryptoKey& key, uint32_t unit_bytes) {
+  if (key.cipher() != Cipher::kAesXts || unit_bytes % XtsBatch::kBlockBytes != 0) return 1;
+  size_t units = std::min(XtsBatch::kMaxBytes / unit_bytes, XtsBatch::kMaxUnits);
+  return std::max(1u, static_cast<uint32_t>(units));
 }
 
 }  // namespace
@@ -68,12 +76,14 @@ DataCipher::DataCipher(const CryptoKey& key, uint32_t block_size)
     : tweak_mode_(key.tweak_mode()),
       unit_bytes_(CountsSectors(key.tweak_mode()) ? kSectorBytes : block_size),
       units_per_block_(block_size / unit_bytes_),
+      units_per_run_(UnitsPerRun(key, unit_bytes_)),
       encrypt_(MakeContext(key, true)),
       decrypt_(MakeContext(key, false)),
-      unit_(unit_bytes_) {}
+      batch_(units_per_run_ > 1 ? std::make_unique<XtsBatch>(key) : nullptr),
+      run_(size_t{units_per_run_} * unit_bytes_) {}
 
-DataCipher::Context DataCipher::MakeContext(const CryptoKey& key, bool encrypt) {
-  Context context(EVP_CIPHER_CTX_new());
+CipherContext DataCipher::MakeContext(const CryptoKey& key, bool encrypt) {
+  CipherContext context(EVP_CIPHER_CTX_new());
   const auto* material = reinterpret_cast<const unsigned char*>(key.material().data());
   if (!context ||
       EVP_CipherInit_ex(context.get(), FindCipher(key), nullptr, material, nullptr, encrypt) != 1) {
@@ -84,7 +94,7 @@ DataCipher::Context DataCipher::MakeContext(const CryptoKey& key, bool encrypt) 
   return context;
 }
 
-DataCipher::Tweak DataCipher::MakeTweak(uint64_t unit) const {
+Tweak DataCipher::MakeTweak(uint64_t unit) const {
   switch (tweak_mode_) {
     case TweakMode::kSimpleLba:
     case TweakMode::kIncr512FullLba:
@@ -109,30 +119,49 @@ bool DataCipher::RunUnit(EVP_CIPHER_CTX* context, uint64_t unit, const std::byte
          written == static_cast<int>(unit_bytes_);
 }
 
+bool DataCipher::Run(bool encrypt, uint64_t unit, uint32_t unit_count, const std::byte* from,
+                     std::byte* to) {
+  if (unit_count == 1) {
+    return RunUnit(encrypt ? encrypt_.get() : decrypt_.get(), unit, from, to);
+  }
+  std::array<Tweak, XtsBatch::kMaxUnits> tweaks;
+  for (uint32_t i = 0; i < unit_count; ++i) tweaks[i] = MakeTweak(unit + i);
+  std::span used(tweaks.data(), unit_count);
+  return encrypt ? batch_->Encrypt(used, unit_bytes_, from, to)
+                 : batch_->Decrypt(used, unit_bytes_, from, to);
+}
+
 bool DataCipher::Encrypt(uint64_t lba, uint64_t block_count, IovCursor& from, std::byte* to) {
   uint64_t end = FirstUnit(lba + block_count);
-  for (uint64_t unit = FirstUnit(lba); unit != end; ++unit, to += unit_bytes_) {
-    const std::byte* plain = from.TakeWhole(unit_bytes_);
+  for (uint64_t unit = FirstUnit(lba); unit != end;) {
+    auto count = static_cast<uint32_t>(std::min<uint64_t>(units_per_run_, end - unit));
+    const size_t bytes = size_t{count} * unit_bytes_;
+    const std::byte* plain = from.TakeWhole(bytes);
     if (plain == nullptr) {
-      from.CopyOut(unit_.data(), unit_bytes_);
-      plain = unit_.data();
+      from.CopyOut(run_.data(), bytes);
+      plain = run_.data();
     }
-    if (!RunUnit(encrypt_.get(), unit, plain, to)) return false;
+    if (!Run(true, unit, count, plain, to)) return false;
+    unit += count;
+    to += bytes;
   }
   return true;
 }
 
 bool DataCipher::Decrypt(uint64_t lba, uint64_t block_count, IovCursor data) {
   uint64_t end = FirstUnit(lba + block_count);
-  for (uint64_t unit = FirstUnit(lba); unit != end; ++unit) {
-    if (std::byte* whole = data.TakeWhole(unit_bytes_)) {
-      if (!RunUnit(decrypt_.get(), unit, whole, whole)) return false;
-      continue;
+  for (uint64_t unit = FirstUnit(lba); unit != end;) {
+    auto count = static_cast<uint32_t>(std::min<uint64_t>(units_per_run_, end - unit));
+    const size_t bytes = size_t{count} * unit_bytes_;
+    if (std::byte* whole = data.TakeWhole(bytes)) {
+      if (!Run(false, unit, count, whole, whole)) return false;
+    } else {
+      IovCursor start = data;
+      data.CopyOut(run_.data(), bytes);
+      if (!Run(false, unit, count, run_.data(), run_.data())) return false;
+      start.CopyIn(run_.data(), bytes);
     }
-    IovCursor start = data;
-    data.CopyOut(unit_.data(), unit_bytes_);
-    if (!RunUnit(decrypt_.get(), unit, unit_.data(), unit_.data())) return false;
-    start.CopyIn(unit_.data(), unit_bytes_);
+    unit += count;
   }
   return true;
 }

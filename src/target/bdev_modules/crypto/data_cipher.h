@@ -3,13 +3,13 @@
 #include <openssl/evp.h>
 #include <sys/uio.h>
 
-#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <vector>
 
 #include "target/bdev_modules/crypto/crypto_key.h"
+#include "target/bdev_modules/crypto/xts_batch.h"
 
 namespace sma::target::bdev_modules {
 
@@ -36,8 +36,8 @@ class IovCursor {
   size_t offset_ = 0;  // in *iov_
 };
 
-/// Encrypts and decrypts the blocks of a disk. One thread's; keeps its two OpenSSL contexts, set up
-/// for the key, from one call to the next.
+/// Encrypts and decrypts the blocks of a disk. One thread's; keeps its OpenSSL contexts, set up for
+/// the key, from one call to the next.
 class DataCipher {
  public:
   DataCipher(const CryptoKey& key, uint32_t block_size);
@@ -49,23 +49,20 @@ class DataCipher {
   bool Decrypt(uint64_t lba, uint64_t block_count, IovCursor data);
 
  private:
-  struct Free {
-    void operator()(EVP_CIPHER_CTX* context) const { EVP_CIPHER_CTX_free(context); }
-  };
-  using Context = std::unique_ptr<EVP_CIPHER_CTX, Free>;
-  using Tweak = std::array<uint64_t, 2>;  // the lower half first
-
-  static Context MakeContext(const CryptoKey& key, bool encrypt);
+  static CipherContext MakeContext(const CryptoKey& key, bool encrypt);
   uint64_t FirstUnit(uint64_t lba) const { return lba * units_per_block_; }
   Tweak MakeTweak(uint64_t unit) const;
+  bool Run(bool encrypt, uint64_t unit, uint32_t unit_count, const std::byte* from, std::byte* to);
   bool RunUnit(EVP_CIPHER_CTX* context, uint64_t unit, const std::byte* from, std::byte* to) const;
 
   const TweakMode tweak_mode_;
   const uint32_t unit_bytes_;  // what has a tweak of its own: a block, or 512 bytes
   const uint32_t units_per_block_;
-  const Context encrypt_;
-  const Context decrypt_;
-  std::vector<std::byte> unit_;  // one that lies in more than one buffer
+  const uint32_t units_per_run_;  // how many are done at once
+  const CipherContext encrypt_;
+  const CipherContext decrypt_;
+  std::unique_ptr<XtsBatch> batch_;  // where more than one is
+  std::vector<std::byte> run_;       // units that lie in more than one buffer
 };
 
 }  // namespace sma::target::bdev_modules
