@@ -44,8 +44,8 @@ class Channel {
   /// may change the bytes, so not for a transport that sums them first.
   const std::byte* ReadInPlace(uint64_t lba, uint64_t block_count);
 
-  /// The same for a write: memory for the submitter to fill; it is the medium itself. nullptr as
-  /// above, and for a bdev or descriptor that takes no writes.
+  /// The same for a write: memory for the submitter to fill at once, by CopyToMedium; it is the
+  /// medium itself. nullptr as above, and for a bdev or descriptor that takes no writes.
   std::byte* WriteInPlace(uint64_t lba, uint64_t block_count);
 
   Bdev& bdev() const { return bdev_; }

@@ -29,7 +29,8 @@ static_assert(std::endian::native == std::endian::little);
 Block Double(Block mask) {
   // In words of 32 bits, which every x86-64 shifts arithmetically: all ones where a bit goes to.
   using Words = int32_t __attribute__((vector_size(XtsBatch::kBlockBytes)));
-  Words carry = __builtin_shuffle(reinterpret_cast<Words>(mask), Words{3, 0, 1, 2}) >> 31;
+  auto words = reinterpret_cast<Words>(mask);
+  Words carry = __builtin_shufflevector(words, words, 3, 0, 1, 2) >> 31;
   return (mask + mask) ^ reinterpret_cast<Block>(carry & Words{0x87, 0, 1, 0});
 }
 

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "target/bdev/channel.h"
+#include "target/bdev/medium_copy.h"
 #include "target/reactor/reactor.h"
 
 namespace sma::target::bdev_modules {
@@ -20,6 +21,9 @@ using bdev::IoStatus;
 using bdev::IoType;
 
 constexpr size_t kPageBytes = 4096;
+constexpr size_t kCacheLineBytes = 64;
+// Of larger reads the processor itself sees how they go on.
+constexpr size_t kMaxPrefetchBytes = 8192;
 constexpr size_t kHugePageBytes = 2 << 20;
 // Zeroing less than this is done by writing zeroes, more by giving pages back.
 constexpr size_t kMinDiscardBytes = 64 * 1024;
@@ -74,18 +78,25 @@ class SparseMemory {
   size_t size_;
 };
 
+// Has the blocks of a read fetched while the commands behind it are parsed: the copy into the
+// socket, which comes after those, then does not wait for memory line by line.
+void Prefetch(const std::byte* memory, size_t size) {
+  for (size_t at = 0; at < size; at += kCacheLineBytes) __builtin_prefetch(memory + at, 0, 2);
+}
+
 enum class Direction { kToMemory, kFromMemory };
 
 void Copy(const Io& io, std::byte* memory, Direction direction) {
   for (uint32_t i = 0; i < io.iov_count; ++i) {
     const iovec& iov = io.iovs[i];
     if (direction == Direction::kToMemory) {
-      std::memcpy(memory, iov.iov_base, iov.iov_len);
+      bdev::CopyToMedium(memory, static_cast<const std::byte*>(iov.iov_base), iov.iov_len);
     } else {
       std::memcpy(iov.iov_base, memory, iov.iov_len);
     }
     memory += iov.iov_len;
   }
+  if (direction == Direction::kToMemory) bdev::OrderMediumCopies();
 }
 
 bool Equal(const Io& io, const std::byte* memory) {
@@ -132,8 +143,12 @@ class MallocChannel : public Channel {
     Complete(io, status);
   }
 
-  std::byte* DoAccessInPlace(IoType /*type*/, uint64_t lba, uint64_t /*block_count*/) override {
-    return At(lba);
+  std::byte* DoAccessInPlace(IoType type, uint64_t lba, uint64_t block_count) override {
+    std::byte* memory = At(lba);
+    if (type == IoType::kRead) {
+      Prefetch(memory, std::min<size_t>(block_count * bdev().block_size(), kMaxPrefetchBytes));
+    }
+    return memory;
   }
 
   void Zero(Io& io) {
