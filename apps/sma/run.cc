@@ -7,6 +7,7 @@
 #include <iostream>
 #include <utility>
 
+#include "absl/synchronization/mutex.h"
 #include "agent/config/parse.h"
 #include "base/log.h"
 #include "sma/managers.h"
@@ -36,6 +37,8 @@ int RunAgent(int argc, const char* const* argv, Decorators decorators) {
   }
 
   mallopt(M_ARENA_MAX, kMallocArenas);
+  // gRPC's locks: it would look for cycles at each of them.
+  absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
   const char* level = std::getenv("SMA_LOGLEVEL");
   base::InitLog("sma", level != nullptr ? level : "info");
   // Before the first thread: the main thread alone takes them.

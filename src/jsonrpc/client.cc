@@ -61,8 +61,8 @@ std::vector<absl::StatusOr<Json>> Client::Impl::CallMany(const base::Context& co
 
   const TimePoint start = steady_clock::now();
   const uint64_t callback = context.AddCallback([this, &group] {
+    group.ended.Poke();
     MutexLock lock(mutex_);
-    group.changed.NotifyAll();
     state_changed_.NotifyAll();
   });
   absl::Status sent = Send(context, std::move(encoded->text), group);
@@ -120,10 +120,15 @@ absl::Status Client::Impl::Send(const base::Context& context, std::string text, 
 }
 
 void Client::Impl::Await(const base::Context& context, CallGroup& group) {
-  MutexLock lock(mutex_);
-  while (group.open > 0) {
-    if (absl::Status status = context.status(); !status.ok()) return calls_.GiveUp(group, status);
-    group.changed.WaitUntil(mutex_, context.deadline());
+  while (!group.ended.WaitOnce(context.deadline())) {
+    absl::Status status = context.status();
+    if (status.ok()) continue;
+    {
+      MutexLock lock(mutex_);
+      if (calls_.GiveUp(group, status)) return;
+    }
+    // All answers have come meanwhile; the client's thread is about to say so.
+    return group.ended.Wait();
   }
 }
 

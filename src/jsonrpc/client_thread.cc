@@ -131,10 +131,13 @@ absl::Status Client::Impl::Receive(int socket, Splitter& input) {
     sound = value && DecodeAnswers(std::move(*value), answers);
   }
   if (!answers.empty()) backoff_ = options_.min_backoff;
+  std::vector<CallGroup*> ended;
   {
     MutexLock lock(mutex_);
     sound = calls_.Deliver(answers, next_id_) && sound;
+    ended = calls_.TakeEnded();
   }
+  for (CallGroup* group : ended) group->ended.Set();
   if (sound && outcome == Splitter::Outcome::kNeedMore) return absl::OkStatus();
   return absl::UnavailableError(sound && outcome == Splitter::Outcome::kTooLarge
                                     ? "the target's answer is too large"
@@ -142,13 +145,18 @@ absl::Status Client::Impl::Receive(int socket, Splitter& input) {
 }
 
 void Client::Impl::Disconnect(const absl::Status& reason) {
-  MutexLock lock(mutex_);
-  connected_ = false;
-  watch_output_ = false;
-  last_error_ = reason;
-  calls_.FailAll(fmt::format("connection to the target at {} lost: {}", options_.socket_path,
-                             std::string(reason.message())));
-  socket_.Reset();
+  std::vector<CallGroup*> ended;
+  {
+    MutexLock lock(mutex_);
+    connected_ = false;
+    watch_output_ = false;
+    last_error_ = reason;
+    calls_.FailAll(fmt::format("connection to the target at {} lost: {}", options_.socket_path,
+                               std::string(reason.message())));
+    ended = calls_.TakeEnded();
+    socket_.Reset();
+  }
+  for (CallGroup* group : ended) group->ended.Set();
 }
 
 }  // namespace sma::jsonrpc

@@ -19,7 +19,8 @@ void PendingCalls::Add(CallGroup& group, std::string text) {
   ++stats_.round_trips;
 }
 
-void PendingCalls::GiveUp(CallGroup& group, const absl::Status& why) {
+bool PendingCalls::GiveUp(CallGroup& group, const absl::Status& why) {
+  if (group.open == 0) return false;
   const bool nothing_sent = output_.Remove(group.piece);
   for (uint64_t id = group.first_id; id < group.first_id + group.requests.size(); ++id) {
     if (open_.erase(id) == 0) continue;
@@ -28,6 +29,7 @@ void PendingCalls::GiveUp(CallGroup& group, const absl::Status& why) {
     End(id, group, nothing_sent ? status : WithFateUnknown(status));
     ++stats_.given_up;
   }
+  return true;
 }
 
 bool PendingCalls::Deliver(std::vector<Answer>& answers, uint64_t end_id) {
@@ -47,6 +49,7 @@ bool PendingCalls::Deliver(std::vector<Answer>& answers, uint64_t end_id) {
       ++stats_.results;
       End(answer.id, group, std::move(answer.result));
     }
+    if (group.open == 0) ended_.push_back(&group);
   }
   return true;
 }
@@ -56,6 +59,7 @@ void PendingCalls::FailAll(const std::string& reason) {
     absl::Status status = absl::UnavailableError(fmt::format("{}: {}", group->method(id), reason));
     const bool sent = output_.SentBytes(group->piece) >= group->ends[id - group->first_id];
     End(id, *group, sent ? WithFateUnknown(status) : status);
+    if (group->open == 0) ended_.push_back(group);
     ++stats_.given_up;
   }
   open_.clear();
@@ -65,7 +69,7 @@ void PendingCalls::FailAll(const std::string& reason) {
 void PendingCalls::End(uint64_t id, CallGroup& group, absl::StatusOr<Json> result) {
   group.results[id - group.first_id] = std::move(result);
   group.ended_at[id - group.first_id] = std::chrono::steady_clock::now();
-  if (--group.open == 0) group.changed.NotifyAll();
+  --group.open;
 }
 
 }  // namespace sma::jsonrpc

@@ -1,5 +1,6 @@
 """Stands between an agent and the target's JSON-RPC socket: counts what goes over it, and holds calls back."""
 
+import collections
 import json
 import pathlib
 import socket
@@ -20,6 +21,7 @@ class RpcProxy:
         self._held = 0
         self.calls = 0
         self.round_trips = 0
+        self.calls_of = collections.Counter()  # by method, never reset
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(str(self.path))
         self._listener.listen(64)
@@ -112,6 +114,7 @@ class RpcProxy:
                 self.round_trips += 1
                 self._answered = False
             methods.update((call["id"], call["method"]) for call in calls)
+            self.calls_of.update(call["method"] for call in calls)
             return not self._hold_answers and self._hold_method in [call["method"] for call in calls]
 
     def _on_answer(self, answers, methods):

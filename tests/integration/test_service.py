@@ -93,6 +93,7 @@ def test_one_of_many_devices_gets_a_volume_that_all_want(sma, target):
 def test_a_passed_deadline_leaves_nothing(proxied_sma, proxy, target):
     client, port = proxied_sma.client, free_port()
     client.create_nvmf_tcp(nqn(0), port)
+    deletions = proxy.calls_of["nvmf_delete_subsystem"]
     proxy.hold("nvmf_create_subsystem", answers=True)
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         call = pool.submit(client.create_nvmf_tcp, nqn(1), port, timeout=2)
@@ -100,6 +101,8 @@ def test_a_passed_deadline_leaves_nothing(proxied_sma, proxy, target):
         proxy.wait_held()
         assert target.subsystem(nqn(1)) is not None
         assert call.exception().code() == grpc.StatusCode.DEADLINE_EXCEEDED
+    # The agent learns it a moment later; an answer that came before that would be a success too late to be told.
+    wait_until(lambda: proxy.calls_of["nvmf_delete_subsystem"] > deletions, what="the agent has given up")
     proxy.release()
     wait_until(lambda: target.subsystem(nqn(1)) is None, 20, "the device is gone")
     assert target.subsystem(nqn(0)) is not None

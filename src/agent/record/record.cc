@@ -23,39 +23,58 @@ absl::StatusOr<std::unique_ptr<Record>> Record::Open(std::unique_ptr<Store> stor
 
 absl::Status Record::Write(Change change, Durability durability) {
   Writer self{.change = &change, .durability = durability, .status = {}, .turn = {}};
-  MutexLock lock(mutex_);
-  writers_.push_back(&self);
-  while (!self.done && writers_.front() != &self) self.turn.Wait(mutex_);
+  bool first = false;
+  {
+    MutexLock lock(mutex_);
+    writers_.push_back(&self);
+    first = writers_.front() == &self;
+  }
+  if (!first) self.turn.Wait();
   if (self.done) return self.status;
 
   // First in the queue: commits for all that are in it now.
-  std::vector<Writer*> batch(writers_.begin(), writers_.end());
+  std::vector<Writer*> batch;
+  {
+    MutexLock lock(mutex_);
+    batch.assign(writers_.begin(), writers_.end());
+  }
+  CommitAll(batch);
+  Writer* next = nullptr;
+  {
+    MutexLock lock(mutex_);
+    writers_.erase(writers_.begin(), writers_.begin() + static_cast<ptrdiff_t>(batch.size()));
+    if (!writers_.empty()) next = writers_.front();
+  }
+  // Told without the lock, which they may need next; once told, a writer is gone.
+  if (next != nullptr) next->turn.Set();
+  const absl::Status status = self.status;
+  for (Writer* writer : batch) {
+    if (writer != &self) writer->turn.Set();
+  }
+  return status;
+}
+
+// By the writer that is first in the queue.
+void Record::CommitAll(const std::vector<Writer*>& batch) {
   std::vector<const Change*> changes;
   Durability needed = Durability::kProcess;
   for (const Writer* writer : batch) {
     changes.push_back(writer->change);
     needed = std::max(needed, writer->durability);
   }
-  mutex_.Unlock();
-  absl::Status status = store_->Commit(changes, needed);
-  mutex_.Lock();
+  const absl::Status status = store_->Commit(changes, needed);
   if (status.ok()) {
+    MutexLock lock(mutex_);
     for (const Change* committed : changes) Apply(*committed);
-    if (observer_) {
-      // Still first in the queue: observers see changes one after the other.
-      mutex_.Unlock();
-      for (const Change* committed : changes) observer_(*committed);
-      mutex_.Lock();
-    }
+  }
+  // Observers see changes one after the other: nobody else is first in the queue yet.
+  if (status.ok() && observer_) {
+    for (const Change* committed : changes) observer_(*committed);
   }
   for (Writer* writer : batch) {
-    writers_.pop_front();
     writer->status = status;
     writer->done = true;
-    if (writer != &self) writer->turn.NotifyOne();
   }
-  if (!writers_.empty()) writers_.front()->turn.NotifyOne();
-  return status;
 }
 
 void Record::Apply(const Change& change) {

@@ -16,6 +16,7 @@
 #include "absl/status/statusor.h"
 #include "agent/record/rows.h"
 #include "agent/record/store.h"
+#include "base/event.h"
 #include "base/mutex.h"
 
 namespace sma::record {
@@ -62,11 +63,12 @@ class Record {
     Durability durability;
     bool done = false;
     absl::Status status;
-    base::CondVar turn;  // done, or first in the queue
+    base::Event turn;  // done, or first in the queue
   };
 
   explicit Record(std::unique_ptr<Store> store) : store_(std::move(store)) {}
 
+  void CommitAll(const std::vector<Writer*>& batch) SMA_EXCLUDES(mutex_);
   void Apply(const Change& change) SMA_REQUIRES(mutex_);
   void PutVolume(const Volume& volume) SMA_REQUIRES(mutex_);
   void RemoveVolume(const base::Uuid& id) SMA_REQUIRES(mutex_);

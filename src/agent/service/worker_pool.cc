@@ -16,12 +16,14 @@ WorkerPool::~WorkerPool() {
 }
 
 bool WorkerPool::Submit(std::function<void()> work) {
-  base::MutexLock lock(mutex_);
-  if (waiting_.size() >= options_.max_waiting) return false;
-  bool need_thread = waiting_.size() >= idle_threads_ && threads_ < options_.max_threads;
-  if (need_thread && !StartThread() && threads_ == 0) return false;
-  waiting_.push_back(std::move(work));
-  work_or_stop_.NotifyOne();
+  {
+    base::MutexLock lock(mutex_);
+    if (waiting_.size() >= options_.max_waiting) return false;
+    bool need_thread = waiting_.size() >= idle_threads_ && threads_ < options_.max_threads;
+    if (need_thread && !StartThread() && threads_ == 0) return false;
+    waiting_.push_back(std::move(work));
+  }
+  work_or_stop_.NotifyOne();  // without the lock, which the thread needs next
   return true;
 }
 
