@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <memory>
 
 #include "target/reactor/work.h"
@@ -16,9 +17,9 @@ class FileBackend {
   /// At the end of each round: hands to the kernel what was submitted. False when it would not take
   /// all now.
   virtual bool Flush() = 0;
-  /// Calls `done` of what has completed, without a system call when nothing has. True when
-  /// something had.
-  virtual bool Reap() = 0;
+  /// Calls `done` of what has completed, without a system call when nothing has. How many
+  /// operations that were.
+  virtual size_t Reap() = 0;
   /// Becomes readable, in epoll's edge-triggered sense, when there is something new to reap.
   virtual int wait_fd() const = 0;
 };

@@ -111,7 +111,7 @@ class IoUringBackend : public FileBackend {
     return true;
   }
 
-  bool Reap() override {
+  size_t Reap() override {
     if (IO_URING_READ_ONCE(*ring_.sq.kflags) & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW)) {
       ::io_uring_get_events(&ring_);
     }
@@ -124,7 +124,7 @@ class IoUringBackend : public FileBackend {
       ::io_uring_cqe_seen(&ring_, entries[i]);
       op->done(*op, result);
     }
-    return count != 0;
+    return count;
   }
 
   int wait_fd() const override { return ring_.ring_fd; }

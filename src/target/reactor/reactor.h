@@ -23,9 +23,10 @@ namespace sma::target {
 ///
 /// A round of the loop: messages, pollers, completed file operations, ready descriptors, timers
 /// that are due, deferred work, then the submission of file operations that the round queued. The
-/// loop spins for Options::poll after the last work (timers do not count), then sleeps in the
-/// kernel until a descriptor is ready, a timer is due or a message comes: an idle reactor costs no
-/// processor time.
+/// loop spins for Options::poll after the last work (timers do not count), twenty times as long
+/// while file operations are under way, whose end is sure to come and mostly soon; then it sleeps
+/// in the kernel until a descriptor is ready, a timer is due or a message comes: an idle reactor
+/// costs no processor time.
 ///
 /// The target has one reactor for each core given, which do I/O, and one more for the control plane
 /// (`poll` 0), which serves JSON-RPC and owns the tables of bdevs and subsystems.
@@ -104,7 +105,10 @@ class Reactor {
   void Defer(Deferred& deferred);
 
   /// Queues `op`; operations queued in one round go to the kernel together.
-  void SubmitFileOp(FileOp& op) { file_backend_->Submit(op); }
+  void SubmitFileOp(FileOp& op) {
+    ++file_ops_;
+    file_backend_->Submit(op);
+  }
   /// True when file operations go through io_uring, false when through a pool of threads.
   bool uses_io_uring() const { return file_backend_->is_io_uring(); }
 
@@ -131,6 +135,7 @@ class Reactor {
   bool Round(bool ask_epoll);    // true when there was work, timers not counted
   bool RunMessages();
   bool RunPollers();
+  bool ReapFileOps();
   bool RunDeferred();
   bool WaitForEvents(uint64_t timeout_ns);
   bool Sleep(uint64_t until_ns);
@@ -159,6 +164,7 @@ class Reactor {
   // The thread's.
   uint64_t now_ns_ = 0;
   uint64_t last_work_ns_ = 0;
+  size_t file_ops_ = 0;  // submitted and not yet answered
   uint32_t rounds_without_epoll_ = 0;
   std::vector<Watched> watched_;
   std::vector<Poller*> pollers_;

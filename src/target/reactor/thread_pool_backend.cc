@@ -100,20 +100,21 @@ class ThreadPoolBackend : public FileBackend {
 
   bool Flush() override { return true; }
 
-  bool Reap() override {
-    if (!any_done_.load(std::memory_order_acquire)) return false;
+  size_t Reap() override {
+    if (!any_done_.load(std::memory_order_acquire)) return 0;
     FileOp* op = nullptr;
     {
       base::MutexLock lock(mutex_);
       any_done_.store(false, std::memory_order_relaxed);
       op = done_.TakeAll();
     }
-    while (op != nullptr) {
+    size_t count = 0;
+    for (; op != nullptr; ++count) {
       FileOp* next = op->next;
       op->done(*op, op->outcome);
       op = next;
     }
-    return true;
+    return count;
   }
 
   int wait_fd() const override { return done_fd_.get(); }
