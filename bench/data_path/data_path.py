@@ -106,13 +106,13 @@ class Bench:
     def allocation_count(self):
         return int.from_bytes(self.allocations.read_bytes(), sys.byteorder)
 
-    def echo(self, case, sleep):
+    def echo(self, case, sleep=False, random=False):
         request, reply = (COMMAND, HEADER + case.io_bytes) if case.read else (COMMAND + case.io_bytes, HEADER)
         return json.loads(self._run(
             "loopback_echo", "--request-bytes", str(request), "--reply-bytes", str(reply), "--depth", str(case.depth),
             "--connections", str(case.connections), "--seconds", str(self.options.seconds),
             "--server-cpu", str(self.options.target_cpu), "--client-cpu", str(self.options.client_cpu),
-            *(["--sleep"] if sleep else [])))
+            *(["--sleep"] if sleep else []), *(["--random-mib", str(SIZE_MIB)] if random else [])))
 
     def idle_percent(self):
         """Of one core, while nobody is connected."""
@@ -186,13 +186,18 @@ def cases(quick):
 
 def print_header():
     print(f"{'':47} {'I/O per s':>10} {'MiB/s':>7} {'p50 us':>8} {'p99 us':>8} {'p99.9':>8} {'cpu us':>7} "
-          f"{'echo/s':>10} {'ratio':>6} {'asleep/s':>10}")
+          f"{'echo/s':>10} {'ratio':>6} {'random':>6} {'asleep/s':>10}")
 
 
 def measure(bench, case):
     """One line of the table, printed and as a dictionary: of the rounds, echo and target in turn, the one with the
-    median ratio."""
-    rounds = [(bench.echo(case, sleep=False), bench.perf(case)) for _ in range(bench.options.rounds)]
+    median ratio. Random reads from memory are also compared with an echo that takes its data from random places."""
+    reads_memory = case.read and not case.sequential and case.bdev in ("malloc", "crypto")
+    rounds, random_ratios = [], []
+    for _ in range(bench.options.rounds):
+        rounds.append((bench.echo(case), bench.perf(case)))
+        if reads_memory:
+            random_ratios.append(rounds[-1][1]["ios_per_second"] / bench.echo(case, random=True)["ios_per_second"])
     ratios = [result["ios_per_second"] / echo["ios_per_second"] for echo, result in rounds]
     ratio = statistics.median_low(ratios)
     echo, result = rounds[ratios.index(ratio)]
@@ -200,9 +205,11 @@ def measure(bench, case):
     latency, rate = result["latency_us"], result["ios_per_second"]
     print(f"{case!s:47} {rate:10,.0f} {result['bytes_per_second'] / MIB:7.0f} {latency['p50']:8.1f} "
           f"{latency['p99']:8.1f} {latency['p99_9']:8.1f} {result['target_cpu_us_per_io']:7.2f} "
-          f"{echo['ios_per_second']:10,.0f} {ratio:6.2f} {asleep['ios_per_second']:10,.0f}", flush=True)
+          f"{echo['ios_per_second']:10,.0f} {ratio:6.2f} "
+          f"{f'{statistics.median_low(random_ratios):.2f}' if random_ratios else '':>6} "
+          f"{asleep['ios_per_second']:10,.0f}", flush=True)
     line = {"case": str(case), **result, "echo": echo, "echo_asleep": asleep, "ratio_to_echo": ratio,
-            "ratios": ratios}
+            "ratios": ratios, "ratios_to_random_echo": random_ratios}
     if case.bdev == "file" and (fio := bench.fio(case)):
         print(f"{'':47} {fio:10,.0f}  fio with io_uring on the same file: {rate / fio:.2f} of it", flush=True)
         line["fio_ios_per_second"] = fio
@@ -251,7 +258,7 @@ def main():
             return count_allocations(bench)
         print(f"target on core {options.target_cpu}, load generator on core {options.client_cpu}; cpu us: processor "
               "time of the target for each I/O; echo: bare loopback, both ends spinning (asleep: both sleeping); "
-              "ratio: to the echo")
+              "ratio: to the echo; random: to an echo that takes its data from random places, as random reads do")
         if os.getloadavg()[0] > 0.5:
             print(f"this machine is not quiet (load {os.getloadavg()[0]:.1f}): compare nothing but the ratios")
         print_header()

@@ -7,6 +7,7 @@
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
@@ -21,6 +22,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <nlohmann/json.hpp>
+#include <random>
 #include <vector>
 
 #include "base/unique_fd.h"
@@ -38,12 +40,15 @@ struct Options {
   int server_cpu = -1;
   int client_cpu = -1;
   bool sleep = false;
+  size_t random_mib = 0;  // 0: data are taken in order
 };
 
 constexpr size_t kReceiveBytes = 256 * 1024;
 constexpr size_t kHeaderBytes = 24;
-// The data of replies are taken from here, one piece after the other, as from a disk in memory.
+// The data of messages are taken from here, as from a disk in memory: one piece after the other or,
+// if so asked, from random places of a larger one.
 constexpr size_t kDiskBytes = 64 << 20;
+constexpr size_t kHugePageBytes = 2 << 20;
 constexpr size_t kMaxIovs = 512;
 
 [[noreturn]] void Die(const char* what) {
@@ -68,8 +73,8 @@ void PinTo(int cpu) {
 // A stream of messages of one size that are sent in bulk. Which bytes they are does not matter.
 class Sender {
  public:
-  Sender(size_t message_bytes, const std::vector<char>& disk)
-      : message_bytes_(message_bytes), disk_(disk) {}
+  Sender(size_t message_bytes, const std::vector<char>& disk, bool random)
+      : message_bytes_(message_bytes), disk_(disk), random_(random) {}
 
   void Add(uint64_t messages) { left_bytes_ += messages * message_bytes_; }
   bool idle() const { return left_bytes_ == 0; }
@@ -95,9 +100,11 @@ class Sender {
     uint64_t left = left_bytes_;
     size_t in_message = sent_of_message_;
     size_t place = disk_place_;
+    uint64_t number = message_;
     while (left > 0 && count + 1 < kMaxIovs) {
       bool in_header = in_message < kHeaderBytes;
       size_t end = in_header ? std::min(kHeaderBytes, message_bytes_) : message_bytes_;
+      if (!in_header && random_) place = RandomPlace(number) + in_message - kHeaderBytes;
       if (!in_header && place + (end - in_message) > disk_.size()) place = 0;
       const char* from = in_header ? header_.data() : disk_.data() + place;
       size_t size = end - in_message;
@@ -105,29 +112,40 @@ class Sender {
       if (!in_header) place += size;
       left -= size;
       in_message = end == message_bytes_ ? 0 : end;
+      if (in_message == 0) ++number;
     }
     return count;
+  }
+
+  // The same each time for one message, whose data may be sent in parts.
+  size_t RandomPlace(uint64_t number) const {
+    const size_t data_bytes = message_bytes_ - kHeaderBytes;
+    std::minstd_rand random(static_cast<uint32_t>(number * 2654435761u + 1));
+    return random() % (disk_.size() / data_bytes) * data_bytes;
   }
 
   void Consume(uint64_t bytes) {
     left_bytes_ -= bytes;
     disk_place_ = (disk_place_ + bytes) % (disk_.size() - message_bytes_);
+    message_ += (sent_of_message_ + bytes) / message_bytes_;
     sent_of_message_ = (sent_of_message_ + bytes) % message_bytes_;
   }
 
   const size_t message_bytes_;
   const std::vector<char>& disk_;
+  const bool random_;
   std::array<char, kHeaderBytes> header_{};
   std::array<iovec, kMaxIovs> iovs_;
   uint64_t left_bytes_ = 0;
+  uint64_t message_ = 0;  // sent whole
   size_t sent_of_message_ = 0;
   size_t disk_place_ = 0;
 };
 
 // One end of a connection: counts whole messages that come.
 struct Connection {
-  Connection(UniqueFd socket, size_t send_bytes, const std::vector<char>& disk)
-      : fd(std::move(socket)), sender(send_bytes, disk) {}
+  Connection(UniqueFd socket, size_t send_bytes, const std::vector<char>& disk, bool random = false)
+      : fd(std::move(socket)), sender(send_bytes, disk, random) {}
 
   // How many messages of `message_bytes` are complete now; -1 when the other end has closed.
   int64_t Receive(std::vector<char>& buffer, size_t message_bytes) {
@@ -154,15 +172,22 @@ void WaitForEvents(std::vector<Connection>& connections) {
   poll(fds.data(), fds.size(), 1000);
 }
 
-std::vector<char> MakeDisk() {
-  std::vector<char> disk(kDiskBytes);
+std::vector<char> MakeDisk(size_t size = kDiskBytes) {
+  std::vector<char> disk;
+  disk.reserve(size);
+  // As the target's disks in memory do.
+  auto start = reinterpret_cast<uintptr_t>(disk.data());
+  uintptr_t first = (start + kHugePageBytes - 1) / kHugePageBytes * kHugePageBytes;
+  madvise(reinterpret_cast<void*>(first), start + size - first, MADV_HUGEPAGE);
+  disk.resize(size);
   for (size_t i = 0; i < disk.size(); i += 64) disk[i] = static_cast<char>(i >> 6);
   return disk;
 }
 
 [[noreturn]] void Serve(const Options& options, const UniqueFd& listener) {
   PinTo(options.server_cpu);
-  const std::vector<char> disk = MakeDisk();
+  const bool random = options.random_mib > 0;
+  const std::vector<char> disk = MakeDisk(random ? options.random_mib << 20 : kDiskBytes);
   std::vector<char> buffer(kReceiveBytes);
   std::vector<Connection> connections;
   while (connections.size() < options.connections) {
@@ -170,7 +195,7 @@ std::vector<char> MakeDisk() {
     if (!fd) Die("accept");
     int on = 1;
     setsockopt(fd.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-    connections.emplace_back(std::move(fd), options.reply_bytes, disk);
+    connections.emplace_back(std::move(fd), options.reply_bytes, disk, random);
   }
   for (;;) {
     bool busy = false;
@@ -263,7 +288,14 @@ int main(int argc, char** argv) {
   app.add_option("--server-cpu", options.server_cpu);
   app.add_option("--client-cpu", options.client_cpu);
   app.add_flag("--sleep", options.sleep, "both ends sleep instead of spinning");
+  app.add_option("--random-mib", options.random_mib,
+                 "replies come from random places in a memory of this size; 0: in order")
+      ->check(CLI::Range(0, 65536));
   CLI11_PARSE(app, argc, argv);
+  if (options.random_mib > 0 && options.reply_bytes <= kHeaderBytes) {
+    std::fputs("loopback_echo: --random-mib needs replies with data\n", stderr);
+    return 1;
+  }
 
   sockaddr_in address;
   UniqueFd listener = Listen(address);
