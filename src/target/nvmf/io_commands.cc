@@ -1,5 +1,7 @@
 #include "target/nvmf/io_commands.h"
 
+#include <algorithm>
+
 #include "target/bdev/medium_copy.h"
 #include "target/nvmf/bdev_io.h"
 #include "target/nvmf/dataset_management.h"
@@ -43,10 +45,13 @@ void Read(QueuePair& queue_pair, NamespaceEntry& entry, Request& request) {
 void Write(QueuePair& queue_pair, NamespaceEntry& entry, Request& request) {
   BdevIo io = IoOf(IoType::kWrite, request);
   if (std::byte* blocks = entry.channel().WriteInPlace(io.lba, io.block_count)) {
+    size_t left = request.data_size;
     for (uint32_t i = 0; i < request.iov_count; ++i) {
       const iovec& piece = request.iovs[i];
-      bdev::CopyToMedium(blocks, static_cast<const std::byte*>(piece.iov_base), piece.iov_len);
-      blocks += piece.iov_len;
+      size_t size = std::min(piece.iov_len, left);
+      bdev::CopyToMedium(blocks, static_cast<const std::byte*>(piece.iov_base), size);
+      blocks += size;
+      left -= size;
     }
     bdev::OrderMediumCopies();
     return queue_pair.Complete(request, Status::kSuccess);
