@@ -1,5 +1,6 @@
 // Calls one method of an agent from many threads and prints how long the calls took, as JSON. Made
-// for control_plane.py, which runs it for each method in turn.
+// for control_plane.py, which runs it for each method in turn, and for tests of callers that are in
+// each other's way.
 
 #include <grpcpp/grpcpp.h>
 
@@ -9,6 +10,7 @@
 #include <chrono>
 #include <cstdint>
 #include <cstdio>
+#include <iterator>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -31,8 +33,10 @@ struct Options {
   std::string method;
   std::string trsvcid;  // of the listener that all devices share
   int callers = 1;
-  uint32_t first = 0;  // number of the first device
-  uint32_t count = 1;  // how many devices, one call each
+  uint32_t first = 0;   // number of the first device
+  uint32_t count = 1;   // how many devices, one call each
+  double seconds = 0;   // if not 0: the devices in turn, again and again, for so long
+  double pause_ms = 0;  // of a caller after each call
 };
 
 struct Result {
@@ -62,6 +66,13 @@ grpc::Status Create(Stub& stub, grpc::ClientContext& context, const Options& opt
   params.set_traddr("127.0.0.1");
   params.set_trsvcid(options.trsvcid);
   params.set_allow_any_host(true);
+  sma::CreateDeviceResponse response;
+  return stub.CreateDevice(&context, request, &response);
+}
+
+grpc::Status CreateNvme(Stub& stub, grpc::ClientContext& context, const Options&, uint32_t number) {
+  sma::CreateDeviceRequest request;
+  request.mutable_nvme()->set_physical_id(number);
   sma::CreateDeviceResponse response;
   return stub.CreateDevice(&context, request, &response);
 }
@@ -99,11 +110,9 @@ grpc::Status SetQos(Stub& stub, grpc::ClientContext& context, const Options&, ui
 }
 
 using Method = grpc::Status (*)(Stub&, grpc::ClientContext&, const Options&, uint32_t);
-const std::map<std::string, Method> kMethods = {{"create", Create},
-                                                {"delete", Delete},
-                                                {"attach", Attach},
-                                                {"detach", Detach},
-                                                {"set_qos", SetQos}};
+const std::map<std::string, Method> kMethods = {{"create", Create}, {"create_nvme", CreateNvme},
+                                                {"delete", Delete}, {"attach", Attach},
+                                                {"detach", Detach}, {"set_qos", SetQos}};
 
 // Connections that are open before the first call is timed.
 std::vector<std::shared_ptr<grpc::Channel>> Connect(const Options& options) {
@@ -124,25 +133,37 @@ std::vector<std::shared_ptr<grpc::Channel>> Connect(const Options& options) {
 std::vector<Result> Run(const Options& options, double* seconds) {
   auto channels = Connect(options);
   Method method = kMethods.at(options.method);
-  std::vector<Result> results(options.count);
+  std::vector<std::vector<Result>> results(options.callers);
   std::atomic<uint32_t> next{0};
+  auto start = Clock::now();
+  auto is_over = [&](uint32_t i) {
+    if (options.seconds == 0) return i >= options.count;
+    return Clock::now() - start >= std::chrono::duration<double>(options.seconds);
+  };
   auto caller = [&](int index) {
     auto stub = sma::StorageManagementAgent::NewStub(channels[index / kCallersPerConnection]);
-    for (uint32_t i = next++; i < options.count; i = next++) {
+    for (uint32_t i = next++; !is_over(i); i = next++) {
       grpc::ClientContext context;
       context.set_deadline(std::chrono::system_clock::now() + kCallTimeout);
-      auto start = Clock::now();
-      results[i].status = method(*stub, context, options, options.first + i);
-      results[i].milliseconds =
-          std::chrono::duration<double, std::milli>(Clock::now() - start).count();
+      Result result;
+      auto begin = Clock::now();
+      result.status = method(*stub, context, options, options.first + i % options.count);
+      result.milliseconds = std::chrono::duration<double, std::milli>(Clock::now() - begin).count();
+      results[index].push_back(std::move(result));
+      std::this_thread::sleep_for(std::chrono::duration<double, std::milli>(options.pause_ms));
     }
   };
-  auto start = Clock::now();
   std::vector<std::thread> threads;
   for (int i = 0; i < options.callers; ++i) threads.emplace_back(caller, i);
+  if (options.seconds != 0) std::fputs("calling\n", stderr);
   for (std::thread& thread : threads) thread.join();
   *seconds = std::chrono::duration<double>(Clock::now() - start).count();
-  return results;
+  std::vector<Result> all;
+  for (auto& of_caller : results) {
+    all.insert(all.end(), std::make_move_iterator(of_caller.begin()),
+               std::make_move_iterator(of_caller.end()));
+  }
+  return all;
 }
 
 nlohmann::json Summary(const std::vector<Result>& results, double seconds) {
@@ -180,6 +201,10 @@ int main(int argc, char** argv) {
   app.add_option("--first", options.first, "number of the first device");
   app.add_option("--count", options.count, "calls, one for each device")
       ->check(CLI::PositiveNumber);
+  app.add_option("--seconds", options.seconds, "call for the devices in turn for so long")
+      ->check(CLI::NonNegativeNumber);
+  app.add_option("--pause-ms", options.pause_ms, "of a caller after each call")
+      ->check(CLI::NonNegativeNumber);
   CLI11_PARSE(app, argc, argv);
   try {
     double seconds = 0;

@@ -2,10 +2,7 @@
 
 import json
 import pathlib
-import statistics
 import subprocess
-import sys
-import time
 import uuid
 
 import grpc
@@ -13,39 +10,8 @@ import pytest
 
 from harness import wire
 from harness.agent import free_port, start_reference, start_sma
+from harness.plugins import ENVIRONMENT, PLUGINS, code_of, create, start
 from harness.process import Process
-from harness.wait import wait_until
-
-PLUGINS = pathlib.Path(__file__).resolve().parents[1] / "plugins"
-CALLERS = PLUGINS.parent / "harness" / "callers.py"
-ENVIRONMENT = {"PYTHONPATH": str(PLUGINS), "SMA_LOGLEVEL": "debug"}
-
-
-def start(bin_dir, work_dir, target, plugins=(), devices=(), env=None, **config):
-    entries = [{"name": d} if isinstance(d, str) else d for d in devices]
-    return start_sma(bin_dir, work_dir, env={**ENVIRONMENT, **(env or {})}, socket=str(target.socket),
-                     plugins=list(plugins), devices=entries, **config)
-
-
-def code_of(call):
-    """The name of the status code that a call ends with."""
-    try:
-        call()
-    except grpc.RpcError as error:
-        return error.code().name
-    return "OK"
-
-
-def create(agent, protocol, physical_id, volume=None, virtual_id=0, timeout=20):
-    request = wire.sma.CreateDeviceRequest()
-    params = getattr(request, protocol)
-    params.physical_id = physical_id
-    params.virtual_id = virtual_id
-    params.SetInParent()
-    if volume is not None:
-        request.volume.volume_id = volume.bytes
-    return agent.client.stub.CreateDevice(request, timeout=timeout).handle
-
 
 SHAPES = [
     ("two devices in one module", {"plugins": ["shapes"], "devices": ["memory_nvme", "memory_blk"]},
@@ -123,39 +89,6 @@ def test_mistakes_harm_their_own_call_alone(unruly):
     assert "Traceback" in unruly.process.log()
     assert code_of(lambda: unruly.client.attach_volume("unruly:100", uuid.uuid4())) == "NOT_FOUND"
     assert code_of(lambda: unruly.client.delete_device("unruly:100")) == "UNIMPLEMENTED"
-
-
-def test_what_hangs_is_given_up_and_bounded(unruly):
-    calls = []
-    for i in range(24):
-        request = wire.sma.CreateDeviceRequest()
-        request.nvme.physical_id = 2 + 100 * i
-        calls.append(unruly.client.stub.CreateDevice.future(request, timeout=1.5))
-    assert create(unruly, "nvme", 100, timeout=1.4) == "unruly:100"
-    codes = {call.code().name for call in calls}
-    assert codes == {"DEADLINE_EXCEEDED"}
-    wait_until(lambda: code_of(lambda: create(unruly, "nvme", 200)) == "UNAVAILABLE", 5, "calls are refused")
-
-
-def test_a_built_in_type_extended(bin_dir, work_dir, target):
-    volume = target.make_malloc_volume()
-    with start(bin_dir, work_dir, target, ["extends_nvmf_tcp"], ["polite_nvmf_tcp"]) as agent:
-        client = agent.client
-        nqn = "nqn.2016-06.io.spdk:polite"
-        assert code_of(lambda: client.create_nvmf_tcp(nqn, 4420, hosts=["nqn.2000-01.com:x"])) == "PERMISSION_DENIED"
-        assert target.subsystem(nqn) is None
-        hosts = ["nqn.2014-08.org.example:me"]
-        handle = client.create_nvmf_tcp(nqn, free_port(), hosts=hosts)
-        assert handle == f"nvmf-tcp:{nqn}"
-        client.attach_volume(handle, volume)
-        client.attach_volume(handle, volume)
-        assert [n["uuid"] for n in target.subsystem(nqn)["namespaces"]] == [str(volume)]
-        agent.stop()
-        agent.start()
-        agent.client.detach_volume(handle, volume)
-        assert target.subsystem(nqn)["namespaces"] == []
-        agent.client.delete_device(handle)
-        assert target.subsystem(nqn) is None
 
 
 def play(agent, volumes):
@@ -254,34 +187,6 @@ def test_packages_beside_ours(bin_dir, work_dir, target, with_grpc):
         log = agent.process.log()
     assert f"grpc has a server: {with_grpc}" in log
     assert f"spdk of PyPI is there: {with_grpc}" in log
-
-
-def test_a_built_in_type_is_not_slowed(bin_dir, work_dir, target):
-    """64 callers that are always in a Python type, which takes its time, beside one caller of a built-in type."""
-    with start(bin_dir, work_dir, target, ["unhurried"], ["nvmf_tcp", "unhurried"]) as agent:
-        nqn, port = "nqn.2016-06.io.spdk:measured", free_port()
-
-        def median_ms():
-            times = []
-            for _ in range(300):
-                begin = time.perf_counter()
-                agent.client.create_nvmf_tcp(nqn, port, allow_any_host=True)
-                times.append(time.perf_counter() - begin)
-            return statistics.median(times) * 1000
-
-        before = median_ms()
-        with subprocess.Popen([sys.executable, CALLERS, agent.address, "64"], stdin=subprocess.PIPE,
-                              stdout=subprocess.PIPE, text=True) as callers:
-            assert callers.stdout.readline() == "all have called\n"
-            beside = median_ms()
-            calls = int(callers.communicate()[0])
-        after = median_ms()
-    alone = min(before, after)
-    print(f"built-in type: {alone:.2f} ms alone, {beside:.2f} ms beside 64 callers of a Python type that made {calls} "
-          f"calls: {beside / alone:.2f}")
-    # A tenth where the machine has nothing else to do; what is to be seen here is that nobody waits for the plugin.
-    assert calls >= 64
-    assert beside < 2 * max(before, after) + 2
 
 
 def test_an_engine_encrypts(bin_dir, work_dir, target):

@@ -60,7 +60,35 @@ record::Device DeviceRow(const DeviceManager& manager, std::string handle, Devic
   return row;
 }
 
+bool IsAutonomous(const absl::StatusOr<DeviceManager*>& manager) {
+  return manager.ok() && *manager != nullptr && (*manager)->autonomous() != nullptr;
+}
+
 }  // namespace
+
+bool UseCases::IsPlugins(const CreateDeviceRequest& request) const {
+  return IsAutonomous(core_.registry.ForRequest(request));
+}
+
+bool UseCases::IsPlugins(DeviceType type) const {
+  return IsAutonomous(core_.registry.ForType(type));
+}
+
+// A handle that is not in the record, and that no other type owns, such types are asked about.
+bool UseCases::IsPlugins(std::string_view handle) const {
+  if (std::optional<record::Device> row = core_.record->FindDevice(handle)) {
+    return IsAutonomous(core_.registry.ForName(row->manager));
+  }
+  bool any = false;
+  for (const auto& manager : core_.registry.managers()) {
+    if (manager->autonomous() != nullptr) {
+      any = true;
+    } else if (manager->OwnsHandle(handle)) {
+      return false;
+    }
+  }
+  return any;
+}
 
 absl::Status WaitForBdev(const Core& core, const base::Context& context,
                          const DeviceVolume& volume) {
@@ -229,21 +257,28 @@ absl::StatusOr<SetQosResponse> UseCases::SetQosAutonomous(const base::Context& c
                                                           AutonomousDeviceManager& manager,
                                                           const DeviceSpec& device,
                                                           const SetQosRequest& request) {
-  std::optional<DeviceVolume> volume;
-  std::vector<LockTable::Key> keys{LockTable::Device(device.handle, /*shared=*/true)};
+  base::Uuid id = LimitsKeyOf(device.handle);
   if (!request.volume_id().empty()) {
-    absl::StatusOr<base::Uuid> id = CheckVolumeId(request.volume_id());
-    if (!id.ok()) return id.status();
-    keys.push_back(LockTable::Volume(*id));
-    std::optional<record::Volume> row = core_.record->FindVolume(*id);
-    bool is_here = row && row->device_handle == device.handle;
-    volume = is_here ? VolumeOf(*row) : UnknownVolume(*id);
+    absl::StatusOr<base::Uuid> checked = CheckVolumeId(request.volume_id());
+    if (!checked.ok()) return checked.status();
+    id = *checked;
   }
   if (!request.has_maximum()) return SetQosResponse();
-  auto locks = core_.locks.Acquire(context, std::move(keys));
+  auto locks = core_.locks.Acquire(
+      context, {LockTable::Device(device.handle, /*shared=*/true), LockTable::Volume(id)});
   if (!locks.ok()) return locks.status();
-  absl::Status status =
-      manager.SetQos(context, device, volume ? &*volume : nullptr, request.maximum());
+  std::optional<DeviceVolume> volume;
+  // What the record does not have on this device it cannot set again later: the type is asked all
+  // the same.
+  bool is_known = core_.record->FindDevice(device.handle).has_value();
+  if (!request.volume_id().empty()) {
+    std::optional<record::Volume> row = core_.record->FindVolume(id);
+    is_known = row && row->device_handle == device.handle && row->state == VolumeState::kAttached;
+    volume = is_known ? VolumeOf(*row) : UnknownVolume(id);
+  }
+  const DeviceVolume* of_call = volume ? &*volume : nullptr;
+  absl::Status status = is_known ? SetLimits(context, manager, device, of_call, request.maximum())
+                                 : manager.SetQos(context, device, of_call, request.maximum());
   if (!status.ok()) return About(device.handle, status);
   return SetQosResponse();
 }

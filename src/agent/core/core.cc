@@ -4,6 +4,13 @@
 
 namespace sma::core {
 
+namespace {
+
+// Our own name space for UUIDs made of handles.
+constexpr char kHandleNameSpace[] = "c5c4a1f7-40b5-4f6a-9d3c-6f0b6d0f4e52";
+
+}  // namespace
+
 DeviceSpec SpecOf(const record::Device& row) {
   return {.handle = row.handle, .params = row.params};
 }
@@ -24,6 +31,10 @@ std::vector<DeviceVolume> VolumesOf(const std::vector<record::Volume>& rows) {
   std::vector<DeviceVolume> volumes;
   for (const record::Volume& row : rows) volumes.push_back(VolumeOf(row));
   return volumes;
+}
+
+base::Uuid LimitsKeyOf(std::string_view device_handle) {
+  return base::Uuid::FromName(*base::Uuid::Parse(kHandleNameSpace), device_handle);
 }
 
 absl::StatusOr<DeviceManager*> ManagerOf(const Core& core, const record::Device& row) {

@@ -53,14 +53,15 @@ struct Options {
   std::vector<admin::v1::Plugin> plugins;
 };
 
-/// Volumes that may have other limits on the target than in the record. Thread-safe.
+/// Volumes, and devices by their LimitsKeyOf, that may have other limits on the target than in the
+/// record. Thread-safe.
 class UnsetLimits {
  public:
   void Add(const base::Uuid& volume_id) {
     base::MutexLock lock(mutex_);
     volumes_.insert(volume_id);
   }
-  /// Whether the volume is one of them; it no longer is.
+  /// Whether it is one of them; it no longer is.
   bool Take(const base::Uuid& volume_id) {
     base::MutexLock lock(mutex_);
     return volumes_.erase(volume_id) > 0;
@@ -91,6 +92,9 @@ DeviceVolume VolumeOf(const record::Volume& row);
 /// A volume that the record does not have.
 DeviceVolume UnknownVolume(const base::Uuid& id);
 std::vector<DeviceVolume> VolumesOf(const std::vector<record::Volume>& rows);
+
+/// Stands for a whole device among the volumes whose limits the record keeps.
+base::Uuid LimitsKeyOf(std::string_view device_handle);
 
 /// The manager of a device in the record. FAILED_PRECONDITION: its type is not enabled any more.
 absl::StatusOr<DeviceManager*> ManagerOf(const Core& core, const record::Device& row);

@@ -78,6 +78,7 @@ absl::StatusOr<DeleteDeviceResponse> UseCases::DeleteDevice(const base::Context&
   record::Change change;
   if (status.ok()) {
     change.remove_devices.push_back(handle);
+    change.remove_limits.push_back(LimitsKeyOf(handle));
     for (const record::Volume& volume : volumes) change.remove_volumes.push_back(volume.id);
     status = core_.record->Write(std::move(change), Durability::kHost);
   } else {

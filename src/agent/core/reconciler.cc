@@ -165,16 +165,26 @@ absl::Status Reconciler::RestoreAll(bool repair, bool set_limits) {
   const base::Context context = context_.Child(steady_clock::now() + kCompareTimeout);
   uint64_t revision = core_.record->revision();
   std::map<std::string, std::unique_ptr<DeviceListing>, std::less<>> listings;
-  for (const auto& manager : core_.registry.managers()) {
-    absl::Status status = manager->Prepare(context);
-    if (!status.ok()) return status;
-    auto listing = manager->List(context);
-    if (!listing.ok()) return listing.status();
-    listings.emplace(manager->name(), *std::move(listing));
-  }
+  auto look = [&](bool plugins) -> absl::Status {
+    for (const auto& manager : core_.registry.managers()) {
+      if ((manager->autonomous() != nullptr) != plugins) continue;
+      absl::Status status = manager->Prepare(context);
+      if (!status.ok()) return status;
+      auto listing = manager->List(context);
+      if (!listing.ok()) return listing.status();
+      listings.emplace(manager->name(), *std::move(listing));
+    }
+    return absl::OkStatus();
+  };
+  if (absl::Status status = look(/*plugins=*/false); !status.ok()) return status;
   absl::Status looked = core_.volumes->BeginRestore(context, core_.record->Volumes());
   if (!looked.ok()) return looked;
-  const std::vector<record::Device> devices = core_.record->Devices();
+  std::vector<record::Device> devices = core_.record->Devices();
+  const auto of_plugins =
+      std::stable_partition(devices.begin(), devices.end(), [&](const record::Device& device) {
+        DeviceManager* manager = core_.registry.ForName(device.manager);
+        return manager == nullptr || manager->autonomous() == nullptr;
+      });
   {
     MutexLock lock(mutex_);
     progress_ = {.active = true, .total = static_cast<uint32_t>(devices.size())};
@@ -182,7 +192,7 @@ absl::Status Reconciler::RestoreAll(bool repair, bool set_limits) {
   bool expose_incomplete = IncompleteHoldIsOver();
   base::Mutex status_mutex;
   absl::Status first;
-  ForEach(devices.size(), core_.options.restore_parallelism, [&](size_t i) {
+  auto restore = [&](size_t i) {
     auto listing = listings.find(devices[i].manager);
     absl::Status status =
         RestoreDevice(core_, context, devices[i].handle,
@@ -198,7 +208,13 @@ absl::Status Reconciler::RestoreAll(bool repair, bool set_limits) {
     }
     MutexLock lock(status_mutex);
     first.Update(std::move(status));
-  });
+  };
+  // Plugins come last: the agent's own types never wait for one that hangs.
+  const auto own = static_cast<size_t>(of_plugins - devices.begin());
+  ForEach(own, core_.options.restore_parallelism, restore);
+  if (absl::Status status = look(/*plugins=*/true); !status.ok()) return status;
+  ForEach(devices.size() - own, core_.options.restore_parallelism,
+          [&](size_t i) { restore(own + i); });
   // What could be was made again; the rest is told of each device and tried again.
   if (!context.done()) SetServing(true);
   return first;

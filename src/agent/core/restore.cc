@@ -32,13 +32,16 @@ std::vector<record::Volume> AttachedVolumes(const Core& core, const std::string&
   return attached;
 }
 
-// Sets the limits that a volume had: its bdev may be a new one.
+// Sets the limits that a volume, or, where it is null, the device had: its bdev may be a new one.
+// Only those that may not be as the record has them, unless `all`.
 absl::Status RestoreLimits(Core& core, const base::Context& context, DeviceManager& manager,
-                           const DeviceSpec& device, const DeviceVolume& volume) {
-  std::optional<QosLimit> limits = core.record->FindLimits(volume.id);
+                           const DeviceSpec& device, const DeviceVolume* volume, bool all) {
+  const base::Uuid id = volume != nullptr ? volume->id : LimitsKeyOf(device.handle);
+  if (!core.unset_limits.Take(id) && !all) return absl::OkStatus();
+  std::optional<QosLimit> limits = core.record->FindLimits(id);
   if (!limits) return absl::OkStatus();
-  absl::Status status = manager.SetQos(context, device, &volume, *limits);
-  if (!status.ok()) core.unset_limits.Add(volume.id);
+  absl::Status status = manager.SetQos(context, device, volume, *limits);
+  if (!status.ok()) core.unset_limits.Add(id);
   return status;
 }
 
@@ -100,15 +103,20 @@ absl::Status RestoreDevice(Core& core, const base::Context& context, const std::
     }
   }
   first.Update(result.status);
+  if (result.status.ok()) {
+    first.Update(
+        RestoreLimits(core, context, **manager, device, /*volume=*/nullptr, options.set_limits));
+  }
   for (size_t i = 0; i < rows.size(); ++i) {
     RestoredVolume& restored = result.volumes[i];
     absl::Status status = connected[i];
     status.Update(restored.attachment.status());
     record::Volume volume = rows[i];
     if (restored.attachment.ok()) volume.attachment = *restored.attachment;
-    const bool set_limits = options.set_limits || restored.attached_again;
-    if (status.ok() && (core.unset_limits.Take(volume.id) || set_limits)) {
-      status = RestoreLimits(core, context, **manager, device, VolumeOf(volume));
+    if (status.ok()) {
+      const DeviceVolume of_device = VolumeOf(volume);
+      status = RestoreLimits(core, context, **manager, device, &of_device,
+                             options.set_limits || restored.attached_again);
     }
     const bool is_missing = result.status.ok() && !status.ok() && volume::IsRemote(volume);
     if (core.gone_volumes->Look(volume.id, is_missing)) {

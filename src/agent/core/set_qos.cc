@@ -164,41 +164,42 @@ absl::StatusOr<SetQosResponse> UseCases::SetQos(const base::Context& caller,
   if (!request.has_maximum() || ChangesNothing(request.maximum(), supported)) {
     return SetQosResponse();
   }
-  status = SetLimits(context, **manager, SpecOf(*device), *row, request.maximum());
+  const DeviceVolume volume = VolumeOf(*row);
+  status = SetLimits(context, **manager, SpecOf(*device), &volume, request.maximum());
   if (!status.ok()) return About(handle, status);
   return SetQosResponse();
 }
 
 absl::Status UseCases::SetLimits(const base::Context& context, DeviceManager& manager,
-                                 const DeviceSpec& device, const record::Volume& row,
+                                 const DeviceSpec& device, const DeviceVolume* volume,
                                  const QosLimit& maximum) {
-  const std::optional<QosLimit> before = core_.record->FindLimits(row.id);
+  const base::Uuid id = volume != nullptr ? volume->id : LimitsKeyOf(device.handle);
+  const std::optional<QosLimit> before = core_.record->FindLimits(id);
   const QosLimit inverse = Inverse(before, maximum);
   // Should the agent die in between, the next one sets what the record has: so it has to have
   // something for each limit that is about to change.
   const QosLimit intent = Merged(before, inverse);
   const bool has_intent = !before || !SameLimits(*before, intent);
   absl::Status status;
-  if (has_intent) status = WriteLimits(row.id, intent, record::Durability::kProcess);
+  if (has_intent) status = WriteLimits(id, intent, record::Durability::kProcess);
   if (!status.ok()) return status;
 
-  const DeviceVolume volume = VolumeOf(row);
-  status = manager.SetQos(context, device, &volume, maximum);
+  status = manager.SetQos(context, device, volume, maximum);
   const bool may_be_set = status.ok() || jsonrpc::IsFateUnknown(status);
   if (status.ok()) status = context.status();
   if (status.ok()) {
     const QosLimit limits = Merged(before, maximum);
-    status = WriteLimits(row.id, HasLimits(limits) ? std::optional(limits) : std::nullopt,
+    status = WriteLimits(id, HasLimits(limits) ? std::optional(limits) : std::nullopt,
                          record::Durability::kHost);
   }
   if (status.ok()) return status;
   absl::Status undone;
-  if (may_be_set) undone = manager.SetQos(spdk::UndoContext(), device, &volume, inverse);
+  if (may_be_set) undone = manager.SetQos(spdk::UndoContext(), device, volume, inverse);
   if (!undone.ok()) {
-    core_.unset_limits.Add(row.id);
+    core_.unset_limits.Add(id);
     core_.wake_background();
   } else if (has_intent) {
-    WriteLimits(row.id, before, record::Durability::kProcess).IgnoreError();
+    WriteLimits(id, before, record::Durability::kProcess).IgnoreError();
   }
   return status;
 }

@@ -52,6 +52,7 @@ absl::Status SettleDevice(Core& core, const base::Context& context, const std::s
   }
   if (!now && !IsOld(core, row->state_since)) return About(handle, MayStillAct());
   change.remove_devices.push_back(handle);
+  change.remove_limits.push_back(LimitsKeyOf(handle));
   for (const DeviceVolume& volume : volumes) change.remove_volumes.push_back(volume.id);
   spdlog::info("{}: what an unfinished call had left is gone", handle);
   return core.record->Write(std::move(change), Durability::kHost);

@@ -2,6 +2,7 @@
 
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "agent/core/core.h"
 #include "agent/service/agent_api.h"
@@ -33,6 +34,9 @@ class UseCases : public service::Agent {
                                         const SetQosRequest& request) override;
   absl::StatusOr<GetQosCapabilitiesResponse> GetQosCapabilities(
       const base::Context& context, const GetQosCapabilitiesRequest& request) override;
+  bool IsPlugins(const CreateDeviceRequest& request) const override;
+  bool IsPlugins(std::string_view handle) const override;
+  bool IsPlugins(DeviceType type) const override;
 
  private:
   /// The caller's context, with a deadline in any case.
@@ -95,10 +99,11 @@ class UseCases : public service::Agent {
                                                   const SetQosRequest& request);
 
   // set_qos.cc
+  /// Of `volume`; null: of the device.
   absl::Status SetLimits(const base::Context& context, DeviceManager& manager,
-                         const DeviceSpec& device, const record::Volume& row,
+                         const DeviceSpec& device, const DeviceVolume* volume,
                          const QosLimit& maximum);
-  /// nullopt: removes them.
+  /// nullopt: removes them. `id`: of a volume, or LimitsKeyOf a device.
   absl::Status WriteLimits(const base::Uuid& id, const std::optional<QosLimit>& limits,
                            record::Durability durability);
   absl::StatusOr<record::Volume> FindForQos(const base::Context& context, const std::string& handle,

@@ -65,7 +65,7 @@ bool SameConnection(const Volume& a, const Volume& b);
 
 /// Limits of a volume, kept also while it is not attached. A limit of 2^64-1 was never set.
 struct VolumeLimits {
-  base::Uuid volume_id;
+  base::Uuid volume_id;  // or a UUID that stands for a device
   QosLimit limits;
 };
 

@@ -2,6 +2,7 @@
 
 #include <functional>
 #include <memory>
+#include <string_view>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -34,6 +35,13 @@ class Agent {
                                                 const SetQosRequest& request) = 0;
   virtual absl::StatusOr<GetQosCapabilitiesResponse> GetQosCapabilities(
       const base::Context& context, const GetQosCapabilitiesRequest& request) = 0;
+
+  /// Whether a call is about a device of a type that may be slow or hang by itself. Such calls
+  /// never take the place of others. Asked before each call, in a thread of the transport: does not
+  /// block.
+  virtual bool IsPlugins(const CreateDeviceRequest& /*request*/) const { return false; }
+  virtual bool IsPlugins(std::string_view /*handle*/) const { return false; }
+  virtual bool IsPlugins(DeviceType /*type*/) const { return false; }
 };
 
 /// Receives what a watcher asked for. Called from any thread, never from two at once; must not

@@ -91,8 +91,10 @@ class GrpcServer::Impl {
   Impl(Agent& agent, Admin& admin, GrpcServerOptions options)
       : options_(std::move(options)),
         call_workers_(PoolOptions(options_.max_calls)),
+        plugin_workers_(PoolOptions(options_.max_calls)),
         admin_workers_(PoolOptions(kAdminWorkers)),
-        sma_service_(agent, {call_workers_, calls_, options_.observer}),
+        sma_service_(agent, {call_workers_, calls_, options_.observer},
+                     {plugin_workers_, calls_, options_.observer}),
         admin_service_(admin, {admin_workers_, calls_, options_.observer}, watches_),
         health_service_(StorageManagementAgent::service_full_name()) {}
 
@@ -108,6 +110,7 @@ class GrpcServer::Impl {
   InFlight calls_;
   InFlight watches_;
   WorkerPool call_workers_;
+  WorkerPool plugin_workers_;
   WorkerPool admin_workers_;
   SmaService sma_service_;
   AdminService admin_service_;

@@ -19,7 +19,7 @@ struct GrpcServerOptions {
   std::string address = "localhost";  // without brackets, or "unix:PATH"
   uint16_t port = 8080;               // 0: a free one
   std::optional<TlsFiles> tls;        // without it, requests travel in clear
-  uint32_t max_calls = 128;           // at work at once; more wait
+  uint32_t max_calls = 128;           // at work at once; more wait; those of plugins apart
   CallObserver observer;              // may be empty
 };
 

@@ -6,6 +6,7 @@
 
 #include <atomic>
 #include <latch>
+#include <semaphore>
 #include <sstream>
 #include <stdexcept>
 #include <thread>
@@ -162,6 +163,34 @@ TEST_F(GrpcServerTest, MoreThanMaxCallsWaitForTheirTurn) {
   for (std::thread& caller : callers) caller.join();
   EXPECT_EQ(succeeded, 20);
   EXPECT_LE(most, 2);
+}
+
+TEST_F(GrpcServerTest, CallsOfPluginsNeverTakeThePlaceOfOthers) {
+  GrpcServerOptions options;
+  options.max_calls = 2;
+  StartServer(options);
+  std::latch go(1);
+  std::counting_semaphore<> began(0);
+  ON_CALL(agent_, IsPlugins(testing::A<std::string_view>()))
+      .WillByDefault([](std::string_view handle) { return handle == "slow"; });
+  EXPECT_CALL(agent_, DeleteDevice).WillRepeatedly([&](auto&, const auto& request) {
+    if (request.handle() == "slow") {
+      began.release();
+      go.wait();
+    }
+    return DeleteDeviceResponse();
+  });
+  std::atomic<int> succeeded{0};
+  std::vector<std::thread> callers;
+  for (int i = 0; i < 6; ++i) {
+    callers.emplace_back([&] { succeeded += Delete("slow").ok() ? 1 : 0; });
+  }
+  for (uint32_t i = 0; i < options.max_calls; ++i) began.acquire();
+  for (int i = 0; i < 20; ++i) EXPECT_TRUE(Delete("quick").ok());
+  EXPECT_EQ(succeeded, 0);
+  go.count_down();
+  for (std::thread& caller : callers) caller.join();
+  EXPECT_EQ(succeeded, 6);
 }
 
 TEST_F(GrpcServerTest, ACallThatWaitedBeyondItsDeadlineIsNotBegun) {

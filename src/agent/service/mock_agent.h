@@ -22,6 +22,8 @@ class MockAgent : public Agent {
               (override));
   MOCK_METHOD(absl::StatusOr<GetQosCapabilitiesResponse>, GetQosCapabilities,
               (const base::Context&, const GetQosCapabilitiesRequest&), (override));
+  using Agent::IsPlugins;
+  MOCK_METHOD(bool, IsPlugins, (std::string_view), (const, override));
 };
 
 class MockAdmin : public Admin {

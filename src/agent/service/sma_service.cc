@@ -7,42 +7,45 @@ namespace sma::service {
 grpc::ServerUnaryReactor* SmaService::CreateDevice(grpc::CallbackServerContext* context,
                                                    const CreateDeviceRequest* request,
                                                    CreateDeviceResponse* response) {
-  return StartCall(environment_, *context, "CreateDevice", Access::kChanges, request, response,
-                   std::bind_front(&Agent::CreateDevice, &agent_));
+  return StartCall(EnvironmentFor(*request), *context, "CreateDevice", Access::kChanges, request,
+                   response, std::bind_front(&Agent::CreateDevice, &agent_));
 }
 
 grpc::ServerUnaryReactor* SmaService::DeleteDevice(grpc::CallbackServerContext* context,
                                                    const DeleteDeviceRequest* request,
                                                    DeleteDeviceResponse* response) {
-  return StartCall(environment_, *context, "DeleteDevice", Access::kChanges, request, response,
-                   std::bind_front(&Agent::DeleteDevice, &agent_));
+  return StartCall(EnvironmentFor(request->handle()), *context, "DeleteDevice", Access::kChanges,
+                   request, response, std::bind_front(&Agent::DeleteDevice, &agent_));
 }
 
 grpc::ServerUnaryReactor* SmaService::AttachVolume(grpc::CallbackServerContext* context,
                                                    const AttachVolumeRequest* request,
                                                    AttachVolumeResponse* response) {
-  return StartCall(environment_, *context, "AttachVolume", Access::kChanges, request, response,
+  return StartCall(EnvironmentFor(request->device_handle()), *context, "AttachVolume",
+                   Access::kChanges, request, response,
                    std::bind_front(&Agent::AttachVolume, &agent_));
 }
 
 grpc::ServerUnaryReactor* SmaService::DetachVolume(grpc::CallbackServerContext* context,
                                                    const DetachVolumeRequest* request,
                                                    DetachVolumeResponse* response) {
-  return StartCall(environment_, *context, "DetachVolume", Access::kChanges, request, response,
+  return StartCall(EnvironmentFor(request->device_handle()), *context, "DetachVolume",
+                   Access::kChanges, request, response,
                    std::bind_front(&Agent::DetachVolume, &agent_));
 }
 
 grpc::ServerUnaryReactor* SmaService::SetQos(grpc::CallbackServerContext* context,
                                              const SetQosRequest* request,
                                              SetQosResponse* response) {
-  return StartCall(environment_, *context, "SetQos", Access::kChanges, request, response,
-                   std::bind_front(&Agent::SetQos, &agent_));
+  return StartCall(EnvironmentFor(request->device_handle()), *context, "SetQos", Access::kChanges,
+                   request, response, std::bind_front(&Agent::SetQos, &agent_));
 }
 
 grpc::ServerUnaryReactor* SmaService::GetQosCapabilities(grpc::CallbackServerContext* context,
                                                          const GetQosCapabilitiesRequest* request,
                                                          GetQosCapabilitiesResponse* response) {
-  return StartCall(environment_, *context, "GetQosCapabilities", Access::kReads, request, response,
+  return StartCall(EnvironmentFor(request->device_type()), *context, "GetQosCapabilities",
+                   Access::kReads, request, response,
                    std::bind_front(&Agent::GetQosCapabilities, &agent_));
 }
 

@@ -12,8 +12,9 @@ namespace sma::service {
 /// it in its own threads, which it never blocks.
 class SmaService : public StorageManagementAgent::CallbackService {
  public:
-  SmaService(Agent& agent, const CallEnvironment& environment)
-      : agent_(agent), environment_(environment) {}
+  /// `plugins`: what calls run with that are about devices of plugins.
+  SmaService(Agent& agent, const CallEnvironment& environment, const CallEnvironment& plugins)
+      : agent_(agent), environment_(environment), plugins_(plugins) {}
 
   grpc::ServerUnaryReactor* CreateDevice(grpc::CallbackServerContext* context,
                                          const CreateDeviceRequest* request,
@@ -34,8 +35,14 @@ class SmaService : public StorageManagementAgent::CallbackService {
                                                GetQosCapabilitiesResponse* response) override;
 
  private:
+  template <typename Subject>
+  const CallEnvironment& EnvironmentFor(const Subject& subject) const {
+    return agent_.IsPlugins(subject) ? plugins_ : environment_;
+  }
+
   Agent& agent_;
   const CallEnvironment environment_;
+  const CallEnvironment plugins_;
 };
 
 }  // namespace sma::service

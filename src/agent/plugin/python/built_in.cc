@@ -12,6 +12,13 @@ namespace {
 
 constexpr std::chrono::seconds kVolumeWait{1};
 
+// By its id, or, where it is encrypted and the target has another UUID for it, by its bdev's name.
+bool Has(const ExistingDevice& device, const DeviceVolume& volume) {
+  return std::any_of(device.volumes.begin(), device.volumes.end(), [&](const DeviceVolume& other) {
+    return other.id == volume.id || other.bdev_name == volume.bdev_name;
+  });
+}
+
 // The volume with these 16 bytes: that of the call, or, for another, the bdev named after it.
 absl::StatusOr<DeviceVolume> VolumeOf(const Call& call, const std::string& id) {
   std::optional<base::Uuid> uuid = base::Uuid::FromBytes(id);
@@ -33,6 +40,28 @@ absl::StatusOr<Request> Parsed(const std::string& text) {
   Request request;
   if (request.ParseFromString(text)) return request;
   return absl::InvalidArgumentError("not a request");
+}
+
+constexpr uint64_t kKeepLimit = UINT64_MAX;
+
+// INVALID_ARGUMENT: a limit is asked for that `supported` does not name. False: all are kept.
+absl::StatusOr<bool> ChangesLimits(const QosLimit& maximum,
+                                   const GetQosCapabilitiesResponse::QosCapabilities& supported) {
+  const auto* limits = QosLimit::descriptor();
+  const auto* capabilities = supported.GetDescriptor();
+  bool changes = false;
+  for (int i = 0; i < limits->field_count(); ++i) {
+    const auto* field = limits->field(i);
+    const uint64_t limit = maximum.GetReflection()->GetUInt64(maximum, field);
+    const auto* capability = capabilities->FindFieldByName(field->name());
+    if (capability != nullptr && supported.GetReflection()->GetBool(supported, capability)) {
+      changes = changes || limit != kKeepLimit;
+    } else if (limit != 0 && limit != kKeepLimit) {
+      return absl::InvalidArgumentError(
+          fmt::format("maximum.{}: this device cannot limit it", field->name()));
+    }
+  }
+  return changes;
 }
 
 absl::StatusOr<std::string> Empty(const absl::Status& status) {
@@ -100,8 +129,10 @@ absl::StatusOr<std::string> BuiltIn::CreateDevice(const Call& call,
   absl::StatusOr<std::string> attached = std::string();
   if (!*existing) {
     attached = manager_->CreateDevice(call.context, *device, volume ? &*volume : nullptr);
-  } else if (volume && std::none_of((*existing)->volumes.begin(), (*existing)->volumes.end(),
-                                    [&](const DeviceVolume& v) { return v.id == volume->id; })) {
+  } else if (volume && !Has(**existing, *volume)) {
+    if (manager_->needs_volume()) {
+      return absl::AlreadyExistsError(fmt::format("{} has another volume", device->handle));
+    }
     attached = manager_->AttachVolume(call.context, *device, *volume);
   }
   if (!attached.ok()) return attached.status();
@@ -136,13 +167,39 @@ absl::Status BuiltIn::DetachVolume(const Call& call, const DetachVolumeRequest& 
 absl::Status BuiltIn::SetQos(const Call& call, const SetQosRequest& request) {
   absl::StatusOr<DeviceSpec> device = DeviceOf(call, request.device_handle());
   if (!device.ok()) return device.status();
-  if (!request.has_maximum()) return absl::OkStatus();
-  if (request.volume_id().empty()) {
-    return manager_->SetQos(call.context, *device, nullptr, request.maximum());
+  const GetQosCapabilitiesResponse capabilities = manager_->GetQosCapabilities();
+  const bool of_device = request.volume_id().empty();
+  if (of_device && !capabilities.has_max_device_caps()) {
+    return absl::InvalidArgumentError(
+        fmt::format("volume_id: missing, and devices of type {} have no limits of their own",
+                    manager_->name()));
   }
-  absl::StatusOr<DeviceVolume> volume = VolumeOf(call, request.volume_id());
+  absl::StatusOr<bool> changes =
+      ChangesLimits(request.maximum(),
+                    of_device ? capabilities.max_device_caps() : capabilities.max_volume_caps());
+  if (!changes.ok()) return changes.status();
+  absl::StatusOr<DeviceVolume> volume = VolumeForQos(call, *device, request.volume_id());
   if (!volume.ok()) return volume.status();
+  if (!request.has_maximum() || !*changes) return absl::OkStatus();
   return manager_->SetQos(call.context, *device, &*volume, request.maximum());
+}
+
+// The volume with these 16 bytes if the device has it, its one volume where there are none.
+absl::StatusOr<DeviceVolume> BuiltIn::VolumeForQos(const Call& call, const DeviceSpec& device,
+                                                   const std::string& id) {
+  auto existing = manager_->FindExisting(call.context, device);
+  // An operator has changed it: it cannot be told from another's.
+  if (absl::IsAlreadyExists(existing.status()) && !id.empty()) return VolumeOf(call, id);
+  if (!existing.ok()) return existing.status();
+  if (!*existing) return absl::NotFoundError(fmt::format("{} is not on the target", device.handle));
+  if (id.empty()) {
+    if ((*existing)->volumes.size() == 1) return (*existing)->volumes.front();
+    return absl::FailedPreconditionError(fmt::format("{} has no volume", device.handle));
+  }
+  absl::StatusOr<DeviceVolume> volume = VolumeOf(call, id);
+  if (!volume.ok() || Has(**existing, *volume)) return volume;
+  return absl::InvalidArgumentError(fmt::format("volume_id: volume {} is not attached to {}",
+                                                volume->id.ToString(), device.handle));
 }
 
 }  // namespace sma::python

@@ -26,6 +26,8 @@ class BuiltIn {
   absl::Status AttachVolume(const Call& call, const AttachVolumeRequest& request);
   absl::Status DetachVolume(const Call& call, const DetachVolumeRequest& request);
   absl::Status SetQos(const Call& call, const SetQosRequest& request);
+  absl::StatusOr<DeviceVolume> VolumeForQos(const Call& call, const DeviceSpec& device,
+                                            const std::string& id);
   absl::StatusOr<DeviceSpec> DeviceOf(const Call& call, const std::string& handle) const;
 
   const std::unique_ptr<DeviceManager> manager_;

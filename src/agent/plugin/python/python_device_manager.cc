@@ -20,8 +20,9 @@ namespace {
 constexpr milliseconds kConnectTime{1000};
 constexpr milliseconds kConnectPoll{5};
 constexpr seconds kInitTime{30};
-constexpr seconds kRestoreTime{10};  // for each call
-constexpr seconds kQuestionTime{5};  // for what needs no target
+constexpr seconds kInitAgainTime{10};  // after a new connection to the target
+constexpr seconds kRestoreTime{10};    // for each call
+constexpr seconds kQuestionTime{5};    // for what needs no target
 
 DeviceType TypeOf(std::string_view protocol) {
   if (protocol == "nvme") return DEVICE_TYPE_NVME;
@@ -89,7 +90,7 @@ absl::Status PythonDeviceManager::Prepare(const base::Context& context) {
     if (generation != 0 && initialized_generation_ == generation) return absl::OkStatus();
   }
   // A plugin that cannot be used now must not keep the others from being served.
-  absl::Status status = Init(context.Child(std::chrono::steady_clock::now() + kInitTime));
+  absl::Status status = Init(context.Child(std::chrono::steady_clock::now() + kInitAgainTime));
   if (!status.ok()) spdlog::error("{}: init: {}", name(), std::string(status.message()));
   return absl::OkStatus();
 }

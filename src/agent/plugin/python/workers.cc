@@ -1,8 +1,15 @@
 #include "agent/plugin/python/workers.h"
 
+#include <pthread.h>
 #include <pybind11/pybind11.h>
+#include <sched.h>
+#include <spdlog/spdlog.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <cstring>
 #include <thread>
 #include <utility>
 
@@ -16,6 +23,23 @@ namespace {
 
 constexpr int kMaxThreads = 64;          // beside those that hang
 constexpr int kMaxGivenUpOfPlugin = 16;  // so much memory at most is lost to one that hangs
+// How much nicer the threads are than the agent's own (setpriority(2)): where there are too few
+// processors a thread of the agent's gets nine times the time of one of these.
+constexpr int kNice = 10;
+
+// Plugins compute in these threads only: they wait for the rest of the agent, and not it for them.
+// SCHED_BATCH: one that becomes ready never interrupts a thread that runs (sched(7)).
+void GiveWay() {
+  pthread_setname_np(pthread_self(), "sma-python");
+  const sched_param no_priority{};
+  const id_t thread = static_cast<id_t>(gettid());
+  errno = 0;
+  const int nice = getpriority(PRIO_PROCESS, thread);
+  if (errno != 0 || sched_setscheduler(0, SCHED_BATCH, &no_priority) != 0 ||
+      setpriority(PRIO_PROCESS, thread, nice + kNice) != 0) {
+    spdlog::warn("threads of Python plugins have the agent's own priority: {}", strerror(errno));
+  }
+}
 
 }  // namespace
 
@@ -68,6 +92,7 @@ void Workers::StartThreadIfNeeded() {
 }
 
 void Workers::RunTasks() {
+  GiveWay();
   // The interpreter's state of this thread is made once.
   pybind11::gil_scoped_acquire state;
   pybind11::gil_scoped_release release;

@@ -1,0 +1,104 @@
+"""Python plugins that are slow or hang, and what others notice of them: nothing."""
+
+import json
+import signal
+import subprocess
+
+from harness.agent import free_port
+from harness.plugins import code_of, create, device_request, start
+from harness.wait import wait_until
+
+NQN = "nqn.2016-06.io.spdk:built-in"
+HANGS = 2  # what the plugin `unruly` does to a device whose physical id ends so
+
+
+def hanging(agent, count, timeout_s):
+    """Calls that the plugin `unruly` never answers."""
+    requests = [device_request("nvme", HANGS + 100 * i) for i in range(count)]
+    return [agent.client.stub.CreateDevice.future(request, timeout=timeout_s) for request in requests]
+
+
+def test_what_hangs_is_given_up_and_bounded(bin_dir, work_dir, target):
+    with start(bin_dir, work_dir, target, ["unruly"], ["unruly"]) as agent:
+        calls = hanging(agent, 24, 1.5)
+        assert create(agent, "nvme", 100, timeout=1.4) == "unruly:100"
+        assert {call.code().name for call in calls} == {"DEADLINE_EXCEEDED"}
+        wait_until(lambda: code_of(lambda: create(agent, "nvme", 200)) == "UNAVAILABLE", 5, "calls are refused")
+
+
+def test_what_hangs_leaves_room_for_others(bin_dir, work_dir, target):
+    with start(bin_dir, work_dir, target, ["unruly"], ["unruly", "nvmf_tcp"], max_calls=2) as agent:
+        calls = hanging(agent, 6, 20)
+        wait_until(lambda: agent.process.log().count("CreateDevice ") >= 6, 5, "they have arrived")
+        handle = agent.client.create_nvmf_tcp(NQN, free_port(), timeout=10)
+        agent.client.delete_device(handle, timeout=10)
+        # A handle in the form of a type of the agent's own is not asked about.
+        agent.client.delete_device(handle, timeout=10)
+        assert not any(call.done() for call in calls)
+        for call in calls:
+            call.cancel()
+
+
+def test_a_type_that_hangs_does_not_hold_up_what_is_made_again(bin_dir, work_dir, target):
+    with start(bin_dir, work_dir, target, ["hangs_again"], ["hangs_again", "nvmf_tcp"]) as agent:
+        create(agent, "nvme", 1)
+        agent.client.create_nvmf_tcp(NQN, free_port())
+        target.kill()
+        target.start()
+        wait_until(lambda: target.subsystem(NQN), 5, "the device of the other type is there again")
+
+
+class Callers:
+    """64 callers that are always in the Python type of an agent, while they are let. A context manager."""
+
+    def __init__(self, bin_dir, agent):
+        command = [bin_dir / "agent_load", "--address", agent.address, "--method", "create_nvme", "--callers", "64",
+                   "--count", "64", "--seconds", "600"]
+        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        assert self._process.stderr.readline() == "calling\n"
+        self.let(False)
+
+    def let(self, go_on):
+        self._process.send_signal(signal.SIGCONT if go_on else signal.SIGSTOP)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._process.kill()
+        self._process.communicate()
+
+
+def test_a_built_in_type_is_not_slowed(bin_dir, work_dir, target):
+    """A call of a built-in type: alone, beside 64 callers of a Python type of the same agent, and, for what the
+    processors can do under that load, beside 64 callers of another agent's. They take turns, and what else the machine
+    does makes a turn longer, never shorter: so each one's best turn counts."""
+    port = str(free_port())
+
+    def turn_ms(agent, seconds=0.2):
+        """Median and 99th percentile of one caller that asks for a device that is there."""
+        command = [bin_dir / "agent_load", "--address", agent.address, "--method", "create", "--trsvcid", port,
+                   "--seconds", str(seconds), "--pause-ms", "0.5"]
+        result = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, timeout=60).stdout)
+        assert result["errors"] == 0, result["first_error"]
+        return result["median_ms"], result["p99_ms"]
+
+    config = {"plugins": ["unhurried"], "devices": ["nvmf_tcp", "unhurried"], "env": {"SMA_LOGLEVEL": "info"}}
+    turns = {"alone": [], "beside another agent's": [], "beside its own": []}
+    with start(bin_dir, work_dir, target, **config) as agent, \
+            start(bin_dir, work_dir, target, name="other", **config) as other:
+        turns["alone"] += [turn_ms(agent) for _ in range(6)]
+        with Callers(bin_dir, other) as of_other, Callers(bin_dir, agent) as of_agent:
+            for _ in range(10):
+                of_other.let(True)
+                turns["beside another agent's"].append(turn_ms(agent))
+                of_other.let(False)
+                of_agent.let(True)
+                turns["beside its own"].append(turn_ms(agent))
+                of_agent.let(False)
+        calls = agent.process.log().count("CreateDevice nvme ")
+    for name, results in turns.items():
+        print(f"{name:24} median {min(results)[0]:.3f} ms, p99 {min(p99 for _, p99 in results):.3f} ms")
+    alone, elsewhere, beside = (min(results)[0] for results in turns.values())
+    assert calls > 64 * 3, "the callers were there"
+    assert beside <= 1.1 * max(alone, elsewhere)
