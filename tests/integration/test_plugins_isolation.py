@@ -1,6 +1,8 @@
 """Python plugins that are slow or hang, and what others notice of them: nothing."""
 
 import json
+import os
+import pathlib
 import signal
 import subprocess
 
@@ -48,6 +50,18 @@ def test_a_type_that_hangs_does_not_hold_up_what_is_made_again(bin_dir, work_dir
         wait_until(lambda: target.subsystem(NQN), 5, "the device of the other type is there again")
 
 
+def test_threads_of_plugins_give_way(bin_dir, work_dir, target):
+    with start(bin_dir, work_dir, target, ["unruly"], ["unruly"]) as agent:
+        create(agent, "nvme", 100)
+        threads = [int(path.name) for path in pathlib.Path(f"/proc/{agent.process.pid}/task").iterdir()]
+        own, policy = os.getpriority(os.PRIO_PROCESS, agent.process.pid), os.sched_getscheduler(agent.process.pid)
+        seen = set()
+        for thread in threads:
+            is_plugins = pathlib.Path(f"/proc/{agent.process.pid}/task/{thread}/comm").read_text() == "sma-python\n"
+            seen.add((is_plugins, os.getpriority(os.PRIO_PROCESS, thread) - own, os.sched_getscheduler(thread)))
+    assert seen == {(False, 0, policy), (True, min(10, 19 - own), os.SCHED_BATCH)}
+
+
 class Callers:
     """64 callers that are always in the Python type of an agent, while they are let. A context manager."""
 
@@ -79,7 +93,7 @@ def test_a_built_in_type_is_not_slowed(bin_dir, work_dir, target):
         """Median and 99th percentile of one caller that asks for a device that is there."""
         command = [bin_dir / "agent_load", "--address", agent.address, "--method", "create", "--trsvcid", port,
                    "--seconds", str(seconds), "--pause-ms", "0.5"]
-        result = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, timeout=60).stdout)
+        result = json.loads(subprocess.run(command, check=True, capture_output=True, timeout=60).stdout)
         assert result["errors"] == 0, result["first_error"]
         return result["median_ms"], result["p99_ms"]
 
