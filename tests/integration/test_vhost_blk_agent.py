@@ -1,5 +1,7 @@
 """virtio-blk devices of the agent in Linux guests of QEMU: made, used, deleted, back after target and QEMU restart."""
 
+import json
+
 import grpc
 import pytest
 
@@ -173,6 +175,38 @@ def test_limits_of_device_and_volume_are_the_same(target, devices, kept):
     assert limits["rw_ios_per_sec"] == 50_000
     devices.set_qos(handle)
     assert target.call("bdev_get_bdevs", name=str(volume))[0]["assigned_rate_limits"] == limits
+
+
+# Limits of a device (thousands of I/Os, MiB per second), percent of reads, KiB of an I/O, and the I/Os per second at
+# which the tightest limit is reached.
+LIMITED = [
+    ({"rw_iops": 1}, 50, 4, 1000),
+    ({"rd_bandwidth": 3}, 100, 64, 3 * 1024 / 64),
+    ({"wr_bandwidth": 2}, 0, 64, 2 * 1024 / 64),
+    ({"rw_bandwidth": 4}, 50, 16, 4 * 1024 / 16),
+    ({"rw_iops": 1, "rw_bandwidth": 3, "rd_bandwidth": 1, "wr_bandwidth": 2}, 70, 16, 1024 / 16 / 0.7),
+]
+LIMIT_TOLERANCE = 0.05
+
+
+def test_limits_as_fio_measures_them(target, devices, guests, kept):
+    """Each alone and all together, on a device of its own each, at once."""
+    volumes = [target.make_malloc_volume(size_mib=16) for _ in LIMITED]
+    handles = [devices.create(20 + i, volume) for i, volume in enumerate(volumes)]
+    for handle, (limits, *_) in zip(handles, LIMITED):
+        devices.set_qos(handle, **limits)
+    # fio does not count what it asked for before the measurement began: few at once where few come in all.
+    jobs = " ".join(f"--name={i} --filename=/dev/{guests.disk(volume)} --rw=randrw --rwmixread={reads} --bs={kib}k "
+                    f"--iodepth={max(2, round(asked / 64))}"
+                    for i, (volume, (_, reads, kib, asked)) in enumerate(zip(volumes, LIMITED)))
+    output = guests.run("fio --output-format=json --direct=1 --ioengine=libaio --time_based --ramp_time=1 "
+                        f"--runtime=5 {jobs}")
+    got = [job["read"]["iops"] + job["write"]["iops"] for job in json.loads(output[output.index("{"):])["jobs"]]
+    for (limits, reads, kib, asked), rate in zip(LIMITED, got):
+        print(f"{limits}: {reads} % reads of {kib} KiB: asked {asked:.1f}, got {rate:.1f} per second")
+    for handle in handles:
+        devices.delete(handle)
+    assert got == pytest.approx([asked for *_, asked in LIMITED], rel=LIMIT_TOLERANCE)
 
 
 def test_the_target_comes_back_under_io(target, guests, kept):
