@@ -10,7 +10,7 @@ import pytest
 
 from harness import wire
 from harness.agent import free_port, start_reference, start_sma
-from harness.plugins import ENVIRONMENT, PLUGINS, code_of, create, start
+from harness.plugins import ENVIRONMENT, PLUGINS, code_of, create, set_qos, start
 from harness.process import Process
 
 SHAPES = [
@@ -133,6 +133,11 @@ def play(agent, volumes):
         ("delete it with its volume", lambda: delete("memory_blk:5")),
         ("the volume is free again", lambda: attach("memory_nvme:2", two)),
     ]
+    return outcomes_of(steps)
+
+
+def outcomes_of(steps):
+    """Of (name, call): what each gave, or its status code."""
     outcomes = []
     for name, call in steps:
         try:
@@ -140,6 +145,26 @@ def play(agent, volumes):
         except grpc.RpcError as error:
             outcomes.append((name, error.code().name))
     return outcomes
+
+
+def play_extended(agent, volume, port):
+    """The same for the plugin that extends the type for NVMe/TCP."""
+    nqn, client = "nqn.2016-06.io.spdk:polite", agent.client
+    handle = f"nvmf-tcp:{nqn}"
+    return outcomes_of([
+        ("a host that is not let in", lambda: client.create_nvmf_tcp(nqn, port, hosts=["nqn.2000-01.com:x"])),
+        ("create", lambda: client.create_nvmf_tcp(nqn, port, allow_any_host=True)),
+        ("create again", lambda: client.create_nvmf_tcp(nqn, port, allow_any_host=True)),
+        ("attach", lambda: client.attach_volume(handle, volume)),
+        ("attach again", lambda: client.attach_volume(handle, volume)),
+        ("attach a missing volume", lambda: client.attach_volume(handle, uuid.UUID(int=7))),
+        ("limits", lambda: set_qos(agent, handle, volume, rw_iops=1)),
+        ("limits that there are not", lambda: set_qos(agent, handle, volume, rd_iops=1)),
+        ("detach", lambda: client.detach_volume(handle, volume)),
+        ("detach again", lambda: client.detach_volume(handle, volume)),
+        ("delete", lambda: client.delete_device(handle)),
+        ("delete again", lambda: client.delete_device(handle)),
+    ])
 
 
 def test_the_same_plugin_answers_the_same_in_both_agents(bin_dir, work_dir, target):
@@ -151,6 +176,17 @@ def test_the_same_plugin_answers_the_same_in_both_agents(bin_dir, work_dir, targ
     with start_sma(bin_dir, work_dir, **config) as agent:
         assert play(agent, volumes) == expected
     assert {"OK", "NOT_FOUND", "ALREADY_EXISTS", "INVALID_ARGUMENT", "FAILED_PRECONDITION"} <= {o for _, o in expected}
+
+
+def test_an_extended_type_answers_the_same_in_both_agents(bin_dir, work_dir, target):
+    volume = target.make_malloc_volume(size_mib=1)
+    config = {"plugins": ["extends_nvmf_tcp"], "devices": [{"name": "polite_nvmf_tcp"}], "socket": str(target.socket),
+              "env": ENVIRONMENT}
+    with start_reference(work_dir, **config) as reference:
+        expected = play_extended(reference, volume, free_port())
+    with start_sma(bin_dir, work_dir, **config) as agent:
+        assert play_extended(agent, volume, free_port()) == expected
+    assert {"OK", "NOT_FOUND", "PERMISSION_DENIED", "INVALID_ARGUMENT"} <= {o for _, o in expected}
 
 
 def test_handles_survive_restarts(bin_dir, work_dir, target):

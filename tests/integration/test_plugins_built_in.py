@@ -164,6 +164,19 @@ def test_an_encrypted_disk_of_an_extended_type(target, pci):
     assert [b["uuid"] for b in target.call("bdev_get_bdevs")] == [str(volume)]
 
 
+def test_limits_of_an_encrypted_volume_of_a_plugin(bin_dir, work_dir, target):
+    volume = target.make_malloc_volume(16)
+    key = wire.sma.VolumeCryptoParameters(cipher="AES_XTS", key=b"12" * 16, key2=b"34" * 16)
+    with start(bin_dir, work_dir, target, ["limited"], ["limited"], crypto={"name": "bdev_crypto"}) as agent:
+        handle = create(agent, "nvme", 1)
+        agent.client.attach_volume(handle, volume, crypto=key)
+        set_qos(agent, handle, volume, rw_iops=5)
+        agent.client.detach_volume(handle, volume)
+        agent.client.attach_volume(handle, volume, crypto=key)
+        assert is_limited(target, f"sma-crypto-{volume}", rw_ios_per_sec=5000)
+        assert not any(limits_of(target, volume).values())
+
+
 def test_limits_follow_volume_and_device(bin_dir, work_dir, target):
     """Of a type that keeps nothing itself: the agent tells it again."""
     volume = target.make_file_volume(16)

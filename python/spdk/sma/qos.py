@@ -6,6 +6,7 @@ from spdk.rpc.client import JSONRPCException
 
 from .common import format_volume_id
 from .proto import sma_pb2
+from .volume import get_crypto_engine
 
 # A limit of this value stays as it is.
 LIMIT_UNDEFINED = (1 << 64) - 1
@@ -28,8 +29,8 @@ class QosException(Exception):
 
 
 def set_volume_bdev_qos(client, params):
-    """Sets the limits of a SetQosRequest on the bdev of its volume. Without `maximum`, and for limits that are to stay,
-    nothing changes."""
+    """Sets the limits of a SetQosRequest on the bdev of its volume, that which encrypts it if it is encrypted. Without
+    `maximum`, and for limits that are to stay, nothing changes."""
     if not params.HasField("maximum"):
         return
     for field, value in params.maximum.ListFields():
@@ -45,8 +46,10 @@ def set_volume_bdev_qos(client, params):
         limits[name] = value * units
     if not limits:
         return
+    volume_id = format_volume_id(params.volume_id)
+    bdev = get_crypto_engine().get_crypto_bdev(volume_id) or volume_id
     try:
-        client.call("bdev_set_qos_limit", {"name": format_volume_id(params.volume_id), **limits})
+        client.call("bdev_set_qos_limit", {"name": bdev, **limits})
     except JSONRPCException as error:
         raise QosException(grpc.StatusCode.INTERNAL, "Failed to set QoS") from error
 

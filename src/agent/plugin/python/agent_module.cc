@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 #include <pybind11/embed.h>
+#include <pybind11/stl.h>
 #include <spdlog/spdlog.h>
 
 #include <chrono>
