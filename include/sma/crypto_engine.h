@@ -1,5 +1,6 @@
 #pragma once
 
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -9,6 +10,7 @@
 #include "base/context.h"
 #include "base/uuid.h"
 #include "sma.pb.h"
+#include "sma/bdev_plan.h"
 
 namespace sma {
 
@@ -56,6 +58,15 @@ class CryptoEngine {
   virtual absl::StatusOr<std::string> Setup(const base::Context& context,
                                             const CryptoVolume& volume,
                                             const CryptoParams& params) = 0;
+
+  /// Setup, to be done in one go with the calls that export the volume: looks at the target, and
+  /// where nothing is in the way of Setup gives what it would send. Null: Setup has to be called,
+  /// which has more means. The keys in `params` outlive the plan. UNAVAILABLE.
+  virtual absl::StatusOr<std::unique_ptr<BdevPlan>> Plan(const base::Context& /*context*/,
+                                                         const CryptoVolume& /*volume*/,
+                                                         const CryptoParams& /*params*/) {
+    return nullptr;
+  }
 
   /// Compares what `volume` is encrypted with on the target; `params` null: it must be clear.
   /// INVALID_ARGUMENT: the cipher, a key or the tweak mode differs, one side has a second key, or

@@ -13,6 +13,7 @@
 #include "base/context.h"
 #include "base/uuid.h"
 #include "sma.pb.h"
+#include "sma/bdev_plan.h"
 
 namespace sma {
 
@@ -31,6 +32,7 @@ struct DeviceVolume {
   std::string attachment;  // what the manager answered when it attached it; empty: not known
   std::chrono::nanoseconds wait{0};  // how long the bdev may take to appear
   VolumeParameters params{};         // as asked for, without keys and secrets; may be empty
+  BdevPlan* plan = nullptr;          // what makes the bdev; null: it is made, or appears by itself
 };
 
 /// Devices of one type that are on the target, as they were at one time. Made by
@@ -153,6 +155,11 @@ class DeviceManager {
                                                    const DeviceVolume& /*volume*/) {
     return NotSupported("AttachVolume");
   }
+
+  /// Whether AttachVolume carries out DeviceVolume::plan, which else is never set: sends its
+  /// requests in front of its own, and when the plan judges them bad takes the volume off again and
+  /// fails with that status.
+  virtual bool takes_plans() const { return false; }
 
   /// Takes `volume` off the device. OK when it is not attached.
   virtual absl::Status DetachVolume(const base::Context& /*context*/, const DeviceSpec& /*device*/,

@@ -12,6 +12,7 @@ from harness import wire, xts
 from harness.agent import free_port, start_reference, start_sma
 from harness.nvme_tcp import NvmeTcpHost
 from harness.process import Process
+from harness.rpc_proxy import RpcProxy
 from harness.target import Target
 from harness.wait import wait_until
 
@@ -113,6 +114,20 @@ def test_the_disk_holds_what_openssl_makes_of_the_data(setup, block_size):
             assert host.read(FIRST_LBA, BLOCKS) == plain, "after a new attach"
         setup.client.detach_volume(setup.handle, volume)
     assert setup.target.call("accel_crypto_keys_get") == []
+
+
+def test_attaching_takes_two_round_trips(bin_dir, work_dir):
+    with Target(bin_dir, work_dir, ["--rpc-delay-ms", "8"]) as target, \
+            RpcProxy(target.socket, work_dir / "proxy.sock") as proxy, \
+            start_sma(bin_dir, work_dir, socket=str(proxy.path), crypto={"name": "bdev_crypto"}) as agent:
+        volume = target.make_malloc_volume(size_mib=8)
+        handle = agent.client.create_nvmf_tcp(NQN, free_port())
+        for mode in MODES:
+            proxy.reset()
+            agent.client.attach_volume(handle, volume, crypto=crypto(mode=mode))
+            assert proxy.round_trips == 2, mode
+            assert [n["bdev_name"] for n in target.subsystem(NQN)["namespaces"]] == [f"sma-crypto-{volume}"]
+            agent.client.detach_volume(handle, volume)
 
 
 def test_keys_of_256_bits_and_cbc(setup):

@@ -128,9 +128,12 @@ absl::Status UseCases::AttachNew(const base::Context& context, DeviceManager& ma
   absl::Status status = core_.record->Write(std::move(intent), Durability::kProcess);
   if (!status.ok()) return status;
 
-  status = core_.volumes->Connect(context, request, *row);
-  if (!status.ok()) return About(device.handle, FailAttach(*row, status));
-  status = AttachConnected(context, manager, device, *row);
+  status = AttachByPlan(context, manager, device, request, *row);
+  if (absl::IsAborted(status) && !jsonrpc::IsFateUnknown(status)) {
+    status = core_.volumes->Connect(context, request, *row);
+    if (!status.ok()) return About(device.handle, FailAttach(*row, status));
+    status = AttachConnected(context, manager, device, *row, /*plan=*/nullptr);
+  }
   if (status.ok()) return status;
   if (!jsonrpc::IsFateUnknown(status)) {
     absl::Status released = core_.volumes->Release(spdk::UndoContext(), *row);
@@ -139,11 +142,26 @@ absl::Status UseCases::AttachNew(const base::Context& context, DeviceManager& ma
   return About(device.handle, FailAttach(*row, status));
 }
 
-// Attaches a volume that is connected already, and writes down that it is. It is not on the device
-// after a failure, or the status says so.
+// Connects and attaches a volume in one go. ABORTED, and nothing is left: it takes more than that.
+absl::Status UseCases::AttachByPlan(const base::Context& context, DeviceManager& manager,
+                                    const DeviceSpec& device, const VolumeRequest& request,
+                                    record::Volume row) {
+  absl::StatusOr<std::unique_ptr<BdevPlan>> plan = nullptr;
+  if (manager.takes_plans()) plan = core_.volumes->Plan(context, request, row);
+  if (!plan.ok()) return plan.status();
+  if (*plan == nullptr) return absl::AbortedError("there is no plan");
+  absl::Status status = AttachConnected(context, manager, device, std::move(row), plan->get());
+  if (status.ok() || jsonrpc::IsFateUnknown(status)) return status;
+  return (*plan)->Undo(std::move(status));
+}
+
+// Attaches a volume that is connected already, or is by `plan`, and writes down that it is. It is
+// not on the device after a failure, or the status says so.
 absl::Status UseCases::AttachConnected(const base::Context& context, DeviceManager& manager,
-                                       const DeviceSpec& device, record::Volume row) {
+                                       const DeviceSpec& device, record::Volume row,
+                                       BdevPlan* plan) {
   DeviceVolume volume = VolumeOf(row);
+  volume.plan = plan;
   volume.wait = core_.volumes->WaitOf(row);
   if (manager.autonomous() != nullptr) {
     absl::Status found = WaitForBdev(core_, context, volume);
@@ -152,6 +170,7 @@ absl::Status UseCases::AttachConnected(const base::Context& context, DeviceManag
   absl::StatusOr<std::string> attachment = manager.AttachVolume(context, device, volume);
   if (!attachment.ok()) return attachment.status();
   row.attachment = volume.attachment = *attachment;
+  volume.plan = nullptr;
   absl::Status status;
   if (auto limits = core_.record->FindLimits(row.id)) {
     status = manager.SetQos(context, device, &volume, *limits);

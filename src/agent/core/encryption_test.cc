@@ -105,13 +105,20 @@ TEST_F(EncryptionTest, CreateDeviceEncryptsItsVolume) {
   EXPECT_EQ(KeyCount(), 0u);
 }
 
-TEST_F(EncryptionTest, AttachIsOneRoundTripForEachLayer) {
-  target_.ResetCounts();
-  ASSERT_TRUE(AttachWith(Params()).ok());
-  EXPECT_EQ(target_.round_trips(), 3u);  // is the volume there, the layer, the device
-  target_.ResetCounts();
-  ASSERT_TRUE(AttachWith(Params()).ok());
-  EXPECT_EQ(target_.round_trips(), 2u);  // the layer, the device
+TEST_F(EncryptionTest, AttachIsTwoRoundTrips) {
+  for (auto mode : {VolumeCryptoParameters::TWEAK_MODE_SIMPLE_LBA,
+                    VolumeCryptoParameters::TWEAK_MODE_INCR_512_UPPER_LBA}) {
+    VolumeCryptoParameters params = Params();
+    params.set_tweak_mode(mode);
+    target_.ResetCounts();
+    ASSERT_TRUE(AttachWith(params).ok());
+    EXPECT_EQ(target_.round_trips(), 2u);  // what is there, and then all else
+    EXPECT_THAT(Exported(), ElementsAre(CryptoName()));
+    target_.ResetCounts();
+    ASSERT_TRUE(AttachWith(params).ok());
+    EXPECT_EQ(target_.round_trips(), 2u);  // the layer, the device
+    ASSERT_TRUE(Detach(Handle(1), 1).ok());
+  }
 }
 
 TEST_F(EncryptionTest, Defect6_TheKeyOfAnEarlierTimeIsNotUsed) {

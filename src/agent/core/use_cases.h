@@ -70,8 +70,11 @@ class UseCases : public service::Agent {
   absl::Status VerifyAttached(const base::Context& context, DeviceManager& manager,
                               const DeviceSpec& device, const VolumeRequest& request,
                               record::Volume row);
+  absl::Status AttachByPlan(const base::Context& context, DeviceManager& manager,
+                            const DeviceSpec& device, const VolumeRequest& request,
+                            record::Volume row);
   absl::Status AttachConnected(const base::Context& context, DeviceManager& manager,
-                               const DeviceSpec& device, record::Volume row);
+                               const DeviceSpec& device, record::Volume row, BdevPlan* plan);
   absl::Status FailAttach(const record::Volume& row, const absl::Status& error);
   absl::Status DetachLocked(const base::Context& context, const record::Volume& row);
 

@@ -2,17 +2,15 @@
 
 #include <fmt/format.h>
 
-#include <cerrno>
 #include <utility>
+#include <vector>
 
 #include "agent/spdk/call.h"
 #include "base/secret.h"
-#include "base/strings.h"
 #include "jsonrpc/error.h"
 
 namespace sma::crypto {
 
-using jsonrpc::Json;
 using jsonrpc::Request;
 
 namespace {
@@ -22,47 +20,6 @@ constexpr size_t kHexDigitsOfAes256 = 64;
 
 // One finds a crypto bdev that SPDK has kept, one has it back with an old key, one makes the new.
 constexpr int kMaxAttempts = 3;
-
-bool IsInline(const CryptoParams& params) {
-  return params.tweak_mode == VolumeCryptoParameters::TWEAK_MODE_SIMPLE_LBA;
-}
-
-std::string KeyNameOf(const std::string& bdev_name, const CryptoParams& params) {
-  return IsInline(params) ? spdk::InlineKeyName(bdev_name, params.cipher) : bdev_name;
-}
-
-absl::Status VolumeError(absl::StatusCode code, const CryptoVolume& volume, std::string_view what) {
-  return absl::Status(code, fmt::format("volume {} {}", volume.id.ToString(), what));
-}
-
-absl::Status OtherThanInUse(const char* field) {
-  return absl::InvalidArgumentError(
-      fmt::format("volume.crypto{}: other than what the volume is encrypted with", field));
-}
-
-// Both in lower case: how many bytes are equal must not show in the time it takes.
-bool SameKey(const std::string& theirs, std::string_view ours) {
-  std::string lower = base::ToLower(theirs);
-  bool same = base::SecretsEqual(lower, ours);
-  base::WipeString(lower);
-  return same;
-}
-
-absl::Status CompareKeys(const spdk::CryptoKey& key, const CryptoParams& params) {
-  if (key.cipher != spdk::CipherName(params.cipher)) return OtherThanInUse(".cipher");
-  if (key.tweak_mode != spdk::TweakModeName(params.tweak_mode)) {
-    return OtherThanInUse(".tweak_mode");
-  }
-  // Both are compared in any case.
-  bool same = SameKey(key.key, params.key);
-  bool same2 = SameKey(key.key2, params.key2);
-  if (!same) return OtherThanInUse(".key");
-  return same2 ? absl::OkStatus() : OtherThanInUse(".key2");
-}
-
-bool IsOnBase(const spdk::Bdev& layer, const std::optional<spdk::Bdev>& base) {
-  return base && layer.crypto && layer.crypto->base_bdev_name == base->name;
-}
 
 }  // namespace
 
@@ -91,87 +48,11 @@ absl::Status BdevCryptoEngine::Check(const CryptoParams& params) const {
 }
 
 // All in one round trip: the target carries out what comes on one connection in its order.
-BdevCryptoEngine::Attempt BdevCryptoEngine::TryCreate(const base::Context& context,
-                                                      const CryptoVolume& volume,
-                                                      const CryptoParams& params) {
-  const std::string name = NameOf(volume.id);
-  std::vector<Request> requests;
-  if (IsInline(params)) {
-    requests.push_back(spdk::CreateCryptoBdevInline(name, volume.bdev_name, params, driver_));
-  } else {
-    requests.push_back(spdk::CreateCryptoKey(name, params));
-    requests.push_back(spdk::CreateCryptoBdev(name, volume.bdev_name, name));
-  }
-  const size_t looks = requests.size();
-  requests.push_back(spdk::GetBdev(volume.bdev_name));
-  requests.push_back(spdk::GetBdev(name));
-  requests.push_back(spdk::GetCryptoKey(KeyNameOf(name, params)));
+Attempt BdevCryptoEngine::TryCreate(const base::Context& context, const CryptoVolume& volume,
+                                    const CryptoParams& params) {
+  std::vector<Request> requests = AttemptRequests(NameOf(volume.id), volume, params, driver_);
   spdk::Results results = spdk::CallToEnd(target_, context, requests);
-  for (Request& request : requests) spdk::WipeKeys(request.params);
-
-  // A key of the bdev's own is not ours to undo.
-  const absl::Status no_key = absl::UnimplementedError("the key is the bdev's own");
-  Attempt attempt{.create_key = IsInline(params) ? no_key : results[0].status(),
-                  .create_bdev = results[looks - 1].status(),
-                  .found = Found()};
-  auto base = spdk::ParseBdev(results[looks]);
-  auto layer = spdk::ParseBdev(results[looks + 1]);
-  auto key = spdk::ParseCryptoKey(results[looks + 2]);
-  if (!base.ok()) attempt.found = base.status();
-  if (!layer.ok()) attempt.found = layer.status();
-  if (!key.ok()) attempt.found = key.status();
-  if (attempt.found.ok()) {
-    attempt.found->base = *std::move(base);
-    attempt.found->layer = *std::move(layer);
-    attempt.found->key = *std::move(key);
-  }
-  return attempt;
-}
-
-// Whether what `attempt` has left on the target is what was to be made; if not, why.
-absl::Status BdevCryptoEngine::Judge(const CryptoVolume& volume, const CryptoParams& params,
-                                     const Attempt& attempt) {
-  if (!attempt.found.ok()) return attempt.found.status();
-  const Found& found = *attempt.found;
-  if (!found.base) {
-    return VolumeError(absl::StatusCode::kNotFound, volume, "is not on the target");
-  }
-  if (found.layer) {
-    bool is_right = IsOnBase(*found.layer, found.base) && found.key &&
-                    found.layer->crypto->key_name == found.key->name &&
-                    CompareKeys(*found.key, params).ok();
-    if (is_right) return absl::OkStatus();
-    return found.layer->claimed
-               ? VolumeError(absl::StatusCode::kAlreadyExists, volume,
-                             "is in use on the target with other keys")
-               : VolumeError(absl::StatusCode::kInternal, volume,
-                             "is encrypted on the target with other keys than those given to it");
-  }
-  if (found.base->claimed) {
-    return VolumeError(absl::StatusCode::kAlreadyExists, volume,
-                       "is in use elsewhere on the target");
-  }
-  if (!attempt.create_bdev.ok()) {
-    bool for_want_of_key = !IsInline(params) && !attempt.create_key.ok();
-    return for_want_of_key ? attempt.create_key : attempt.create_bdev;
-  }
-  return VolumeError(absl::StatusCode::kInternal, volume, "has not got its crypto bdev");
-}
-
-// A crypto bdev of an earlier time, with its key, is there: it comes back when its base comes back.
-bool BdevCryptoEngine::IsStale(const Attempt& attempt) {
-  return attempt.found.ok() && attempt.found->base && attempt.found->layer &&
-         !attempt.found->layer->claimed;
-}
-
-// Its name is taken, or that of the key that goes with it, though it is not there.
-bool BdevCryptoEngine::IsDormant(const Attempt& attempt) {
-  if (!attempt.found.ok() || !attempt.found->base || attempt.found->base->claimed ||
-      attempt.found->layer) {
-    return false;
-  }
-  std::optional<jsonrpc::TargetError> refusal = jsonrpc::GetTargetError(attempt.create_bdev);
-  return refusal && (refusal->code == -EEXIST || attempt.found->key);
+  return ParseAttempt(params, requests, results);
 }
 
 absl::StatusOr<std::string> BdevCryptoEngine::Setup(const base::Context& context,
@@ -195,6 +76,25 @@ absl::StatusOr<std::string> BdevCryptoEngine::Setup(const base::Context& context
     if (!status.ok()) return status;
   }
   return wrong;
+}
+
+// Only where nothing of an earlier time is there: the device exports what comes of the requests
+// before it is known what that is.
+absl::StatusOr<std::unique_ptr<BdevPlan>> BdevCryptoEngine::Plan(const base::Context& context,
+                                                                 const CryptoVolume& volume,
+                                                                 const CryptoParams& params) {
+  const std::string name = NameOf(volume.id);
+  const Request requests[] = {spdk::GetBdev(volume.bdev_name), spdk::GetBdev(name),
+                              spdk::GetCryptoKey(KeyNameOf(name, params))};
+  spdk::Results results = target_.CallMany(context, requests);
+  absl::StatusOr<Found> found = ParseFound(results);
+  if (!found.ok()) return found.status();
+  if (!found->base || found->base->claimed || found->layer || found->key) return nullptr;
+  std::vector<Request> steps = AttemptRequests(name, volume, params, driver_);
+  auto undo = [this, volume](const Attempt& attempt, absl::Status reason) {
+    return Undo(volume, attempt, std::move(reason));
+  };
+  return std::make_unique<CryptoBdevPlan>(name, volume, params, std::move(steps), std::move(undo));
 }
 
 // SPDK keeps a crypto bdev whose base has gone by its name, and cannot be told to forget it. When
@@ -225,9 +125,9 @@ absl::Status BdevCryptoEngine::Undo(const CryptoVolume& volume, const Attempt& a
   return reason;
 }
 
-absl::StatusOr<BdevCryptoEngine::Found> BdevCryptoEngine::Look(const base::Context& context,
-                                                               const CryptoVolume& volume,
-                                                               const CryptoParams* params) {
+absl::StatusOr<Found> BdevCryptoEngine::Look(const base::Context& context,
+                                             const CryptoVolume& volume,
+                                             const CryptoParams* params) {
   const std::string name = volume.layer.empty() ? NameOf(volume.id) : volume.layer;
   std::vector<Request> requests{spdk::GetBdev(volume.bdev_name), spdk::GetBdev(name)};
   if (params != nullptr) requests.push_back(spdk::GetCryptoKey(KeyNameOf(name, *params)));

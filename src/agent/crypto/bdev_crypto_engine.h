@@ -1,10 +1,11 @@
 #pragma once
 
+#include <memory>
+#include <optional>
 #include <string>
-#include <vector>
+#include <string_view>
 
-#include "agent/spdk/bdev.h"
-#include "agent/spdk/crypto.h"
+#include "agent/crypto/crypto_attempt.h"
 #include "jsonrpc/caller.h"
 #include "sma/crypto_engine.h"
 
@@ -28,6 +29,9 @@ class BdevCryptoEngine : public CryptoEngine {
   absl::Status Check(const CryptoParams& params) const override;
   absl::StatusOr<std::string> Setup(const base::Context& context, const CryptoVolume& volume,
                                     const CryptoParams& params) override;
+  absl::StatusOr<std::unique_ptr<BdevPlan>> Plan(const base::Context& context,
+                                                 const CryptoVolume& volume,
+                                                 const CryptoParams& params) override;
   absl::Status Verify(const base::Context& context, const CryptoVolume& volume,
                       const CryptoParams* params) override;
   absl::Status Cleanup(const base::Context& context, const CryptoVolume& volume) override;
@@ -38,24 +42,8 @@ class BdevCryptoEngine : public CryptoEngine {
   static std::string NameOf(const base::Uuid& volume_id);
 
  private:
-  /// What is on the target of a volume.
-  struct Found {
-    std::optional<spdk::Bdev> base;
-    std::optional<spdk::Bdev> layer;     // the crypto bdev
-    std::optional<spdk::CryptoKey> key;  // of the name that was asked for
-  };
-  struct Attempt {
-    absl::Status create_key;
-    absl::Status create_bdev;
-    absl::StatusOr<Found> found;
-  };
-
   Attempt TryCreate(const base::Context& context, const CryptoVolume& volume,
                     const CryptoParams& params);
-  static absl::Status Judge(const CryptoVolume& volume, const CryptoParams& params,
-                            const Attempt& attempt);
-  static bool IsStale(const Attempt& attempt);
-  static bool IsDormant(const Attempt& attempt);
   absl::Status Awaken(const base::Context& context, const CryptoVolume& volume,
                       const CryptoParams& params);
   absl::Status Undo(const CryptoVolume& volume, const Attempt& attempt, absl::Status reason);

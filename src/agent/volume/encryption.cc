@@ -35,6 +35,15 @@ absl::Status Encryption::Setup(const base::Context& context, const VolumeRequest
   return request.keys ? Make(context, *request.keys, row) : absl::OkStatus();
 }
 
+absl::StatusOr<std::unique_ptr<BdevPlan>> Encryption::Plan(const base::Context& context,
+                                                           const VolumeRequest& request,
+                                                           record::Volume& row) {
+  if (!request.keys) return nullptr;
+  auto plan = engine_->Plan(context, CryptoVolumeOf(row), request.keys->params());
+  if (plan.ok() && *plan) row.bdev_name = (*plan)->bdev_name();
+  return plan;
+}
+
 absl::Status Encryption::Make(const base::Context& context, const crypto::VolumeKeys& keys,
                               record::Volume& row) {
   absl::StatusOr<std::string> name = engine_->Setup(context, CryptoVolumeOf(row), keys.params());

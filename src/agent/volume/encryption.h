@@ -34,6 +34,11 @@ class Encryption {
   absl::Status Setup(const base::Context& context, const VolumeRequest& request,
                      record::Volume& row);
 
+  /// The same along with the calls of the device, CryptoEngine::Plan: `row` names the bdev that
+  /// will be there. Null: Setup has to be called.
+  absl::StatusOr<std::unique_ptr<BdevPlan>> Plan(const base::Context& context,
+                                                 const VolumeRequest& request, record::Volume& row);
+
   /// An attached volume is asked for again: makes sure that it is encrypted, and fills in of `row`
   /// what was not known. INVALID_ARGUMENT: it is encrypted, or not, with other parameters.
   absl::Status SetupAgain(const base::Context& context, const VolumeRequest& request,

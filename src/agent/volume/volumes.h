@@ -25,6 +25,9 @@ struct Options {
   std::chrono::nanoseconds discovery_timeout = std::chrono::seconds(10);
 };
 
+/// Whether the volume's bdev is made or brought by the agent, so that it can go and come back.
+bool IsRemote(const record::Volume& row);
+
 /// What is between a volume and the device that exports it: the connection to the machine that has
 /// it, and the layer that encrypts it. The core calls this in the order
 ///   attach:  NewRow → (row to the record) → Connect → device attaches row.bdev_name → limits
@@ -69,6 +72,16 @@ class Volumes {
   absl::Status Connect(const base::Context& context, const VolumeRequest& request,
                        record::Volume& row);
 
+  /// In place of Connect, for a device that takes plans (DeviceManager::takes_plans): not null
+  /// where all that has to be made can be made along with the device's own calls, and then nothing
+  /// is made yet. `request` outlives the plan. UNAVAILABLE.
+  absl::StatusOr<std::unique_ptr<BdevPlan>> Plan(const base::Context& context,
+                                                 const VolumeRequest& request,
+                                                 record::Volume& row) {
+    if (IsRemote(row)) return nullptr;
+    return encryption_.Plan(context, request, row);
+  }
+
   /// Makes sure that a volume that another agent has attached is as `request` says. `row`, which
   /// NewRow made, then holds what is to be kept. INVALID_ARGUMENT: it is encrypted in another way.
   absl::Status TakeOver(const base::Context& context, const VolumeRequest& request,
@@ -104,8 +117,5 @@ class Volumes {
   Connections connections_;
   Encryption encryption_;
 };
-
-/// Whether the volume's bdev is made or brought by the agent, so that it can go and come back.
-bool IsRemote(const record::Volume& row);
 
 }  // namespace sma::volume

@@ -31,8 +31,41 @@ absl::Status NotOnTarget(const std::string& nqn) {
 absl::StatusOr<std::string> SubsystemDevices::Attach(const base::Context& context,
                                                      const std::string& nqn,
                                                      const DeviceVolume& volume) {
-  absl::StatusOr<jsonrpc::Json> answer =
-      spdk::CallToEnd(target_, context, spdk::AddNamespace(nqn, NamespaceOf(volume)));
+  if (volume.plan != nullptr) return AttachPlanned(context, nqn, volume);
+  return FinishAttach(
+      context, nqn, volume,
+      spdk::CallToEnd(target_, context, spdk::AddNamespace(nqn, NamespaceOf(volume))));
+}
+
+// Makes the bdev and the namespace in one round trip. What the target made of the bdev is known
+// only after the namespace is there.
+absl::StatusOr<std::string> SubsystemDevices::AttachPlanned(const base::Context& context,
+                                                            const std::string& nqn,
+                                                            const DeviceVolume& volume) {
+  std::vector<Request> requests = volume.plan->TakeRequests();
+  requests.push_back(spdk::AddNamespace(nqn, NamespaceOf(volume)));
+  spdk::Results results = spdk::CallToEnd(target_, context, requests);
+  const size_t planned = requests.size() - 1;
+  absl::Status made =
+      volume.plan->Judge(std::span(requests).first(planned), std::span(results).first(planned));
+  DeviceVolume ready = volume;
+  ready.plan = nullptr;
+  const absl::StatusOr<jsonrpc::Json>& answer = results.back();
+  if (made.ok()) {
+    // One that came too early for a target that does not keep the order is sent again.
+    bool refused = jsonrpc::GetTargetError(answer.status()).has_value();
+    if (refused && !spdk::IsNoSuchSubsystem(answer.status())) return Attach(context, nqn, ready);
+    return FinishAttach(context, nqn, ready, answer);
+  }
+  if (!answer.ok() && !jsonrpc::IsFateUnknown(answer.status())) return made;
+  absl::Status undone = RemoveFound(spdk::UndoContext(), nqn, volume.id);
+  return undone.ok() ? made : jsonrpc::WithFateUnknown(std::move(made));
+}
+
+// Whether the namespace is there, by the target's `answer`.
+absl::StatusOr<std::string> SubsystemDevices::FinishAttach(
+    const base::Context& context, const std::string& nqn, const DeviceVolume& volume,
+    const absl::StatusOr<jsonrpc::Json>& answer) {
   if (!answer.ok()) {
     bool refused = jsonrpc::GetTargetError(answer.status()).has_value();
     return refused ? AttachRefused(context, nqn, volume, answer.status()) : answer.status();

@@ -80,6 +80,11 @@ class SubsystemDevices {
   absl::Status UndoCreated(absl::Status why, const std::string& nqn);
 
   // attach.cc
+  absl::StatusOr<std::string> AttachPlanned(const base::Context& context, const std::string& nqn,
+                                            const DeviceVolume& volume);
+  absl::StatusOr<std::string> FinishAttach(const base::Context& context, const std::string& nqn,
+                                           const DeviceVolume& volume,
+                                           const absl::StatusOr<jsonrpc::Json>& answer);
   absl::StatusOr<std::string> AttachRefused(const base::Context& context, const std::string& nqn,
                                             const DeviceVolume& volume, absl::Status refusal);
   absl::Status RemoveFound(const base::Context& context, const std::string& nqn,

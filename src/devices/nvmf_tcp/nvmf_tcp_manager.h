@@ -38,6 +38,7 @@ class NvmfTcpManager : public DeviceManager {
                             std::span<const DeviceVolume> volumes) override;
   absl::StatusOr<std::string> AttachVolume(const base::Context& context, const DeviceSpec& device,
                                            const DeviceVolume& volume) override;
+  bool takes_plans() const override { return true; }
   absl::Status DetachVolume(const base::Context& context, const DeviceSpec& device,
                             const DeviceVolume& volume) override;
   absl::StatusOr<std::unique_ptr<DeviceListing>> List(const base::Context& context) override;

@@ -1,0 +1,187 @@
+// An encrypted volume is attached in two round trips: what is there, and then key, crypto bdev and
+// namespace in one. Here something comes between the two.
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "agent/core/agent_fixture.h"
+#include "agent/crypto/bdev_crypto_engine.h"
+
+namespace sma::core {
+namespace {
+
+using absl::StatusCode;
+using spdk::Fault;
+using testing::Contains;
+using testing::ElementsAre;
+using testing::IsEmpty;
+
+/// Passes calls on, and lets something happen after the first.
+class Between : public jsonrpc::Caller {
+ public:
+  explicit Between(jsonrpc::Caller& target) : target_(target) {}
+
+  std::vector<absl::StatusOr<jsonrpc::Json>> CallMany(
+      const base::Context& context, std::span<const jsonrpc::Request> requests) override {
+    auto results = target_.CallMany(context, requests);
+    if (after) std::exchange(after, nullptr)();
+    return results;
+  }
+  uint64_t generation() const override { return target_.generation(); }
+
+  std::function<void()> after;
+
+ private:
+  jsonrpc::Caller& target_;
+};
+
+class EncryptionPlanTest : public AgentFixture {
+ protected:
+  static constexpr char kKey[] = "1234567890abcdef1234567890abcdef";
+  static constexpr char kKey2[] = "fedcba0987654321fedcba0987654321";
+  static constexpr char kOtherKey[] = "00000000000000000000000000000001";
+
+  void SetUp() override {
+    engine_ = [this] { return std::make_unique<crypto::BdevCryptoEngine>(between_, ""); };
+    AgentFixture::SetUp();
+    target_.AddBdev(VolumeUuid(1));
+    ASSERT_TRUE(Create(1).ok());
+    before_ = target_.Dump();
+    target_.ResetCounts();
+  }
+  void TearDown() override {
+    AgentFixture::TearDown();
+    EXPECT_EQ(target_.keys_destroyed_in_use(), 0u);
+  }
+
+  absl::Status AttachEncrypted(VolumeCryptoParameters::TweakMode mode = {}) {
+    AttachVolumeRequest request;
+    request.set_device_handle(Handle(1));
+    request.mutable_volume()->set_volume_id(Id(1));
+    VolumeCryptoParameters& params = *request.mutable_volume()->mutable_crypto();
+    params.set_cipher(VolumeCryptoParameters::AES_XTS);
+    params.set_key(kKey);
+    params.set_key2(kKey2);
+    params.set_tweak_mode(mode);
+    return core_->agent().AttachVolume(context_, request).status();
+  }
+  void MakeStaleLayer() {
+    Operator("bdev_crypto_create", {{"name", CryptoName()},
+                                    {"base_bdev_name", VolumeUuid(1)},
+                                    {"cipher", "AES_XTS"},
+                                    {"key", kOtherKey},
+                                    {"key2", kKey2}});
+  }
+  void DeleteBase() { Operator("bdev_null_delete", {{"name", "null-" + VolumeUuid(1)}}); }
+  static std::string CryptoName() {
+    return crypto::BdevCryptoEngine::NameOf(*base::Uuid::Parse(VolumeUuid(1)));
+  }
+  std::vector<std::string> Exported() {
+    std::vector<std::string> names;
+    const jsonrpc::Json subsystem = Subsystem(1);
+    for (const auto& ns : subsystem["namespaces"]) names.push_back(ns["bdev_name"]);
+    return names;
+  }
+  std::vector<std::string> Keys() {
+    std::vector<std::string> keys;
+    const auto found = target_.Operator("accel_crypto_keys_get");
+    for (const auto& key : *found) keys.push_back(key["key"]);
+    return keys;
+  }
+
+  Between between_{target_};
+  std::string before_;
+};
+
+TEST_F(EncryptionPlanTest, ALayerWithAnotherKeyIsTakenOffAndMadeAnew) {
+  between_.after = [this] { MakeStaleLayer(); };
+  ASSERT_TRUE(AttachEncrypted().ok());
+  EXPECT_THAT(target_.methods(), Contains("nvmf_subsystem_remove_ns"));
+  EXPECT_THAT(Exported(), ElementsAre(CryptoName()));
+  EXPECT_THAT(Keys(), ElementsAre(kKey));
+}
+
+TEST_F(EncryptionPlanTest, ALayerOfAnEarlierTimeIsNeverExported) {
+  MakeStaleLayer();
+  ASSERT_TRUE(AttachEncrypted().ok());
+  EXPECT_THAT(target_.methods(), testing::Not(Contains("nvmf_subsystem_remove_ns")));
+  EXPECT_THAT(Keys(), ElementsAre(kKey));
+}
+
+TEST_F(EncryptionPlanTest, TheVolumeGoesMeanwhile) {
+  between_.after = [this] { DeleteBase(); };
+  EXPECT_EQ(AttachEncrypted().code(), StatusCode::kNotFound);
+  EXPECT_THAT(Exported(), IsEmpty());
+  target_.AddBdev(VolumeUuid(1));
+  ASSERT_TRUE(AttachEncrypted().ok());
+  EXPECT_THAT(Exported(), ElementsAre(CryptoName()));
+  EXPECT_THAT(Keys(), ElementsAre(kKey));
+}
+
+TEST_F(EncryptionPlanTest, TheVolumeIsTakenMeanwhile) {
+  ASSERT_TRUE(Create(2).ok());
+  std::string taken;
+  between_.after = [&] {
+    Operator("nvmf_subsystem_add_ns",
+             {{"nqn", Nqn(2)}, {"namespace", {{"bdev_name", VolumeUuid(1)}}}});
+    taken = target_.Dump();
+  };
+  for (auto mode : {VolumeCryptoParameters::TWEAK_MODE_SIMPLE_LBA,
+                    VolumeCryptoParameters::TWEAK_MODE_INCR_512_FULL_LBA}) {
+    EXPECT_EQ(AttachEncrypted(mode).code(), StatusCode::kAlreadyExists);
+    EXPECT_EQ(target_.Dump(), taken);
+    EXPECT_THAT(Keys(), IsEmpty());
+  }
+}
+
+TEST_F(EncryptionPlanTest, ATargetThatDoesNotKeepTheOrderIsAskedAgain) {
+  bool refused = false;
+  target_.SetFaultPlan([&](uint64_t, const jsonrpc::Request& request) {
+    bool first = request.method == "nvmf_subsystem_add_ns" && !std::exchange(refused, true);
+    return first ? Fault::kRefuse : Fault::kNone;
+  });
+  ASSERT_TRUE(AttachEncrypted().ok());
+  EXPECT_EQ(target_.round_trips(), 3u);
+  EXPECT_THAT(Exported(), ElementsAre(CryptoName()));
+}
+
+TEST_F(EncryptionPlanTest, TheDeviceIsGoneAndMadeAgain) {
+  Operator("nvmf_delete_subsystem", {{"nqn", Nqn(1)}});
+  ASSERT_TRUE(AttachEncrypted().ok());
+  EXPECT_THAT(Exported(), ElementsAre(CryptoName()));
+  EXPECT_THAT(Keys(), ElementsAre(kKey));
+}
+
+// Whatever goes wrong with whichever call: nothing is left, or it is what was asked for. But for a
+// key without its bdev, after a connection that was lost: SPDK may still need it.
+TEST_F(EncryptionPlanTest, EachCallFailsInEachWay) {
+  constexpr uint64_t kCalls = 9;
+  for (auto mode : {VolumeCryptoParameters::TWEAK_MODE_SIMPLE_LBA,
+                    VolumeCryptoParameters::TWEAK_MODE_INCR_512_FULL_LBA}) {
+    for (Fault fault : {Fault::kRefuse, Fault::kNotSent, Fault::kDropCall, Fault::kLoseAnswer}) {
+      for (uint64_t call = 0; call < kCalls; ++call) {
+        target_.ResetCounts();
+        target_.SetFaultPlan([&](uint64_t index, const jsonrpc::Request&) {
+          return index == call ? fault : Fault::kNone;
+        });
+        absl::Status status = AttachEncrypted(mode);
+        target_.SetFaultPlan(nullptr);
+        SCOPED_TRACE(testing::Message() << "mode " << mode << " call " << call << " fault "
+                                        << static_cast<int>(fault) << ": " << status);
+        if (!status.ok()) {
+          const bool lost = fault != Fault::kRefuse;
+          WaitFor([&] { return Exported().empty() && (lost || Keys().empty()); });
+          WaitFor([&] { return AttachEncrypted(mode).ok(); });
+        }
+        EXPECT_THAT(Exported(), ElementsAre(CryptoName()));
+        EXPECT_THAT(Keys(), ElementsAre(kKey));
+        WaitFor([&] { return Detach(Handle(1), 1).ok(); });
+        ASSERT_EQ(target_.Dump(), before_) << call;
+        ASSERT_THAT(Keys(), IsEmpty()) << call;
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace sma::core

@@ -1,0 +1,160 @@
+#include "agent/crypto/crypto_attempt.h"
+
+#include <fmt/format.h>
+
+#include <cerrno>
+#include <utility>
+
+#include "base/secret.h"
+#include "base/strings.h"
+#include "jsonrpc/error.h"
+
+namespace sma::crypto {
+
+using jsonrpc::Json;
+using jsonrpc::Request;
+
+namespace {
+
+// Both in lower case: how many bytes are equal must not show in the time it takes.
+bool SameKey(const std::string& theirs, std::string_view ours) {
+  std::string lower = base::ToLower(theirs);
+  bool same = base::SecretsEqual(lower, ours);
+  base::WipeString(lower);
+  return same;
+}
+
+}  // namespace
+
+bool IsInline(const CryptoParams& params) {
+  return params.tweak_mode == VolumeCryptoParameters::TWEAK_MODE_SIMPLE_LBA;
+}
+
+std::string KeyNameOf(const std::string& bdev_name, const CryptoParams& params) {
+  return IsInline(params) ? spdk::InlineKeyName(bdev_name, params.cipher) : bdev_name;
+}
+
+absl::Status VolumeError(absl::StatusCode code, const CryptoVolume& volume, std::string_view what) {
+  return absl::Status(code, fmt::format("volume {} {}", volume.id.ToString(), what));
+}
+
+absl::Status OtherThanInUse(const char* field) {
+  return absl::InvalidArgumentError(
+      fmt::format("volume.crypto{}: other than what the volume is encrypted with", field));
+}
+
+absl::Status CompareKeys(const spdk::CryptoKey& key, const CryptoParams& params) {
+  if (key.cipher != spdk::CipherName(params.cipher)) return OtherThanInUse(".cipher");
+  if (key.tweak_mode != spdk::TweakModeName(params.tweak_mode)) {
+    return OtherThanInUse(".tweak_mode");
+  }
+  // Both are compared in any case.
+  bool same = SameKey(key.key, params.key);
+  bool same2 = SameKey(key.key2, params.key2);
+  if (!same) return OtherThanInUse(".key");
+  return same2 ? absl::OkStatus() : OtherThanInUse(".key2");
+}
+
+bool IsOnBase(const spdk::Bdev& layer, const std::optional<spdk::Bdev>& base) {
+  return base && layer.crypto && layer.crypto->base_bdev_name == base->name;
+}
+
+absl::StatusOr<Found> ParseFound(std::span<absl::StatusOr<Json>> answers) {
+  auto base = spdk::ParseBdev(answers[0]);
+  auto layer = spdk::ParseBdev(answers[1]);
+  auto key = spdk::ParseCryptoKey(answers[2]);
+  if (!key.ok()) return key.status();
+  if (!layer.ok()) return layer.status();
+  if (!base.ok()) return base.status();
+  Found found;
+  found.base = *std::move(base);
+  found.layer = *std::move(layer);
+  found.key = *std::move(key);
+  return found;
+}
+
+std::vector<Request> AttemptRequests(const std::string& name, const CryptoVolume& volume,
+                                     const CryptoParams& params, const std::string& driver) {
+  std::vector<Request> requests;
+  if (IsInline(params)) {
+    requests.push_back(spdk::CreateCryptoBdevInline(name, volume.bdev_name, params, driver));
+  } else {
+    requests.push_back(spdk::CreateCryptoKey(name, params));
+    requests.push_back(spdk::CreateCryptoBdev(name, volume.bdev_name, name));
+  }
+  requests.push_back(spdk::GetBdev(volume.bdev_name));
+  requests.push_back(spdk::GetBdev(name));
+  requests.push_back(spdk::GetCryptoKey(KeyNameOf(name, params)));
+  return requests;
+}
+
+Attempt ParseAttempt(const CryptoParams& params, std::span<Request> sent,
+                     std::span<absl::StatusOr<Json>> answers) {
+  for (Request& request : sent) spdk::WipeKeys(request.params);
+  // A key of the bdev's own is not ours to undo.
+  const absl::Status no_key = absl::UnimplementedError("the key is the bdev's own");
+  const size_t looks = IsInline(params) ? 1 : 2;
+  return {.create_key = IsInline(params) ? no_key : answers[0].status(),
+          .create_bdev = answers[looks - 1].status(),
+          .found = ParseFound(answers.subspan(looks))};
+}
+
+absl::Status Judge(const CryptoVolume& volume, const CryptoParams& params, const Attempt& attempt) {
+  if (!attempt.found.ok()) return attempt.found.status();
+  const Found& found = *attempt.found;
+  if (!found.base) {
+    return VolumeError(absl::StatusCode::kNotFound, volume, "is not on the target");
+  }
+  if (found.layer) {
+    bool is_right = IsOnBase(*found.layer, found.base) && found.key &&
+                    found.layer->crypto->key_name == found.key->name &&
+                    CompareKeys(*found.key, params).ok();
+    if (is_right) return absl::OkStatus();
+    return found.layer->claimed
+               ? VolumeError(absl::StatusCode::kAlreadyExists, volume,
+                             "is in use on the target with other keys")
+               : VolumeError(absl::StatusCode::kInternal, volume,
+                             "is encrypted on the target with other keys than those given to it");
+  }
+  if (found.base->claimed) {
+    return VolumeError(absl::StatusCode::kAlreadyExists, volume,
+                       "is in use elsewhere on the target");
+  }
+  if (!attempt.create_bdev.ok()) {
+    bool for_want_of_key = !IsInline(params) && !attempt.create_key.ok();
+    return for_want_of_key ? attempt.create_key : attempt.create_bdev;
+  }
+  return VolumeError(absl::StatusCode::kInternal, volume, "has not got its crypto bdev");
+}
+
+bool IsStale(const Attempt& attempt) {
+  return attempt.found.ok() && attempt.found->base && attempt.found->layer &&
+         !attempt.found->layer->claimed;
+}
+
+bool IsDormant(const Attempt& attempt) {
+  if (!attempt.found.ok() || !attempt.found->base || attempt.found->base->claimed ||
+      attempt.found->layer) {
+    return false;
+  }
+  std::optional<jsonrpc::TargetError> refusal = jsonrpc::GetTargetError(attempt.create_bdev);
+  return refusal && (refusal->code == -EEXIST || attempt.found->key);
+}
+
+CryptoBdevPlan::~CryptoBdevPlan() {
+  for (Request& request : requests_) spdk::WipeKeys(request.params);
+}
+
+absl::Status CryptoBdevPlan::Judge(std::span<Request> sent,
+                                   std::span<absl::StatusOr<Json>> answers) {
+  attempt_ = ParseAttempt(params_, sent, answers);
+  absl::Status status = crypto::Judge(volume_, params_, *attempt_);
+  bool in_the_way = !status.ok() && (IsStale(*attempt_) || IsDormant(*attempt_));
+  return in_the_way ? absl::AbortedError(status.message()) : status;
+}
+
+absl::Status CryptoBdevPlan::Undo(absl::Status reason) {
+  return attempt_ ? undo_(*attempt_, std::move(reason)) : reason;
+}
+
+}  // namespace sma::crypto
