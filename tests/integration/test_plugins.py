@@ -167,26 +167,18 @@ def play_extended(agent, volume, port):
     ])
 
 
-def test_the_same_plugin_answers_the_same_in_both_agents(bin_dir, work_dir, target):
+def test_the_same_plugins_answer_the_same_in_both_agents(bin_dir, work_dir, target):
     volumes = [target.make_malloc_volume(size_mib=1) for _ in range(2)]
-    config = {"plugins": ["shapes"], "devices": [{"name": "memory_nvme"}, {"name": "memory_blk"}],
-              "socket": str(target.socket), "env": ENVIRONMENT}
+    config = {"plugins": ["shapes", "extends_nvmf_tcp"], "socket": str(target.socket), "env": ENVIRONMENT,
+              "devices": [{"name": name} for name in ("memory_nvme", "memory_blk", "polite_nvmf_tcp")]}
     with start_reference(work_dir, **config) as reference:
         expected = play(reference, volumes)
+        expected_extended = play_extended(reference, volumes[0], free_port())
     with start_sma(bin_dir, work_dir, **config) as agent:
         assert play(agent, volumes) == expected
+        assert play_extended(agent, volumes[0], free_port()) == expected_extended
     assert {"OK", "NOT_FOUND", "ALREADY_EXISTS", "INVALID_ARGUMENT", "FAILED_PRECONDITION"} <= {o for _, o in expected}
-
-
-def test_an_extended_type_answers_the_same_in_both_agents(bin_dir, work_dir, target):
-    volume = target.make_malloc_volume(size_mib=1)
-    config = {"plugins": ["extends_nvmf_tcp"], "devices": [{"name": "polite_nvmf_tcp"}], "socket": str(target.socket),
-              "env": ENVIRONMENT}
-    with start_reference(work_dir, **config) as reference:
-        expected = play_extended(reference, volume, free_port())
-    with start_sma(bin_dir, work_dir, **config) as agent:
-        assert play_extended(agent, volume, free_port()) == expected
-    assert {"OK", "NOT_FOUND", "PERMISSION_DENIED", "INVALID_ARGUMENT"} <= {o for _, o in expected}
+    assert {"OK", "NOT_FOUND", "PERMISSION_DENIED", "INVALID_ARGUMENT"} <= {o for _, o in expected_extended}
 
 
 def test_handles_survive_restarts(bin_dir, work_dir, target):

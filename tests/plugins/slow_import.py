@@ -2,5 +2,5 @@ import time
 
 from shapes import NvmeDevice
 
-time.sleep(1.5)
+time.sleep(0.5)
 devices = [NvmeDevice]

@@ -32,16 +32,13 @@ std::vector<record::Volume> AttachedVolumes(const Core& core, const std::string&
   return attached;
 }
 
-// Sets the limits that a volume, or, where it is null, the device had: its bdev may be a new one.
-// Only those that may not be as the record has them, unless `all`.
+// Sets the limits that a volume had: its bdev may be a new one.
 absl::Status RestoreLimits(Core& core, const base::Context& context, DeviceManager& manager,
-                           const DeviceSpec& device, const DeviceVolume* volume, bool all) {
-  const base::Uuid id = volume != nullptr ? volume->id : LimitsKeyOf(device.handle);
-  if (!core.unset_limits.Take(id) && !all) return absl::OkStatus();
-  std::optional<QosLimit> limits = core.record->FindLimits(id);
+                           const DeviceSpec& device, const DeviceVolume& volume) {
+  std::optional<QosLimit> limits = core.record->FindLimits(volume.id);
   if (!limits) return absl::OkStatus();
-  absl::Status status = manager.SetQos(context, device, volume, *limits);
-  if (!status.ok()) core.unset_limits.Add(id);
+  absl::Status status = manager.SetQos(context, device, &volume, *limits);
+  if (!status.ok()) core.unset_limits.Add(volume.id);
   return status;
 }
 
@@ -61,6 +58,19 @@ record::Volume Overdue(const Core& core, record::Volume row) {
   if (!core.options.detach_gone_volumes) return row;
   spdlog::warn("volume {} is detached: it has been gone for too long", row.id.ToString());
   return InState(std::move(row), VolumeState::kDetaching);
+}
+
+// Sets the limits that the device as a whole had: all, or only where they may not be as in the
+// record.
+absl::Status RestoreDeviceLimits(Core& core, const base::Context& context, DeviceManager& manager,
+                                 const DeviceSpec& device, bool all) {
+  const base::Uuid key = LimitsKeyOf(device.handle);
+  if (!core.unset_limits.Take(key) && !all) return absl::OkStatus();
+  std::optional<QosLimit> limits = core.record->FindLimits(key);
+  if (!limits) return absl::OkStatus();
+  absl::Status status = manager.SetQos(context, device, /*volume=*/nullptr, *limits);
+  if (!status.ok()) core.unset_limits.Add(key);
+  return status;
 }
 
 bool SameError(const record::LastError& error, const absl::Status& status) {
@@ -103,9 +113,8 @@ absl::Status RestoreDevice(Core& core, const base::Context& context, const std::
     }
   }
   first.Update(result.status);
-  if (result.status.ok()) {
-    first.Update(
-        RestoreLimits(core, context, **manager, device, /*volume=*/nullptr, options.set_limits));
+  if (result.status.ok() && options.repair) {
+    first.Update(RestoreDeviceLimits(core, context, **manager, device, options.set_limits));
   }
   for (size_t i = 0; i < rows.size(); ++i) {
     RestoredVolume& restored = result.volumes[i];
@@ -113,10 +122,9 @@ absl::Status RestoreDevice(Core& core, const base::Context& context, const std::
     status.Update(restored.attachment.status());
     record::Volume volume = rows[i];
     if (restored.attachment.ok()) volume.attachment = *restored.attachment;
-    if (status.ok()) {
-      const DeviceVolume of_device = VolumeOf(volume);
-      status = RestoreLimits(core, context, **manager, device, &of_device,
-                             options.set_limits || restored.attached_again);
+    const bool set_limits = options.set_limits || restored.attached_again;
+    if (status.ok() && (core.unset_limits.Take(volume.id) || set_limits)) {
+      status = RestoreLimits(core, context, **manager, device, VolumeOf(volume));
     }
     const bool is_missing = result.status.ok() && !status.ok() && volume::IsRemote(volume);
     if (core.gone_volumes->Look(volume.id, is_missing)) {
