@@ -5,6 +5,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "agent/core/settle.h"
@@ -76,18 +77,15 @@ bool UseCases::IsPlugins(DeviceType type) const {
 
 // A handle that is not in the record, and that no other type owns, such types are asked about.
 bool UseCases::IsPlugins(std::string_view handle) const {
+  const auto& managers = core_.registry.managers();
+  auto is_plugins = [](const auto& manager) { return manager->autonomous() != nullptr; };
+  if (std::none_of(managers.begin(), managers.end(), is_plugins)) return false;
   if (std::optional<record::Device> row = core_.record->FindDevice(handle)) {
     return IsAutonomous(core_.registry.ForName(row->manager));
   }
-  bool any = false;
-  for (const auto& manager : core_.registry.managers()) {
-    if (manager->autonomous() != nullptr) {
-      any = true;
-    } else if (manager->OwnsHandle(handle)) {
-      return false;
-    }
-  }
-  return any;
+  return std::none_of(managers.begin(), managers.end(), [&](const auto& manager) {
+    return !is_plugins(manager) && manager->OwnsHandle(handle);
+  });
 }
 
 absl::Status WaitForBdev(const Core& core, const base::Context& context,
