@@ -181,6 +181,40 @@ def test_the_same_plugins_answer_the_same_in_both_agents(bin_dir, work_dir, targ
     assert {"OK", "NOT_FOUND", "PERMISSION_DENIED", "INVALID_ARGUMENT"} <= {o for _, o in expected_extended}
 
 
+def play_encrypted(agent, target, volumes, port):
+    """The same for a crypto engine, with what the device exports after each step."""
+    nqn, client, (one, two) = "nqn.2016-06.io.spdk:encrypted", agent.client, volumes
+    handle = f"nvmf-tcp:{nqn}"
+    key, other, half = (wire.sma.VolumeCryptoParameters(cipher="AES_XTS", key=a * 16, key2=b * 16)
+                        for a, b in ((b"12", b"34"), (b"56", b"78"), (b"12", b"")))
+    return [(outcome, [n["bdev_name"] for n in (target.subsystem(nqn) or {"namespaces": []})["namespaces"]])
+            for step in [
+                ("create", lambda: client.create_nvmf_tcp(nqn, port)),
+                ("attach", lambda: client.attach_volume(handle, one, crypto=key)),
+                ("attach again", lambda: client.attach_volume(handle, one, crypto=key)),
+                ("attach with another key", lambda: client.attach_volume(handle, one, crypto=other)),
+                ("attach with one key", lambda: client.attach_volume(handle, two, crypto=half)),
+                ("attach in clear", lambda: client.attach_volume(handle, two)),
+                ("detach", lambda: client.detach_volume(handle, one)),
+                ("attach with the other key then", lambda: client.attach_volume(handle, one, crypto=other)),
+                ("detach again", lambda: client.detach_volume(handle, one)),
+                ("detach the clear one", lambda: client.detach_volume(handle, two)),
+                ("delete", lambda: client.delete_device(handle)),
+            ] for outcome in outcomes_of([step])]
+
+
+def test_the_same_engine_encrypts_the_same_in_both_agents(bin_dir, work_dir, target):
+    volumes = [target.make_malloc_volume(size_mib=1, block_size=4096) for _ in range(2)]
+    config = {"plugins": ["target_engine"], "crypto": {"name": "target_engine", "params": {"prefix": "own"}},
+              "socket": str(target.socket), "env": ENVIRONMENT}
+    with start_reference(work_dir, **config) as reference:
+        expected = play_encrypted(reference, target, volumes, free_port())
+    with start_sma(bin_dir, work_dir, **config) as agent:
+        assert play_encrypted(agent, target, volumes, free_port()) == expected
+    assert [f"own-{volumes[0]}"] in [exported for _, exported in expected]
+    assert not any(bdev["name"].startswith("own-") for bdev in target.call("bdev_get_bdevs"))
+
+
 def test_handles_survive_restarts(bin_dir, work_dir, target):
     volume = target.make_malloc_volume(size_mib=1)
     with start(bin_dir, work_dir, target, ["shapes"], ["memory_nvme"]) as agent:
