@@ -47,8 +47,9 @@ absl::StatusOr<std::unique_ptr<BdevPlan>> Encryption::Plan(const base::Context& 
 absl::Status Encryption::Make(const base::Context& context, const crypto::VolumeKeys& keys,
                               record::Volume& row) {
   absl::StatusOr<std::string> name = engine_->Setup(context, CryptoVolumeOf(row), keys.params());
-  if (name.ok()) row.bdev_name = *std::move(name);
-  return name.status();
+  if (!name.ok()) return name.status();
+  row.bdev_name = *std::move(name);
+  return absl::OkStatus();
 }
 
 absl::Status Encryption::SetupAgain(const base::Context& context, const VolumeRequest& request,
