@@ -72,7 +72,8 @@ class Bench:
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--seconds", type=float, default=5.0, help="of each measurement")
-    parser.add_argument("--build-dir", type=pathlib.Path, default=ROOT / "build" / "release")
+    parser.add_argument("--build-dir", type=lambda text: pathlib.Path(text).resolve(),
+                        default=ROOT / "build" / "release")
     options = parser.parse_args()
     print(f"{'limits (I/Os or MiB per second)':52} {'load':>16} {'queues':>6} {'asked':>8} {'got':>9} {'ratio':>6} "
           f"{'cpu %':>6}")
