@@ -8,8 +8,8 @@
 namespace sma::target::vfio_user {
 
 /// What this side can do, and what it takes from a peer that says nothing (vfio-user
-/// "VFIO_USER_VERSION").
-inline constexpr uint32_t kMaxMessageFds = 64;
+/// "VFIO_USER_VERSION"). QEMU refuses a server that takes more than 16 descriptors.
+inline constexpr uint32_t kMaxMessageFds = 16;
 inline constexpr uint32_t kMaxTransferBytes = 65536;
 inline constexpr uint32_t kMaxDmaRegions = 1024;
 
