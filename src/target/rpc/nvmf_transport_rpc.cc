@@ -24,6 +24,7 @@ struct TransportParams {
   uint32_t keep_alive_granularity = Options().limits.keep_alive_granularity_ms / kKeepAliveUnitMs;
   bool dif_insert_or_strip = false;
   bool disable_mappable_bar0 = !VfioUserOptions().mappable_doorbells;
+  bool disable_msix = VfioUserOptions().msi;
 };
 
 bool IsVfioUser(const std::string& type) { return absl::AsciiStrToUpper(type) == "VFIOUSER"; }
@@ -43,6 +44,7 @@ VfioUserOptions ToVfioUser(const TransportParams& create) {
   const Options& options = create.options;
   return {.limits = options.limits,
           .mappable_doorbells = !create.disable_mappable_bar0,
+          .msi = create.disable_msix,
           .iobuf_small_cache_size = options.iobuf_small_cache_size,
           .iobuf_large_cache_size = options.iobuf_large_cache_size,
           .zcopy = options.zcopy,
@@ -96,7 +98,8 @@ bool DecodeCreate(const Json& params, TransportParams* out) {
        Ignored("num_cqe"), Ignored("max_srq_depth"), Ignored("no_srq"), Ignored("acceptor_backlog"),
        Ignored("acceptor_poll_rate"), Ignored("no_wr_batching"), Ignored("control_msg_num"),
        Optional("disable_mappable_bar0", &out->disable_mappable_bar0),
-       Ignored("disable_adaptive_irq"), Ignored("disable_shadow_doorbells")});
+       Optional("disable_msix", &out->disable_msix), Ignored("disable_adaptive_irq"),
+       Ignored("disable_shadow_doorbells")});
   limits.keep_alive_granularity_ms = out->keep_alive_granularity * kKeepAliveUnitMs;
   return decoded && out->keep_alive_granularity <= UINT16_MAX;
 }
@@ -173,8 +176,10 @@ Json FormatTransport(const nvmf::Transport& transport) {
 
 Json FormatTransportParams(const nvmf::Transport& transport) {
   Json params = FormatTransport(transport);
-  if (const auto* vfio_user = dynamic_cast<const VfioUserTransport*>(&transport))
+  if (const auto* vfio_user = dynamic_cast<const VfioUserTransport*>(&transport)) {
     params["disable_mappable_bar0"] = !vfio_user->options().mappable_doorbells;
+    params["disable_msix"] = vfio_user->options().msi;
+  }
   return params;
 }
 

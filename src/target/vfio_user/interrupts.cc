@@ -1,6 +1,5 @@
 #include "target/vfio_user/interrupts.h"
 
-#include <linux/vfio.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -31,7 +30,7 @@ IrqInfo Interrupts::Describe(uint32_t index) const {
   if (index == VFIO_PCI_INTX_IRQ_INDEX) {
     info.count = 1;
     info.flags = VFIO_IRQ_INFO_EVENTFD | VFIO_IRQ_INFO_MASKABLE | VFIO_IRQ_INFO_AUTOMASKED;
-  } else if (index == VFIO_PCI_MSIX_IRQ_INDEX) {
+  } else if (index == static_cast<uint32_t>(type_)) {
     info.count = vector_count();
     info.flags = VFIO_IRQ_INFO_EVENTFD | VFIO_IRQ_INFO_MASKABLE;
   }
@@ -78,7 +77,7 @@ int Interrupts::Assign(const IrqSet& set, std::span<base::UniqueFd> fds) {
     vector.eventfd = fds.empty() ? base::UniqueFd() : std::move(fds[i]);
     vector.masked = vector.pending = false;
   }
-  msix_in_use_ =
+  vectors_in_use_ =
       std::ranges::any_of(vectors_, [](const Vector& vector) { return vector.eventfd.valid(); });
   UpdateIntx();
   return 0;
@@ -103,7 +102,7 @@ void Interrupts::Act(uint32_t index, uint32_t sub_index, uint32_t action) {
 void Interrupts::Clear() {
   for (Vector& vector : vectors_) vector = Vector();
   intx_ = Vector();
-  msix_in_use_ = all_masked_ = intx_level_ = intx_disabled_ = false;
+  vectors_in_use_ = all_masked_ = intx_level_ = intx_disabled_ = false;
 }
 
 void Interrupts::Deliver(Vector& vector) {
@@ -132,7 +131,7 @@ void Interrupts::DisableIntx(bool disabled) {
 
 // VFIO_IRQ_INFO_AUTOMASKED: masked by each interrupt until the client unmasks it.
 void Interrupts::UpdateIntx() {
-  if (!intx_level_ || intx_disabled_ || intx_.masked || !intx_.eventfd || msix_in_use_) return;
+  if (!intx_level_ || intx_disabled_ || intx_.masked || !intx_.eventfd || vectors_in_use_) return;
   intx_.masked = true;
   Signal(intx_.eventfd);
 }

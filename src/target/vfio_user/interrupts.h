@@ -1,5 +1,7 @@
 #pragma once
 
+#include <linux/vfio.h>
+
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -10,9 +12,9 @@
 
 namespace sma::target::vfio_user {
 
-/// The interrupts of a PCI function: one INTx line and MSI-X vectors, which become writes to the
-/// client's eventfds (vfio-user "VFIO_USER_DEVICE_SET_IRQS"). One thread's; Raise and SetIntx
-/// neither allocate nor block.
+/// The interrupts of a PCI function: one INTx line and the vectors of MSI-X or MSI, which become
+/// writes to the client's eventfds (vfio-user "VFIO_USER_DEVICE_SET_IRQS"). One thread's; Raise and
+/// SetIntx neither allocate nor block.
 ///
 /// The client owns the MSI-X table: it masks vectors by messages. An interrupt that is raised while
 /// its vector is masked comes when it is unmasked.
@@ -20,7 +22,13 @@ class Interrupts {
  public:
   static constexpr uint32_t kTypeCount = 5;  // VFIO_PCI_NUM_IRQS
 
-  explicit Interrupts(uint32_t vector_count) : vectors_(vector_count) {}
+  enum class VectorType : uint32_t {
+    kMsi = VFIO_PCI_MSI_IRQ_INDEX,
+    kMsix = VFIO_PCI_MSIX_IRQ_INDEX,
+  };
+
+  explicit Interrupts(uint32_t vector_count, VectorType type = VectorType::kMsix)
+      : type_(type), vectors_(vector_count) {}
 
   /// How many interrupts a type has, by its index in <linux/vfio.h>, and its VFIO_IRQ_INFO flags.
   IrqInfo Describe(uint32_t index) const;
@@ -32,7 +40,7 @@ class Interrupts {
   void Clear();
 
   /// Whether the client has given an eventfd for any vector: then INTx is not used.
-  bool msix_in_use() const { return msix_in_use_; }
+  bool vectors_in_use() const { return vectors_in_use_; }
   /// One more interrupt of a vector; nothing without an eventfd.
   void Raise(uint32_t vector);
   /// The whole function's MSI-X mask bit.
@@ -58,9 +66,10 @@ class Interrupts {
   void Deliver(Vector& vector);
   void UpdateIntx();
 
+  const VectorType type_;
   std::vector<Vector> vectors_;
   Vector intx_;
-  bool msix_in_use_ = false;
+  bool vectors_in_use_ = false;
   bool all_masked_ = false;
   bool intx_level_ = false;
   bool intx_disabled_ = false;

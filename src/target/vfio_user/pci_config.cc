@@ -2,6 +2,7 @@
 
 #include <linux/pci_regs.h>
 
+#include <bit>
 #include <cstring>
 #include <utility>
 
@@ -11,6 +12,7 @@ namespace {
 // Where the capabilities are; each names the next.
 constexpr size_t kPowerManagement = 0x40;
 constexpr size_t kMsix = 0x50;
+constexpr size_t kMsi = kMsix;  // one or the other
 constexpr size_t kPciExpress = 0x60;
 
 constexpr uint32_t kMsixBar = 4;
@@ -20,7 +22,11 @@ constexpr uint32_t kMsixBar = 4;
 PciConfig::PciConfig(const Options& options) {
   PutHeader(options);
   PutPowerManagement();
-  PutMsix(options);
+  if (options.msi) {
+    PutMsi(options);
+  } else {
+    PutMsix(options);
+  }
   PutPciExpress();
   initial_ = bytes_;
 }
@@ -56,6 +62,16 @@ void PciConfig::PutMsix(const Options& options) {
       PCI_MSIX_FLAGS_ENABLE | PCI_MSIX_FLAGS_MASKALL);
   Put(kMsix + PCI_MSIX_TABLE, kMsixBar, 4);
   Put(kMsix + PCI_MSIX_PBA, options.pba_offset_bytes | kMsixBar, 4);
+}
+
+// PCI Local Bus 3.0 §6.8.1, with an address of 64 bits and without masks for single vectors.
+void PciConfig::PutMsi(const Options& options) {
+  const auto count_log2 = static_cast<uint32_t>(std::countr_zero(options.vector_count));
+  Put(kMsi, PCI_CAP_ID_MSI | kPciExpress << 8, 2);
+  Put(kMsi + PCI_MSI_FLAGS, PCI_MSI_FLAGS_64BIT | count_log2 << 1, 2,
+      PCI_MSI_FLAGS_ENABLE | PCI_MSI_FLAGS_QSIZE);
+  Put(kMsi + PCI_MSI_ADDRESS_LO, 0, 8, ~uint64_t{3});
+  Put(kMsi + PCI_MSI_DATA_64, 0, 2, 0xffff);
 }
 
 void PciConfig::PutPciExpress() {

@@ -8,11 +8,12 @@
 namespace sma::target::vfio_user {
 
 /// The PCI Express configuration space of a function (PCI Express Base 4.0 §7.5): a type 0 header
-/// with the capabilities power management, MSI-X and PCI Express. Memory with bits that can be
-/// written and bits that cannot. A value.
+/// with the capabilities power management, MSI-X or MSI, and PCI Express. Memory with bits that can
+/// be written and bits that cannot. A value.
 class PciConfig {
  public:
   static constexpr size_t kSizeBytes = 4096;
+  static constexpr uint16_t kMaxMsiVectors = 32;
 
   struct Options {
     uint16_t vendor_id = 0;
@@ -21,7 +22,10 @@ class PciConfig {
     /// Sizes of the memory BARs, all of 64 bits: powers of two, 16 or more.
     uint32_t bar0_bytes = 0;
     uint32_t bar4_bytes = 0;
-    uint16_t vector_count = 1;  // of MSI-X; table and PBA are in BAR 4
+    /// The function has MSI in place of MSI-X.
+    bool msi = false;
+    uint16_t vector_count = 1;  // of MSI a power of 2, kMaxMsiVectors at most
+    /// MSI-X has its table and its PBA in BAR 4.
     uint32_t pba_offset_bytes = 0;
   };
 
@@ -47,6 +51,7 @@ class PciConfig {
   void PutHeader(const Options& options);
   void PutPowerManagement();
   void PutMsix(const Options& options);
+  void PutMsi(const Options& options);
   void PutPciExpress();
   // `writable`: which of the bits can be written.
   void Put(size_t offset, uint64_t value, size_t size_bytes, uint64_t writable = 0);

@@ -7,6 +7,7 @@
 
 #include <cerrno>
 #include <string>
+#include <vector>
 
 #include "target/vfio_user/dma_map.h"
 #include "target/vfio_user/interrupts.h"
@@ -120,7 +121,7 @@ class InterruptsTest : public testing::Test {
 
 TEST_F(InterruptsTest, FunctionMaskHoldsVectorsBack) {
   Assign(VFIO_PCI_MSIX_IRQ_INDEX, 0, event_.get());
-  EXPECT_TRUE(interrupts_.msix_in_use());
+  EXPECT_TRUE(interrupts_.vectors_in_use());
   interrupts_.MaskAll(true);
   interrupts_.Raise(0);
   EXPECT_TRUE(interrupts_.pending(0));
@@ -139,9 +140,28 @@ TEST_F(InterruptsTest, TriggeredByTheClientItself) {
 TEST_F(InterruptsTest, ACountOfNoneTakesAllAway) {
   Assign(VFIO_PCI_MSIX_IRQ_INDEX, 2, event_.get());
   EXPECT_EQ(Act(VFIO_PCI_MSIX_IRQ_INDEX, VFIO_IRQ_SET_ACTION_TRIGGER, 0), 0);
-  EXPECT_FALSE(interrupts_.msix_in_use());
+  EXPECT_FALSE(interrupts_.vectors_in_use());
   interrupts_.Raise(2);
   EXPECT_EQ(Signals(), 0u);
+}
+
+TEST(MsiTest, ItsVectorsTakeThePlaceOfMsix) {
+  Interrupts interrupts(4, Interrupts::VectorType::kMsi);
+  EXPECT_EQ(interrupts.Describe(VFIO_PCI_MSI_IRQ_INDEX).count, 4u);
+  EXPECT_EQ(interrupts.Describe(VFIO_PCI_MSIX_IRQ_INDEX).count, 0u);
+  base::UniqueFd event(::eventfd(0, EFD_NONBLOCK));
+  IrqSet set;
+  set.flags = VFIO_IRQ_SET_DATA_EVENTFD | VFIO_IRQ_SET_ACTION_TRIGGER;
+  set.index = VFIO_PCI_MSI_IRQ_INDEX;
+  set.start = 3;
+  set.count = 1;
+  base::UniqueFd fds[] = {base::UniqueFd(::dup(event.get()))};
+  ASSERT_EQ(interrupts.Set(set, {}, fds), 0);
+  EXPECT_TRUE(interrupts.vectors_in_use());
+  interrupts.Raise(3);
+  uint64_t count = 0;
+  EXPECT_EQ(::read(event.get(), &count, sizeof count), ssize_t{sizeof count});
+  EXPECT_EQ(count, 1u);
 }
 
 TEST_F(InterruptsTest, IntxIsMaskedByEachInterrupt) {
@@ -197,6 +217,27 @@ TEST_F(PciConfigTest, ConstantBitsStay) {
   config_.Reset();
   EXPECT_FALSE(config_.msix_enabled());
   EXPECT_EQ(Read<uint16_t>(PCI_COMMAND), 0);
+}
+
+TEST(PciConfigMsiTest, MsiTakesThePlaceOfMsix) {
+  PciConfig config({.bar0_bytes = 0x2000, .bar4_bytes = 0x4000, .msi = true, .vector_count = 32});
+  const auto read = [&config](uint64_t offset) {
+    uint16_t value = 0;
+    EXPECT_TRUE(config.Read(offset, std::as_writable_bytes(std::span(&value, 1))));
+    return value;
+  };
+  constexpr uint64_t kCapability = 0x50;
+  EXPECT_EQ(read(kCapability) & 0xff, PCI_CAP_ID_MSI);
+  EXPECT_EQ(read(read(kCapability) >> 8) & 0xff, PCI_CAP_ID_EXP);
+  EXPECT_EQ(read(kCapability + PCI_MSI_FLAGS), PCI_MSI_FLAGS_64BIT | 5 << 1);
+  const std::vector<std::byte> ones(14, std::byte{0xff});
+  EXPECT_TRUE(config.Write(kCapability, ones));
+  EXPECT_EQ(read(kCapability) & 0xff, PCI_CAP_ID_MSI);
+  EXPECT_EQ(read(kCapability + PCI_MSI_FLAGS),
+            PCI_MSI_FLAGS_64BIT | PCI_MSI_FLAGS_ENABLE | PCI_MSI_FLAGS_QSIZE | 5 << 1);
+  EXPECT_EQ(read(kCapability + PCI_MSI_ADDRESS_LO), 0xfffc);
+  EXPECT_EQ(read(kCapability + PCI_MSI_DATA_64), 0xffff);
+  EXPECT_FALSE(config.msix_enabled());
 }
 
 TEST_F(PciConfigTest, NothingBeyondTheEnd) {

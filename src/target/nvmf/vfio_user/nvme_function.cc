@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <bit>
 #include <utility>
 
 #include "spdlog/spdlog.h"
@@ -12,6 +13,7 @@ namespace sma::target::nvmf::vfio_user {
 namespace {
 
 using target::vfio_user::PciConfig;
+using VectorType = target::vfio_user::Interrupts::VectorType;
 using virtio::BusErrorGuard;
 
 // As SPDK's NVMe functions show themselves.
@@ -30,15 +32,21 @@ uint64_t Capabilities(const TransportLimits& limits) {
   return capabilities.Encode();
 }
 
-uint32_t VectorCount(const TransportLimits& limits) { return limits.max_io_queue_pairs + 1; }
+// One for each queue where there are so many.
+uint32_t VectorCount(const Options& options) {
+  const uint32_t wanted = options.limits.max_io_queue_pairs + 1;
+  return options.msi ? std::min<uint32_t>(std::bit_ceil(wanted), PciConfig::kMaxMsiVectors)
+                     : wanted;
+}
 
-PciConfig::Options ConfigOf(const TransportLimits& limits) {
+PciConfig::Options ConfigOf(const Options& options) {
   return {.vendor_id = kVendorId,
           .device_id = kDeviceId,
           .class_code = kNvmeClassCode,
           .bar0_bytes = kBar0Bytes,
           .bar4_bytes = kBar4Bytes,
-          .vector_count = static_cast<uint16_t>(VectorCount(limits)),
+          .msi = options.msi,
+          .vector_count = static_cast<uint16_t>(VectorCount(options)),
           .pba_offset_bytes = kPbaOffset};
 }
 
@@ -60,11 +68,11 @@ NvmeFunction::NvmeFunction(Target& target, Reactor& reactor, const Options& opti
       subsystem_nqn_(std::move(subsystem_nqn)),
       host_id_(base::Uuid::Random()),
       cap_(Capabilities(options.limits)),
-      config_(ConfigOf(options.limits)),
-      interrupts_(VectorCount(options.limits)),
+      config_(ConfigOf(options)),
+      interrupts_(VectorCount(options), options.msi ? VectorType::kMsi : VectorType::kMsix),
       doorbells_(options.mappable_doorbells),
-      moderation_(VectorCount(options.limits)),
-      msix_table_(MakeMsixTable(VectorCount(options.limits))),
+      moderation_(VectorCount(options)),
+      msix_table_(MakeMsixTable(VectorCount(options))),
       poll_ns_(static_cast<uint64_t>(std::chrono::nanoseconds(reactor.options().poll).count())),
       seen_bus_errors_(BusErrorGuard::broken_count()) {
   flusher_.function = this;
@@ -234,7 +242,7 @@ void NvmeFunction::Flush() {
       continue;
     }
     queue->unannounced = 0;
-    if (options.interrupts && interrupts_.msix_in_use()) interrupts_.Raise(options.vector);
+    if (options.interrupts && interrupts_.vectors_in_use()) interrupts_.Raise(options.vector);
   }
   UpdateIntx();
   CheckPaused();
@@ -242,7 +250,7 @@ void NvmeFunction::Flush() {
 }
 
 void NvmeFunction::UpdateIntx() {
-  if (interrupts_.msix_in_use()) return;
+  if (interrupts_.vectors_in_use()) return;
   bool level = false;
   for (auto& [id, queue] : completion_queues_) {
     if (!queue->options().interrupts || queue->empty()) continue;

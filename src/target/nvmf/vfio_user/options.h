@@ -21,6 +21,8 @@ struct Options {
   /// The client may map the doorbells. Writing them then costs the guest nothing, and tells nobody:
   /// an enabled controller is polled all the time.
   bool mappable_doorbells = false;
+  /// The functions have MSI in place of MSI-X: for a VMM that cannot do with MSI-X.
+  bool msi = false;
   // Settings of SPDK's own buffers and timers: shown again, without effect.
   uint32_t iobuf_small_cache_size = 0;
   uint32_t iobuf_large_cache_size = 0;
