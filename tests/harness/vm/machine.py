@@ -7,7 +7,7 @@ import re
 import socket
 
 from harness.process import Process
-from harness.vm import image
+from harness.vm import image, newer_qemu
 from harness.wait import wait_until
 
 # Where a guest of QEMU's user-mode network finds the loopback addresses of this machine.
@@ -59,22 +59,25 @@ class Job:
 class VirtualMachine:
     """A booted guest. A context manager: shut down at the end."""
 
-    def __init__(self, work_dir, cache_dir, cpus=2, memory_mib=768, guest_ports=(), extra_arguments=()):
-        """`guest_ports`: TCP ports of the guest to reach from here, see port()."""
+    def __init__(self, work_dir, cache_dir, cpus=2, memory_mib=768, guest_ports=(), extra_arguments=(), qemu=None):
+        """`guest_ports`: TCP ports of the guest to reach from here, see port(). `qemu`: a newer_qemu.Qemu, None:
+        this machine's."""
         kernel, initramfs = image.build(pathlib.Path(cache_dir))
         self._qmp_path = pathlib.Path(work_dir) / "guest.qmp"
         self._console_path = pathlib.Path(work_dir) / "console.log"
         # Port 0 on this side: the system finds a free one.
         forwards = "".join(f",hostfwd=tcp:127.0.0.1:0-:{port}" for port in (SCRIPT_PORT, *guest_ports))
+        command, environment = (qemu.command, qemu.env) if qemu else ([newer_qemu.PROGRAM], {})
         self.process = Process("qemu", [
-            "qemu-system-x86_64", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", cpus, "-m", memory_mib,
+            *command, "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", cpus, "-m", memory_mib,
             "-display", "none", "-nodefaults", "-no-reboot", "-kernel", kernel, "-initrd", initramfs,
             # On a busy machine the emulated timer may be too late for the kernel's check of it.
             "-append", "console=ttyS0 panic=1 quiet loglevel=4 mitigations=off no_timer_check",
             "-chardev", f"file,id=console,path={self._console_path}", "-serial", "chardev:console",
             "-qmp", f"unix:{self._qmp_path},server=on,wait=off",
             "-netdev", f"user,id=net0{forwards}", "-device", "virtio-net-pci,netdev=net0,romfile=",
-            *extra_arguments], work_dir, env={"PATH": f"{os.environ['PATH']}:{image.SEARCH_PATH}"})
+            *extra_arguments], work_dir,
+            env={"PATH": f"{os.environ['PATH']}:{image.SEARCH_PATH}", **environment})
         try:
             self.process.wait_until(lambda: "guest: ready" in self.console(), 120, "guest booted")
             self._script_port = self.port(SCRIPT_PORT)
