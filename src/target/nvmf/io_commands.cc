@@ -29,7 +29,7 @@ BdevIo IoOf(IoType type, const Request& request) {
 
 void Read(QueuePair& queue_pair, NamespaceEntry& entry, Request& request) {
   BdevIo io = IoOf(IoType::kRead, request);
-  if (queue_pair.reads_in_place()) {
+  if (queue_pair.reads_in_place() && !request.needs_buffer) {
     if (const std::byte* blocks = entry.channel().ReadInPlace(io.lba, io.block_count)) {
       request.in_place = {const_cast<std::byte*>(blocks), request.data_size};
       request.iovs = &request.in_place;

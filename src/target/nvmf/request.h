@@ -23,6 +23,9 @@ struct Request : bdev::Io {
   /// The data are valid only until QueuePair::Execute returns: who needs them longer calls
   /// QueuePair::KeepData.
   bool data_borrowed = false;
+  /// The transport has no place to read data to from where the medium has them: they have to be in
+  /// memory that QueuePair::AcquireBuffer gives. Until QueuePair::Execute.
+  bool needs_buffer = false;
 
   // The core's.
   QueuePair* queue_pair = nullptr;

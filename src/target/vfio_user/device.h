@@ -7,6 +7,7 @@
 #include <string>
 
 #include "target/vfio_user/dma_map.h"
+#include "target/vfio_user/dma_messages.h"
 #include "target/vfio_user/interrupts.h"
 
 namespace sma::target::vfio_user {
@@ -42,8 +43,11 @@ class Device {
   virtual Interrupts& interrupts() = 0;
   /// The client's memory. The session changes it, between Pause and Resume when a region goes.
   virtual DmaMap& memory() = 0;
+  /// The way to memory that the client does not share, as long as there is a client; else nullptr.
+  /// A transfer may wait for the client through a Pause, which does not wait for it.
+  virtual void SetMessages(DmaMessages* messages) = 0;
   /// Begins nothing new; `done` (perhaps in here) when nothing that is under way touches the
-  /// client's memory.
+  /// client's memory but by messages.
   virtual void Pause(std::function<void()> done) = 0;
   /// Goes on; the memory may have changed. Also after a region came, without Pause.
   virtual void Resume() = 0;

@@ -42,10 +42,15 @@ const DmaRegion* DmaMap::RegionAt(uint64_t address) const {
   return &regions_[last_found_];
 }
 
-std::span<std::byte> DmaMap::Find(uint64_t address, uint64_t max_bytes, DmaAccessMode mode) const {
+const DmaRegion* DmaMap::RegionAt(uint64_t address, DmaAccessMode mode) const {
   const DmaRegion* region = RegionAt(address);
+  if (region == nullptr) return nullptr;
+  return (mode == DmaAccessMode::kRead ? region->readable : region->writable) ? region : nullptr;
+}
+
+std::span<std::byte> DmaMap::Find(uint64_t address, uint64_t max_bytes, DmaAccessMode mode) const {
+  const DmaRegion* region = RegionAt(address, mode);
   if (region == nullptr || !region->mapping) return {};
-  if (!(mode == DmaAccessMode::kRead ? region->readable : region->writable)) return {};
   const uint64_t offset = address - region->address;
   return region->mapping->bytes().subspan(offset, std::min(max_bytes, region->size_bytes - offset));
 }
@@ -53,6 +58,16 @@ std::span<std::byte> DmaMap::Find(uint64_t address, uint64_t max_bytes, DmaAcces
 std::byte* DmaMap::Translate(uint64_t address, uint64_t size_bytes, DmaAccessMode mode) const {
   std::span<std::byte> found = Find(address, size_bytes, mode);
   return !found.empty() && found.size() == size_bytes ? found.data() : nullptr;
+}
+
+uint64_t DmaMap::UnsharedBytes(uint64_t address, uint64_t max_bytes, DmaAccessMode mode) const {
+  const DmaRegion* region = RegionAt(address, mode);
+  if (region == nullptr || region->mapping) return 0;
+  return std::min(max_bytes, region->size_bytes - (address - region->address));
+}
+
+bool DmaMap::has_unshared() const {
+  return std::ranges::any_of(regions_, [](const DmaRegion& region) { return !region.mapping; });
 }
 
 bool DmaMap::intact() const {

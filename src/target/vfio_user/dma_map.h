@@ -18,7 +18,7 @@ struct DmaRegion {
   uint64_t size_bytes = 0;
   bool readable = false;
   bool writable = false;
-  /// Null: the client shares no descriptor, and every access is a message.
+  /// Null: the client shares no descriptor, and every access is a message (DmaMessages).
   std::shared_ptr<const virtio::SharedMapping> mapping;
 };
 
@@ -38,11 +38,19 @@ class DmaMap {
   /// The same, all in one region; nullptr when they are not.
   std::byte* Translate(uint64_t address, uint64_t size_bytes, DmaAccessMode mode) const;
 
+  /// How many of `max_bytes` at `address` are in one region that the client does not share and that
+  /// may be accessed so; 0: none.
+  uint64_t UnsharedBytes(uint64_t address, uint64_t max_bytes, DmaAccessMode mode) const;
+  /// Whether there is any such region.
+  bool has_unshared() const;
+
   /// False once something behind one of the mappings is gone.
   bool intact() const;
   const std::vector<DmaRegion>& regions() const { return regions_; }
 
  private:
+  // Null: none that may be accessed so.
+  const DmaRegion* RegionAt(uint64_t address, DmaAccessMode mode) const;
   const DmaRegion* RegionAt(uint64_t address) const;
 
   std::vector<DmaRegion> regions_;  // by address

@@ -19,6 +19,7 @@ Session::~Session() {
 }
 
 void Session::Begin() {
+  device_.SetMessages(&messages_);
   watching_ = reactor_.Watch(socket_.fd(), EPOLLIN, this) == 0;
   if (!watching_) End("its socket cannot be watched");
 }
@@ -39,7 +40,9 @@ void Session::OnFdReady(uint32_t events) {
 }
 
 void Session::Handle(Message& message) {
-  if ((message.header.flags & kTypeMask) != kTypeCommand) return End("a reply to nothing");
+  const uint32_t type = message.header.flags & kTypeMask;
+  if (type == kTypeReply && messages_.OnReply(message)) return;
+  if (type != kTypeCommand) return End("a reply to nothing");
   if (!negotiated_) {
     if (message.header.command != Command::kVersion || !Negotiate(message))
       End("the version cannot be agreed on");
@@ -122,11 +125,13 @@ void Session::End(std::string_view reason) {
   if (std::exchange(ended_, true)) return;
   spdlog::info("{}: session ended: {}", device_.name(), reason);
   if (std::exchange(watching_, false)) reactor_.Unwatch(socket_.fd());
+  messages_.Stop();
   // Not from within a message, whose handling goes on.
   reactor_.Post([this] { device_.Reset([this] { FinishEnd(); }); });
 }
 
 void Session::FinishEnd() {
+  device_.SetMessages(nullptr);
   device_.memory().Clear();
   device_.interrupts().Clear();
   reactor_.Post([on_ended = std::move(on_ended_)] { on_ended(); });

@@ -26,7 +26,8 @@ class Session final : private FdHandler {
       : reactor_(reactor),
         device_(device),
         socket_(std::move(socket)),
-        on_ended_(std::move(on_ended)) {}
+        on_ended_(std::move(on_ended)),
+        messages_(socket_, device_.memory(), [this] { End("the client takes no messages"); }) {}
   ~Session() override;
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;
@@ -78,6 +79,7 @@ class Session final : private FdHandler {
   Device& device_;
   MessageSocket socket_;
   std::function<void()> on_ended_;
+  DmaMessages messages_;
   ClientCapabilities client_;
   bool negotiated_ = false;
   bool watching_ = false;

@@ -38,6 +38,7 @@ bool Session::Negotiate(const Message& message) {
   auto client = ParseVersion(message.payload);
   if (!client) return false;
   client_ = *client;
+  messages_.SetMaxTransfer(client_.max_transfer_bytes);
   negotiated_ = true;
   const std::string reply = MakeVersionReply(client_);
   Answer(message.header, {.first = std::as_bytes(std::span(reply))});

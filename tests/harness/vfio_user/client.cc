@@ -25,6 +25,10 @@ bool WaitReadable(int fd, std::chrono::milliseconds timeout) {
   return ::poll(&poll_fd, 1, static_cast<int>(timeout.count())) == 1;
 }
 
+bool IsCommand(const VfioUserClient::Message& message) {
+  return (message.header.flags & vfio_user::kTypeMask) == vfio_user::kTypeCommand;
+}
+
 void TakeFds(msghdr& received, std::vector<base::UniqueFd>& fds) {
   for (cmsghdr* part = CMSG_FIRSTHDR(&received); part != nullptr;
        part = CMSG_NXTHDR(&received, part)) {
@@ -111,6 +115,26 @@ std::optional<VfioUserClient::Message> VfioUserClient::Receive() {
   return message;
 }
 
+void VfioUserClient::ServeRequests() {
+  while (on_request_ && WaitReadable(socket_.get(), std::chrono::milliseconds(0))) {
+    const auto message = Receive();
+    if (!message || !IsCommand(*message)) return;
+    on_request_(*message);
+  }
+}
+
+bool VfioUserClient::Reply(const vfio_user::Header& command, std::span<const std::byte> payload,
+                           uint32_t error) {
+  vfio_user::Header header = command;
+  header.message_bytes = static_cast<uint32_t>(sizeof header + payload.size());
+  header.flags = vfio_user::kTypeReply | (error != 0 ? vfio_user::kError : 0);
+  header.error = error;
+  std::vector<std::byte> bytes(header.message_bytes);
+  std::memcpy(bytes.data(), &header, sizeof header);
+  std::copy(payload.begin(), payload.end(), bytes.begin() + sizeof header);
+  return SendBytes(bytes);
+}
+
 bool VfioUserClient::WaitClosed() {
   std::byte byte;
   while (WaitReadable(socket_.get(), kTimeout)) {
@@ -125,6 +149,10 @@ std::optional<VfioUserClient::Message> VfioUserClient::Ask(Command command,
   const uint16_t id = next_id_;
   if (!Send(command, payload, fds)) return std::nullopt;
   auto reply = Receive();
+  while (reply && on_request_ && IsCommand(*reply)) {
+    on_request_(*reply);
+    reply = Receive();
+  }
   const bool fits = reply && reply->header.message_id == id && reply->header.command == command &&
                     (reply->header.flags & vfio_user::kTypeMask) == vfio_user::kTypeReply;
   return fits ? std::move(reply) : std::nullopt;

@@ -3,9 +3,11 @@
 #include <chrono>
 #include <cstdint>
 #include <cstring>
+#include <functional>
 #include <optional>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/unique_fd.h"
@@ -44,6 +46,15 @@ class VfioUserClient {
             std::span<const int> fds = {}, uint32_t flags = 0);
   bool SendBytes(std::span<const std::byte> bytes, std::span<const int> fds = {});
   std::optional<Message> Receive();
+  /// What deals with the server's own commands. They are read while Ask waits for a reply, and by
+  /// ServeRequests, which does not wait.
+  void SetRequestHandler(std::function<void(const Message&)> handler) {
+    on_request_ = std::move(handler);
+  }
+  void ServeRequests();
+  /// Answers a command of the server's.
+  bool Reply(const vfio_user::Header& command, std::span<const std::byte> payload,
+             uint32_t error = 0);
   /// True when the server closed the connection; waits for that.
   bool WaitClosed();
   /// Sends and waits for the reply, whatever it says.
@@ -93,6 +104,7 @@ class VfioUserClient {
   bool ReceiveBytes(std::span<std::byte> bytes, std::vector<base::UniqueFd>& fds);
 
   base::UniqueFd socket_;
+  std::function<void(const Message&)> on_request_;
   uint16_t next_id_ = 1;
 };
 

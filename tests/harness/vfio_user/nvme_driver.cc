@@ -117,7 +117,11 @@ void NvmeDriver::RingHead(const NvmeQueue& queue) { Ring(queue.id() * 2u + 1, qu
 
 std::optional<Completion> NvmeDriver::Wait(NvmeQueue& queue) {
   std::optional<Completion> completion;
-  if (!WaitFor([&] { return (completion = queue.Poll()).has_value(); })) return std::nullopt;
+  const bool came = WaitFor([&] {
+    client_.ServeRequests();
+    return (completion = queue.Poll()).has_value();
+  });
+  if (!came) return std::nullopt;
   RingHead(queue);
   return completion;
 }

@@ -1,13 +1,16 @@
-// A client that sends anything, and a guest that writes anything into its queues. The first byte of
-// the input chooses which.
+// A client that sends anything, or answers anything when it is asked for memory that it does not
+// share, and a guest that writes anything into its queues. The first byte of the input chooses
+// which.
 
 #include <algorithm>
+#include <cerrno>
 #include <cstdint>
 #include <cstring>
 #include <span>
 
 #include "harness/vfio_user/client.h"
 #include "harness/vfio_user/nvme_driver.h"
+#include "harness/vfio_user/unshared_ram.h"
 #include "spdlog/spdlog.h"
 #include "target/nvmf/vfio_user/test_target.h"
 
@@ -18,6 +21,7 @@ namespace nvme = sma::target::nvme;
 using sma::harness::GuestRam;
 using sma::harness::NvmeDriver;
 using sma::harness::NvmeQueue;
+using sma::harness::UnsharedRam;
 using sma::harness::VfioUserClient;
 using sma::target::nvmf::vfio_user::TestTarget;
 
@@ -60,6 +64,62 @@ void RunCommands(NvmeDriver& driver, NvmeQueue& queue, GuestRam& ram, Bytes inpu
   driver.RingTail(queue);
 }
 
+// Deals with a message of the server's as the next byte of the input says. False: answer it as it
+// should be.
+bool AnswerAnyhow(VfioUserClient& client, const VfioUserClient::Message& message, Bytes& input) {
+  const Bytes choice = Take(input, 1);
+  const int what = choice.empty() ? 0 : std::to_integer<int>(choice[0]);
+  vfio_user::Header header = message.header;
+  switch (what % 8) {
+    case 0:
+      return true;  // no answer
+    case 1:
+      client.Reply(header, {}, EFAULT);
+      return true;
+    case 2:
+      client.Reply(header, Take(input, static_cast<size_t>(what)));
+      return true;
+    case 3: {
+      // The head of a sound answer, and some data.
+      std::vector<std::byte> payload(message.payload.begin(), message.payload.begin() + 16);
+      const Bytes data = Take(input, static_cast<size_t>(what));
+      payload.insert(payload.end(), data.begin(), data.end());
+      client.Reply(header, payload);
+      return true;
+    }
+    case 4:
+      header.message_id = static_cast<uint16_t>(header.message_id + what / 8 % 3);
+      header.command = static_cast<vfio_user::Command>(what / 16);
+      client.Reply(header, message.payload);
+      return true;
+    default:
+      return false;
+  }
+}
+
+// The rings and the first megabyte are shared, the second is not.
+void RunUnshared(VfioUserClient& client, NvmeDriver& driver, NvmeQueue& queue, GuestRam& ram,
+                 Bytes input) {
+  constexpr size_t kAnswers = 64;
+  Bytes answers = Take(input, kAnswers);
+  UnsharedRam far(client, ram.size_bytes(), ram.size_bytes());
+  if (far.Map() != 0) std::abort();
+  for (size_t at = 0; at < far.bytes().size() && !input.empty(); at += input.size()) {
+    const size_t part = std::min(input.size(), far.bytes().size() - at);
+    std::memcpy(&far.bytes()[at], input.data(), part);
+  }
+  far.SetInterceptor([&](const VfioUserClient::Message& message) {
+    return AnswerAnyhow(client, message, answers);
+  });
+  RunCommands(driver, queue, ram, input);
+  for (int i = 0; i < 16; ++i) {
+    const auto ask = client.AskWith(vfio_user::Command::kDeviceGetInfo, vfio_user::DeviceInfo{});
+    if (!ask) break;
+    if (i == 8) client.Unmap(far.guest_address(), far.bytes().size());
+  }
+  client.SetRequestHandler(nullptr);
+}
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* bytes, size_t size) {
@@ -75,7 +135,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* bytes, size_t size) {
   VfioUserClient client;
   if (!client.Connect(target->socket_path())) std::abort();
   NvmeDriver driver(client, *ram);
-  const int mode = bytes[0] % 4;
+  const int mode = bytes[0] % 5;
   if (mode == 0) {
     client.SendBytes(input);
   } else {
@@ -85,11 +145,11 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* bytes, size_t size) {
   if (mode == 1) SendMessages(client, input, ram->fd());
   if (mode == 2) RunCommands(driver, driver.admin(), *ram, input);
   NvmeQueue queue(*ram, 1, 64, 64);
-  if (mode == 3) {
-    if (!driver.Create(queue)) std::abort();
-    RunCommands(driver, queue, *ram, input);
-  }
+  if (mode >= 3 && !driver.Create(queue)) std::abort();
+  if (mode == 3) RunCommands(driver, queue, *ram, input);
+  if (mode == 4) RunUnshared(client, driver, queue, *ram, input);
   // All has been taken when this is answered, or the session is ended.
-  if (mode != 0) client.AskWith(vfio_user::Command::kDeviceGetInfo, vfio_user::DeviceInfo{});
+  if (mode != 0 && mode != 4)
+    client.AskWith(vfio_user::Command::kDeviceGetInfo, vfio_user::DeviceInfo{});
   return 0;
 }

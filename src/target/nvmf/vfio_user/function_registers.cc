@@ -192,6 +192,10 @@ void NvmeFunction::Enable() {
       acq_ % nvme::kMinPageSize != 0) {
     return Fail("the admin queue's registers are invalid");
   }
+  if (FindRing(asq_, sq_size * sizeof(nvme::Command), DmaAccessMode::kRead) == nullptr ||
+      FindRing(acq_, cq_size * sizeof(nvme::Completion), DmaAccessMode::kWrite) == nullptr) {
+    return Fail("the admin queue is not in memory that the host shares");
+  }
   auto& completions = completion_queues_[0];
   completions = std::make_unique<CompletionQueue>(
       CompletionQueue::Options{.id = 0, .size = cq_size, .address = acq_, .interrupts = true});

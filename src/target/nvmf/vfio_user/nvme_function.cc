@@ -70,6 +70,7 @@ NvmeFunction::NvmeFunction(Target& target, Reactor& reactor, const Options& opti
       cap_(Capabilities(options.limits)),
       config_(ConfigOf(options)),
       interrupts_(VectorCount(options), options.msi ? VectorType::kMsi : VectorType::kMsix),
+      unshared_data_(memory_, options.limits.max_io_size),
       doorbells_(options.mappable_doorbells),
       moderation_(VectorCount(options)),
       msix_table_(MakeMsixTable(VectorCount(options))),
@@ -97,6 +98,7 @@ void NvmeFunction::CheckPaused() {
 
 void NvmeFunction::Resume() {
   paused_ = false;
+  if (memory_.has_unshared()) unshared_data_.Prepare();
   FindRings();
   Kick();
 }
@@ -228,6 +230,8 @@ void NvmeFunction::DrainWaiting(CompletionQueue& queue) {
 
 void NvmeFunction::Flush() {
   unflushed_ = false;
+  while (MemoryRequest* request = unshared_data_.TakeWaiting())
+    static_cast<SubmissionQueue*>(request->queue_pair)->OnBuffer(*request);
   const uint64_t now_ns = reactor_.now_ns();
   for (auto& [id, queue] : completion_queues_) {
     DrainWaiting(*queue);
@@ -276,6 +280,7 @@ void NvmeFunction::OnAdminQueueClosed() {
 void NvmeFunction::OnQueueGone(SubmissionQueue& queue) {
   const uint16_t id = queue.options().id;
   submission_queues_.erase(id);
+  if (unshared_data_.has_waiting()) ScheduleFlush();  // it has left buffers
   if (auto node = ending_.extract(id); !node.empty()) {
     MemoryRequest& request = *node.mapped().request;
     auto& admin = static_cast<SubmissionQueue&>(*request.queue_pair);

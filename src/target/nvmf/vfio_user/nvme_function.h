@@ -17,6 +17,7 @@
 #include "target/nvmf/vfio_user/interrupt_moderation.h"
 #include "target/nvmf/vfio_user/options.h"
 #include "target/nvmf/vfio_user/submission_queue.h"
+#include "target/nvmf/vfio_user/unshared_data.h"
 #include "target/reactor/reactor.h"
 #include "target/vfio_user/device.h"
 #include "target/vfio_user/pci_config.h"
@@ -60,12 +61,16 @@ class NvmeFunction final : public target::vfio_user::Device, private Poller {
   bool WriteRegion(uint32_t index, uint64_t offset, std::span<const std::byte> data) override;
   target::vfio_user::Interrupts& interrupts() override { return interrupts_; }
   DmaMap& memory() override { return memory_; }
+  void SetMessages(target::vfio_user::DmaMessages* messages) override {
+    unshared_data_.SetMessages(messages);
+  }
   void Pause(std::function<void()> done) override;
   void Resume() override;
   void Reset(std::function<void()> done) override;
 
   // For the submission queues.
   Doorbells& doorbells() { return doorbells_; }
+  UnsharedData& unshared_data() { return unshared_data_; }
   /// True when the command is one of the function's own; it is answered by SubmissionQueue::Finish,
   /// now or later.
   bool ExecuteAdmin(SubmissionQueue& admin, MemoryRequest& request);
@@ -138,6 +143,7 @@ class NvmeFunction final : public target::vfio_user::Device, private Poller {
   target::vfio_user::PciConfig config_;
   target::vfio_user::Interrupts interrupts_;
   DmaMap memory_;
+  UnsharedData unshared_data_;
   Doorbells doorbells_;
   InterruptModeration moderation_;
   std::vector<std::byte> msix_table_;

@@ -46,7 +46,10 @@ SubmissionQueue::SubmissionQueue(NvmeFunction& function, CompletionQueue& comple
   }
 }
 
-SubmissionQueue::~SubmissionQueue() { --completions_.submission_queue_count; }
+SubmissionQueue::~SubmissionQueue() {
+  for (uint32_t i = 0; i < request_count_; ++i) function_.unshared_data().Release(requests_[i]);
+  --completions_.submission_queue_count;
+}
 
 void SubmissionQueue::Connect(const Identity& identity, std::function<void(Status)> done) {
   on_connected_ = std::move(done);
@@ -72,6 +75,12 @@ void SubmissionQueue::Connect(const Identity& identity, std::function<void(Statu
 void SubmissionQueue::Disconnect() {
   if (closed()) return;
   completions_.ForgetWaiting(*this);
+  for (uint32_t i = 0; i < request_count_; ++i) {
+    MemoryRequest& request = requests_[i];
+    // Buffers that a bdev works with stay until this is destroyed.
+    if (function_.unshared_data().CancelMove(request)) function_.unshared_data().Release(request);
+    if (request.unshared) function_.unshared_data().CancelWait(request);
+  }
   on_connected_ = nullptr;
   const bool is_admin_queue = options_.id == 0;
   Close();
@@ -121,7 +130,7 @@ void SubmissionQueue::Begin(MemoryRequest& request) {
   request.busy = true;
   request.host_size = UINT32_MAX;  // LocateData knows better
   request.iov_count = 0;
-  request.data_borrowed = false;
+  request.data_borrowed = request.needs_buffer = request.unshared = false;
   request.entry = nullptr;
   if (IsFabrics(request.command)) return Refuse(request, Status::kInvalidOpcode);
   if (!is_admin()) return Start(request);
@@ -139,8 +148,13 @@ Status SubmissionQueue::LocateData(Request& base) {
   const auto mode = request.transfer == nvme::Transfer::kHostToController ? DmaAccessMode::kRead
                                                                           : DmaAccessMode::kWrite;
   Pieces pieces{request.pieces.data(), MemoryRequest::kMaxPieces, 0};
-  Status status =
-      vfio_user::LocateData(function_.memory(), request.command, request.data_size, mode, pieces);
+  bool unshared = false;
+  Status status = vfio_user::LocateData(function_.memory(), request.command, request.data_size,
+                                        mode, pieces, unshared);
+  if (unshared && request.data_size <= function_.unshared_data().max_bytes()) {
+    request.unshared = request.needs_buffer = true;
+    return Status::kSuccess;
+  }
   if (status != Status::kSuccess) return status;
   request.piece_count = pieces.count;
   request.iovs = request.pieces.data();
@@ -150,6 +164,41 @@ Status SubmissionQueue::LocateData(Request& base) {
   return Status::kSuccess;
 }
 
+bool SubmissionQueue::AcquireBuffer(Request& base) {
+  auto& request = static_cast<MemoryRequest&>(base);
+  return !request.unshared || function_.unshared_data().Acquire(request);
+}
+
+void SubmissionQueue::ReceiveData(Request& base) {
+  if (&base == &connect_) return Execute(base);
+  auto& request = static_cast<MemoryRequest&>(base);
+  if (!request.unshared) return Execute(request);
+  if (function_.unshared_data().Acquire(request)) OnBuffer(request);
+}
+
+void SubmissionQueue::OnBuffer(MemoryRequest& request) {
+  if (request.transfer != nvme::Transfer::kHostToController) return Execute(request);
+  function_.unshared_data().Move(request, DmaAccessMode::kRead);
+}
+
+// Whether the command's data are in its buffer and still have to go to the host.
+bool SubmissionQueue::MovesToHost(const MemoryRequest& request) const {
+  return request.buffer != nullptr && request.transfer == nvme::Transfer::kControllerToHost &&
+         nvme::StatusOf(request.completion.status) == Status::kSuccess;
+}
+
+void SubmissionQueue::OnDataMoved(MemoryRequest& request, Status status) {
+  if (request.transfer == nvme::Transfer::kControllerToHost) {
+    if (status != Status::kSuccess)
+      request.completion.status = nvme::StatusField(status, status != Status::kAbortRequested);
+    Answer(request);
+  } else if (status == Status::kSuccess) {
+    Execute(request);
+  } else {
+    Complete(request, status);
+  }
+}
+
 void SubmissionQueue::Respond(Request& base) {
   if (&base == &connect_) {
     if (on_connected_)
@@ -157,7 +206,14 @@ void SubmissionQueue::Respond(Request& base) {
     return;
   }
   auto& request = static_cast<MemoryRequest&>(base);
+  if (!MovesToHost(request)) return Answer(request);
+  ReleaseData(request);
+  function_.unshared_data().Move(request, DmaAccessMode::kWrite);
+}
+
+void SubmissionQueue::Answer(MemoryRequest& request) {
   ReleaseMemory(request);
+  function_.unshared_data().Release(request);
   if (completions_.waiting() != nullptr || !function_.MakeRoom(completions_)) {
     completions_.Wait(request);
     return function_.ScheduleFlush();
@@ -197,8 +253,16 @@ void SubmissionQueue::Free(MemoryRequest& request) {
 bool SubmissionQueue::Abort(uint16_t cid) {
   for (uint32_t i = 0; i < request_count_; ++i) {
     MemoryRequest& request = requests_[i];
-    if (request.busy && request.entry != nullptr && request.command.cid == cid)
-      return request.entry->channel().Abort(request);
+    if (!request.busy || request.command.cid != cid) continue;
+    if (request.unshared && function_.unshared_data().CancelWait(request)) {
+      Complete(request, Status::kAbortRequested);
+      return true;
+    }
+    if (function_.unshared_data().CancelMove(request)) {
+      OnDataMoved(request, Status::kAbortRequested);
+      return true;
+    }
+    if (request.entry != nullptr) return request.entry->channel().Abort(request);
   }
   return false;
 }

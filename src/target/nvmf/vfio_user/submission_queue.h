@@ -58,6 +58,11 @@ class SubmissionQueue final : public QueuePair {
   bool TakeCommands();
   /// A completion that waited for room has got it.
   void PostWaiting(MemoryRequest& request);
+  /// A command that waited for a buffer has one.
+  void OnBuffer(MemoryRequest& request);
+  /// The data of a command are in its buffer, or have gone from there to the host; or they have
+  /// not, and the command ends with this status.
+  void OnDataMoved(MemoryRequest& request, nvme::Status status);
   /// Commands under way that use the host's memory.
   uint32_t located_count() const { return located_count_; }
 
@@ -70,16 +75,18 @@ class SubmissionQueue final : public QueuePair {
   static constexpr char kHostNqn[] = "nqn.2016-06.io.spdk:vfiouser-host";
 
  private:
-  bool AcquireBuffer(Request& /*request*/) override { return true; }
+  bool AcquireBuffer(Request& base) override;
   void KeepData(Request& /*request*/) override {}
   void OnConnected() override {}
   bool Abort(uint16_t cid) override;
   nvme::Status LocateData(Request& request) override;
-  void ReceiveData(Request& request) override { Execute(request); }
+  void ReceiveData(Request& base) override;
   void Respond(Request& request) override;
   void OnDetached() override;
 
   void Begin(MemoryRequest& request);
+  bool MovesToHost(const MemoryRequest& request) const;
+  void Answer(MemoryRequest& request);
   void ReleaseMemory(MemoryRequest& request);
   void Free(MemoryRequest& request);
 
