@@ -14,6 +14,7 @@ from harness.vm import VirtualMachine, newer_qemu
 from harness.wait import wait_until
 
 MEMORY_MIB = 768
+PRIVATE_MIB = 256
 CPUS = 4
 CALL_TIMEOUT_S = 60.0
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
@@ -67,6 +68,11 @@ class Guest:
                         f"dd if=/dev/{disk} of=/tmp/back bs=1M count={mib} iflag=direct 2>/dev/null && "
                         "cmp /tmp/data /tmp/back && sha256sum </tmp/data").split()[0]
 
+    def dma_messages(self):
+        """How many messages QEMU has had from targets to read its memory, and to write it."""
+        log = self.machine.process.log()
+        return log.count("vfio_user_recv_request  command 0xb"), log.count("vfio_user_recv_request  command 0xc")
+
     def digest(self, disk, mib=4):
         """Of the disk's begin."""
         return self.run(f"dd if=/dev/{disk} bs=1M count={mib} iflag=direct 2>/dev/null | sha256sum").split()[0]
@@ -101,6 +107,9 @@ def guest(cold, volume, qemu, build_dir, module_work_dir):
     device = {"driver": newer_qemu.DEVICE, "socket": {"type": "unix", "path": str(cold.socket(0))}}
     arguments = ["-object", f"memory-backend-memfd,id=memory,size={MEMORY_MIB}M,share=on",
                  "-machine", "pc,memory-backend=memory", "-device", "pci-bridge,chassis_nr=1,id=bus0",
+                 # More memory, which is not shared; the guest does not use it until it is told to.
+                 "-m", "slots=1,maxmem=2G", "-object", f"memory-backend-ram,id=private,size={PRIVATE_MIB}M",
+                 "-device", "pc-dimm,memdev=private", "-trace", "vfio_user_recv_request",
                  "-device", json.dumps(device), "-qmp", f"unix:{module_work_dir}/agent.qmp,server=on,wait=off"]
     with VirtualMachine(module_work_dir, build_dir / "vm", cpus=CPUS, memory_mib=MEMORY_MIB,
                         extra_arguments=arguments, qemu=qemu) as machine:
@@ -182,3 +191,17 @@ def test_a_device_is_plugged_anew_when_the_target_comes_back(hot, guest):
     assert guest.digest(guest.disk(kept)) == digest
     hot.delete(handle)
     assert not guest.has_device("vfiouser-5")
+
+
+def test_data_in_memory_that_is_not_shared(guest, volume):
+    """Linux puts what programs use there, and none of its queues, when it is movable memory."""
+    assert guest.dma_messages() == (0, 0)
+    guest.run("cd /sys/devices/system/memory; for state in memory*/state; do "
+              "grep -q offline $state && echo online_movable >$state; done; ! grep -l offline memory*/state")
+    disk = guest.disk(volume)
+    guest.write(disk)
+    guest.run(f"fio --name=verify --filename=/dev/{disk} --direct=1 --rw=randwrite --numjobs=2 --offset_increment=8m "
+              "--size=8m --bsrange=4k-256k --iodepth=16 --ioengine=libaio --verify=crc32c --verify_fatal=1 "
+              "--output-format=terse", 180)
+    assert min(guest.dma_messages()) > 50
+    assert "I/O error" not in guest.run("dmesg")
