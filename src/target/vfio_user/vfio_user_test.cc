@@ -6,6 +6,8 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstring>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
@@ -48,6 +50,19 @@ TEST(VersionTest, ReplyOffersWriteMultipleOnlyToThoseWhoDo) {
   EXPECT_EQ(MakeVersionReply(client).find("write_multiple"), std::string::npos);
   client.write_multiple = true;
   EXPECT_NE(MakeVersionReply(client).find("write_multiple"), std::string::npos);
+}
+
+// It refuses what is larger, and a minor version above its own, 0.
+TEST(VersionTest, ReplyIsWithinTheLimitsOfQemu) {
+  const std::string reply = MakeVersionReply(*Parse("", {0, 0}));
+  Version version;
+  std::memcpy(&version, reply.data(), sizeof version);
+  EXPECT_EQ(version.minor_number, 0);
+  const auto json = nlohmann::json::parse(reply.begin() + sizeof version, reply.end() - 1);
+  const auto& capabilities = json.at("capabilities");
+  EXPECT_LE(capabilities.at("max_msg_fds"), 16);
+  EXPECT_LE(capabilities.at("max_data_xfer_size"), 64 << 20);
+  EXPECT_EQ(capabilities.at("pgsizes"), 4096);
 }
 
 class DmaMapTest : public testing::Test {
