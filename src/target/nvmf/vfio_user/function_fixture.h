@@ -56,6 +56,22 @@ class FunctionTest : public testing::Test {
     return command;
   }
 
+  /// Gives a command over `data`, of more than two pages, two PRP lists in place of one: the first
+  /// has room for two entries at the end of its page, and the second of these is the next list.
+  static void ChainPrpLists(nvme::Command& command, const harness::GuestBuffer& data,
+                            const harness::GuestBuffer& two_pages) {
+    SetPrp2(command, two_pages.guest_address + kPage - 2 * sizeof(uint64_t));
+    const uint64_t first[] = {data.guest_address + kPage, two_pages.guest_address + kPage};
+    std::memcpy(&two_pages.bytes[kPage - sizeof first], first, sizeof first);
+    for (uint64_t i = 2; i < data.bytes.size() / kPage; ++i) {
+      const uint64_t page = data.guest_address + i * kPage;
+      std::memcpy(&two_pages.bytes[kPage + (i - 2) * sizeof page], &page, sizeof page);
+    }
+  }
+  static void SetPrp2(nvme::Command& command, uint64_t address) {
+    std::memcpy(reinterpret_cast<std::byte*>(&command.sgl) + 8, &address, sizeof address);
+  }
+
   TestTarget target;
   harness::GuestRam ram{64 << 20, kRamAddress, 0};
   harness::VfioUserClient client;

@@ -80,16 +80,7 @@ TEST_F(IoTest, PrpListsAreChained) {
   GuestBuffer lists = ram.Allocate(2 * kPage, kPage);
   Fill(out.bytes, 9);
   Command command = OverPages(IoOpcode::kWrite, 0, out);
-  // The first list has room for two entries at the end of its page; the second of them is the next
-  // list.
-  const uint64_t first = lists.guest_address + kPage - 16;
-  std::memcpy(reinterpret_cast<std::byte*>(&command.sgl) + 8, &first, sizeof first);
-  const uint64_t entries[] = {out.guest_address + kPage, lists.guest_address + kPage};
-  std::memcpy(lists.bytes.data() + kPage - 16, entries, sizeof entries);
-  for (uint64_t i = 2; i < 8; ++i) {
-    const uint64_t page = out.guest_address + i * kPage;
-    std::memcpy(lists.bytes.data() + kPage + (i - 2) * 8, &page, sizeof page);
-  }
+  ChainPrpLists(command, out, lists);
   ASSERT_EQ(driver.Run(queue, command), Status::kSuccess);
   GuestBuffer in = ram.Allocate(8 * kPage, kPage);
   ASSERT_EQ(driver.Run(queue, OverPages(IoOpcode::kRead, 0, in)), Status::kSuccess);
@@ -182,8 +173,7 @@ TEST_F(IoTest, WrongDataPointersEndTheCommandAlone) {
   outside.sgl.address = UINT64_MAX - kPage + 1;
   EXPECT_EQ(driver.Run(queue, outside), Status::kDataTransferError);
   Command half = OverPages(IoOpcode::kRead, 0, in);
-  const uint64_t odd = in.guest_address + kPage + 8;
-  std::memcpy(reinterpret_cast<std::byte*>(&half.sgl) + 8, &odd, sizeof odd);
+  SetPrp2(half, in.guest_address + kPage + 8);
   EXPECT_EQ(driver.Run(queue, half), Status::kInvalidPrpOffset);
   Command sgl = IoCommand(IoOpcode::kRead, 0, 1);
   sgl.flags = nvme::kPsdtSgl;

@@ -57,9 +57,6 @@ class UnsharedTest : public FunctionTest {
   Status Read(const GuestBuffer& to, uint64_t lba = 0) {
     return driver.Run(queue, OverPages(IoOpcode::kRead, lba, to));
   }
-  static void PutPrp2(Command& command, uint64_t address) {
-    std::memcpy(reinterpret_cast<std::byte*>(&command.sgl) + 8, &address, sizeof address);
-  }
 
   // Keeps the server's messages until they are to be answered.
   void Withhold() {
@@ -105,14 +102,7 @@ TEST_F(UnsharedTest, PrpListsAreFetched) {
   const GuestBuffer lists = Far(32, 2);
   Fill(out.bytes, 9);
   Command command = OverPages(IoOpcode::kWrite, 0, out);
-  // One entry, then the place of the next list.
-  PutPrp2(command, lists.guest_address + kPage - 16);
-  const uint64_t entries[] = {out.guest_address + kPage, lists.guest_address + kPage};
-  std::memcpy(lists.bytes.data() + kPage - 16, entries, sizeof entries);
-  for (uint64_t i = 2; i < 8; ++i) {
-    const uint64_t page = out.guest_address + i * kPage;
-    std::memcpy(lists.bytes.data() + kPage + (i - 2) * 8, &page, sizeof page);
-  }
+  ChainPrpLists(command, out, lists);
   ASSERT_EQ(driver.Run(queue, command), Status::kSuccess);
   EXPECT_EQ(far.reads(), 3u);
   near.bytes = near.bytes.first(8 * kPage);
@@ -410,7 +400,7 @@ TEST_F(UnsharedTest, QueuesHaveToBeShared) {
   command.cdw11 = 1 << 16 | 1;
   EXPECT_EQ(driver.AdminStatus(command), Status::kDataTransferError);
   command.opcode = static_cast<uint8_t>(AdminOpcode::kDoorbellBufferConfig);
-  PutPrp2(command, kFarAddress + kPage);
+  SetPrp2(command, kFarAddress + kPage);
   EXPECT_EQ(driver.AdminStatus(command), Status::kDataTransferError);
   ASSERT_TRUE(driver.Disable());
   client.Write(0, static_cast<uint64_t>(nvme::Property::kAsq), kFarAddress);
