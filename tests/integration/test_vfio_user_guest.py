@@ -5,6 +5,7 @@ import hashlib
 import json
 import pathlib
 
+import grpc
 import pytest
 
 from harness import wire
@@ -110,7 +111,8 @@ def guest(cold, volume, qemu, build_dir, module_work_dir):
                  # More memory, which is not shared; the guest does not use it until it is told to.
                  "-m", "slots=1,maxmem=2G", "-object", f"memory-backend-ram,id=private,size={PRIVATE_MIB}M",
                  "-device", "pc-dimm,memdev=private", "-trace", "vfio_user_recv_request",
-                 "-device", json.dumps(device), "-qmp", f"unix:{module_work_dir}/agent.qmp,server=on,wait=off"]
+                 "-device", json.dumps(device), "-qmp", f"unix:{module_work_dir}/hot.qmp,server=on,wait=off",
+                 "-qmp", f"unix:{module_work_dir}/cold.qmp,server=on,wait=off"]
     with VirtualMachine(module_work_dir, build_dir / "vm", cpus=CPUS, memory_mib=MEMORY_MIB,
                         extra_arguments=arguments, qemu=qemu) as machine:
         yield Guest(machine)
@@ -119,9 +121,9 @@ def guest(cold, volume, qemu, build_dir, module_work_dir):
 
 @pytest.fixture(scope="module")
 def hot(bin_dir, module_work_dir, guest):
-    """Devices that the agent plugs in. QEMU 11.1 ends when it unplugs one with MSI-X: these have MSI."""
+    """Devices that the agent plugs in. QEMU 11.1 aborts when it unplugs one with MSI-X: these have MSI."""
     sockets = module_work_dir / "hot"
-    params = {"sock_path": str(sockets), "qmp_addr": f"unix:{module_work_dir}/agent.qmp", "buses": [{"name": "bus0"}]}
+    params = {"sock_path": str(sockets), "qmp_addr": f"unix:{module_work_dir}/hot.qmp", "buses": [{"name": "bus0"}]}
     transport = {"method": "nvmf_create_transport", "params": {"trtype": "VFIOUSER", "disable_msix": True}}
     config = module_work_dir / "hot-target.json"
     config.write_text(json.dumps({"subsystems": [{"subsystem": "nvmf", "config": [transport]}]}))
@@ -191,6 +193,26 @@ def test_a_device_is_plugged_anew_when_the_target_comes_back(hot, guest):
     assert guest.digest(guest.disk(kept)) == digest
     hot.delete(handle)
     assert not guest.has_device("vfiouser-5")
+
+
+def test_a_guest_is_not_lost_to_a_qemu_that_cannot_unplug(bin_dir, module_work_dir, cold, guest):
+    sockets = module_work_dir / "msix"
+    params = {"sock_path": str(sockets), "qmp_addr": f"unix:{module_work_dir}/cold.qmp", "buses": [{"name": "bus0"}]}
+    with start_sma(bin_dir, module_work_dir, name="msix-sma", socket=str(cold.target.socket),
+                   devices=[{"name": "vfiouser", "params": params}]) as agent:
+        devices = Devices(agent, cold.target, sockets)
+        added = cold.target.make_malloc_volume(size_mib=16, block_size=4096)
+        handle = devices.create(9, added)
+        disk = guest.disk(added)
+        if guest.machine.monitor("info version").startswith("11.1."):
+            with pytest.raises(grpc.RpcError) as error:
+                devices.delete(handle)
+            assert error.value.code() == grpc.StatusCode.FAILED_PRECONDITION
+            assert "MSI-X" in error.value.details()
+            guest.write(disk)
+        else:
+            devices.delete(handle)
+            assert disk not in guest.disks()
 
 
 def test_data_in_memory_that_is_not_shared(guest, volume):

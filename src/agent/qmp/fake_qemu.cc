@@ -216,6 +216,11 @@ void FakeQemu::SetVersion(int major, int minor) {
   version_ = {major, minor};
 }
 
+void FakeQemu::SetDeviceParts(std::vector<std::string> names) {
+  MutexLock lock(mutex_);
+  device_parts_ = std::move(names);
+}
+
 std::map<std::string, Json> FakeQemu::devices() const {
   MutexLock lock(mutex_);
   return devices_;

@@ -57,6 +57,8 @@ class FakeQemu {
   /// The machine's firmware has not run yet: query-pci shows nothing behind bridges.
   void SetBooted(bool booted);
   void SetVersion(int major, int minor);
+  /// Names of the parts that every device has, as qom-list tells them.
+  void SetDeviceParts(std::vector<std::string> names);
 
   /// By id, the arguments of their device_add or chardev-add.
   std::map<std::string, Json> devices() const;
@@ -89,6 +91,7 @@ class FakeQemu {
   Reply AddDevice(const Json& arguments) SMA_REQUIRES(mutex_);
   Reply RemoveDevice(const Json& arguments) SMA_REQUIRES(mutex_);
   Reply QueryPci() SMA_REQUIRES(mutex_);
+  Reply ListObject(const std::string& path) SMA_REQUIRES(mutex_);
   Json DevicesOn(std::string_view bus) SMA_REQUIRES(mutex_);
   Json Release(const std::string& id) SMA_REQUIRES(mutex_);
 
@@ -108,6 +111,7 @@ class FakeQemu {
   bool greets_ SMA_GUARDED_BY(mutex_) = true;
   bool booted_ SMA_GUARDED_BY(mutex_) = true;
   Greeting version_ SMA_GUARDED_BY(mutex_){7, 2};
+  std::vector<std::string> device_parts_ SMA_GUARDED_BY(mutex_);
   std::string swallowed_ SMA_GUARDED_BY(mutex_);
   std::map<std::string, std::string, std::less<>> refused_ SMA_GUARDED_BY(mutex_);
   std::map<std::string, Json> devices_ SMA_GUARDED_BY(mutex_);

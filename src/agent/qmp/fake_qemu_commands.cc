@@ -47,12 +47,23 @@ FakeQemu::Reply FakeQemu::Execute(const std::string& name, const Json& arguments
     for (const auto& [id, add] : chardevs_) list.push_back({{"label", id}, {"filename", "fake"}});
     return {.answer = Success(list)};
   }
-  if (name == "qom-list") {
-    list.push_back({{"name", "type"}, {"type", "string"}});
-    for (const auto& [id, add] : devices_) list.push_back({{"name", id}, {"type", "child<fake>"}});
-    return {.answer = Success(list)};
-  }
+  if (name == "qom-list") return ListObject(arguments["path"]);
   return {.answer = Failure("The command " + name + " has not been found", "CommandNotFound")};
+}
+
+FakeQemu::Reply FakeQemu::ListObject(const std::string& path) {
+  const std::string container = "/machine/peripheral";
+  Json list = Json::array({{{"name", "type"}, {"type", "string"}}});
+  std::vector<std::string> names = device_parts_;
+  if (path == container) {
+    names.clear();
+    for (const auto& [id, add] : devices_) names.push_back(id);
+  } else if (!path.starts_with(container + "/") ||
+             !devices_.contains(path.substr(container.size() + 1))) {
+    return {.answer = Failure("Device '" + path + "' not found", "DeviceNotFound")};
+  }
+  for (const std::string& name : names) list.push_back({{"name", name}, {"type", "child<fake>"}});
+  return {.answer = Success(list)};
 }
 
 FakeQemu::Reply FakeQemu::AddChardev(const Json& arguments) {

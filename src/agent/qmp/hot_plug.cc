@@ -17,6 +17,8 @@ using std::chrono::milliseconds;
 using std::chrono::seconds;
 using std::chrono::steady_clock;
 
+// Where QEMU keeps the devices that have an id.
+constexpr char kDevices[] = "/machine/peripheral";
 constexpr char kDeleted[] = "DEVICE_DELETED";
 constexpr char kGuestError[] = "DEVICE_UNPLUG_GUEST_ERROR";
 
@@ -153,9 +155,8 @@ absl::Status UndoPlug(Client& client, const PciDevice& device, bool chardev_adde
 absl::StatusOr<Inventory> TakeInventory(Client& client, const Context& context) {
   // The first leaves out what is not PCI's, the second what stands behind a bridge that the
   // guest's firmware has not numbered yet.
-  const std::vector<Command> commands{{"query-pci", nullptr},
-                                      {"qom-list", {{"path", "/machine/peripheral"}}},
-                                      {"query-chardev", nullptr}};
+  const std::vector<Command> commands{
+      {"query-pci", nullptr}, {"qom-list", {{"path", kDevices}}}, {"query-chardev", nullptr}};
   const auto results = client.ExecuteMany(context, commands);
   for (const auto& result : results) {
     if (!result.ok() && !absl::IsUnimplemented(result.status())) return result.status();
@@ -170,6 +171,16 @@ absl::StatusOr<Inventory> TakeInventory(Client& client, const Context& context) 
   inventory.devices.erase("type");  // a property of the container itself
   if (results[2].ok()) AddTexts(*results[2], "label", inventory.chardevs);
   return inventory;
+}
+
+absl::StatusOr<std::set<std::string>> ListParts(Client& client, const Context& context,
+                                                const std::string& id) {
+  absl::StatusOr<Json> list =
+      client.Execute(context, {"qom-list", {{"path", fmt::format("{}/{}", kDevices, id)}}});
+  if (!list.ok()) return list.status();
+  std::set<std::string> parts;
+  AddTexts(*list, "name", parts);
+  return parts;
 }
 
 absl::Status Plug(Client& client, const Context& context, const PciDevice& device) {

@@ -38,6 +38,12 @@ absl::StatusOr<Inventory> TakeInventory(Client& client, const base::Context& con
 /// refuses it. UNAVAILABLE, CANCELLED, DEADLINE_EXCEEDED.
 absl::Status Plug(Client& client, const base::Context& context, const PciDevice& device);
 
+/// Names of the properties and parts of the device `id` in QEMU's object tree ("qom-list").
+/// NOT_FOUND: there is no such device. FAILED_PRECONDITION, UNAVAILABLE, CANCELLED,
+/// DEADLINE_EXCEEDED.
+absl::StatusOr<std::set<std::string>> ListParts(Client& client, const base::Context& context,
+                                                const std::string& id);
+
 /// Asks the guest to release the device `id` and waits until it has, then removes the character
 /// device of that id. OK when there is neither. DEADLINE_EXCEEDED: the guest has not released it
 /// yet; it may do so later. FAILED_PRECONDITION: guest or QEMU refuses. UNAVAILABLE, CANCELLED.

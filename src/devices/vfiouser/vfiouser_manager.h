@@ -76,6 +76,8 @@ class VfioUserManager : public DeviceManager {
   absl::StatusOr<bool> IsPlugged(const base::Context& context, const DeviceSpec& device) const;
   absl::Status Plug(const base::Context& context, const DeviceSpec& device);
   absl::Status Release(const base::Context& context, const DeviceSpec& device);
+  static absl::Status Unplug(const base::Context& context, qmp::Client& machine,
+                             const std::string& name);
 
   // restore.cc
   absl::StatusOr<bool> IsListening(const base::Context& context, const RestoreRequest& request);

@@ -51,8 +51,7 @@ class VfioUserTest : public testing::Test {
     folder_ = ::mkdtemp(folder.data());
     target_.AddBdev(kVolume);
     target_.AddBdev(kOther);
-    machine_ = std::make_shared<qmp::Client>(
-        qmp::ClientOptions{.address = qemu_.address(), .connect_wait = milliseconds(200)});
+    ConnectMachine();
     manager_ = MakeManager(true);
     ASSERT_TRUE(manager_->Prepare(context_).ok());
     ASSERT_TRUE(manager_->List(context_).ok());
@@ -63,6 +62,10 @@ class VfioUserTest : public testing::Test {
   }
   ~VfioUserTest() override { std::filesystem::remove_all(folder_); }
 
+  void ConnectMachine() {
+    machine_ = std::make_shared<qmp::Client>(
+        qmp::ClientOptions{.address = qemu_.address(), .connect_wait = milliseconds(200)});
+  }
   std::unique_ptr<VfioUserManager> MakeManager(bool plugs) {
     Options options;
     std::shared_ptr<qmp::Client> machine = plugs ? machine_ : nullptr;
@@ -81,6 +84,14 @@ class VfioUserTest : public testing::Test {
     EXPECT_EQ(target_.Dump(), empty_);
     EXPECT_THAT(qemu_.devices(), IsEmpty());
     EXPECT_FALSE(FolderExists());
+  }
+  // In the session that there is QEMU has greeted already: another begins.
+  void BecomeQemu(int major, int minor) {
+    qemu_.SetVersion(major, minor);
+    manager_.reset();
+    machine_.reset();
+    ConnectMachine();
+    manager_ = MakeManager(true);
   }
   Json Subsystem() {
     auto found = target_.Operator("nvmf_get_subsystems", {{"nqn", kNqn}});
@@ -313,6 +324,40 @@ TEST_F(VfioUserTest, TargetRestartedMakesAllAgainAndPlugsAnew) {
   EXPECT_EQ(target_.Dump(), before);
   EXPECT_THAT(qemu_.devices(), SizeIs(1));
   EXPECT_EQ(std::ranges::count(qemu_.commands(), std::string("device_add")), 2);
+}
+
+// Its guest is worth more than the call.
+TEST_F(VfioUserTest, QemuThatWouldAbortIsNotAskedToUnplug) {
+  BecomeQemu(11, 1);
+  qemu_.SetDeviceParts({"bus master[0]", "VFIO MSIX PBA[0]"});
+  ASSERT_TRUE(Create().ok());
+  absl::Status refused = manager_->DeleteDevice(context_, device_, {});
+  EXPECT_EQ(refused.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(std::string(refused.message()), HasSubstr("QEMU 11.1"));
+  EXPECT_THAT(qemu_.devices(), SizeIs(1));
+  EXPECT_FALSE(Subsystem().is_null());
+  // Nor when the target was restarted, and the device would be plugged anew.
+  target_.Restart();
+  target_.AddBdev(kVolume);
+  target_.AddBdev(kOther);
+  ASSERT_TRUE(manager_->Prepare(context_).ok());
+  RestoreResult result = manager_->Restore(context_, {.device = device_, .volumes = {}});
+  EXPECT_EQ(result.status.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(std::ranges::count(qemu_.commands(), std::string("device_del")), 0);
+  // One without MSI-X goes, and one that is not plugged.
+  qemu_.SetDeviceParts({"bus master[0]"});
+  EXPECT_TRUE(manager_->DeleteDevice(context_, device_, {}).ok());
+  qemu_.SetDeviceParts({"VFIO MSIX PBA[0]"});
+  EXPECT_TRUE(manager_->DeleteDevice(context_, device_, {}).ok());
+  ExpectNothingLeft();
+}
+
+TEST_F(VfioUserTest, OtherQemusAreAsked) {
+  BecomeQemu(11, 2);
+  qemu_.SetDeviceParts({"VFIO MSIX PBA[0]"});
+  ASSERT_TRUE(Create().ok());
+  EXPECT_TRUE(manager_->DeleteDevice(context_, device_, {}).ok());
+  ExpectNothingLeft();
 }
 
 TEST_F(VfioUserTest, MachineRestartedGetsItsDeviceBack) {
