@@ -183,6 +183,15 @@ TEST_F(HostileTest, BadIndexesEndTheVring) {
   });
 }
 
+TEST_F(HostileTest, ADescriptorForErrorsThatComesLateIsNotified) {
+  Guest guest(target_, "c");
+  guest.Offer({{16}});
+  EXPECT_TRUE(guest.WaitForError());
+  const base::UniqueFd late(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  ASSERT_TRUE(guest.front_end().SetVringFd(Request::kSetVringErr, 0, late.get()));
+  EXPECT_TRUE(WaitReadable(late.get()));
+}
+
 TEST_F(HostileTest, MemoryCutShortEndsTheVringsOfThatGuest) {
   Guest guest(target_, "c");
   Guest other(target_, "c");

@@ -84,6 +84,11 @@ void BlkQueue::SetCall(base::UniqueFd call) {
   NotifyDriver();
 }
 
+void BlkQueue::SetError(base::UniqueFd error) {
+  options_.error = std::move(error);
+  if (broken_) Notify(options_.error);
+}
+
 // What Stop and DetachBdev wait for, if it has come.
 void BlkQueue::EndWaits() {
   if (outstanding() > 0) return;

@@ -62,7 +62,8 @@ class BlkQueue final : private Poller, private FdHandler {
   /// As in Options; the driver is notified once, because the notification it waits for may have
   /// gone to the descriptor before.
   void SetCall(base::UniqueFd call);
-  void SetError(base::UniqueFd error) { options_.error = std::move(error); }
+  /// As in Options; notified at once when the queue is broken already.
+  void SetError(base::UniqueFd error);
   /// The memory grew; what was there is still there.
   void SetMemory(std::shared_ptr<const GuestMemory> memory) { options_.memory = std::move(memory); }
 
