@@ -14,6 +14,7 @@ from harness.wait import wait_until
 
 MEMORY_MIB = 768
 CALL_TIMEOUT_S = 60.0
+VIRTIO_F_RING_PACKED = 34
 # Devices for QEMU: the buses, on an i440FX machine and on a Q35. Each has one that the other lacks.
 PC_BUSES = ["pci-bridge,chassis_nr=1,id=pci.spdk.0", "pci-bridge,chassis_nr=2,id=above",
             "pci-bridge,chassis_nr=3,id=pci.spdk.1,bus=above,addr=1"]
@@ -110,7 +111,7 @@ def guests(build_dir, module_work_dir):
 
 @pytest.fixture(scope="module")
 def devices(bin_dir, module_work_dir, target, guests):
-    params = {"qmp_addr": f"unix:{guests.qmp_path}", "sock_path": str(module_work_dir),
+    params = {"qmp_addr": f"unix:{guests.qmp_path}", "sock_path": str(module_work_dir), "packed_ring": True,
               "buses": [{"name": "pci.spdk.0", "count": 16}, {"name": "pci.spdk.1"}, {"name": "root.0", "count": 1}]}
     with start_sma(bin_dir, module_work_dir, socket=str(target.socket), drift_period=1,
                    devices=[{"name": "vhost_blk", "params": params}]) as agent:
@@ -146,6 +147,7 @@ def test_a_device_is_a_disk(devices, guests, kept):
     check_file(guests, volume)
     assert devices.create(1, volume) == handle
     assert guests.disks() == [guests.disk(volume)]
+    assert guests.run(f"cat /sys/block/{guests.disk(volume)}/device/features")[VIRTIO_F_RING_PACKED] == "1"
 
 
 def test_wrong_requests_plug_nothing(target, devices, guests, kept):
