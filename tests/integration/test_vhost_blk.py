@@ -162,7 +162,7 @@ def test_a_disk_with_packed_virtqueues(guest, file_disk, packed_disk):
 
 def test_the_target_is_killed_under_io_and_the_guest_notices_nothing(vhost_target, guest, file_disk, packed_disk):
     disks = {"file": file_disk, "packed": packed_disk}
-    jobs = [guest.start_fio(name, "--bs=4k --size=16m") for name, _ in disks.values()]
+    jobs = [guest.start_fio(name, "--bs=4k --size=10m") for name, _ in disks.values()]
     # Requests of both are under way when it goes.
     written = [f"awk '{{print $7}}' /sys/block/{name}/stat" for name, _ in disks.values()]
     for _ in range(2):
