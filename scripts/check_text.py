@@ -19,6 +19,8 @@ FORBIDDEN = [
 ]
 MAX_LINES = {".cc": 300, ".h": 200, ".py": 300, ".proto": 300}
 HARD_MAX_LINES = 600
+# Not ours to write: Cargo's lock file names the default registry by its host.
+EXEMPT = {"LICENSE", "Cargo.lock"}
 MAX_COLUMNS = {".py": 120, ".proto": 120}  # clang-format sees to C++
 
 
@@ -58,8 +60,7 @@ def main():
     problems, long_files = [], []
     for path in project_files():
         text = text_of(path)
-        # Cargo writes the name of its registry into the lock file.
-        if text is None or path.name in ("LICENSE", "Cargo.lock"):
+        if text is None or path.name in EXEMPT:
             continue
         problems += problems_in(path, text)
         lines = text.count("\n")
