@@ -1,7 +1,6 @@
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
-#include <string>
 #include <utility>
 
 #include "agent/core/settle.h"
