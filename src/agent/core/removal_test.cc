@@ -39,11 +39,15 @@ class RemovalTest : public AgentFixture {
     managers.push_back(std::make_unique<HeldManager>(target_, held_, asked_));
     return managers;
   }
+  // It has the volume, or is about to let go of it.
+  static bool IsKeptFrom(const absl::Status& other) {
+    return absl::IsAlreadyExists(other) || absl::IsUnavailable(other);
+  }
   void ExpectStillInUse() {
     EXPECT_EQ(Namespaces(1), std::vector<std::string>{VolumeUuid(1)});
-    EXPECT_EQ(Create(2, 1).code(), absl::StatusCode::kAlreadyExists);
+    EXPECT_TRUE(IsKeptFrom(Create(2, 1)));
     EXPECT_EQ(Create(1, 2).code(), absl::StatusCode::kUnavailable);
-    EXPECT_EQ(Attach(Handle(3), 1).code(), absl::StatusCode::kAlreadyExists);
+    EXPECT_TRUE(IsKeptFrom(Attach(Handle(3), 1)));
     EXPECT_TRUE(Delete(Handle(1)).ok()) << "again";
     EXPECT_TRUE(Subsystem(2).is_null());
   }
