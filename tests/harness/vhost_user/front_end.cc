@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <cstring>
 #include <thread>
 
@@ -19,9 +20,14 @@ namespace {
 
 constexpr size_t kMaxFds = 32;
 
+// A signal (a fuzzer's clock has one) only makes it wait anew.
 bool WaitReadable(int fd) {
   pollfd waited{.fd = fd, .events = POLLIN, .revents = 0};
-  return ::poll(&waited, 1, std::chrono::milliseconds(FrontEnd::kTimeout).count()) == 1;
+  int ready;
+  do {
+    ready = ::poll(&waited, 1, std::chrono::milliseconds(FrontEnd::kTimeout).count());
+  } while (ready < 0 && errno == EINTR);
+  return ready == 1;
 }
 
 bool ReceiveExactly(int socket, std::span<std::byte> bytes, std::vector<base::UniqueFd>& fds) {
