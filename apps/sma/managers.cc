@@ -37,16 +37,29 @@ qmp::Buses MakeBuses(const config::PciParams& params, qmp::Machines& machines) {
 }
 
 // For the types that are PCI functions, whose options have the same names.
-template <typename Manager, typename Options>
-absl::StatusOr<std::unique_ptr<DeviceManager>> MakePciType(const nlohmann::json& params,
-                                                           qmp::Machines& machines,
-                                                           jsonrpc::Caller& target) {
-  absl::StatusOr<config::PciParams> pci = config::ParsePciParams(params);
+absl::StatusOr<std::unique_ptr<DeviceManager>> MakeVfioUser(const nlohmann::json& params,
+                                                            qmp::Machines& machines,
+                                                            jsonrpc::Caller& target) {
+  absl::StatusOr<config::PciParams> pci =
+      config::ParsePciParams(params, config::Device::Type::kVfioUser);
   if (!pci.ok()) return pci.status();
-  Options options;
+  vfiouser::Options options;
   options.buses = MakeBuses(*pci, machines);
   options.socket_folder = pci->sock_path;
-  return std::make_unique<Manager>(target, std::move(options));
+  return std::make_unique<vfiouser::VfioUserManager>(target, std::move(options));
+}
+
+absl::StatusOr<std::unique_ptr<DeviceManager>> MakeVhostBlk(const nlohmann::json& params,
+                                                            qmp::Machines& machines,
+                                                            jsonrpc::Caller& target) {
+  absl::StatusOr<config::PciParams> pci =
+      config::ParsePciParams(params, config::Device::Type::kVhostBlk);
+  if (!pci.ok()) return pci.status();
+  vhost_blk::Options options;
+  options.buses = MakeBuses(*pci, machines);
+  options.socket_folder = pci->sock_path;
+  options.packed_ring = pci->packed_ring;
+  return std::make_unique<vhost_blk::VhostBlkManager>(target, std::move(options));
 }
 
 absl::Status AddBuiltInDevices(plugin::Catalog& catalog) {
@@ -60,16 +73,13 @@ absl::Status AddBuiltInDevices(plugin::Catalog& catalog) {
        }});
   status.Update(catalog.AddDeviceType(
       {.name = "vfiouser", .protocol = "nvme", .make = [machines, &target](const json& params) {
-         return MakePciType<vfiouser::VfioUserManager, vfiouser::Options>(params, *machines,
-                                                                          target);
+         return MakeVfioUser(params, *machines, target);
        }}));
-  status.Update(
-      catalog.AddDeviceType({.name = "vhost_blk",
-                             .protocol = "virtio_blk",
-                             .make = [machines, &target](const json& params) {
-                               return MakePciType<vhost_blk::VhostBlkManager, vhost_blk::Options>(
-                                   params, *machines, target);
-                             }}));
+  status.Update(catalog.AddDeviceType({.name = "vhost_blk",
+                                       .protocol = "virtio_blk",
+                                       .make = [machines, &target](const json& params) {
+                                         return MakeVhostBlk(params, *machines, target);
+                                       }}));
   return status;
 }
 

@@ -143,7 +143,8 @@ class DeviceManager {
   virtual absl::Status UndoCreate(const base::Context& context, const DeviceSpec& device,
                                   const DeviceVolume* volume) = 0;
 
-  /// Removes the device with all its volumes. OK when it is not there.
+  /// Removes the device with all its volumes. OK when it is not there. A status marked by
+  /// WithRemovalUnderWay (sma/removal.h): somebody has to let go of it first.
   virtual absl::Status DeleteDevice(const base::Context& context, const DeviceSpec& device,
                                     std::span<const DeviceVolume> volumes) = 0;
 

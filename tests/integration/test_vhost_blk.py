@@ -12,6 +12,7 @@ from harness.wait import wait_until
 
 MEMORY_MIB = 768
 SECTOR_BYTES = 512
+VIRTIO_F_RING_PACKED = 34
 
 
 class Guest:
@@ -21,10 +22,10 @@ class Guest:
         self.machine = machine
         self._socket_dir = socket_dir
 
-    def plug(self, controller, bus, slot, queues=4):
+    def plug(self, controller, bus, slot, queues=4, packed="off"):
         self.machine.monitor(f"chardev-add socket,id={controller},path={self._socket_dir}/{controller},reconnect=1")
         self.machine.monitor(f"device_add vhost-user-blk-pci,id={controller},chardev={controller},bus={bus},"
-                             f"addr={slot},num-queues={queues}")
+                             f"addr={slot},num-queues={queues},packed={packed}")
 
     def unplug(self, controller):
         """Waits until the guest has let go, and QEMU of the character device, which it does a moment later."""
@@ -93,6 +94,15 @@ def file_disk(vhost_target, guest):
     return guest.disk(volume), volume
 
 
+@pytest.fixture(scope="module")
+def packed_disk(vhost_target, guest):
+    """As file_disk, 256 MiB with packed virtqueues."""
+    volume = vhost_target.make_file_volume(size_mib=256)
+    serve(vhost_target, "packed", volume, packed_ring=True)
+    guest.plug("packed", "bus0", 2, packed="on")
+    return guest.disk(volume), volume
+
+
 def test_a_disk_is_what_the_bdev_is(vhost_target, guest, file_disk):
     name, _ = file_disk
     attributes = guest.machine.run(
@@ -118,7 +128,7 @@ def test_a_second_disk_comes_and_goes_beside_io(vhost_target, guest, file_disk):
     name, _ = file_disk
     job = guest.start_fio(name, "--bs=4k-64k --size=64m")
     volume = vhost_target.make_malloc_volume(size_mib=32)
-    for slot in (2, 2, 3):
+    for slot in (2, 2):
         serve(vhost_target, "second", volume)
         guest.plug("second", "bus1", slot, queues=1)
         second = guest.disk(volume)
@@ -140,20 +150,33 @@ def test_discard_and_zeroes_reach_the_file(vhost_target, guest, file_disk):
     assert os.stat(path).st_blocks < before // 4
 
 
-def test_the_target_is_killed_under_io_and_the_guest_notices_nothing(vhost_target, guest, file_disk):
-    name, volume = file_disk
-    job = guest.start_fio(name, "--bs=4k --size=24m")
-    # Requests are under way when it goes.
-    written = f"awk '{{print $7}}' /sys/block/{name}/stat"
-    for _ in range(3):
-        start = int(guest.machine.run(written))
-        guest.machine.wait_until(f"[ $({written}) -gt {start + 8000} ]", 60)
+def test_a_disk_with_packed_virtqueues(guest, file_disk, packed_disk):
+    for (name, _), packed in ((file_disk, "0"), (packed_disk, "1")):
+        assert guest.machine.run(f"cat /sys/block/{name}/device/features")[VIRTIO_F_RING_PACKED] == packed
+    name, _ = packed_disk
+    guest.machine.run(f"mkfs.ext4 -q /dev/{name} && mount /dev/{name} /mnt && dd if=/dev/urandom of=/mnt/file bs=1M "
+                      f"count=4 2>/dev/null && sha256sum </mnt/file >/tmp/packed && umount /mnt && "
+                      f"echo 3 >/proc/sys/vm/drop_caches && mount /dev/{name} /mnt && sha256sum </mnt/file | "
+                      f"cmp - /tmp/packed && umount /mnt")
+
+
+def test_the_target_is_killed_under_io_and_the_guest_notices_nothing(vhost_target, guest, file_disk, packed_disk):
+    disks = {"file": file_disk, "packed": packed_disk}
+    jobs = [guest.start_fio(name, "--bs=4k --size=10m") for name, _ in disks.values()]
+    # Requests of both are under way when it goes.
+    written = [f"awk '{{print $7}}' /sys/block/{name}/stat" for name, _ in disks.values()]
+    for _ in range(2):
+        start = [int(guest.machine.run(command)) for command in written]
+        for command, sectors in zip(written, start):
+            guest.machine.wait_until(f"[ $({command}) -gt {sectors + 5000} ]", 60)
         vhost_target.process.kill()
         vhost_target.start()
-        vhost_target.make_file_volume(volume=volume)
-        serve(vhost_target, "file", volume)
-    status, output = job.wait(300)
-    assert status == 0, output
+        for controller, (_, volume) in disks.items():
+            vhost_target.make_file_volume(volume=volume)
+            serve(vhost_target, controller, volume, packed_ring=controller == "packed")
+    for job in jobs:
+        status, output = job.wait(300)
+        assert status == 0, output
     assert "I/O error" not in guest.machine.run("dmesg")
 
 

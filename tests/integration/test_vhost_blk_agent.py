@@ -1,5 +1,6 @@
 """virtio-blk devices of the agent in Linux guests of QEMU: made, used, deleted, back after target and QEMU restart."""
 
+import hashlib
 import json
 
 import grpc
@@ -7,12 +8,23 @@ import pytest
 
 from harness import wire
 from harness.agent import start_sma
-from harness.target import Target
+from harness.remote import ExportingTarget
+from harness.target import MIB, Target
 from harness.vm import VirtualMachine
 from harness.wait import wait_until
 
 MEMORY_MIB = 768
 CALL_TIMEOUT_S = 60.0
+VIRTIO_F_RING_PACKED = 34
+# Devices for QEMU: the buses, on an i440FX machine and on a Q35. Each has one that the other lacks.
+PC_BUSES = ["pci-bridge,chassis_nr=1,id=pci.spdk.0", "pci-bridge,chassis_nr=2,id=above",
+            "pci-bridge,chassis_nr=3,id=pci.spdk.1,bus=above,addr=1"]
+Q35_BUSES = ["pcie-root-port,id=root.0,chassis=1", "pcie-root-port,id=root.1,chassis=2",
+             "pcie-pci-bridge,id=pci.spdk.0,bus=root.1"]
+# By the agent's configuration: 0-15 on pci.spdk.0, 16-47 on pci.spdk.1.
+ROOT_PORT_ID = 48
+# What a volume's other callers are told while its device is on its way out.
+KEPT_FROM_OTHERS = (grpc.StatusCode.ALREADY_EXISTS, grpc.StatusCode.UNAVAILABLE)
 
 
 class Devices:
@@ -21,12 +33,17 @@ class Devices:
     def __init__(self, agent):
         self._stub = agent.client.stub
 
-    def create(self, physical_id, volume, virtual_id=0):
+    def create(self, physical_id, volume, virtual_id=0, discovery_port=None):
+        """`discovery_port`: of the target on 127.0.0.1 that has the volume, where it is not the agent's own."""
         request = wire.sma.CreateDeviceRequest()
         request.virtio_blk.physical_id = physical_id
         request.virtio_blk.virtual_id = virtual_id
         if volume is not None:
             request.volume.volume_id = volume.bytes
+        if discovery_port is not None:
+            request.volume.nvmf.hostnqn = f"nqn.2014-08.org.nvmexpress:uuid:{volume}"
+            request.volume.nvmf.discovery.discovery_endpoints.add(trtype="TCP", traddr="127.0.0.1",
+                                                                  trsvcid=str(discovery_port))
         return self._stub.CreateDevice(request, timeout=CALL_TIMEOUT_S).handle
 
     def delete(self, handle):
@@ -53,15 +70,15 @@ class Guests:
         self._boots = 0
         self.machine = None
 
-    def boot(self):
+    def boot(self, machine="pc", buses=()):
         self._boots += 1
         folder = self._work_dir / f"machine{self._boots}"
         folder.mkdir()
         arguments = ["-object", f"memory-backend-memfd,id=memory,size={MEMORY_MIB}M,share=on",
-                     "-machine", "pc,memory-backend=memory", "-qmp", f"unix:{self.qmp_path},server=on,wait=off",
-                     "-device", "pci-bridge,chassis_nr=1,id=pci.spdk.0",
-                     "-device", "pci-bridge,chassis_nr=2,id=above",
-                     "-device", "pci-bridge,chassis_nr=3,id=pci.spdk.1,bus=above,addr=1"]
+                     "-machine", f"{machine},memory-backend=memory",
+                     "-qmp", f"unix:{self.qmp_path},server=on,wait=off"]
+        for bus in buses:
+            arguments += ["-device", bus]
         self.machine = VirtualMachine(folder, self._cache_dir, cpus=2, memory_mib=MEMORY_MIB, extra_arguments=arguments)
 
     def run(self, script):
@@ -90,15 +107,15 @@ def target(bin_dir, module_work_dir):
 @pytest.fixture(scope="module")
 def guests(build_dir, module_work_dir):
     machines = Guests(module_work_dir, build_dir / "vm")
-    machines.boot()
+    machines.boot("pc", PC_BUSES)
     yield machines
     machines.machine.stop()
 
 
 @pytest.fixture(scope="module")
 def devices(bin_dir, module_work_dir, target, guests):
-    params = {"qmp_addr": f"unix:{guests.qmp_path}", "sock_path": str(module_work_dir),
-              "buses": [{"name": "pci.spdk.0", "count": 16}, {"name": "pci.spdk.1"}]}
+    params = {"qmp_addr": f"unix:{guests.qmp_path}", "sock_path": str(module_work_dir), "packed_ring": True,
+              "buses": [{"name": "pci.spdk.0", "count": 16}, {"name": "pci.spdk.1"}, {"name": "root.0", "count": 1}]}
     with start_sma(bin_dir, module_work_dir, socket=str(target.socket), drift_period=1,
                    devices=[{"name": "vhost_blk", "params": params}]) as agent:
         yield Devices(agent)
@@ -133,6 +150,7 @@ def test_a_device_is_a_disk(devices, guests, kept):
     check_file(guests, volume)
     assert devices.create(1, volume) == handle
     assert guests.disks() == [guests.disk(volume)]
+    assert guests.run(f"cat /sys/block/{guests.disk(volume)}/device/features")[VIRTIO_F_RING_PACKED] == "1"
 
 
 def test_wrong_requests_plug_nothing(target, devices, guests, kept):
@@ -141,31 +159,99 @@ def test_wrong_requests_plug_nothing(target, devices, guests, kept):
     assert code_of(devices.create, 1, other) == grpc.StatusCode.ALREADY_EXISTS
     assert code_of(devices.create, 2, volume) == grpc.StatusCode.ALREADY_EXISTS
     assert code_of(devices.create, 2, None) == grpc.StatusCode.INVALID_ARGUMENT
-    assert code_of(devices.create, 48, other) == grpc.StatusCode.INVALID_ARGUMENT
+    assert code_of(devices.create, ROOT_PORT_ID + 1, other) == grpc.StatusCode.INVALID_ARGUMENT
     assert code_of(devices.create, 2, other, virtual_id=1) == grpc.StatusCode.INVALID_ARGUMENT
     assert code_of(devices.detach, kept[0], volume) == grpc.StatusCode.UNIMPLEMENTED
     assert [c["ctrlr"] for c in target.call("vhost_get_controllers")] == ["sma-1"]
     assert not guests.has_device("sma-2")
 
 
-def test_another_comes_and_goes_in_one_slot_beside_io(target, devices, guests, kept):
-    disk = guests.disk(kept[1])
-    job = guests.machine.start(
-        f"for i in 1 2 3 4 5 6; do dd if=/dev/{disk} of=/dev/null bs=64k iflag=direct || exit 1; done")
-    volumes = [target.make_malloc_volume(size_mib=16) for _ in range(3)]
-    for volume in volumes:
-        handle = devices.create(17, volume)
-        assert handle == "virtio_blk:sma-17"
-        second = guests.disk(volume)
-        guests.run(f"mkfs.ext4 -q /dev/{second} && mount /dev/{second} /mnt && echo text >/mnt/f && umount /mnt && "
-                   f"mount /dev/{second} /mnt && grep -q text /mnt/f && umount /mnt")
-        devices.delete(handle)
+class Rounds:
+    """Writes to the end of a disk, reads it back and compares, again and again beside what else happens."""
+
+    def __init__(self, guests, disk, disk_mib):
+        self._guests = guests
+        place = f"bs=64k count=4 {{}}={disk_mib * 16 - 16}"
+        self._job = guests.machine.start(f"""
+            rm -f /tmp/stop; round=0
+            while [ ! -e /tmp/stop ]; do
+              dd if=/dev/urandom of=/tmp/piece bs=64k count=4 2>/dev/null
+              dd if=/tmp/piece of=/dev/{disk} oflag=direct {place.format("seek")} 2>/dev/null || exit 1
+              dd if=/dev/{disk} iflag=direct {place.format("skip")} 2>/dev/null | cmp - /tmp/piece || exit 1
+              round=$((round + 1)); echo $round >/tmp/rounds
+            done""")
+        guests.machine.wait_until("[ -s /tmp/rounds ]")
+
+    def beside(self, action):
+        """The action's result; some rounds have passed meanwhile."""
+        before = int(self._guests.run("cat /tmp/rounds"))
+        result = action()
+        assert int(self._guests.run("cat /tmp/rounds")) > before + 1
+        return result
+
+    def finish(self):
+        self._guests.run("touch /tmp/stop")
+        self._job.check()
+
+
+@pytest.fixture(scope="module")
+def remote(bin_dir, module_work_dir):
+    """(the target on another machine, its port, a volume that it has)."""
+    with ExportingTarget(bin_dir, module_work_dir) as exporting:
+        volume = exporting.export_file(size_mib=32)
+        yield exporting, exporting.make_subsystem("nqn.2016-06.io.spdk:remote", volume), volume
+
+
+def test_others_come_and_go_in_one_slot_beside_io(target, remote, devices, guests, kept):
+    """One after the other: a disk in memory, and a volume of another machine that is found by discovery."""
+    rounds = Rounds(guests, guests.disk(kept[1]), 128)
+    exporting, port, remote_volume = remote
+    for volume, discovery_port in ((target.make_malloc_volume(size_mib=16), None), (remote_volume, port)):
+        def create():
+            assert devices.create(17, volume, discovery_port=discovery_port) == "virtio_blk:sma-17"
+            return guests.disk(volume)
+        second = rounds.beside(create)
+        guests.run(f"mkfs.ext4 -q /dev/{second} && mount /dev/{second} /mnt && dd if=/dev/urandom of=/mnt/f bs=1M "
+                   f"count=2 2>/dev/null && sha256sum </mnt/f >/tmp/sum && umount /mnt && mount /dev/{second} /mnt && "
+                   f"sha256sum </mnt/f | cmp - /tmp/sum && umount /mnt")
+        if volume == remote_volume:
+            digest = guests.run(f"dd if=/dev/{second} bs=1M count=8 iflag=direct 2>/dev/null | sha256sum").split()[0]
+            with open(exporting.volume_file(volume), "rb") as file:
+                assert hashlib.sha256(file.read(8 * MIB)).hexdigest() == digest
+        rounds.beside(lambda: devices.delete("virtio_blk:sma-17"))
         assert second not in guests.disks()
         assert not guests.has_device("sma-17")
-        devices.delete(handle)
-    status, output = job.wait(120)
-    assert status == 0, output
+        devices.delete("virtio_blk:sma-17")
+    rounds.finish()
     assert [c["ctrlr"] for c in target.call("vhost_get_controllers")] == ["sma-1"]
+    assert target.call("bdev_nvme_get_discovery_info") == []
+
+
+def test_a_guest_that_does_not_release_its_disk(target, devices, guests):
+    """The machine is stopped when it is asked to: the call succeeds, and what it was about is nobody else's until the
+    machine goes on."""
+    volume = target.make_malloc_volume(size_mib=16)
+    devices.create(2, volume)
+    guests.disk(volume)
+    guests.machine.monitor("stop")
+    try:
+        devices.delete("virtio_blk:sma-2")
+        assert guests.has_device("sma-2")
+        assert code_of(devices.create, 3, volume) in KEPT_FROM_OTHERS
+    finally:
+        guests.machine.monitor("cont")
+    wait_until(lambda: not guests.has_device("sma-2"), 30, "the disk is released")
+
+    def created():
+        """The agent may not have seen it yet."""
+        try:
+            return devices.create(3, volume)
+        except grpc.RpcError as error:
+            assert error.code() in KEPT_FROM_OTHERS
+            return None
+    assert wait_until(created, 30, "the volume is free") == "virtio_blk:sma-3"
+    guests.disk(volume)
+    devices.delete("virtio_blk:sma-3")
 
 
 def test_limits_of_device_and_volume_are_the_same(target, devices, kept):
@@ -213,8 +299,8 @@ def test_the_target_comes_back_under_io(target, guests, kept):
     _, volume = kept
     disk = guests.disk(volume)
     job = guests.machine.start(
-        f"fio --name=verify --filename=/dev/{disk} --direct=1 --rw=randwrite --bs=4k --offset=64m --size=12m "
-        f"--numjobs=4 --offset_increment=12m --iodepth=16 --ioengine=libaio --verify=crc32c "
+        f"fio --name=verify --filename=/dev/{disk} --direct=1 --rw=randwrite --bs=4k --offset=64m --size=8m "
+        f"--numjobs=4 --offset_increment=8m --iodepth=16 --ioengine=libaio --verify=crc32c "
         f"--verify_fatal=1 --output-format=terse")
     written = f"awk '{{print $7}}' /sys/block/{disk}/stat"
     start = int(guests.run(written))
@@ -228,14 +314,22 @@ def test_the_target_comes_back_under_io(target, guests, kept):
     assert target.call("bdev_get_bdevs", name=str(volume))[0]["assigned_rate_limits"]["rw_ios_per_sec"] == 50_000
 
 
-def test_a_new_machine_gets_the_devices_again(devices, guests, kept):
+def test_a_new_machine_gets_the_devices_again(target, devices, guests, kept):
+    """The second one is a Q35: a device on its root port comes and goes as well."""
     handle, volume = kept
     guests.machine.check_kernel()
     guests.machine.process.kill()
     assert code_of(devices.create, 1, volume) == grpc.StatusCode.UNAVAILABLE
-    guests.boot()
+    guests.boot("q35", Q35_BUSES)
     wait_until(lambda: guests.has_device("sma-1"), 30, "the device is plugged in again")
-    devices.delete(handle)
+    other = target.make_malloc_volume(size_mib=16)
+    port_handle = devices.create(ROOT_PORT_ID, other)
+    guests.disk(volume)
+    disk = guests.disk(other)
+    guests.run(f"exec 2>/dev/null; dd if=/dev/urandom of=/tmp/data bs=1M count=4; dd if=/tmp/data of=/dev/{disk} bs=1M "
+               f"oflag=direct && dd if=/dev/{disk} bs=1M count=4 iflag=direct | cmp - /tmp/data")
+    for gone in (port_handle, handle):
+        devices.delete(gone)
     assert guests.disks() == []
     devices.create(1, volume)
     guests.disk(volume)

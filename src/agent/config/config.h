@@ -32,6 +32,7 @@ struct PciParams {
   std::vector<Bus> buses;              // names are unique in each machine and not empty
   std::optional<QmpAddress> qmp;       // without it nothing is plugged, only sockets are made
   std::string sock_path = "/var/tmp";  // without a trailing slash
+  bool packed_ring = false;            // kVhostBlk: machines may use packed virtqueues
 };
 
 /// One entry of `devices`.

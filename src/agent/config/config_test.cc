@@ -124,6 +124,16 @@ TEST(Config, QmpAddresses) {
   EXPECT_FALSE(vhost.buses[2].qmp);
 }
 
+TEST(Config, PackedRingsAreForVhostBlk) {
+  absl::StatusOr<Config> config =
+      ParseText("devices:\n- name: vhost_blk\n  params: {packed_ring: true}\n- name: vfiouser\n");
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_TRUE(config->devices[0].pci.packed_ring);
+  EXPECT_FALSE(config->devices[1].pci.packed_ring);
+  EXPECT_FALSE(ParseText("devices:\n- name: vfiouser\n  params: {packed_ring: true}\n").ok());
+  EXPECT_FALSE(ParseText("devices:\n- name: vhost_blk\n  params: {packed_ring: some}\n").ok());
+}
+
 TEST(Config, MachinesMayHaveBusesOfTheSameName) {
   auto parse = [](const char* second) {
     return ParseText(std::string("devices:\n- name: vhost_blk\n  params:\n    qmp_port: 4444\n"

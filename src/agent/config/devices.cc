@@ -112,7 +112,7 @@ std::vector<Bus> ReadBuses(YamlMap& map, const std::optional<QmpAddress>& qmp, P
   return buses;
 }
 
-PciParams ReadPciParams(const Value& value, Problems& problems) {
+PciParams ReadPciParams(const Value& value, Device::Type type, Problems& problems) {
   YamlMap map(value, problems);
   PciParams params;
   params.qmp = ReadQmp(map, problems);
@@ -124,6 +124,7 @@ PciParams ReadPciParams(const Value& value, Problems& problems) {
   }
   while (path.size() > 1 && path.back() == '/') path.pop_back();
   params.sock_path = std::move(path);
+  if (type == Device::Type::kVhostBlk) params.packed_ring = map.Bool("packed_ring", false);
   map.RefuseOthers();
   return params;
 }
@@ -148,7 +149,7 @@ Device ReadDevice(const Value& value, bool has_plugins, Problems& problems) {
       break;
     case Device::Type::kVfioUser:
     case Device::Type::kVhostBlk:
-      device.pci = ReadPciParams(params, problems);
+      device.pci = ReadPciParams(params, device.type, problems);
       if (problems.ToStatus().ok()) device.params = ParamsToJson(params, problems);
       break;
     case Device::Type::kPlugin:
@@ -168,11 +169,11 @@ Device ReadDevice(const Value& value, bool has_plugins, Problems& problems) {
 
 }  // namespace
 
-absl::StatusOr<PciParams> ParsePciParams(const nlohmann::json& params) {
+absl::StatusOr<PciParams> ParsePciParams(const nlohmann::json& params, Device::Type type) {
   Problems problems("params");
   // JSON is YAML, too.
   Value root{.name = "", .line = 1, .node = ReadDocument(params.dump(), problems)};
-  PciParams pci = ReadPciParams(root, problems);
+  PciParams pci = ReadPciParams(root, type, problems);
   absl::Status status = problems.ToStatus();
   if (!status.ok()) return status;
   return pci;

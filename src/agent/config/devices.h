@@ -13,8 +13,8 @@ namespace sma::config {
 /// a problem.
 std::vector<Device> ReadDevices(YamlMap& top, bool has_plugins, Problems& problems);
 
-/// `params` of `vfiouser` or `vhost_blk` in another form than YAML. INVALID_ARGUMENT: a key or
-/// value is no good.
-absl::StatusOr<PciParams> ParsePciParams(const nlohmann::json& params);
+/// `params` of `vfiouser` or `vhost_blk`, which is what `type` says, in another form than YAML.
+/// INVALID_ARGUMENT: a key or value is no good.
+absl::StatusOr<PciParams> ParsePciParams(const nlohmann::json& params, Device::Type type);
 
 }  // namespace sma::config

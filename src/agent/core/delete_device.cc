@@ -1,10 +1,12 @@
 #include <fmt/format.h>
+#include <spdlog/spdlog.h>
 
 #include <utility>
 
 #include "agent/core/settle.h"
 #include "agent/core/use_cases.h"
 #include "jsonrpc/error.h"
+#include "sma/removal.h"
 
 namespace sma::core {
 
@@ -81,6 +83,11 @@ absl::StatusOr<DeleteDeviceResponse> UseCases::DeleteDevice(const base::Context&
     change.remove_limits.push_back(LimitsKeyOf(handle));
     for (const record::Volume& volume : volumes) change.remove_volumes.push_back(volume.id);
     status = core_.record->Write(std::move(change), Durability::kHost);
+  } else if (IsRemovalUnderWay(status)) {
+    spdlog::info("{}: is being removed: {}", handle, std::string(status.message()));
+    change.put_devices.push_back(WithError(going, status));
+    status = core_.record->Write(std::move(change), Durability::kHost);
+    core_.wake_background();
   } else {
     change.put_devices.push_back(WithError(going, status));
     core_.record->Write(std::move(change), Durability::kProcess).IgnoreError();

@@ -35,8 +35,11 @@ std::optional<VhostBlkController> ParseBlkController(const Json& entry) {
 
 }  // namespace
 
-Request CreateVhostBlkController(std::string_view name, std::string_view bdev_name) {
-  return {"vhost_create_blk_controller", {{"ctrlr", name}, {"dev_name", bdev_name}}};
+Request CreateVhostBlkController(std::string_view name, std::string_view bdev_name,
+                                 bool packed_ring) {
+  Request request{"vhost_create_blk_controller", {{"ctrlr", name}, {"dev_name", bdev_name}}};
+  if (packed_ring) request.params["packed_ring"] = true;
+  return request;
 }
 
 Request GetVhostControllers() { return {kGetControllers, nullptr}; }

@@ -21,7 +21,8 @@ struct VhostBlkController {
 };
 
 /// `bdev_name` may be an alias.
-jsonrpc::Request CreateVhostBlkController(std::string_view name, std::string_view bdev_name);
+jsonrpc::Request CreateVhostBlkController(std::string_view name, std::string_view bdev_name,
+                                          bool packed_ring);
 jsonrpc::Request GetVhostControllers();
 jsonrpc::Request GetVhostController(std::string_view name);
 jsonrpc::Request DeleteVhostController(std::string_view name);

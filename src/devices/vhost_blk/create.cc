@@ -72,8 +72,9 @@ absl::StatusOr<std::string> VhostBlkManager::CreateDevice(const base::Context& c
 absl::StatusOr<bool> VhostBlkManager::MakeController(const base::Context& context,
                                                      const std::string& controller,
                                                      const DeviceVolume& volume) {
-  const Request requests[] = {spdk::GetBdev(volume.bdev_name),
-                              spdk::CreateVhostBlkController(controller, volume.bdev_name)};
+  const Request requests[] = {
+      spdk::GetBdev(volume.bdev_name),
+      spdk::CreateVhostBlkController(controller, volume.bdev_name, options_.packed_ring)};
   const spdk::Results results = spdk::CallToEnd(target_, context, requests);
   absl::StatusOr<std::optional<spdk::Bdev>> bdev = spdk::ParseBdev(results[0]);
   const absl::Status& refusal = results[1].status();
@@ -143,11 +144,12 @@ absl::StatusOr<bool> VhostBlkManager::ControllerRefused(const base::Context& con
 absl::Status VhostBlkManager::Plug(const base::Context& context, const std::string& controller,
                                    const qmp::Place& place) {
   if (!place.machine) return absl::OkStatus();
-  const qmp::PciDevice device{.id = controller,
-                              .driver = kDriver,
-                              .bus = place.bus,
-                              .slot = place.slot,
-                              .chardev_path = options_.socket_folder + "/" + controller};
+  qmp::PciDevice device{.id = controller,
+                        .driver = kDriver,
+                        .bus = place.bus,
+                        .slot = place.slot,
+                        .chardev_path = options_.socket_folder + "/" + controller};
+  if (options_.packed_ring) device.properties["packed"] = true;
   return qmp::Plug(*place.machine, context, device);
 }
 

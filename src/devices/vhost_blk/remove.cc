@@ -9,6 +9,7 @@
 #include "agent/spdk/call.h"
 #include "devices/vhost_blk/params.h"
 #include "devices/vhost_blk/vhost_blk_manager.h"
+#include "sma/removal.h"
 
 namespace sma::vhost_blk {
 
@@ -46,8 +47,8 @@ absl::Status VhostBlkManager::Release(const base::Context& context, const std::s
   absl::Status status =
       qmp::Unplug(machine, context.Child(steady_clock::now() + options_.unplug_wait), controller);
   if (absl::IsDeadlineExceeded(status) && !context.done()) {
-    return absl::UnavailableError(
-        fmt::format("{}; it goes as soon as it has", std::string(status.message())));
+    return WithRemovalUnderWay(absl::UnavailableError(
+        fmt::format("{}; it goes as soon as it has", std::string(status.message()))));
   }
   if (!absl::IsUnavailable(status)) return status;
   std::optional<base::TimePoint> since = machine.unreachable_since();

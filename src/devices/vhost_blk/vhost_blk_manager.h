@@ -21,6 +21,8 @@ struct Options {
   qmp::Buses buses{{}, false};
   /// The folder of the controllers' sockets as QEMU sees it.
   std::string socket_folder = "/var/tmp";
+  /// Machines may use packed virtqueues.
+  bool packed_ring = false;
   /// How long a call waits for the guest to release a device.
   std::chrono::nanoseconds unplug_wait = std::chrono::seconds(8);
   /// How long a controller may be in use after its device is unplugged.

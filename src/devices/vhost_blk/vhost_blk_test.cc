@@ -5,6 +5,7 @@
 #include "devices/vhost_blk/params.h"
 #include "devices/vhost_blk/vhost_blk_fixture.h"
 #include "jsonrpc/error.h"
+#include "sma/removal.h"
 
 namespace sma::vhost_blk {
 namespace {
@@ -52,6 +53,23 @@ TEST_F(VhostBlkTest, CreatePlugsIntoTheSlotOfThePhysicalId) {
   EXPECT_THAT(qemu_.devices(), IsEmpty());
   EXPECT_THAT(qemu_.chardevs(), IsEmpty());
   EXPECT_TRUE(Delete(33).ok());
+}
+
+TEST_F(VhostBlkTest, PackedRingsAreForTheControllerAndItsDevice) {
+  Json params;
+  target_.SetFaultPlan([&params](uint64_t, const jsonrpc::Request& request) {
+    if (request.method == "vhost_create_blk_controller") params = request.params;
+    return Fault::kNone;
+  });
+  ASSERT_TRUE(Create(0).ok());
+  EXPECT_FALSE(params.contains("packed_ring"));
+  EXPECT_FALSE(qemu_.devices()["sma-0"].contains("packed"));
+  ASSERT_TRUE(Delete(0).ok());
+  options_.packed_ring = true;
+  StartManager();
+  ASSERT_TRUE(Create(0).ok());
+  EXPECT_EQ(params["packed_ring"], true);
+  EXPECT_EQ(qemu_.devices()["sma-0"]["packed"], true);
 }
 
 TEST_F(VhostBlkTest, WithoutAMachineTheSocketAloneIsMade) {
@@ -186,7 +204,9 @@ TEST_F(VhostBlkTest, BusyControllerIsAskedAgain) {
 TEST_F(VhostBlkTest, ControllerThatStaysBusyIsKept) {
   ASSERT_TRUE(Create(0).ok());
   target_.SetVhostSessions("sma-0", 1);
-  EXPECT_EQ(Delete(0).code(), absl::StatusCode::kUnavailable);
+  const absl::Status status = Delete(0);
+  EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable);
+  EXPECT_FALSE(IsRemovalUnderWay(status)) << "nobody was asked to let go of it";
   EXPECT_FALSE(BdevOf("sma-0").is_null());
 }
 
@@ -195,6 +215,7 @@ TEST_F(VhostBlkTest, GuestThatDoesNotReleaseTheDevice) {
   qemu_.SetGuest(qmp::FakeQemu::Guest::kIgnores);
   const absl::Status status = Delete(0);
   EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable);
+  EXPECT_TRUE(IsRemovalUnderWay(status));
   EXPECT_THAT(std::string(status.message()), HasSubstr("has not released"));
   EXPECT_FALSE(BdevOf("sma-0").is_null());
   qemu_.ReleaseAll();

@@ -79,11 +79,11 @@ RpcResult TrueOrInvalidParams(int error) {
 RpcResult CreateController(ControllerTable& table, const Json& params) {
   ControllerTable::Params controller;
   std::optional<std::string> cpumask, transport;
-  bool packed_ring = false;  // taken, but packed virtqueues are not offered: drivers use split ones
   bool decoded = Decode(
       params, {Required("ctrlr", &controller.name), Required("dev_name", &controller.bdev_name),
-               Optional("readonly", &controller.read_only), Optional("packed_ring", &packed_ring),
-               Optional("cpumask", &cpumask), Optional("transport", &transport)});
+               Optional("readonly", &controller.read_only),
+               Optional("packed_ring", &controller.packed_ring), Optional("cpumask", &cpumask),
+               Optional("transport", &transport)});
   if (!decoded || transport.value_or(kTransport) != kTransport) return InvalidParamsErrno(EINVAL);
   if (cpumask) {
     controller.cores = ParseCpuMask(*cpumask);
@@ -117,13 +117,13 @@ Json SaveControllers(const ControllerTable& table) {
   Json calls = Json::array();
   for (const Controller* controller : table.List()) {
     if (controller->bdev() == nullptr) continue;
-    calls.push_back({{"method", "vhost_create_blk_controller"},
-                     {"params",
-                      {{"ctrlr", controller->name()},
-                       {"dev_name", controller->bdev()->name()},
-                       {"cpumask", FormatCpuMask(*controller)},
-                       {"readonly", controller->options().read_only},
-                       {"transport", kTransport}}}});
+    Json params = {{"ctrlr", controller->name()},
+                   {"dev_name", controller->bdev()->name()},
+                   {"cpumask", FormatCpuMask(*controller)},
+                   {"readonly", controller->options().read_only},
+                   {"transport", kTransport}};
+    if (controller->options().packed_ring) params["packed_ring"] = true;
+    calls.push_back({{"method", "vhost_create_blk_controller"}, {"params", std::move(params)}});
   }
   return calls;
 }

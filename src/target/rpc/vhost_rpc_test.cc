@@ -34,6 +34,15 @@ class VhostRpcTest : public testing::Test {
     return answer;
   }
 
+  bool OffersPackedRings(const std::string& controller) {
+    harness::FrontEnd front_end;
+    EXPECT_TRUE(front_end.Connect(target_.SocketPath(controller)));
+    auto features = front_end.AskNumber(vhost_user::Request::kGetFeatures);
+    front_end.Disconnect();
+    EXPECT_TRUE(target_.WaitForSessions(controller, 0));
+    return features && (*features >> virtio::kRingPacked & 1) != 0;
+  }
+
   vhost_user::TestTarget target_;
   jsonrpc::Server jsonrpc_;
   RpcServer server_{jsonrpc_};
@@ -45,6 +54,7 @@ const Json kInvalid = {{"code", -32602}, {"message", "Invalid argument"}};
 TEST_F(VhostRpcTest, CreatesListsAndDeletes) {
   EXPECT_EQ(Call("vhost_get_controllers"), Json::array());
   EXPECT_EQ(Call("vhost_create_blk_controller", {{"ctrlr", "c"}, {"dev_name", "disk"}}), true);
+  EXPECT_FALSE(OffersPackedRings("c"));
   const Json all = Call("vhost_get_controllers");
   ASSERT_EQ(all.size(), 1u);
   EXPECT_EQ(all[0],
@@ -75,6 +85,7 @@ TEST_F(VhostRpcTest, TakesTheOptionsOfSpdk) {
   const Json controller = Call("vhost_get_controllers")[0];
   EXPECT_EQ(controller["cpumask"], "0x2");
   EXPECT_EQ(controller["backend_specific"]["block"]["readonly"], true);
+  EXPECT_TRUE(OffersPackedRings("c"));
   for (const Json& wrong :
        {Json{{"ctrlr", "d"}}, Json{{"ctrlr", "d"}, {"dev_name", "disk"}, {"cpumask", "x"}},
         Json{{"ctrlr", "d"}, {"dev_name", "disk"}, {"cpumask", "0x4"}},
@@ -98,8 +109,11 @@ TEST_F(VhostRpcTest, ShowsFrontEndsAndRefusesToDeleteUnderThem) {
 }
 
 TEST_F(VhostRpcTest, SavesWhatMakesTheControllersAgain) {
-  Call("vhost_create_blk_controller",
-       {{"ctrlr", "c"}, {"dev_name", "disk"}, {"readonly", true}, {"cpumask", "1"}});
+  Call("vhost_create_blk_controller", {{"ctrlr", "c"},
+                                       {"dev_name", "disk"},
+                                       {"readonly", true},
+                                       {"cpumask", "1"},
+                                       {"packed_ring", true}});
   target_.AddDisk("gone");
   Call("vhost_create_blk_controller", {{"ctrlr", "d"}, {"dev_name", "gone"}});
   target_.RemoveDisk("gone");
@@ -115,6 +129,7 @@ TEST_F(VhostRpcTest, SavesWhatMakesTheControllersAgain) {
   const Json again = Call("vhost_get_controllers", {{"name", "c"}})[0];
   EXPECT_EQ(again["cpumask"], "0x1");
   EXPECT_EQ(again["backend_specific"]["block"]["readonly"], true);
+  EXPECT_TRUE(OffersPackedRings("c"));
 }
 
 }  // namespace

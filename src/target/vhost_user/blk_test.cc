@@ -19,7 +19,7 @@ namespace {
 using harness::BlkDriver;
 using harness::FrontEnd;
 using harness::GuestRam;
-using harness::SplitDriver;
+using harness::RingOptions;
 
 std::vector<std::byte> Pattern(size_t size_bytes, uint32_t seed) {
   std::mt19937 random(seed);
@@ -40,6 +40,8 @@ class BlkTest : public testing::Test {
     ASSERT_TRUE(front_end_.SetMemTable(rams));
   }
 
+  void AnswerMany(bool packed);
+
   TestTarget target_;
   GuestRam ram_{kRamBytes, 0x1'0000'0000, 0x7abc'0000'0000};
   FrontEnd front_end_;
@@ -47,19 +49,22 @@ class BlkTest : public testing::Test {
 
 TEST_F(BlkTest, WritesAndReadsInEveryRingVariant) {
   target_.AddDisk("disk");
-  Connect({.name = "c", .bdev_name = "disk"});
-  uint16_t index = 0;
-  for (bool indirect : {false, true}) {
-    for (uint16_t size : {16, 128, 1024}) {
-      BlkDriver driver(ram_, {.size = size, .indirect = indirect});
-      ASSERT_TRUE(driver.Start(front_end_, index++));
-      for (uint32_t i = 0; i < 40; ++i) {
-        const std::vector<std::byte> data = Pattern(512 * (1 + i % 13), index * 1000 + i);
-        std::vector<std::byte> read(data.size());
-        const uint64_t sector = index * 10'000 + i * 100;
-        ASSERT_EQ(driver.Write(sector, data), VIRTIO_BLK_S_OK);
-        ASSERT_EQ(driver.Read(sector, read), VIRTIO_BLK_S_OK);
-        ASSERT_EQ(read, data);
+  for (bool packed : {false, true}) {
+    Connect({.name = packed ? "p" : "s", .bdev_name = "disk", .packed_ring = packed});
+    EXPECT_EQ(front_end_.Has(virtio::kRingPacked), packed);
+    uint16_t index = 0;
+    for (bool indirect : {false, true}) {
+      for (uint16_t size : {16, 128, 1024}) {
+        BlkDriver driver(ram_, {.size = size, .indirect = indirect, .packed = packed});
+        ASSERT_TRUE(driver.Start(front_end_, index++));
+        for (uint32_t i = 0; i < 40; ++i) {
+          const std::vector<std::byte> data = Pattern(512 * (1 + i % 13), index * 1000 + i);
+          std::vector<std::byte> read(data.size());
+          const uint64_t sector = index * 10'000 + i * 100;
+          ASSERT_EQ(driver.Write(sector, data), VIRTIO_BLK_S_OK);
+          ASSERT_EQ(driver.Read(sector, read), VIRTIO_BLK_S_OK);
+          ASSERT_EQ(read, data);
+        }
       }
     }
   }
@@ -67,24 +72,37 @@ TEST_F(BlkTest, WritesAndReadsInEveryRingVariant) {
 
 TEST_F(BlkTest, WorksWithoutEventIndex) {
   target_.AddDisk("disk");
-  Connect({.name = "c", .bdev_name = "disk"}, Bit(virtio::kRingEventIndex));
-  BlkDriver driver(ram_, {.size = 8, .event_index = false});
-  ASSERT_TRUE(driver.Start(front_end_, 0));
-  for (uint32_t i = 0; i < 100; ++i) {
-    const std::vector<std::byte> data = Pattern(4096, i);
-    std::vector<std::byte> read(data.size());
-    ASSERT_EQ(driver.Write(i * 8, data), VIRTIO_BLK_S_OK);
-    ASSERT_EQ(driver.Read(i * 8, read), VIRTIO_BLK_S_OK);
-    ASSERT_EQ(read, data);
+  for (bool packed : {false, true}) {
+    Connect({.name = packed ? "p" : "s", .bdev_name = "disk", .packed_ring = packed},
+            Bit(virtio::kRingEventIndex));
+    BlkDriver driver(ram_, {.size = 8, .event_index = false, .packed = packed});
+    ASSERT_TRUE(driver.Start(front_end_, 0));
+    for (uint32_t i = 0; i < 100; ++i) {
+      const std::vector<std::byte> data = Pattern(4096, i);
+      std::vector<std::byte> read(data.size());
+      ASSERT_EQ(driver.Write(i * 8, data), VIRTIO_BLK_S_OK);
+      ASSERT_EQ(driver.Read(i * 8, read), VIRTIO_BLK_S_OK);
+      ASSERT_EQ(read, data);
+    }
   }
 }
 
-TEST_F(BlkTest, AnswersManyRequestsOfManyQueues) {
+TEST_F(BlkTest, ADriverMayLeavePackedVirtqueuesAside) {
   target_.AddDisk("disk");
-  Connect({.name = "c", .bdev_name = "disk"});
+  Connect({.name = "c", .bdev_name = "disk", .packed_ring = true}, Bit(virtio::kRingPacked));
+  BlkDriver driver(ram_, {});
+  ASSERT_TRUE(driver.Start(front_end_, 0));
+  std::vector<std::byte> data(512);
+  EXPECT_EQ(driver.Read(0, data), VIRTIO_BLK_S_OK);
+}
+
+void BlkTest::AnswerMany(bool packed) {
+  target_.AddDisk("disk");
+  Connect({.name = "c", .bdev_name = "disk", .packed_ring = packed});
   std::vector<std::unique_ptr<BlkDriver>> drivers;
   for (uint16_t i = 0; i < 4; ++i) {
-    drivers.push_back(std::make_unique<BlkDriver>(ram_, SplitDriver::Options{.indirect = true}));
+    drivers.push_back(
+        std::make_unique<BlkDriver>(ram_, RingOptions{.indirect = true, .packed = packed}));
     ASSERT_TRUE(drivers.back()->Start(front_end_, i));
   }
   const std::vector<std::byte> data = Pattern(4096 * 4 * 100, 1);
@@ -110,6 +128,10 @@ TEST_F(BlkTest, AnswersManyRequestsOfManyQueues) {
     ASSERT_TRUE(std::ranges::equal(read, piece(i)));
   }
 }
+
+TEST_F(BlkTest, AnswersManyRequestsOfManyQueues) { AnswerMany(false); }
+
+TEST_F(BlkTest, AnswersManyRequestsOfManyPackedQueues) { AnswerMany(true); }
 
 TEST_F(BlkTest, ZeroesDiscardsAndFlushes) {
   target_.AddDisk("disk");

@@ -28,6 +28,8 @@ class Controller final : public SessionOwner, private bdev::DescriptorEvents, pr
     std::string bdev_name;
     std::string socket_path;
     bool read_only = false;
+    /// Drivers may choose packed virtqueues.
+    bool packed_ring = false;
     /// The reactors for its vrings, at least one, used in turns.
     std::vector<Reactor*> reactors;
   };
@@ -69,7 +71,7 @@ class Controller final : public SessionOwner, private bdev::DescriptorEvents, pr
   int Open(const std::string& bdev_name);
   int Listen();
   virtio::BlkDevice DeviceOf(const bdev::Bdev& bdev) const {
-    return virtio::BlkDevice(bdev, options_.read_only, Session::kMaxQueues);
+    return virtio::BlkDevice(bdev, options_.read_only, Session::kMaxQueues, options_.packed_ring);
   }
   void NotifyConfigChange();
   void UpdateListening();

@@ -40,6 +40,7 @@ int ControllerTable::Create(const Params& params) {
                                      .bdev_name = params.bdev_name,
                                      .socket_path = socket_folder_ + "/" + params.name,
                                      .read_only = params.read_only,
+                                     .packed_ring = params.packed_ring,
                                      .reactors = std::move(reactors)});
   if (!controller.ok()) return controller.error();
   controllers_.push_back(*std::move(controller));

@@ -27,6 +27,7 @@ class ControllerTable final : private bdev::RegistryObserver {
     std::string name;
     std::string bdev_name;
     bool read_only = false;
+    bool packed_ring = false;
     /// The cores whose reactors it may use; nullopt: all.
     std::optional<std::vector<int>> cores = {};
   };

@@ -8,6 +8,7 @@
 
 #include <cstring>
 #include <functional>
+#include <utility>
 
 #include "harness/vhost_user/blk_driver.h"
 #include "harness/vhost_user/front_end.h"
@@ -22,6 +23,7 @@ using harness::BlkDriver;
 using harness::FrontEnd;
 using harness::GuestRam;
 using virtio::Descriptor;
+using virtio::PackedDescriptor;
 using virtio::SplitRing;
 
 constexpr uint64_t kGuestAddress = 0x1'0000'0000;
@@ -36,7 +38,9 @@ bool WaitReadable(int fd) {
 // A guest with a vring 0 that it will misuse and a vring 1 that it uses well.
 class Guest {
  public:
-  explicit Guest(const TestTarget& target, const std::string& controller) {
+  explicit Guest(const TestTarget& target, const std::string& controller, bool packed = false)
+      : bad_(ram_, {.size = 16, .indirect = true, .packed = packed}),
+        good_(ram_, {.size = 16, .packed = packed}) {
     EXPECT_TRUE(front_end_.Connect(target.SocketPath(controller)));
     EXPECT_TRUE(front_end_.Negotiate());
     GuestRam* rams[] = {&ram_};
@@ -46,7 +50,7 @@ class Guest {
     EXPECT_TRUE(good_.Start(front_end_, 1));
   }
 
-  const SplitRing& ring() { return bad_.ring().ring(); }
+  const SplitRing& ring() { return bad_.split().ring(); }
   GuestRam& ram() { return ram_; }
   BlkDriver& bad() { return bad_; }
   BlkDriver& good() { return good_; }
@@ -55,6 +59,17 @@ class Guest {
 
   void Describe(uint16_t index, const Descriptor& descriptor) {
     ring().descriptors[index] = descriptor;
+  }
+  // Puts descriptors at the start of a packed ring that was not used yet, the first one last.
+  void OfferPacked(std::vector<PackedDescriptor> descriptors) {
+    const virtio::PackedRing& packed = bad_.packed().ring();
+    for (size_t i = descriptors.size(); i > 0; --i) {
+      PackedDescriptor& place = packed.descriptors[(i - 1) % packed.size];
+      const uint16_t flags = std::exchange(descriptors[i - 1].flags, place.flags);
+      place = descriptors[i - 1];
+      virtio::StoreRelease(place.flags, flags);
+    }
+    bad_.Kick();
   }
   // Makes `heads` available, whatever they are.
   void Offer(std::span<const uint16_t> heads) {
@@ -71,8 +86,8 @@ class Guest {
  private:
   GuestRam ram_{kRamBytes, kGuestAddress, kUserAddress};
   FrontEnd front_end_;
-  BlkDriver bad_{ram_, {.size = 16, .indirect = true}};
-  BlkDriver good_{ram_, {.size = 16}};
+  BlkDriver bad_;
+  BlkDriver good_;
   base::UniqueFd error_{::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
   uint16_t offered_ = 0;
 };
@@ -82,13 +97,15 @@ class HostileTest : public testing::Test {
   void SetUp() override {
     target_.AddDisk("disk");
     ASSERT_EQ(target_.Create({.name = "c", .bdev_name = "disk"}), 0);
+    ASSERT_EQ(target_.Create({.name = "p", .bdev_name = "disk", .packed_ring = true}), 0);
   }
 
   // The vring is ended and says so; the same guest's other vring and another guest go on; the vring
   // works again after a restart.
-  void ExpectBreaks(const char* what, const std::function<void(Guest&)>& misuse) {
+  void ExpectBreaks(const char* what, const std::function<void(Guest&)>& misuse,
+                    bool packed = false) {
     SCOPED_TRACE(what);
-    Guest guest(target_, "c");
+    Guest guest(target_, packed ? "p" : "c", packed);
     Guest other(target_, "c");
     misuse(guest);
     EXPECT_TRUE(guest.WaitForError());
@@ -108,8 +125,31 @@ class HostileTest : public testing::Test {
     });
   }
 
+  void ExpectPackedBreaksOn(const char* what, const std::vector<PackedDescriptor>& descriptors) {
+    ExpectBreaks(
+        what, [&](Guest& guest) { guest.OfferPacked(descriptors); }, /*packed=*/true);
+  }
+
   TestTarget target_;
 };
+
+TEST_F(HostileTest, BadChainsEndThePackedVring) {
+  constexpr uint16_t kHere = PackedDescriptor::kAvailable;
+  constexpr uint16_t kNext = kHere | PackedDescriptor::kNext, kWrite = PackedDescriptor::kWrite;
+  constexpr uint16_t kTable = kHere | PackedDescriptor::kIndirect;
+  const uint64_t ram = kGuestAddress + kRamBytes / 2;
+  ExpectPackedBreaksOn("nothing in it", {{0, 0, 0, kHere}});
+  ExpectPackedBreaksOn("no status", {{ram, 16, 0, kHere}});
+  ExpectPackedBreaksOn("an ID beyond", {{ram, 16, 0, kNext}, {ram, 1, 16, kHere | kWrite}});
+  ExpectPackedBreaksOn("an ID far beyond", {{ram, 16, 0, kNext}, {ram, 1, 0xffff, kHere | kWrite}});
+  ExpectPackedBreaksOn("no end", std::vector<PackedDescriptor>(16, {ram, 1, 0, kNext}));
+  ExpectPackedBreaksOn("nothing available next", {{ram, 16, 0, kNext}, {ram, 1, 0, kWrite}});
+  ExpectPackedBreaksOn("address 0", {{ram, 16, 0, kNext}, {0, 512, 0, kHere | kWrite}});
+  ExpectPackedBreaksOn("size beyond", {{ram, 16, 0, kNext}, {ram, 0xffffffff, 0, kHere | kWrite}});
+  ExpectPackedBreaksOn("order", {{ram, 1, 0, kNext | kWrite}, {ram, 16, 0, kHere}});
+  ExpectPackedBreaksOn("huge table", {{ram, 0xfffffff0, 0, kTable}});
+  ExpectPackedBreaksOn("table that goes on", {{ram, 16, 0, kTable | kNext}, {ram, 1, 0, kHere}});
+}
 
 TEST_F(HostileTest, BadChainsEndTheVring) {
   constexpr uint16_t kNext = Descriptor::kNext, kWrite = Descriptor::kWrite;
@@ -141,6 +181,15 @@ TEST_F(HostileTest, BadIndexesEndTheVring) {
     virtio::StoreRelease(guest.ring().available_index(), uint16_t{0});
     guest.bad().Kick();
   });
+}
+
+TEST_F(HostileTest, ADescriptorForErrorsThatComesLateIsNotified) {
+  Guest guest(target_, "c");
+  guest.Offer({{16}});
+  EXPECT_TRUE(guest.WaitForError());
+  const base::UniqueFd late(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  ASSERT_TRUE(guest.front_end().SetVringFd(Request::kSetVringErr, 0, late.get()));
+  EXPECT_TRUE(WaitReadable(late.get()));
 }
 
 TEST_F(HostileTest, MemoryCutShortEndsTheVringsOfThatGuest) {

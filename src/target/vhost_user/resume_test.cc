@@ -30,11 +30,11 @@ using harness::GuestRam;
 // A target whose bdev answers when the test says so.
 class SlowTarget {
  public:
-  SlowTarget() : target_(1) {
+  explicit SlowTarget(bool packed = false) : target_(1) {
     module_.complete_at_once = false;
     target_.AddBdev(std::make_unique<bdev::TestBdev>(
         bdev::Bdev::Info{.name = "slow", .block_size = 512, .block_count = 1 << 20}, module_));
-    EXPECT_EQ(target_.Create({.name = "c", .bdev_name = "slow"}), 0);
+    EXPECT_EQ(target_.Create({.name = "c", .bdev_name = "slow", .packed_ring = packed}), 0);
   }
   ~SlowTarget() { AnswerAll(); }
 
@@ -85,9 +85,20 @@ class SlowTarget {
   TestTarget target_;
 };
 
-class ResumeTest : public testing::Test {
+// With split virtqueues, with packed ones, and with chains on a packed ring.
+class ResumeTest : public testing::TestWithParam<harness::RingOptions> {
  protected:
-  void Connect(SlowTarget& target, uint16_t base) {
+  bool packed() const { return GetParam().packed; }
+  // The base of a ring of which `count` requests of three descriptors were taken and answered.
+  uint32_t BaseAfter(uint16_t count) const {
+    if (!packed()) return count;
+    virtio::PackedPosition position;
+    for (uint16_t i = 0; i < count; ++i) {
+      position = position.Plus(GetParam().indirect ? 1 : 3, GetParam().size);
+    }
+    return uint32_t{position.bits()} | uint32_t{position.bits()} << 16;
+  }
+  void Connect(SlowTarget& target, uint32_t base) {
     ASSERT_TRUE(front_end_.Connect(target.target().SocketPath("c")));
     ASSERT_TRUE(front_end_.Negotiate());
     GuestRam* rams[] = {&ram_};
@@ -109,15 +120,25 @@ class ResumeTest : public testing::Test {
   std::vector<std::byte> data_{512};
   GuestRam ram_{16 << 20, 0x1'0000'0000, 0x7abc'0000'0000};
   FrontEnd front_end_;
-  BlkDriver driver_{ram_, {.size = 64, .indirect = true}};
+  BlkDriver driver_{ram_, GetParam()};
   std::optional<FrontEnd::InflightBuffer> inflight_;
 };
 
-TEST_F(ResumeTest, ASuccessorDoesWhatWasNotAnswered) {
+INSTANTIATE_TEST_SUITE_P(Rings, ResumeTest,
+                         testing::Values(harness::RingOptions{.size = 64, .indirect = true},
+                                         harness::RingOptions{
+                                             .size = 64, .indirect = true, .packed = true},
+                                         harness::RingOptions{.size = 64, .packed = true}),
+                         [](const testing::TestParamInfo<harness::RingOptions>& ring) {
+                           if (!ring.param.packed) return "Split";
+                           return ring.param.indirect ? "Packed" : "PackedChains";
+                         });
+
+TEST_P(ResumeTest, ASuccessorDoesWhatWasNotAnswered) {
   // The first target is kept from finishing: what it holds is never answered by it.
-  auto first = std::make_unique<SlowTarget>();
-  SlowTarget second;
-  Connect(*first, 0);
+  auto first = std::make_unique<SlowTarget>(packed());
+  SlowTarget second(packed());
+  Connect(*first, BaseAfter(0));
   std::vector<uint16_t> heads;
   for (uint64_t lba = 0; lba < 20; ++lba) heads.push_back(Submit(lba));
   ASSERT_TRUE(first->WaitForPending(20));
@@ -130,8 +151,8 @@ TEST_F(ResumeTest, ASuccessorDoesWhatWasNotAnswered) {
   // A driver goes on making requests while there is no target.
   for (uint64_t lba = 20; lba < 25; ++lba) heads.push_back(Submit(lba));
 
-  // QEMU gives the used index as base.
-  Connect(second, 5);
+  // QEMU gives the used index as base, and of a packed ring what it knew last.
+  Connect(second, packed() ? BaseAfter(0) : 5);
   ASSERT_TRUE(second.WaitForPending(20));
   EXPECT_THAT(second.Lbas(), testing::ElementsAre(1, 2, 5, 6, 7, 8, 9, 10, 12, 13, 14, 15, 16, 18,
                                                   19, 20, 21, 22, 23, 24));
@@ -142,12 +163,12 @@ TEST_F(ResumeTest, ASuccessorDoesWhatWasNotAnswered) {
     ASSERT_TRUE(answer) << lba;
     EXPECT_EQ(answer->status, VIRTIO_BLK_S_OK);
   }
-  EXPECT_EQ(virtio::LoadAcquire(driver_.ring().ring().used_index()), 25);
+  EXPECT_FALSE(driver_.ring().PopUsed()) << "one more answer";
   // Once all is answered a third one begins with nothing.
-  EXPECT_EQ(front_end_.StopVring(1), 25);
+  EXPECT_EQ(front_end_.StopVring(1), BaseAfter(25));
   front_end_.Disconnect();
-  SlowTarget third;
-  Connect(third, 25);
+  SlowTarget third(packed());
+  Connect(third, BaseAfter(25));
   const uint16_t head = Submit(99);
   ASSERT_TRUE(third.WaitForPending(1));
   EXPECT_THAT(third.Lbas(), testing::ElementsAre(99));
@@ -155,9 +176,9 @@ TEST_F(ResumeTest, ASuccessorDoesWhatWasNotAnswered) {
   EXPECT_TRUE(driver_.Wait(head));
 }
 
-TEST_F(ResumeTest, AFrontEndThatComesBackWaitsForItsFormerSession) {
-  SlowTarget target;
-  Connect(target, 0);
+TEST_P(ResumeTest, AFrontEndThatComesBackWaitsForItsFormerSession) {
+  SlowTarget target(packed());
+  Connect(target, BaseAfter(0));
   const uint16_t head = Submit(7);
   ASSERT_TRUE(target.WaitForPending(1));
   front_end_.Disconnect();
@@ -173,16 +194,23 @@ TEST_F(ResumeTest, AFrontEndThatComesBackWaitsForItsFormerSession) {
   EXPECT_TRUE(again.Receive());
 }
 
-TEST_F(ResumeTest, ARequestMadeAvailableAgainEndsTheVring) {
-  SlowTarget target;
-  Connect(target, 0);
+TEST_P(ResumeTest, ARequestMadeAvailableAgainEndsTheVring) {
+  SlowTarget target(packed());
+  Connect(target, BaseAfter(0));
   base::UniqueFd error(::eventfd(0, EFD_CLOEXEC));
   ASSERT_TRUE(front_end_.SetVringFd(Request::kSetVringErr, 1, error.get()));
   const uint16_t head = Submit(7);
   ASSERT_TRUE(target.WaitForPending(1));
-  const auto& ring = driver_.ring().ring();
-  ring.available_head(1) = head;
-  virtio::StoreRelease(ring.available_index(), uint16_t{2});
+  if (packed()) {
+    const virtio::PackedPosition next = driver_.packed().next_available();
+    virtio::PackedDescriptor& again = driver_.packed().ring().descriptors[next.index];
+    again = {.address = ram_.guest_address(), .size_bytes = 1, .id = head, .flags = 0};
+    virtio::StoreRelease(again.flags, virtio::AvailableState(next.wrap));
+  } else {
+    const auto& ring = driver_.split().ring();
+    ring.available_head(1) = head;
+    virtio::StoreRelease(ring.available_index(), uint16_t{2});
+  }
   driver_.Kick();
   pollfd waited{.fd = error.get(), .events = POLLIN, .revents = 0};
   EXPECT_EQ(::poll(&waited, 1, 10'000), 1);
@@ -191,9 +219,28 @@ TEST_F(ResumeTest, ARequestMadeAvailableAgainEndsTheVring) {
   EXPECT_TRUE(driver_.Wait(head));
 }
 
-TEST_F(ResumeTest, AnyInflightBufferIsSurvived) {
-  SlowTarget target;
-  Connect(target, 0);
+// A driver that is reset begins at the start of its ring, whatever the note says of the end.
+TEST_P(ResumeTest, AFrontEndSaysWhereAStoppedRingGoesOn) {
+  SlowTarget target(packed());
+  Connect(target, BaseAfter(0));
+  for (uint64_t lba = 0; lba < 5; ++lba) {
+    const uint16_t head = Submit(lba);
+    ASSERT_TRUE(target.WaitForPending(1));
+    target.AnswerAll();
+    ASSERT_TRUE(driver_.Wait(head));
+  }
+  ASSERT_EQ(front_end_.StopVring(1), BaseAfter(5));
+  driver_.ring().Reset();
+  ASSERT_TRUE(driver_.Start(front_end_, 1, BaseAfter(0)));
+  const uint16_t head = Submit(9);
+  ASSERT_TRUE(target.WaitForPending(1));
+  target.AnswerAll();
+  EXPECT_TRUE(driver_.Wait(head));
+}
+
+TEST_P(ResumeTest, AnyInflightBufferIsSurvived) {
+  SlowTarget target(packed());
+  Connect(target, BaseAfter(0));
   for (uint32_t seed = 0; seed < 50; ++seed) {
     front_end_.Disconnect();
     ASSERT_TRUE(target.target().WaitForSessions("c", 0));
@@ -208,7 +255,7 @@ TEST_F(ResumeTest, AnyInflightBufferIsSurvived) {
     std::memcpy(&junk[region + 10], &entries, sizeof entries);
     ASSERT_EQ(::pwrite(inflight_->fd.get(), junk.data(), junk.size(), 0),
               static_cast<ssize_t>(junk.size()));
-    Connect(target, 0);
+    Connect(target, BaseAfter(0));
     ASSERT_TRUE(front_end_.StopVring(1));
     target.AnswerAll();
   }

@@ -56,6 +56,7 @@ TestTarget& Target() {
     auto* made = new TestTarget(1);
     made->AddDisk("disk");
     if (made->Create({.name = "c", .bdev_name = "disk"}) != 0) std::abort();
+    if (made->Create({.name = "p", .bdev_name = "disk", .packed_ring = true}) != 0) std::abort();
     return made;
   }();
   return target;
@@ -78,9 +79,11 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   Input input(data, size);
   GuestRam ram(kRamBytes, 0x10000, 0x7000'0000);
   FrontEnd front_end;
-  BlkDriver driver(ram, {.size = 16, .indirect = true});
-  if (!front_end.Connect(Target().SocketPath("c"))) std::abort();
   const uint8_t mode = input.Byte();
+  const bool packed = (mode & 4) != 0;
+  const char* controller = packed ? "p" : "c";
+  BlkDriver driver(ram, {.size = 16, .indirect = true, .packed = packed});
+  if (!front_end.Connect(Target().SocketPath(controller))) std::abort();
   if ((mode & 1) != 0) {
     GuestRam* rams[] = {&ram};
     if (!front_end.Negotiate() || !front_end.SetMemTable(rams) || !driver.Start(front_end, 0)) {
@@ -94,6 +97,6 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   }
   SendMessages(front_end, ram, input);
   front_end.Disconnect();
-  if (!Target().WaitForSessions("c", 0)) std::abort();
+  if (!Target().WaitForSessions(controller, 0)) std::abort();
   return 0;
 }

@@ -9,7 +9,6 @@
 #include <utility>
 
 #include "target/vhost_user/session.h"
-#include "target/virtio/inflight.h"
 
 namespace sma::target::vhost_user {
 namespace {
@@ -42,8 +41,9 @@ bool IsPossible(const InflightDescription& inflight) {
          inflight.queue_size > 0 && inflight.queue_size <= Vring::kMaxSize;
 }
 
-uint64_t InflightBytes(const InflightDescription& inflight) {
-  return inflight.queue_count * virtio::InflightQueue::RegionBytes(inflight.queue_size);
+uint64_t InflightBytes(const InflightDescription& inflight, VringEnvironment environment) {
+  environment.inflight_queue_size = inflight.queue_size;
+  return inflight.queue_count * environment.InflightRegionBytes();
 }
 
 }  // namespace
@@ -96,7 +96,7 @@ void Session::GetInflightFd() {
     End("GET_INFLIGHT_FD: more queues, or larger ones, than there can be");
     return;
   }
-  inflight.mmap_bytes = InflightBytes(inflight);
+  inflight.mmap_bytes = InflightBytes(inflight, environment_);
   inflight.mmap_offset = 0;
   auto buffer = MakeInflightBuffer(inflight.mmap_bytes);
   if (!buffer.ok()) {
@@ -108,19 +108,23 @@ void Session::GetInflightFd() {
 
 void Session::SetInflightFd() {
   const auto inflight = message_.As<InflightDescription>();
-  if (!IsPossible(inflight) || inflight.mmap_bytes < InflightBytes(inflight)) {
+  const uint64_t size_bytes = InflightBytes(inflight, environment_);
+  if (!IsPossible(inflight) || inflight.mmap_bytes < size_bytes) {
     Refuse("a buffer too small for its queues");
     return;
   }
-  auto mapping = virtio::SharedMapping::Map(message_.fds.front().get(), inflight.mmap_offset,
-                                            InflightBytes(inflight));
+  if (inflight.mmap_offset % sizeof(uint64_t) != 0) {
+    Refuse("a misaligned buffer");
+    return;
+  }
+  auto mapping =
+      virtio::SharedMapping::Map(message_.fds.front().get(), inflight.mmap_offset, size_bytes);
   if (!mapping.ok()) {
     Refuse(strerror(mapping.error()));
     return;
   }
   ChangeStopped(AllVrings(), [this, inflight, mapping = *std::move(mapping)] {
     environment_.inflight = mapping;
-    environment_.inflight_queue_count = inflight.queue_count;
     environment_.inflight_queue_size = inflight.queue_size;
     Acknowledge();
   });

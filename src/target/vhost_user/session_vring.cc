@@ -40,7 +40,7 @@ void Session::SetVringNum() {
   const auto state = message_.As<VringState>();
   Vring* vring = FindVring(state.index);
   if (vring == nullptr) return;
-  if (!Vring::IsSize(state.number)) {
+  if (!Vring::IsSize(state.number, environment_.packed())) {
     Refuse("no size that a vring can have");
     return;
   }
@@ -58,7 +58,7 @@ void Session::SetVringBase() {
   const auto state = message_.As<VringState>();
   Vring* vring = FindVring(state.index);
   if (vring == nullptr) return;
-  ChangeVring(*vring, [vring, state] { vring->SetBase(static_cast<uint16_t>(state.number)); });
+  ChangeVring(*vring, [vring, state] { vring->SetBase(state.number); });
 }
 
 // Stops the vring until it gets a descriptor for kicks again (vhost-user "Ring states").
@@ -68,6 +68,7 @@ void Session::GetVringBase() {
   ChangeStopped({vring}, [this, vring] {
     VringState state = message_.As<VringState>();
     state.number = vring->base();
+    vring->BeginAnew();
     vring->SetKick({});
     vring->SetCall({});
     Reply(std::as_bytes(std::span(&state, 1)));

@@ -3,18 +3,25 @@
 #include <fcntl.h>
 #include <linux/virtio_blk.h>
 
+#include <bit>
 #include <cassert>
 #include <cerrno>
 #include <utility>
 
+#include "target/vhost_user/ring_address.h"
+
 namespace sma::target::vhost_user {
+
+size_t VringEnvironment::InflightRegionBytes() const {
+  return packed() ? virtio::PackedInflight::RegionBytes(inflight_queue_size)
+                  : virtio::InflightQueue::RegionBytes(inflight_queue_size);
+}
+
 namespace {
 
 base::UniqueFd Duplicate(const base::UniqueFd& fd) {
   return base::UniqueFd(fd ? ::fcntl(fd.get(), F_DUPFD_CLOEXEC, 0) : -1);
 }
-
-bool IsAligned(uint64_t address, size_t alignment) { return address % alignment == 0; }
 
 }  // namespace
 
@@ -27,8 +34,9 @@ void Vring::SetAddresses(const VringAddr& addresses) {
 
 void Vring::Reset() {
   assert(queue_ == nullptr);
-  size_ = base_ = 0;
-  has_addresses_ = false;
+  size_ = 0;
+  base_ = 0;
+  begin_anew_ = has_addresses_ = false;
   enabled_.reset();
   kick_.Reset();
   call_.Reset();
@@ -50,50 +58,54 @@ void Vring::SetError(base::UniqueFd error) {
   reactor_.Post([queue = queue_, copy] { queue->SetError(std::move(*copy)); });
 }
 
-int Vring::FindRing(const virtio::GuestMemory& memory, virtio::SplitRing& ring) const {
-  using virtio::SplitRing;
-  if (!IsAligned(addresses_.descriptors, SplitRing::kDescriptorAlignment) ||
-      !IsAligned(addresses_.available, SplitRing::kAvailableAlignment) ||
-      !IsAligned(addresses_.used, SplitRing::kUsedAlignment)) {
-    return EINVAL;
+// How the ring is served, from what the front end said of it. 0 or an errno value.
+int Vring::DescribeRing(const VringEnvironment& environment,
+                        virtio::Virtqueue::Options& options) const {
+  const bool event_index = (environment.features & Bit(virtio::kRingEventIndex)) != 0;
+  const bool indirect = (environment.features & Bit(virtio::kRingIndirect)) != 0;
+  if (!environment.packed()) {
+    if (!std::has_single_bit(size_)) return EINVAL;
+    virtio::SplitQueue::Options split{.ring = {},
+                                      .next_available = static_cast<uint16_t>(base_),
+                                      .event_index = event_index,
+                                      .indirect = indirect};
+    int error = FindRing(*environment.memory, addresses_, size_, split.ring);
+    options.ring = split;
+    return error;
   }
-  std::byte* descriptors =
-      memory.TranslateUser(addresses_.descriptors, SplitRing::DescriptorBytes(size_));
-  std::byte* available =
-      memory.TranslateUser(addresses_.available, SplitRing::AvailableBytes(size_));
-  std::byte* used = memory.TranslateUser(addresses_.used, SplitRing::UsedBytes(size_));
-  if (descriptors == nullptr || available == nullptr || used == nullptr) return EFAULT;
-  // A front end may map a file at an address that is less aligned than ours.
-  if (!IsAligned(reinterpret_cast<uintptr_t>(descriptors), SplitRing::kDescriptorAlignment) ||
-      !IsAligned(reinterpret_cast<uintptr_t>(available), SplitRing::kAvailableAlignment) ||
-      !IsAligned(reinterpret_cast<uintptr_t>(used), SplitRing::kUsedAlignment)) {
-    return EINVAL;
-  }
-  ring.size = size_;
-  ring.descriptors = reinterpret_cast<virtio::Descriptor*>(descriptors);
-  ring.available = reinterpret_cast<uint16_t*>(available);
-  ring.used = reinterpret_cast<uint16_t*>(used);
-  return 0;
+  const auto next_available = virtio::PackedPosition::FromBits(static_cast<uint16_t>(base_));
+  // Some front ends give the lower half alone.
+  const auto next_used = base_ >> 16 == 0
+                             ? next_available
+                             : virtio::PackedPosition::FromBits(static_cast<uint16_t>(base_ >> 16));
+  if (next_available.index >= size_ || next_used.index >= size_) return EINVAL;
+  virtio::PackedQueue::Options packed{.ring = {},
+                                      .next_available = next_available,
+                                      .next_used = next_used,
+                                      .event_index = event_index,
+                                      .indirect = indirect};
+  int error = FindRing(*environment.memory, addresses_, size_, packed.ring);
+  options.ring = packed;
+  return error;
 }
 
 int Vring::Start(const VringEnvironment& environment, const virtio::BlkDevice& device,
                  std::function<void(std::string reason)> on_broken) {
   assert(ready(true) && queue_ == nullptr);
   virtio::BlkQueue::Options options;
-  if (int error = FindRing(*environment.memory, options.queue.ring); error != 0) return error;
+  if (int error = DescribeRing(environment, options.queue); error != 0) return error;
   if (environment.inflight) {
-    if (index_ >= environment.inflight_queue_count || size_ > environment.inflight_queue_size) {
+    const size_t region_bytes = environment.InflightRegionBytes();
+    if (size_ > environment.inflight_queue_size ||
+        (index_ + 1) * region_bytes > environment.inflight->bytes().size()) {
       return EINVAL;
     }
-    options.inflight = environment.inflight;
-    options.inflight_offset_bytes =
-        index_ * virtio::InflightQueue::RegionBytes(environment.inflight_queue_size);
+    options.queue.inflight = environment.inflight;
+    options.queue.inflight_offset_bytes = index_ * region_bytes;
   }
+  options.queue.begin_anew = std::exchange(begin_anew_, false);
   options.reactor = &reactor_;
   options.memory = environment.memory;
-  options.queue.next_available = base_;
-  options.queue.event_index = (environment.features & Bit(virtio::kRingEventIndex)) != 0;
-  options.queue.indirect = (environment.features & Bit(virtio::kRingIndirect)) != 0;
   options.write_through = (environment.features & Bit(VIRTIO_BLK_F_FLUSH)) == 0;
   options.kick = Duplicate(kick_);
   options.call = Duplicate(call_);
@@ -111,10 +123,10 @@ void Vring::Stop(std::function<void()> done) {
   virtio::BlkQueue* queue = std::exchange(queue_, nullptr);
   reactor_.Post([this, queue, done = std::move(done)] {
     queue->Stop([this, queue, done] {
-      const uint16_t next_available = queue->next_available();
+      const uint32_t base = queue->base();
       delete queue;
-      control_.Post([this, next_available, done] {
-        base_ = next_available;
+      control_.Post([this, base, done] {
+        base_ = base;
         done();
       });
     });

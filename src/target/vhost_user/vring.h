@@ -14,6 +14,7 @@
 #include "target/virtio/blk_device.h"
 #include "target/virtio/blk_queue.h"
 #include "target/virtio/guest_memory.h"
+#include "target/virtio/virtqueue.h"
 
 namespace sma::target::vhost_user {
 
@@ -21,11 +22,16 @@ namespace sma::target::vhost_user {
 struct VringEnvironment {
   std::shared_ptr<const virtio::GuestMemory> memory;
   /// Where what is under way is noted: one part after another, each for a queue of
-  /// `inflight_queue_size`, for `inflight_queue_count` of them. Null: nowhere.
+  /// `inflight_queue_size`. Null: nowhere.
   std::shared_ptr<const virtio::SharedMapping> inflight;
-  uint16_t inflight_queue_count = 0;
   uint16_t inflight_queue_size = 0;
   uint64_t features = 0;  // that the driver chose
+
+  /// Whether the virtqueues are packed ones.
+  bool packed() const { return (features & Bit(virtio::kRingPacked)) != 0; }
+  /// The size of such a part.
+  size_t InflightRegionBytes() const;
+
   bdev::Descriptor* descriptor = nullptr;
 };
 
@@ -43,14 +49,19 @@ class Vring {
   Vring& operator=(const Vring&) = delete;
 
   /// Whether a vring can have so many descriptors.
-  static bool IsSize(uint32_t size) { return size <= kMaxSize && std::has_single_bit(size); }
+  static bool IsSize(uint32_t size, bool packed) {
+    return size > 0 && size <= kMaxSize && (packed || std::has_single_bit(size));
+  }
 
   // What the front end says, to be changed while the vring does not run.
   void SetSize(uint16_t size) { size_ = size; }
-  void SetBase(uint16_t base) { base_ = base; }
+  void SetBase(uint32_t base) { base_ = base; }
   void SetAddresses(const VringAddr& addresses);
   void SetKick(base::UniqueFd kick) { kick_ = std::move(kick); }
   void SetEnabled(bool enabled) { enabled_ = enabled; }
+  /// Nothing is under way any more, and the front end knows where the ring stands: what it says
+  /// next counts, and not what is noted.
+  void BeginAnew() { begin_anew_ = true; }
   void Reset();
 
   // At any time.
@@ -65,12 +76,13 @@ class Vring {
   bool running() const { return queue_ != nullptr; }
   /// Requests under way; 0 when it does not run.
   uint32_t outstanding_requests() const { return running() ? queue_->outstanding() : 0; }
-  /// Where the driver's next request stands; of a vring that does not run.
-  uint16_t base() const { return base_; }
+  /// As of Virtqueue; of a vring that does not run.
+  uint32_t base() const { return base_; }
   Reactor& reactor() const { return reactor_; }
 
   /// Starts it when it is ready and not running. 0, or EFAULT: the addresses are not in the guest's
-  /// memory; EINVAL: misaligned, or `inflight` is too small. `on_broken` runs if the driver does
+  /// memory; EINVAL: misaligned, `inflight` is too small, or size and base are not such as the
+  /// chosen layout has. `on_broken` runs if the driver does
   /// what it may not.
   int Start(const VringEnvironment& environment, const virtio::BlkDevice& device,
             std::function<void(std::string reason)> on_broken);
@@ -83,13 +95,14 @@ class Vring {
   void DetachBdev(std::function<void()> done);
 
  private:
-  int FindRing(const virtio::GuestMemory& memory, virtio::SplitRing& ring) const;
+  int DescribeRing(const VringEnvironment& environment, virtio::Virtqueue::Options& options) const;
 
   const uint16_t index_;
   Reactor& control_;
   Reactor& reactor_;
   uint16_t size_ = 0;
-  uint16_t base_ = 0;
+  uint32_t base_ = 0;
+  bool begin_anew_ = false;
   std::optional<bool> enabled_;
   bool has_addresses_ = false;
   VringAddr addresses_{};

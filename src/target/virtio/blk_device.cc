@@ -16,11 +16,12 @@ static_assert(BlkDevice::kMaxSegments + 2 <= Chain::kMaxDescriptors);
 
 constexpr uint64_t Bit(unsigned bit) { return uint64_t{1} << bit; }
 
-uint64_t Features(const bdev::Bdev& bdev, bool read_only) {
+uint64_t Features(const bdev::Bdev& bdev, bool read_only, bool packed_ring) {
   uint64_t features = Bit(VIRTIO_F_VERSION_1) | Bit(VIRTIO_F_ANY_LAYOUT) | Bit(kRingIndirect) |
                       Bit(kRingEventIndex) | Bit(VIRTIO_BLK_F_SEG_MAX) |
                       Bit(VIRTIO_BLK_F_BLK_SIZE) | Bit(VIRTIO_BLK_F_TOPOLOGY) |
                       Bit(VIRTIO_BLK_F_MQ);
+  if (packed_ring) features |= Bit(kRingPacked);
   if (bdev.info().write_cache) features |= Bit(VIRTIO_BLK_F_FLUSH);
   if (read_only) return features | Bit(VIRTIO_BLK_F_RO);
   features |= Bit(VIRTIO_BLK_F_WRITE_ZEROES);
@@ -30,8 +31,8 @@ uint64_t Features(const bdev::Bdev& bdev, bool read_only) {
 
 }  // namespace
 
-BlkDevice::BlkDevice(const bdev::Bdev& bdev, bool read_only, uint16_t queue_count)
-    : features(Features(bdev, read_only)), block_size(bdev.block_size()) {
+BlkDevice::BlkDevice(const bdev::Bdev& bdev, bool read_only, uint16_t queue_count, bool packed_ring)
+    : features(Features(bdev, read_only, packed_ring)), block_size(bdev.block_size()) {
   const bdev::Bdev::Info& info = bdev.info();
   const uint32_t block_sectors = block_size / kSectorBytes;
   config.capacity = bdev.block_count() * block_sectors;

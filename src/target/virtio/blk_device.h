@@ -13,9 +13,10 @@ class Bdev;
 
 namespace sma::target::virtio {
 
-// Feature bits of split virtqueues (Virtio 1.2 §6).
+// Feature bits of virtqueues (Virtio 1.2 §6).
 inline constexpr unsigned kRingIndirect = 28;
 inline constexpr unsigned kRingEventIndex = 29;
+inline constexpr unsigned kRingPacked = 34;
 
 /// The unit of virtio-blk's sectors, whatever the block size (Virtio 1.2 §5.2.6).
 inline constexpr uint32_t kSectorBytes = 512;
@@ -30,7 +31,8 @@ struct BlkDevice {
   /// Data descriptors in one request; header and status are two more.
   static constexpr uint32_t kMaxSegments = 126;
 
-  BlkDevice(const bdev::Bdev& bdev, bool read_only, uint16_t queue_count);
+  /// `packed_ring`: the driver may choose packed virtqueues.
+  BlkDevice(const bdev::Bdev& bdev, bool read_only, uint16_t queue_count, bool packed_ring = false);
 
   /// Feature bits of the device and of its virtqueues, for the driver to choose from; without those
   /// of the vhost-user protocol.

@@ -3,6 +3,7 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
+#include <optional>
 #include <utility>
 
 #include "target/virtio/shared_fields.h"
@@ -27,7 +28,7 @@ BlkQueue::BlkQueue(Options options, const BlkDevice& device)
     : options_(std::move(options)),
       device_(device),
       ring_(options_.queue),
-      requests_(options_.queue.ring.size),
+      requests_(ring_.size()),
       seen_bus_errors_(BusErrorGuard::broken_count()) {
   publisher_.queue = this;
   publisher_.run = [](Deferred& self) {
@@ -36,7 +37,7 @@ BlkQueue::BlkQueue(Options options, const BlkDevice& device)
     queue->EndWaits();
   };
   for (size_t i = 0; i < requests_.size(); ++i) {
-    requests_[i].head = static_cast<uint16_t>(i);
+    requests_[i].number = static_cast<uint16_t>(i);
     requests_[i].queue = this;
     requests_[i].done = OnIoDone;
   }
@@ -48,7 +49,9 @@ void BlkQueue::Start(bdev::Descriptor* descriptor) {
   poll_ns_ =
       static_cast<uint64_t>(std::chrono::nanoseconds(options_.reactor->options().poll).count());
   AttachBdev(descriptor);
-  ResumeUnanswered();
+  ring_.Resume([this](uint16_t number) {
+    if (!broken_) Process(number);
+  });
   if (broken_) return;
   int error = options_.reactor->Watch(options_.kick.get(), EPOLLIN, this);
   if (error != 0) {
@@ -58,17 +61,6 @@ void BlkQueue::Start(bdev::Descriptor* descriptor) {
   watching_ = true;
   BeginPolling();
   NotifyDriver();
-}
-
-void BlkQueue::ResumeUnanswered() {
-  if (!options_.inflight) return;
-  inflight_.emplace(options_.inflight->bytes().subspan(options_.inflight_offset_bytes),
-                    ring_.size(), ring_.used_index());
-  const std::vector<uint16_t> heads = inflight_->Unanswered();
-  ring_.set_next_available(static_cast<uint16_t>(ring_.used_index() + heads.size()));
-  for (uint16_t head : heads) {
-    if (!broken_) Process(head);
-  }
 }
 
 void BlkQueue::Stop(std::function<void()> done) {
@@ -90,6 +82,11 @@ void BlkQueue::DetachBdev(std::function<void()> done) {
 void BlkQueue::SetCall(base::UniqueFd call) {
   options_.call = std::move(call);
   NotifyDriver();
+}
+
+void BlkQueue::SetError(base::UniqueFd error) {
+  options_.error = std::move(error);
+  if (broken_) Notify(options_.error);
 }
 
 // What Stop and DetachBdev wait for, if it has come.
@@ -118,45 +115,42 @@ void BlkQueue::EndPolling() {
 }
 
 bool BlkQueue::Poll() {
-  const std::optional<uint16_t> count = ring_.AvailableCount();
+  const bool available = ring_.HasAvailable();
   if (!CheckMemory()) return true;
-  if (!count) {
-    Break("more requests made available than the ring holds");
-    return true;
-  }
   const uint64_t now_ns = options_.reactor->now_ns();
-  if (*count == 0) {
+  if (!available) {
     if (now_ns - last_work_ns_ >= poll_ns_ && PrepareSleep()) EndPolling();
     return false;
   }
   last_work_ns_ = now_ns;
-  TakeAvailable(*count);
+  TakeAvailable();
   return true;
 }
 
-void BlkQueue::TakeAvailable(uint16_t count) {
+// No more than the ring holds, so that other queues come to their turn.
+void BlkQueue::TakeAvailable() {
   taking_ = true;
-  for (; count > 0 && !broken_; --count) {
-    const uint16_t head = ring_.TakeHead();
-    if (head >= ring_.size()) {
-      Break("a request beyond the end of the descriptor table");
-      break;
+  for (uint16_t left = ring_.size(); left > 0 && !broken_; --left) {
+    const std::optional<Virtqueue::Taken> taken = ring_.Take();
+    if (!taken) break;
+    if (taken->error != ChainError::kNone) {
+      Break(ToString(taken->error));
+    } else {
+      Process(taken->number);
     }
-    if (inflight_) inflight_->Take(head);
-    Process(head);
   }
   taking_ = false;
   Publish();
   if (on_detached_) options_.reactor->Defer(publisher_);
 }
 
-void BlkQueue::Process(uint16_t head) {
-  BlkRequest& request = requests_[head];
+void BlkQueue::Process(uint16_t number) {
+  BlkRequest& request = requests_[number];
   if (request.busy) {
-    Break("a request made available again before it was answered");
+    Break(ToString(ChainError::kHeadInUse));
     return;
   }
-  const ChainError error = ring_.ReadChain(head, *options_.memory, request.chain);
+  const ChainError error = ring_.ReadChain(number, *options_.memory, request.chain);
   if (error != ChainError::kNone) {
     Break(ToString(error));
     return;
@@ -185,25 +179,21 @@ void BlkQueue::Answer(BlkRequest& request, uint8_t status) {
   StoreRelaxed(*request.status, status);
   request.busy = false;
   set_outstanding(outstanding() - 1);
-  if (inflight_) inflight_->PrepareAnswer(request.head);
-  ring_.PushUsed(request.head, status == VIRTIO_BLK_S_OK ? request.written_bytes : 1);
+  ring_.PushUsed(request.number, status == VIRTIO_BLK_S_OK ? request.written_bytes : 1);
   unpublished_ = true;
   if (!taking_) options_.reactor->Defer(publisher_);
 }
 
 void BlkQueue::Publish() {
   if (!std::exchange(unpublished_, false)) return;
-  const bool notify = ring_.PublishUsed();
-  if (inflight_) inflight_->CommitAnswers(ring_.used_index());
-  if (notify) NotifyDriver();
+  if (ring_.PublishUsed()) NotifyDriver();
 }
 
 void BlkQueue::NotifyDriver() { Notify(options_.call); }
 
 bool BlkQueue::PrepareSleep() {
   ring_.EnableNotifications();
-  const std::optional<uint16_t> count = ring_.AvailableCount();
-  if (count && *count == 0) return true;
+  if (!ring_.HasAvailable()) return true;
   ring_.DisableNotifications();
   return false;
 }
@@ -222,7 +212,8 @@ void BlkQueue::OnFdReady(uint32_t /*events*/) {
 bool BlkQueue::CheckMemory() {
   if (seen_bus_errors_ == BusErrorGuard::broken_count()) return true;
   seen_bus_errors_ = BusErrorGuard::broken_count();
-  if (options_.memory->intact() && (!options_.inflight || options_.inflight->intact())) return true;
+  const auto& inflight = options_.queue.inflight;
+  if (options_.memory->intact() && (!inflight || inflight->intact())) return true;
   Break("the guest's memory is gone: its file was cut short");
   return false;
 }

@@ -4,7 +4,6 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -14,8 +13,7 @@
 #include "target/virtio/blk_device.h"
 #include "target/virtio/blk_request.h"
 #include "target/virtio/guest_memory.h"
-#include "target/virtio/inflight.h"
-#include "target/virtio/split_queue.h"
+#include "target/virtio/virtqueue.h"
 
 namespace sma::target::virtio {
 
@@ -27,18 +25,14 @@ namespace sma::target::virtio {
 /// While there is work the ring is polled; without it for as long as the reactor polls, the queue
 /// waits for the driver's notification and costs nothing.
 ///
-/// What a driver may not do (see ChainError; a head made available twice) ends this queue: it takes
-/// no more requests, notifies the error descriptor, and tells `on_broken`.
+/// What a driver may not do (see ChainError) ends this queue: it takes no more requests, notifies
+/// the error descriptor, and tells `on_broken`.
 class BlkQueue final : private Poller, private FdHandler {
  public:
   struct Options {
     Reactor* reactor = nullptr;
     std::shared_ptr<const GuestMemory> memory;
-    SplitQueue::Options queue;
-    /// Where what is under way is noted; null: nowhere. `queue.next_available` is then taken from
-    /// what is noted there.
-    std::shared_ptr<const SharedMapping> inflight;
-    size_t inflight_offset_bytes = 0;
+    Virtqueue::Options queue;
     bool write_through = false;
     base::UniqueFd kick;   // eventfd: requests are available
     base::UniqueFd call;   // eventfd: requests were answered; may be none
@@ -68,12 +62,13 @@ class BlkQueue final : private Poller, private FdHandler {
   /// As in Options; the driver is notified once, because the notification it waits for may have
   /// gone to the descriptor before.
   void SetCall(base::UniqueFd call);
-  void SetError(base::UniqueFd error) { options_.error = std::move(error); }
+  /// As in Options; notified at once when the queue is broken already.
+  void SetError(base::UniqueFd error);
   /// The memory grew; what was there is still there.
   void SetMemory(std::shared_ptr<const GuestMemory> memory) { options_.memory = std::move(memory); }
 
-  /// As vhost-user's vring base: where the driver's next request stands on the ring.
-  uint16_t next_available() const { return ring_.next_available(); }
+  /// See Virtqueue.
+  uint32_t base() const { return ring_.base(); }
   /// Requests under way. Any thread.
   uint32_t outstanding() const { return outstanding_.load(std::memory_order_relaxed); }
 
@@ -87,12 +82,11 @@ class BlkQueue final : private Poller, private FdHandler {
   void AfterSleep() override;
   void OnFdReady(uint32_t events) override;
 
-  void ResumeUnanswered();
   bool CheckMemory();
   void BeginPolling();
   void EndPolling();
-  void TakeAvailable(uint16_t count);
-  void Process(uint16_t head);
+  void TakeAvailable();
+  void Process(uint16_t number);
   void set_outstanding(uint32_t count) { outstanding_.store(count, std::memory_order_relaxed); }
   void Answer(BlkRequest& request, uint8_t status);
   static void OnIoDone(bdev::Io& io, bdev::IoStatus status);
@@ -103,9 +97,8 @@ class BlkQueue final : private Poller, private FdHandler {
 
   Options options_;
   const BlkDevice device_;
-  SplitQueue ring_;
-  std::optional<InflightQueue> inflight_;
-  std::vector<BlkRequest> requests_;  // by head
+  Virtqueue ring_;
+  std::vector<BlkRequest> requests_;  // by number
   std::unique_ptr<bdev::Channel> channel_;
   Publisher publisher_;
   std::function<void()> on_stopped_;

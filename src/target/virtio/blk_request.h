@@ -17,7 +17,7 @@ struct BlkRequest : bdev::Io {
   Chain chain;
   uint8_t* status = nullptr;   // in the guest's memory
   uint32_t written_bytes = 0;  // to the guest's memory when it succeeds, with the status
-  uint16_t head = 0;
+  uint16_t number = 0;         // as of Virtqueue
   bool busy = false;
 };
 

@@ -11,6 +11,14 @@ const char* ToString(ChainError error) {
   switch (error) {
     case ChainError::kNone:
       return "no error";
+    case ChainError::kTooManyAvailable:
+      return "more requests made available than the ring holds";
+    case ChainError::kBadHead:
+      return "a request beyond the end of the descriptor table";
+    case ChainError::kHeadInUse:
+      return "a request made available again before it was answered";
+    case ChainError::kIncomplete:
+      return "a chain that goes on where nothing was made available";
     case ChainError::kBadIndex:
       return "a descriptor index beyond the table";
     case ChainError::kTooLong:

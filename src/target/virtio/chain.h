@@ -11,14 +11,19 @@ namespace sma::target::virtio {
 
 class GuestMemory;
 
-/// Why a chain of descriptors is not one that a driver may make (Virtio 1.2 §2.7.4, §2.7.5).
+/// Why a chain of descriptors is not one that a driver may make (Virtio 1.2 §2.7.4, §2.7.5, §2.8.6,
+/// §2.8.7).
 enum class ChainError : uint8_t {
   kNone,
-  kBadIndex,     // a descriptor beyond the end of its table
-  kTooLong,      // more descriptors than the device takes, or a loop of them
-  kBadAddress,   // memory that is not the guest's
-  kBadOrder,     // memory to read from after memory to write to
-  kBadIndirect,  // a table of a wrong size, within another one, or with something after it
+  kTooManyAvailable,  // more than the ring holds
+  kBadHead,           // a head, or a buffer ID, that the queue does not have
+  kHeadInUse,         // of another chain that is not answered
+  kIncomplete,        // a chain that goes on where nothing was made available
+  kBadIndex,          // a descriptor beyond the end of its table
+  kTooLong,           // more descriptors than the device takes, or a loop of them
+  kBadAddress,        // memory that is not the guest's
+  kBadOrder,          // memory to read from after memory to write to
+  kBadIndirect,       // a table of a wrong size, within another one, or with something after it
 };
 
 const char* ToString(ChainError error);

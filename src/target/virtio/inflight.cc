@@ -24,17 +24,9 @@ struct InflightQueue::Entry {
   uint64_t counter;
 };
 
-namespace {
-
-constexpr uint16_t kVersion = 1;
-constexpr size_t kRegionAlignment = 64;
-
-}  // namespace
-
 size_t InflightQueue::RegionBytes(uint16_t queue_size) {
   static_assert(sizeof(Header) == 16 && sizeof(Entry) == 16);
-  const size_t bytes = sizeof(Header) + sizeof(Entry) * queue_size;
-  return (bytes + kRegionAlignment - 1) / kRegionAlignment * kRegionAlignment;
+  return InflightRegionBytes(sizeof(Header), sizeof(Entry), queue_size);
 }
 
 InflightQueue::InflightQueue(std::span<std::byte> region, uint16_t queue_size, uint16_t used_index)
@@ -54,7 +46,7 @@ InflightQueue::InflightQueue(std::span<std::byte> region, uint16_t queue_size, u
 }
 
 bool InflightQueue::IsUsable() const {
-  return LoadRelaxed(header_->version) == kVersion &&
+  return LoadRelaxed(header_->version) == kInflightVersion &&
          LoadRelaxed(header_->entry_count) >= queue_size_;
 }
 
@@ -64,7 +56,7 @@ void InflightQueue::Initialise(uint16_t used_index) {
   StoreRelaxed(header_->entry_count, queue_size_);
   StoreRelaxed(header_->last_batch_head, uint16_t{0});
   StoreRelaxed(header_->used_index, used_index);
-  StoreRelease(header_->version, kVersion);
+  StoreRelease(header_->version, kInflightVersion);
 }
 
 // The predecessor published its last batch and had not yet marked all of it as answered.

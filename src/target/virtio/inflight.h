@@ -7,6 +7,15 @@
 
 namespace sma::target::virtio {
 
+/// The version of such memory, for a queue of either layout; 0: nothing is in it.
+inline constexpr uint16_t kInflightVersion = 1;
+
+/// The bytes that a header and entries take, rounded up to a multiple of 64.
+constexpr size_t InflightRegionBytes(size_t header_bytes, size_t entry_bytes, uint16_t queue_size) {
+  constexpr size_t kAlignment = 64;
+  return (header_bytes + entry_bytes * queue_size + kAlignment - 1) / kAlignment * kAlignment;
+}
+
 /// What is under way in one split virtqueue, kept in memory that outlives this program, so that its
 /// successor does again what was not answered (vhost-user "Inflight I/O tracking"). The memory is
 /// shared with the front end, which may have written anything there: what is read is checked. One

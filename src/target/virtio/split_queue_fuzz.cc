@@ -1,5 +1,5 @@
-// A ring and indirect tables with anything in them: every chain is refused, or all of it is the
-// guest's memory.
+// A split ring and indirect tables with anything in them: every chain is refused, or all of it is
+// the guest's memory.
 
 #include <algorithm>
 #include <cstddef>

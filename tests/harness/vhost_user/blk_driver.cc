@@ -19,16 +19,22 @@ void AddPieces(const GuestBuffer& buffer, size_t piece_bytes, bool writable,
   }
 }
 
+std::unique_ptr<RingDriver> MakeRing(GuestRam& ram, const RingOptions& options) {
+  if (options.packed) return std::make_unique<PackedDriver>(ram, options);
+  return std::make_unique<SplitDriver>(ram, options);
+}
+
 }  // namespace
 
-BlkDriver::BlkDriver(GuestRam& ram, const SplitDriver::Options& options)
+BlkDriver::BlkDriver(GuestRam& ram, const RingOptions& options)
     : ram_(ram),
-      ring_(ram, options),
+      ring_(MakeRing(ram, options)),
       kick_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
       call_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {}
 
-bool BlkDriver::Start(FrontEnd& front_end, uint16_t index, uint16_t base) {
-  return front_end.StartVring(index, ring_, ram_, base, kick_.get(), call_.get());
+bool BlkDriver::Start(FrontEnd& front_end, uint16_t index, std::optional<uint32_t> base) {
+  return front_end.StartVring(index, *ring_, ram_, base.value_or(ring_->initial_base()),
+                              kick_.get(), call_.get());
 }
 
 std::optional<uint16_t> BlkDriver::SubmitQuietly(const Request& request) {
@@ -43,14 +49,14 @@ std::optional<uint16_t> BlkDriver::SubmitQuietly(const Request& request) {
   AddPieces(out, request.segment_bytes, false, chain);
   AddPieces(sent.in, request.segment_bytes, true, chain);
   chain.push_back({sent.status.guest_address, 1, true});
-  std::optional<uint16_t> id = ring_.Add(chain);
+  std::optional<uint16_t> id = ring_->Add(chain);
   if (id) sent_[*id] = sent;
   return id;
 }
 
 std::optional<uint16_t> BlkDriver::Submit(const Request& request) {
   std::optional<uint16_t> head = SubmitQuietly(request);
-  if (head && ring_.Publish()) Kick();
+  if (head && ring_->Publish()) Kick();
   return head;
 }
 
@@ -69,10 +75,10 @@ bool BlkDriver::WaitForCall() {
 
 std::optional<BlkDriver::Answer> BlkDriver::Wait(uint16_t head) {
   while (!answers_.contains(head)) {
-    std::optional<SplitDriver::Used> used = ring_.PopUsed();
+    std::optional<RingDriver::Used> used = ring_->PopUsed();
     if (!used) {
-      ring_.EnableInterrupts();
-      used = ring_.PopUsed();
+      ring_->EnableInterrupts();
+      used = ring_->PopUsed();
     }
     if (!used) {
       if (!WaitForCall()) return std::nullopt;

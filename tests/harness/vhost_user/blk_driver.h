@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <optional>
 #include <span>
 #include <vector>
@@ -9,6 +10,7 @@
 #include "base/unique_fd.h"
 #include "harness/vhost_user/front_end.h"
 #include "harness/vhost_user/guest_ram.h"
+#include "harness/vhost_user/packed_driver.h"
 #include "harness/vhost_user/split_driver.h"
 
 namespace sma::harness {
@@ -17,9 +19,10 @@ namespace sma::harness {
 /// requests comes from the GuestRam and is never given back.
 class BlkDriver {
  public:
-  BlkDriver(GuestRam& ram, const SplitDriver::Options& options);
+  BlkDriver(GuestRam& ram, const RingOptions& options);
 
-  bool Start(FrontEnd& front_end, uint16_t index, uint16_t base = 0);
+  /// `base`: as of SET_VRING_BASE; nullopt: where a new driver begins.
+  bool Start(FrontEnd& front_end, uint16_t index, std::optional<uint32_t> base = {});
 
   struct Request {
     uint32_t type = 0;  // VIRTIO_BLK_T_*
@@ -50,7 +53,10 @@ class BlkDriver {
   uint8_t Zero(uint32_t type, uint64_t sector, uint32_t sector_count, uint32_t flags = 0);
 
   void Kick();
-  SplitDriver& ring() { return ring_; }
+  RingDriver& ring() { return *ring_; }
+  // The one that it is.
+  SplitDriver& split() { return dynamic_cast<SplitDriver&>(*ring_); }
+  PackedDriver& packed() { return dynamic_cast<PackedDriver&>(*ring_); }
   int kick_fd() const { return kick_.get(); }
   int call_fd() const { return call_.get(); }
 
@@ -63,7 +69,7 @@ class BlkDriver {
   bool WaitForCall();
 
   GuestRam& ram_;
-  SplitDriver ring_;
+  std::unique_ptr<RingDriver> ring_;
   base::UniqueFd kick_;
   base::UniqueFd call_;
   std::map<uint16_t, Sent> sent_;

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <cstring>
 #include <thread>
 
@@ -19,9 +20,14 @@ namespace {
 
 constexpr size_t kMaxFds = 32;
 
+// A signal (a fuzzer's clock has one) only makes it wait anew.
 bool WaitReadable(int fd) {
   pollfd waited{.fd = fd, .events = POLLIN, .revents = 0};
-  return ::poll(&waited, 1, std::chrono::milliseconds(FrontEnd::kTimeout).count()) == 1;
+  int ready;
+  do {
+    ready = ::poll(&waited, 1, std::chrono::milliseconds(FrontEnd::kTimeout).count());
+  } while (ready < 0 && errno == EINTR);
+  return ready == 1;
 }
 
 bool ReceiveExactly(int socket, std::span<std::byte> bytes, std::vector<base::UniqueFd>& fds) {
@@ -209,8 +215,8 @@ bool FrontEnd::SetVringFd(Request request, uint16_t index, int fd) {
   return DoWith(request, payload, fd < 0 ? std::span<const int>() : std::span<const int>(&fd, 1));
 }
 
-bool FrontEnd::StartVring(uint16_t index, const SplitDriver& driver, const GuestRam& ram,
-                          uint16_t base, int kick_fd, int call_fd) {
+bool FrontEnd::StartVring(uint16_t index, const RingDriver& driver, const GuestRam& ram,
+                          uint32_t base, int kick_fd, int call_fd) {
   const vhost_user::VringAddr addresses{.index = index,
                                         .flags = 0,
                                         .descriptors = ram.ToUser(driver.descriptors_address()),
@@ -225,13 +231,13 @@ bool FrontEnd::StartVring(uint16_t index, const SplitDriver& driver, const Guest
          DoWith(Request::kSetVringEnable, vhost_user::VringState{index, 1});
 }
 
-std::optional<uint16_t> FrontEnd::StopVring(uint16_t index) {
+std::optional<uint32_t> FrontEnd::StopVring(uint16_t index) {
   const vhost_user::VringState state{index, 0};
   std::optional<Message> reply = Ask(Request::kGetVringBase, std::as_bytes(std::span(&state, 1)));
   vhost_user::VringState answer{};
   if (!reply || reply->payload.size() != sizeof answer) return std::nullopt;
   std::memcpy(&answer, reply->payload.data(), sizeof answer);
-  return static_cast<uint16_t>(answer.number);
+  return answer.number;
 }
 
 }  // namespace sma::harness

@@ -9,7 +9,7 @@
 
 #include "base/unique_fd.h"
 #include "harness/vhost_user/guest_ram.h"
-#include "harness/vhost_user/split_driver.h"
+#include "harness/vhost_user/ring_driver.h"
 #include "target/vhost_user/protocol.h"
 
 namespace sma::harness {
@@ -70,10 +70,10 @@ class FrontEnd {
   bool SetInflight(const InflightBuffer& buffer);
 
   /// Everything that starts a vring; `ram` is where `driver` lies.
-  bool StartVring(uint16_t index, const SplitDriver& driver, const GuestRam& ram, uint16_t base,
+  bool StartVring(uint16_t index, const RingDriver& driver, const GuestRam& ram, uint32_t base,
                   int kick_fd, int call_fd);
-  /// Stops it: where the driver's next request stands.
-  std::optional<uint16_t> StopVring(uint16_t index);
+  /// Stops it: its base, where the driver's next request stands.
+  std::optional<uint32_t> StopVring(uint16_t index);
   bool SetVringFd(vhost_user::Request request, uint16_t index, int fd);
 
   uint64_t features() const { return features_; }

@@ -1,5 +1,6 @@
 #include "harness/vhost_user/split_driver.h"
 
+#include <array>
 #include <atomic>
 #include <cstring>
 

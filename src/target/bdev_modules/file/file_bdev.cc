@@ -2,10 +2,12 @@
 
 #include <fcntl.h>
 #include <linux/fs.h>
+#include <linux/magic.h>
 #include <linux/stat.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <bit>
@@ -84,10 +86,19 @@ uint32_t SwitchToDirect(int fd, const FileKind& kind, uint32_t block_size) {
   return 1;
 }
 
+bool IsInMemory(int fd) {
+  struct statfs status {};
+  if (::fstatfs(fd, &status) != 0) return false;
+  return status.f_type == TMPFS_MAGIC || status.f_type == RAMFS_MAGIC;
+}
+
 class FileBdev : public Bdev {
  public:
   FileBdev(Info info, FileOptions options, base::UniqueFd fd)
-      : Bdev(std::move(info)), options_(std::move(options)), fd_(std::move(fd)) {}
+      : Bdev(std::move(info)),
+        options_(std::move(options)),
+        fd_(std::move(fd)),
+        in_memory_(IsInMemory(fd_.get())) {}
 
   std::string_view module() const override { return FileModuleName(options_.flavor); }
 
@@ -122,13 +133,16 @@ class FileBdev : public Bdev {
 
  protected:
   std::unique_ptr<Channel> MakeChannel(Reactor& reactor) override {
-    return std::make_unique<FileChannel>(*this, reactor,
-                                         FileAccess{fd_.get(), info().buffer_alignment});
+    return std::make_unique<FileChannel>(
+        *this, reactor,
+        FileAccess{
+            .fd = fd_.get(), .memory_alignment = info().buffer_alignment, .in_memory = in_memory_});
   }
 
  private:
   const FileOptions options_;
   const base::UniqueFd fd_;
+  const bool in_memory_;
 };
 
 }  // namespace

@@ -1,6 +1,7 @@
 #include "target/bdev_modules/file/file_channel.h"
 
 #include <limits.h>
+#include <sys/uio.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -107,7 +108,19 @@ void FileChannel::SubmitWhole(Task& task) {
   task.dsync = task.io->type == IoType::kWrite && task.io->fua;
   task.iovs = task.io->iovs;
   task.iov_count = task.io->iov_count;
+  if (access_.in_memory) return CopyWhole(task);
   reactor().SubmitFileOp(task);
+}
+
+// io_uring would give it to a thread of the kernel's, because such a file system cannot promise not
+// to wait: two switches of threads for a copy of memory.
+void FileChannel::CopyWhole(Task& task) {
+  const auto count = static_cast<int>(task.iov_count);
+  const auto offset = static_cast<off_t>(task.offset_bytes);
+  const ssize_t result = task.kind == FileOp::Kind::kReadv
+                             ? ::preadv(task.fd, task.iovs, count, offset)
+                             : ::pwritev(task.fd, task.iovs, count, offset);
+  OnWholeDone(task, result < 0 ? -errno : result);
 }
 
 void FileChannel::SubmitRange(Task& task, FileOp::Kind kind) {

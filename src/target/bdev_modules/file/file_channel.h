@@ -15,6 +15,7 @@ namespace sma::target::bdev_modules {
 struct FileAccess {
   int fd = -1;
   uint32_t memory_alignment = 1;  // bytes; of addresses and lengths of buffers
+  bool in_memory = false;         // its file system has no medium
 };
 
 /// I/O on a file through the reactor's file operations. A buffer that is not aligned as the file
@@ -30,6 +31,7 @@ class FileChannel : public bdev::Channel {
   void DoSubmit(bdev::Io& io) override;
 
   void SubmitWhole(Task& task);
+  void CopyWhole(Task& task);
   void SubmitRange(Task& task, FileOp::Kind kind);
   void StartPieces(Task& task);
   void SubmitPiece(Task& task);
