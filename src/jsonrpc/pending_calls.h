@@ -1,6 +1,9 @@
 #pragma once
 
+#include <chrono>
 #include <cstdint>
+#include <map>
+#include <optional>
 #include <span>
 #include <string>
 #include <unordered_map>
@@ -52,6 +55,12 @@ class PendingCalls {
   /// Ends all calls with UNAVAILABLE, because the connection is lost.
   void FailAll(const std::string& reason);
 
+  /// Whether the target may act at `now` on a call that was ended without its answer: it was given
+  /// up no longer than `max_answer_time` ago, or sent over a connection that was lost no longer
+  /// than `after_loss` ago.
+  bool MayActLate(base::TimePoint now, std::chrono::nanoseconds after_loss,
+                  std::chrono::nanoseconds max_answer_time) const;
+
   const ClientStats& stats() const { return stats_; }
 
  private:
@@ -59,6 +68,10 @@ class PendingCalls {
 
   SendQueue output_;
   std::unordered_map<uint64_t, CallGroup*> open_;  // by id
+  // When calls were given up to which no answer has come, by id. When there are too many the oldest
+  // go.
+  std::map<uint64_t, base::TimePoint> unanswered_;
+  std::optional<base::TimePoint> lost_at_;  // the last connection that had unanswered calls
   ClientStats stats_;
 };
 
