@@ -42,10 +42,8 @@ class AgentFixture : public testing::Test {
 
   /// The same, without waiting for it.
   void OpenCore() {
-    std::vector<std::unique_ptr<DeviceManager>> managers;
-    managers.push_back(std::make_unique<nvmf_tcp::NvmfTcpManager>(target_));
     auto core = AgentCore::Open(
-        options_, target_, std::make_unique<record::MemoryStore>(disk_), std::move(managers),
+        options_, target_, std::make_unique<record::MemoryStore>(disk_), MakeManagers(),
         [this](bool serving) { serving_ = serving; }, engine_ ? engine_() : nullptr,
         sealing_key_.empty() ? std::nullopt : base::Secret::Copy(sealing_key_));
     ASSERT_TRUE(core.ok()) << core.status();
@@ -55,6 +53,12 @@ class AgentFixture : public testing::Test {
       core_->OnConnect(generation);
     });
     core_->Start();
+  }
+
+  virtual std::vector<std::unique_ptr<DeviceManager>> MakeManagers() {
+    std::vector<std::unique_ptr<DeviceManager>> managers;
+    managers.push_back(std::make_unique<nvmf_tcp::NvmfTcpManager>(target_));
+    return managers;
   }
 
   void Crash() {
