@@ -26,6 +26,11 @@ Json Address(const char* port) {
   return {{"trtype", "TCP"}, {"adrfam", "IPv4"}, {"traddr", "127.0.0.1"}, {"trsvcid", port}};
 }
 
+// Enough to compare messages by.
+size_t Digest(const google::protobuf::Message& message) {
+  return std::hash<std::string>()(message.SerializeAsString());
+}
+
 Json With(Json json, const Json& more) {
   json.update(more);
   return json;
@@ -109,12 +114,12 @@ SweepFixture::State SweepFixture::Now() {
 void SweepFixture::AddRecordTo(State& state) const {
   const record::Record& record = core_->record();
   for (const record::Device& row : record.Devices()) {
-    state.insert(fmt::format("record: device {} {} {}", row.handle, row.params.ShortDebugString(),
+    state.insert(fmt::format("record: device {} {:x} {}", row.handle, Digest(row.params),
                              static_cast<int>(row.state)));
   }
   for (const record::Volume& row : record.Volumes()) {
-    state.insert(fmt::format("record: volume {} {} {} {} {} {} {} {}", row.id.ToString(),
-                             row.device_handle, row.params.ShortDebugString(),
+    state.insert(fmt::format("record: volume {} {} {:x} {} {} {} {} {}", row.id.ToString(),
+                             row.device_handle, Digest(row.params),
                              row.sealed.empty() ? "" : "sealed", row.bdev_name, row.attachment,
                              row.connection, static_cast<int>(row.state)));
   }
