@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <span>
 #include <string>
@@ -40,6 +41,11 @@ class Caller {
   /// caller that sees another value than before talks to a target that may have been restarted. 0
   /// before the first.
   virtual uint64_t generation() const = 0;
+
+  /// Whether the target may still act on a request whose caller was told that its fate is unknown.
+  /// It may while there is no answer to it, in whatever order it answers; when the connection was
+  /// lost, for the time `after_loss` from then on.
+  virtual bool MayActLate(std::chrono::nanoseconds after_loss) const = 0;
 };
 
 }  // namespace sma::jsonrpc

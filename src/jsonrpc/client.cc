@@ -159,6 +159,9 @@ std::vector<absl::StatusOr<Json>> Client::CallMany(const base::Context& context,
 }
 
 uint64_t Client::generation() const { return impl_->generation(); }
+bool Client::MayActLate(std::chrono::nanoseconds after_loss) const {
+  return impl_->MayActLate(after_loss);
+}
 bool Client::connected() const { return impl_->connected(); }
 absl::Status Client::WaitConnected(const base::Context& context) {
   return impl_->WaitConnected(context);

@@ -25,6 +25,9 @@ struct ClientOptions {
   std::chrono::nanoseconds min_backoff = std::chrono::milliseconds(10);
   std::chrono::nanoseconds max_backoff = std::chrono::seconds(1);
 
+  /// How long a request without an answer counts as one that the target may still act on.
+  std::chrono::nanoseconds max_answer_time = std::chrono::minutes(5);
+
   size_t max_request_bytes = kMaxRequestBytes;
   /// A larger answer, or a batch's answers that are larger together, closes the connection.
   size_t max_answer_bytes = 64 * 1024 * 1024;
@@ -70,6 +73,7 @@ class Client final : public Caller {
   std::vector<absl::StatusOr<Json>> CallMany(const base::Context& context,
                                              std::span<const Request> requests) override;
   uint64_t generation() const override;
+  bool MayActLate(std::chrono::nanoseconds after_loss) const override;
 
   bool connected() const;
 

@@ -148,10 +148,30 @@ TEST_F(ClientTest, DeadlineThenTheLateAnswerIsDropped) {
   EXPECT_GE(steady_clock::now() - start, milliseconds(50));
   EXPECT_EQ(result.status().code(), absl::StatusCode::kDeadlineExceeded);
   EXPECT_TRUE(IsFateUnknown(result.status()));
+  EXPECT_TRUE(client.MayActLate(milliseconds(0)));
   EXPECT_TRUE(client.Call(Context::Background(), "release", nullptr).ok());
   EXPECT_EQ(client.stats().late_answers, 1u);
   EXPECT_EQ(client.stats().given_up, 1u);
   EXPECT_EQ(client.generation(), 1u);
+  EXPECT_FALSE(client.MayActLate(std::chrono::hours(1)));
+}
+
+TEST_F(ClientTest, TargetMayActForAMomentAfterTheConnectionIsLost) {
+  StartServer();
+  Client& client = StartClient();
+  EXPECT_FALSE(client.Call(Context::WithTimeout(milliseconds(10)), "hold", nullptr).ok());
+  server_.reset();
+  WaitFor([&] { return !client.connected(); });
+  EXPECT_TRUE(client.MayActLate(std::chrono::hours(1)));
+  EXPECT_FALSE(client.MayActLate(milliseconds(0)));
+}
+
+TEST_F(ClientTest, AnAnswerThatDoesNotComeIsNotWaitedForForEver) {
+  options_.max_answer_time = milliseconds(1);
+  StartServer();
+  Client& client = StartClient();
+  EXPECT_FALSE(client.Call(Context::WithTimeout(milliseconds(10)), "hold", nullptr).ok());
+  WaitFor([&] { return !client.MayActLate(std::chrono::hours(1)); });
 }
 
 TEST_F(ClientTest, DeadlineEndsOnlyWhatIsOpen) {

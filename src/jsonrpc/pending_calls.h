@@ -1,6 +1,9 @@
 #pragma once
 
+#include <chrono>
 #include <cstdint>
+#include <map>
+#include <optional>
 #include <span>
 #include <string>
 #include <unordered_map>
@@ -53,6 +56,12 @@ class PendingCalls {
   /// Ends all calls with UNAVAILABLE, because the connection is lost.
   void FailAll(const std::string& reason);
 
+  /// Whether the target may act at `now` on a call that was ended without its answer: it was given
+  /// up no longer than `max_answer_time` ago, or sent over a connection that was lost no longer
+  /// than `after_loss` ago.
+  bool MayActLate(base::TimePoint now, std::chrono::nanoseconds after_loss,
+                  std::chrono::nanoseconds max_answer_time) const;
+
   /// The groups whose last call Deliver or FailAll has ended since the last time. Their events are
   /// to be set when no lock is held any more: those who wait then go on without meeting at it.
   std::vector<CallGroup*> TakeEnded() { return std::exchange(ended_, {}); }
@@ -65,6 +74,10 @@ class PendingCalls {
   SendQueue output_;
   std::unordered_map<uint64_t, CallGroup*> open_;  // by id
   std::vector<CallGroup*> ended_;
+  // When calls were given up to which no answer has come, by id. When there are too many the oldest
+  // go.
+  std::map<uint64_t, base::TimePoint> unanswered_;
+  std::optional<base::TimePoint> lost_at_;  // the last connection that had unanswered calls
   ClientStats stats_;
 };
 

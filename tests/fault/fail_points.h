@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -57,6 +58,9 @@ class FaultyCaller : public jsonrpc::Caller {
   std::vector<absl::StatusOr<jsonrpc::Json>> CallMany(
       const base::Context& context, std::span<const jsonrpc::Request> requests) override;
   uint64_t generation() const override { return target_.generation(); }
+  bool MayActLate(std::chrono::nanoseconds after_loss) const override {
+    return target_.MayActLate(after_loss);
+  }
 
  private:
   jsonrpc::Caller& target_;

@@ -1,123 +1,130 @@
 #include "fault/sweep_fixture.h"
 
-#include <gmock/gmock.h>
+#include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <cstdlib>
+#include <filesystem>
+#include <iostream>
+
+#include "agent/crypto/bdev_crypto_engine.h"
+#include "devices/vfiouser/vfiouser_manager.h"
+#include "devices/vhost_blk/vhost_blk_manager.h"
 
 namespace sma::core {
 
-using absl::StatusCode;
 using fault::Verdict;
-using jsonrpc::Json;
 using jsonrpc::Request;
+using qmp::FakeQemu;
 using spdk::Fault;
+using std::chrono::milliseconds;
 
 namespace {
 
-constexpr int kOperators = 99;       // number of the operator's device and volume
-constexpr int kMissingVolume = 555;  // which the target does not have
-constexpr uint64_t kIopsStep = 1000;
+// What does not come right is not waited for again and again.
+constexpr std::chrono::seconds kMaxSettleTime{10};
+constexpr milliseconds kSettleTimeAfterFailures{300};
+constexpr int kPatience = 3;
 
-bool Includes(const std::map<std::string, std::map<std::string, uint64_t>>& there,
-              const std::map<std::string, std::map<std::string, uint64_t>>& wanted) {
-  return std::all_of(wanted.begin(), wanted.end(), [&](const auto& device) {
-    auto found = there.find(device.first);
-    return found != there.end() && std::includes(found->second.begin(), found->second.end(),
-                                                 device.second.begin(), device.second.end());
-  });
+bool Includes(const std::set<std::string>& there, const std::set<std::string>& wanted) {
+  return std::includes(there.begin(), there.end(), wanted.begin(), wanted.end());
+}
+
+std::string Difference(const std::set<std::string>& there, const std::set<std::string>& wanted) {
+  std::string text;
+  for (const std::string& line : wanted) {
+    if (!there.contains(line)) text += "  missing: " + line + "\n";
+  }
+  for (const std::string& line : there) {
+    if (!wanted.contains(line)) text += "  too much: " + line + "\n";
+  }
+  return text;
+}
+
+FakeQemu::Fault Translate(Fault fault) {
+  switch (fault) {
+    case Fault::kNone:
+      return FakeQemu::Fault::kNone;
+    case Fault::kRefuse:
+    case Fault::kBusy:
+      return FakeQemu::Fault::kRefuse;
+    case Fault::kNotSent:
+    case Fault::kDropCall:
+      return FakeQemu::Fault::kDropCall;
+    case Fault::kLoseAnswer:
+      return FakeQemu::Fault::kLoseAnswer;
+    default:
+      return FakeQemu::Fault::kHang;
+  }
 }
 
 }  // namespace
 
-std::vector<SweepFixture::Operation> SweepFixture::Operations() {
-  const std::string nqn = Nqn(0);
-  const std::map<std::string, uint64_t> first{{VolumeUuid(1), 0}};
-  const std::map<std::string, uint64_t> both{{VolumeUuid(1), 0}, {VolumeUuid(2), 0}};
-  const Model empty{{nqn, {}}}, one{{nqn, first}}, two{{nqn, both}};
-  auto nothing = [] {};
-  auto create = [this] { ASSERT_TRUE(Create(0).ok()); };
-  auto create_one = [this] { ASSERT_TRUE(Create(0, 1).ok()); };
-  auto create_two = [this] {
-    ASSERT_TRUE(Create(0, 1).ok());
-    ASSERT_TRUE(Attach(Handle(0), 2).ok());
-  };
-  auto limited = [this] {
-    ASSERT_TRUE(Create(0, 1).ok());
-    ASSERT_TRUE(SetLimit(0, 1, 3).ok());
-  };
-  auto create_other = [this] {
-    CreateDeviceRequest request = CreateRequest(0);
-    request.mutable_nvmf_tcp()->set_trsvcid("4421");
-    return Create(request);
-  };
-  const StatusCode exists = StatusCode::kAlreadyExists, missing = StatusCode::kNotFound;
-  return {
-      {"create", nothing, [this] { return Create(0); }, {}, empty},
-      {"create with volume", nothing, [this] { return Create(0, 1); }, {}, one},
-      {"create again", create_one, [this] { return Create(0, 1); }, one, one},
-      {"create with other parameters", create_one, create_other, one, one, exists},
-      {"create without its volume",
-       nothing,
-       [this] { return Create(0, kMissingVolume); },
-       {},
-       {},
-       missing},
-      {"attach", create, [this] { return Attach(Handle(0), 1); }, empty, one},
-      {"attach a second", create_one, [this] { return Attach(Handle(0), 2); }, one, two},
-      {"attach again", create_one, [this] { return Attach(Handle(0), 1); }, one, one},
-      {"attach a missing one", create_one, [this] { return Attach(Handle(0), kMissingVolume); },
-       one, one, missing},
-      {"detach", create_two, [this] { return Detach(Handle(0), 2); }, two, one, StatusCode::kOk,
-       true},
-      {"delete", create, [this] { return Delete(Handle(0)); }, empty, {}, StatusCode::kOk, true},
-      {"delete with volumes",
-       create_two,
-       [this] { return Delete(Handle(0)); },
-       two,
-       {},
-       StatusCode::kOk,
-       true},
-      {"set first limits", create_one, [this] { return SetLimit(0, 1, 5); }, one,
-       Model{{nqn, {{VolumeUuid(1), 5 * kIopsStep}}}}},
-      {"set limits", limited, [this] { return SetLimit(0, 1, 5); },
-       Model{{nqn, {{VolumeUuid(1), 3 * kIopsStep}}}},
-       Model{{nqn, {{VolumeUuid(1), 5 * kIopsStep}}}}},
-  };
+std::string Name(Group group) {
+  constexpr const char* kNames[] = {"local",     "discovery",        "direct",    "iscsi",
+                                    "encrypted", "encrypted_remote", "vhost_blk", "vfiouser"};
+  return kNames[static_cast<int>(group)];
 }
 
-absl::Status SweepFixture::SetLimit(int number, int volume, uint64_t rw_iops) {
-  SetQosRequest request;
-  request.set_device_handle(Handle(number));
-  request.set_volume_id(Id(volume));
-  request.mutable_maximum()->set_rw_iops(rw_iops);
-  return core_->agent().SetQos(context_, request).status();
+SweepFixture::SweepFixture() {
+  std::string folder = std::filesystem::temp_directory_path() / "sma_sweep_XXXXXX";
+  folder_ = ::mkdtemp(folder.data());
+  const char* seed = std::getenv("SMA_SWEEP_SEED");
+  seed_ = seed != nullptr ? std::strtoull(seed, nullptr, 10) : std::random_device{}();
+  random_.seed(seed_);
 }
 
-void SweepFixture::MakeOperatorsThings() {
-  for (int volume : {1, 2, kOperators}) target_.AddBdev(VolumeUuid(volume));
-  // After a restart of the target the agent may have been the first.
-  auto transport = target_.Operator("nvmf_create_transport", {{"trtype", "TCP"}});
-  if (!transport.ok()) {
-    EXPECT_THAT(transport.status().message(), testing::HasSubstr("already exists"));
+uint64_t SweepFixture::Skip(uint64_t mean) {
+  if (std::getenv("SMA_SWEEP_ALL") != nullptr) return 0;
+  return std::uniform_int_distribution<uint64_t>(0, 2 * mean)(random_);
+}
+
+SweepFixture::~SweepFixture() { std::filesystem::remove_all(folder_); }
+
+bool SweepFixture::has_machine() const {
+  return GetParam() == Group::kVhostBlk || GetParam() == Group::kVfioUser;
+}
+
+void SweepFixture::SetUp() {
+  spdlog::set_level(spdlog::level::off);
+  target_.SetWaits(false);
+  MakeRemotes();
+  engine_ = [this] { return std::make_unique<crypto::BdevCryptoEngine>(target_, ""); };
+  sealing_key_ = "0123456789abcdef0123456789ABCDEF";
+  options_.min_retry_pause = milliseconds(1);
+  if (has_machine()) {
+    qemu_ = std::make_unique<FakeQemu>(folder_ + "/qmp");
+    qemu_->SetCommandLine(
+        {{"operators-disk", {{"id", "operators-disk"}, {"bus", "bus0"}, {"addr", "0x1f"}}}});
+    target_.SetSessionSource(
+        [this](const std::string& name) { return qemu_->HasDevice(name) ? 1 : 0; });
   }
-  Operator("nvmf_create_subsystem", {{"nqn", Nqn(kOperators)}});
-  Operator("nvmf_subsystem_add_ns",
-           {{"nqn", Nqn(kOperators)},
-            {"namespace", {{"bdev_name", "null-" + VolumeUuid(kOperators)}, {"nsid", 7}}}});
-  Operator("nvmf_subsystem_add_host",
-           {{"nqn", Nqn(kOperators)}, {"host", "nqn.2016-06.io.spdk:operator"}});
-  Operator(
-      "nvmf_subsystem_add_listener",
-      {{"nqn", Nqn(kOperators)},
-       {"listen_address",
-        {{"trtype", "TCP"}, {"adrfam", "IPv4"}, {"traddr", "127.0.0.1"}, {"trsvcid", "4499"}}}});
+  AgentFixture::SetUp();
 }
 
-std::string SweepFixture::OperatorsThings() {
-  std::string names;
-  const Json bdevs = *target_.Operator("bdev_get_bdevs");
-  for (const Json& bdev : bdevs) names += bdev["name"].get<std::string>() + " ";
-  return names + Subsystem(kOperators).dump();
+void SweepFixture::TearDown() {
+  AgentFixture::TearDown();
+  EXPECT_EQ(target_.keys_destroyed_in_use(), 0u);
+  spdlog::set_level(spdlog::level::info);
+}
+
+std::vector<std::unique_ptr<DeviceManager>> SweepFixture::MakeManagers() {
+  if (!has_machine()) return AgentFixture::MakeManagers();
+  auto machine = std::make_shared<qmp::Client>(qmp::ClientOptions{.address = qemu_->address(),
+                                                                  .connect_wait = milliseconds(500),
+                                                                  .retry_pause = milliseconds(1)});
+  const qmp::Buses buses({{.name = "bus0", .machine = machine}}, true);
+  std::vector<std::unique_ptr<DeviceManager>> managers;
+  if (GetParam() == Group::kVhostBlk) {
+    vhost_blk::Options options{.buses = buses, .socket_folder = folder_};
+    options.unplug_wait = milliseconds(20);
+    managers.push_back(std::make_unique<vhost_blk::VhostBlkManager>(target_, options));
+  } else {
+    vfiouser::Options options{.buses = buses, .socket_folder = folder_};
+    options.unplug_wait = milliseconds(20);
+    managers.push_back(std::make_unique<vfiouser::VfioUserManager>(target_, options));
+  }
+  return managers;
 }
 
 void SweepFixture::Begin(const Operation& operation) {
@@ -125,17 +132,38 @@ void SweepFixture::Begin(const Operation& operation) {
   EndStepFault();
   *disk_ = record::MemoryDisk();
   disk_->fault = [this](record::Durability) {
-    return NextStep() == Fault::kNone ? absl::OkStatus()
-                                      : absl::ResourceExhaustedError("disk full");
+    const Fault fault = NextStep();
+    const bool fails = fault != Fault::kNone && fault < Fault::kHang;
+    return fails ? absl::ResourceExhaustedError("disk full") : absl::OkStatus();
   };
   target_.SetFaultPlan([this](uint64_t, const Request&) { return NextStep(); });
+  target_.SetImpatient(true);
+  target_.SetLate(0, false);
   target_.Restart();
   MakeOperatorsThings();
-  operators_things_ = OperatorsThings();
+  if (qemu_) {
+    qemu_->SetFaultPlan([this](const std::string&) { return NextMachineStep(); });
+    RestartMachine();
+  }
+  for (const auto& entry : std::filesystem::directory_iterator(folder_)) {
+    if (entry.is_directory()) std::filesystem::remove_all(entry.path());
+  }
+  operators_ = Now();
   context_ = base::Context::Background();
   Open();
   operation.prepare();
   died_ = false;
+}
+
+void SweepFixture::Rehearse(const Operation& operation) {
+  Begin(operation);
+  before_ = Now();
+  const absl::Status status = operation.run();
+  EXPECT_EQ(status.code(), operation.code) << operation.name << ": " << status;
+  after_ = Now();
+  EXPECT_EQ(before_ == after_, operation.code != absl::StatusCode::kOk ||
+                                   operation.name.find("again") != std::string::npos)
+      << operation.name;
 }
 
 void SweepFixture::SetStepFault(StepFault fault) {
@@ -149,13 +177,36 @@ Fault SweepFixture::NextStep() {
   return step_fault_ ? step_fault_(steps_++) : Fault::kNone;
 }
 
+FakeQemu::Fault SweepFixture::NextMachineStep() {
+  const Fault fault = NextStep();
+  if (fault == Fault::kNone) return FakeQemu::Fault::kNone;
+  std::function<void()> happens;
+  std::optional<FakeQemu::Fault> own;
+  {
+    base::MutexLock lock(mutex_);
+    happens = machine_faulted_;
+    own = machine_fault_;
+  }
+  if (happens) happens();
+  return own.value_or(Translate(fault));
+}
+
 void SweepFixture::EndStepFault() {
   base::MutexLock lock(mutex_);
   step_fault_ = nullptr;
+  machine_fault_.reset();
+  machine_faulted_ = nullptr;
+}
+
+void SweepFixture::SetMachineFault(FakeQemu::Fault fault, std::function<void()> happens) {
+  base::MutexLock lock(mutex_);
+  machine_fault_ = fault;
+  machine_faulted_ = std::move(happens);
 }
 
 void SweepFixture::DieAt(uint64_t step) {
   died_ = false;
+  SetMachineFault(FakeQemu::Fault::kDropCall);
   SetStepFault([this, step](uint64_t at) {
     if (at < step) return Fault::kNone;
     died_ = true;
@@ -178,64 +229,41 @@ void SweepFixture::RestartTarget() {
   MakeOperatorsThings();
 }
 
-SweepFixture::Model SweepFixture::OnTarget() {
-  std::map<std::string, uint64_t> limits;
-  const Json bdevs = *target_.Operator("bdev_get_bdevs");
-  for (const Json& bdev : bdevs) {
-    limits[bdev["uuid"]] = bdev["assigned_rate_limits"].value("rw_ios_per_sec", uint64_t{0});
-  }
-  Model model;
-  const Json subsystems = *target_.Operator("nvmf_get_subsystems");
-  for (const Json& subsystem : subsystems) {
-    if (subsystem["subtype"] != "NVMe" || subsystem["nqn"] == Nqn(kOperators)) continue;
-    auto& volumes = model[subsystem["nqn"]];
-    for (const Json& ns : subsystem["namespaces"]) volumes[ns["uuid"]] = limits[ns["uuid"]];
-  }
-  return model;
+void SweepFixture::RestartMachine() {
+  qemu_->Kill();
+  qemu_->Start();
 }
 
-SweepFixture::Model SweepFixture::InRecord() {
-  Model model;
-  for (const record::Device& device : core_->record().Devices()) {
-    auto& volumes = model[device.params.nvmf_tcp().subnqn()];
-    for (const record::Volume& volume : core_->record().VolumesOf(device.handle)) {
-      std::optional<QosLimit> limits = core_->record().FindLimits(volume.id);
-      volumes[volume.id.ToString()] = limits ? limits->rw_iops() * kIopsStep : 0;
-    }
-  }
-  return model;
-}
+void SweepFixture::LookAgain() { core_->OnConnect(target_.generation()); }
 
-bool SweepFixture::IsSettled() {
-  for (const record::Device& device : core_->record().Devices()) {
-    if (device.state != record::DeviceState::kReady) return false;
-  }
-  for (const record::Volume& volume : core_->record().Volumes()) {
-    if (volume.state != record::VolumeState::kAttached) return false;
-  }
-  return true;
+bool SweepFixture::IsAllowed(const State& state) const {
+  return std::any_of(allowed_.begin(), allowed_.end(),
+                     [&](const State* wanted) { return *wanted == state; });
 }
 
 Verdict SweepFixture::Judge(const Operation& operation, const std::optional<absl::Status>& status) {
   const bool succeeded = status && status->ok();
-  std::vector<Model> allowed;
+  allowed_.clear();
   // A removal that failed is finished later, if it got as far as being written down.
-  if (!status || succeeded || operation.removes) allowed.push_back(operation.after);
-  if (!succeeded) allowed.push_back(operation.before);
-  auto good = [&] {
-    const Model there = OnTarget();
-    return IsSettled() && InRecord() == there &&
-           std::count(allowed.begin(), allowed.end(), there) > 0;
-  };
-  auto end = std::chrono::steady_clock::now() + std::chrono::seconds(10);
-  while (!good() && std::chrono::steady_clock::now() < end) {
-    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  if (!status || succeeded || operation.removes) allowed_.push_back(&after_);
+  if (!succeeded) allowed_.push_back(&before_);
+  const auto patience =
+      tally_.failures() < kPatience ? milliseconds(kMaxSettleTime) : kSettleTimeAfterFailures;
+  auto end = std::chrono::steady_clock::now() + patience;
+  State there = Now();
+  while (!IsAllowed(there) && std::chrono::steady_clock::now() < end) {
+    std::this_thread::sleep_for(milliseconds(1));
+    there = Now();
   }
-  if (OperatorsThings() != operators_things_) return Verdict::kHarmed;
-  if (good()) return Verdict::kGood;
-  const Model there = OnTarget();
-  const bool whole = std::any_of(allowed.begin(), allowed.end(),
-                                 [&](const Model& wanted) { return Includes(there, wanted); });
+  if (!Includes(there, operators_)) return Verdict::kHarmed;
+  for (const std::string& line : there) {
+    if (line.find("operators") != std::string::npos && !operators_.contains(line)) {
+      return Verdict::kHarmed;
+    }
+  }
+  if (IsAllowed(there)) return Verdict::kGood;
+  const bool whole = std::any_of(allowed_.begin(), allowed_.end(),
+                                 [&](const State* wanted) { return Includes(there, *wanted); });
   return whole ? Verdict::kLeaked : Verdict::kLost;
 }
 
@@ -243,14 +271,15 @@ void SweepFixture::Conclude(const Operation& operation, const std::optional<absl
                             const std::string& where) {
   const Verdict verdict = Judge(operation, status);
   tally_.Add(operation.name, verdict);
-  EXPECT_EQ(static_cast<int>(verdict), static_cast<int>(Verdict::kGood))
-      << operation.name << ", " << where << ", answer "
-      << (status ? status->ToString() : std::string("none")) << "\n"
-      << target_.Dump();
+  if (verdict == Verdict::kGood) return;
+  ADD_FAILURE() << operation.name << ", " << where << ", answer "
+                << (status ? status->ToString() : std::string("none")) << "\n"
+                << Difference(Now(), *allowed_.front());
 }
 
 void SweepFixture::PrintTable(const std::string& title) {
-  std::cout << title << "\n" << tally_.Text() << std::flush;
+  std::cout << Name(GetParam()) << ": " << title << " (seed " << seed_ << ")\n"
+            << tally_.Text() << std::flush;
 }
 
 }  // namespace sma::core

@@ -22,6 +22,7 @@ class Tally {
   }
 
   int cases() const { return all_.cases; }
+  int failures() const { return all_.lost + all_.leaked + all_.harmed; }
 
   std::string Text() const {
     std::string text =

@@ -23,9 +23,11 @@ absl::StatusOr<std::unique_ptr<AgentCore>> AgentCore::Open(
                                       .registry = {},
                                       .locks = {},
                                       .unset_limits = {},
+                                      .restored_late = {},
                                       .volumes = nullptr,
                                       .gone_volumes = nullptr,
                                       .wake_background = {}});
+  core->options.volumes.late_action_time = core->options.late_action_time;
   core->volumes =
       std::make_unique<volume::Volumes>(core->options.volumes, target, core->record->Volumes(),
                                         std::move(engine), std::move(sealing_key));

@@ -72,10 +72,7 @@ absl::Status UseCases::AttachOnce(const base::Context& context, const std::strin
 absl::Status UseCases::AttachLocked(const base::Context& context, DeviceManager& manager,
                                     const DeviceSpec& device, const VolumeRequest& volume) {
   std::optional<record::Volume> row = core_.record->FindVolume(volume.id);
-  if (row && row->device_handle != device.handle) {
-    return absl::AlreadyExistsError(
-        fmt::format("{} is attached to {}", NameOf(volume.id), row->device_handle));
-  }
+  if (row && row->device_handle != device.handle) return IsElsewhere(*row);
   if (row && row->state == VolumeState::kAttached) {
     return VerifyAttached(context, manager, device, volume, *std::move(row));
   }
@@ -106,6 +103,7 @@ absl::Status UseCases::VerifyAttached(const base::Context& context, DeviceManage
   }
   RestoreResult result = manager.Restore(
       context, {.device = device, .volumes = {&volume, 1}, .expose_incomplete = false});
+  NoteLate(core_, device.handle, result);
   const RestoredVolume& restored = result.volumes.front();
   if (!restored.attachment.ok()) return About(device.handle, restored.attachment.status());
   if (auto limits = core_.record->FindLimits(row.id); limits && restored.attached_again) {
@@ -189,7 +187,7 @@ absl::Status UseCases::AttachConnected(const base::Context& context, DeviceManag
 // later.
 absl::Status UseCases::FailAttach(const record::Volume& row, const absl::Status& error) {
   record::Change change;
-  bool settled = !jsonrpc::IsFateUnknown(error);
+  bool settled = !jsonrpc::IsFateUnknown(error) && !LeftLate(core_, error, {row});
   if (settled) {
     change.remove_volumes.push_back(row.id);
   } else {
@@ -219,7 +217,10 @@ absl::StatusOr<DetachVolumeResponse> UseCases::DetachVolume(const base::Context&
   if (!locks.ok()) return locks.status();
   std::optional<record::Volume> row = core_.record->FindVolume(*id);
   if (row && row->device_handle == handle) {
-    if (absl::Status status = DetachLocked(context, *row); !status.ok()) return status;
+    absl::Status status = row->state == VolumeState::kAttached
+                              ? DetachLocked(context, *row)
+                              : SettleVolume(core_, context, *id, /*now=*/true);
+    if (!status.ok()) return status;
   } else if (manager->autonomous() != nullptr) {
     const DeviceVolume volume = UnknownVolume(*id);
     const DeviceSpec spec = device ? SpecOf(*device) : DeviceSpec{.handle = handle, .params = {}};
@@ -241,6 +242,7 @@ absl::Status UseCases::DetachLocked(const base::Context& context, const record::
   intent.put_volumes = {going};
   absl::Status status = core_.record->Write(std::move(intent), Durability::kProcess);
   if (!status.ok()) return status;
+  const bool may_come_back = MayComeBack(core_, row.device_handle);
 
   DeviceVolume volume = VolumeOf(row);
   for (const record::Volume& other : core_.record->VolumesOf(row.device_handle)) {
@@ -257,6 +259,10 @@ absl::Status UseCases::DetachLocked(const base::Context& context, const record::
   }
   if (status.ok()) status = core_.volumes->Release(context, row);
   record::Change change;
+  if (status.ok() && may_come_back) {
+    core_.wake_background();
+    return status;
+  }
   if (status.ok()) {
     change.remove_volumes.push_back(row.id);
     status = core_.record->Write(std::move(change), Durability::kHost);

@@ -143,10 +143,7 @@ absl::StatusOr<std::string> UseCases::CreateAutonomousLocked(const base::Context
   std::optional<record::Volume> attached;
   if (volume != nullptr) {
     attached = core_.record->FindVolume(volume->id);
-    if (attached && attached->device_handle != row.handle) {
-      return absl::AlreadyExistsError(fmt::format("volume {} is attached to {}",
-                                                  volume->id.ToString(), attached->device_handle));
-    }
+    if (attached && attached->device_handle != row.handle) return IsElsewhere(*attached);
     if (attached && attached->state != VolumeState::kAttached) {
       absl::Status settled = SettleVolume(core_, context, volume->id, /*now=*/true);
       if (!settled.ok()) return settled;

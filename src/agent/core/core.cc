@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 namespace sma::core {
 
 namespace {
@@ -42,6 +44,34 @@ absl::StatusOr<DeviceManager*> ManagerOf(const Core& core, const record::Device&
   if (manager != nullptr) return manager;
   return absl::FailedPreconditionError(
       fmt::format("device {}: its type {} is not enabled", row.handle, row.manager));
+}
+
+absl::Status IsElsewhere(const record::Volume& row) {
+  const bool going = row.state == record::VolumeState::kDetaching;
+  return absl::Status(
+      going ? absl::StatusCode::kUnavailable : absl::StatusCode::kAlreadyExists,
+      fmt::format("volume {} is {} {}", row.id.ToString(),
+                  going ? "still being detached from" : "attached to", row.device_handle));
+}
+
+bool LeftLate(const Core& core, const absl::Status& error,
+              const std::vector<record::Volume>& volumes) {
+  const bool was_given_up = absl::IsCancelled(error) || absl::IsDeadlineExceeded(error);
+  const bool has_paths =
+      std::any_of(volumes.begin(), volumes.end(),
+                  [](const record::Volume& volume) { return volume.params.nvmf().has_direct(); });
+  return (was_given_up || has_paths) && MayActLate(core);
+}
+
+bool MayComeBack(Core& core, const std::string& handle) {
+  if (!core.restored_late.Take(handle)) return false;
+  if (!MayActLate(core)) return false;
+  core.restored_late.Add(handle);
+  return true;
+}
+
+void NoteLate(Core& core, const std::string& handle, const RestoreResult& result) {
+  if (!result.differences.empty() && MayActLate(core)) core.restored_late.Add(handle);
 }
 
 absl::Status About(std::string_view object, const absl::Status& error) {

@@ -40,8 +40,11 @@ struct Options {
   std::chrono::nanoseconds default_timeout = std::chrono::seconds(60);
   /// How long after a connect hosts are kept out of devices of which volumes are missing.
   std::chrono::nanoseconds incomplete_hold = std::chrono::seconds(3);
-  /// How long after a call with an unknown outcome the target may still act on it.
+  /// How long after its connection was lost the target may still act on a call.
   std::chrono::nanoseconds late_action_time = std::chrono::seconds(2);
+  /// The pause after a comparison that left something to do doubles from this to a maximum. A call
+  /// that waits for what one before it left looks four times as often.
+  std::chrono::nanoseconds min_retry_pause = std::chrono::milliseconds(100);
   /// How many devices are restored side by side.
   int restore_parallelism = 16;
 
@@ -53,23 +56,24 @@ struct Options {
   std::vector<admin::v1::Plugin> plugins;
 };
 
-/// Volumes, and devices by their LimitsKeyOf, that may have other limits on the target than in the
-/// record. Thread-safe.
-class UnsetLimits {
+/// Objects that have something to be looked at again: volumes, or volumes and devices by their
+/// LimitsKeyOf. Thread-safe.
+template <typename Name>
+class Marks {
  public:
-  void Add(const base::Uuid& volume_id) {
+  void Add(const Name& name) {
     base::MutexLock lock(mutex_);
-    volumes_.insert(volume_id);
+    names_.insert(name);
   }
-  /// Whether it is one of them; it no longer is.
-  bool Take(const base::Uuid& volume_id) {
+  /// Whether the object is one of them; it no longer is.
+  bool Take(const Name& name) {
     base::MutexLock lock(mutex_);
-    return volumes_.erase(volume_id) > 0;
+    return names_.erase(name) > 0;
   }
 
  private:
   base::Mutex mutex_;
-  std::set<base::Uuid> volumes_ SMA_GUARDED_BY(mutex_);
+  std::set<Name> names_ SMA_GUARDED_BY(mutex_);
 };
 
 /// What the parts of the core share.
@@ -79,12 +83,34 @@ struct Core {
   std::unique_ptr<record::Record> record;
   device::Registry registry;
   LockTable locks;
-  UnsetLimits unset_limits;
+  /// Volumes that may have other limits on the target than in the record.
+  Marks<base::Uuid> unset_limits;
+  /// Devices of which something was made again by calls that the target may still act on.
+  Marks<std::string> restored_late;
   std::unique_ptr<volume::Volumes> volumes;
   std::unique_ptr<volume::GoneVolumes> gone_volumes;
   /// Has the background look soon at what a call could not finish.
   std::function<void()> wake_background;
+  /// Rows that are older are of an agent before this one.
+  record::Time opened = std::chrono::system_clock::now();
 };
+
+/// Whether the target may still act on a call that was given up, of whatever device.
+inline bool MayActLate(const Core& core) {
+  return core.target.MayActLate(core.options.late_action_time);
+}
+
+/// Whether it may still act on something of a call that ended with `error`, about these volumes:
+/// what was given up, or a path to one of them that another has served for.
+bool LeftLate(const Core& core, const absl::Status& error,
+              const std::vector<record::Volume>& volumes);
+
+/// To be asked before a device that is ready, or a volume of it, is taken away: whether calls that
+/// were given up may make some of it again after that.
+bool MayComeBack(Core& core, const std::string& handle);
+
+/// To be told what Restore did, for MayComeBack.
+void NoteLate(Core& core, const std::string& handle, const RestoreResult& result);
 
 /// What a device manager needs to know of rows of the record.
 DeviceSpec SpecOf(const record::Device& row);
@@ -101,6 +127,10 @@ absl::StatusOr<DeviceManager*> ManagerOf(const Core& core, const record::Device&
 
 /// `error` for a client: with what it is about, and without our own marks.
 absl::Status About(std::string_view object, const absl::Status& error);
+
+/// Why a volume cannot be attached that is in the record for another device. ALREADY_EXISTS.
+/// UNAVAILABLE: it is being taken off that one.
+absl::Status IsElsewhere(const record::Volume& row);
 
 /// `row` in another state.
 template <typename Row, typename State>

@@ -68,10 +68,7 @@ absl::Status UseCases::CreateLocked(const base::Context& context, DeviceManager&
                                     const DeviceSpec& device, const VolumeRequest* volume) {
   if (volume != nullptr) {
     std::optional<record::Volume> row = core_.record->FindVolume(volume->id);
-    if (row && row->device_handle != device.handle) {
-      return absl::AlreadyExistsError(
-          fmt::format("volume {} is attached to {}", volume->id.ToString(), row->device_handle));
-    }
+    if (row && row->device_handle != device.handle) return IsElsewhere(*row);
   }
   absl::Status settled = SettleDevice(core_, context, device.handle, /*now=*/true);
   if (settled.ok() && volume != nullptr) {
@@ -152,7 +149,7 @@ absl::Status UseCases::FailCreate(const record::Device& device,
                                   const std::vector<record::Volume>& volumes,
                                   const absl::Status& error) {
   record::Change change;
-  bool settled = !jsonrpc::IsFateUnknown(error);
+  bool settled = !jsonrpc::IsFateUnknown(error) && !LeftLate(core_, error, volumes);
   if (settled) {
     change.remove_devices.push_back(device.handle);
   } else {
@@ -189,6 +186,7 @@ absl::Status UseCases::CreateAgain(const base::Context& context, DeviceManager& 
   const std::vector<DeviceVolume> attached = VolumesOf(volumes);
   RestoreResult result =
       manager.Restore(context, {.device = device, .volumes = attached, .expose_incomplete = false});
+  NoteLate(core_, device.handle, result);
   if (!result.status.ok()) return About(device.handle, result.status);
   for (size_t i = 0; i < attached.size(); ++i) {
     bool asked_for = volume != nullptr && attached[i].id == volume->id;

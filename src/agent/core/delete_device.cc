@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "agent/core/settle.h"
@@ -39,7 +40,7 @@ absl::StatusOr<DeleteDeviceResponse> UseCases::DeleteDevice(const base::Context&
     if (!status.ok()) return About(handle, status);
     return DeleteDeviceResponse();
   }
-  if (row->state == DeviceState::kCreating || row->state == DeviceState::kUndoing) {
+  if (row->state != DeviceState::kReady) {
     absl::Status settled = SettleDevice(core_, context, handle, /*now=*/true);
     if (!settled.ok()) return settled;
     return DeleteDeviceResponse();
@@ -67,6 +68,10 @@ absl::StatusOr<DeleteDeviceResponse> UseCases::DeleteDevice(const base::Context&
   }
   absl::Status status = core_.record->Write(std::move(intent), Durability::kProcess);
   if (!status.ok()) return status;
+  const bool is_unsettled = std::any_of(volumes.begin(), volumes.end(), [](const auto& volume) {
+    return volume.state != VolumeState::kAttached;
+  });
+  const bool may_come_back = MayComeBack(core_, handle) || (is_unsettled && MayActLate(core_));
   status = (*manager)->DeleteDevice(context, SpecOf(*row), VolumesOf(volumes));
   if (autonomous != nullptr && !status.ok() && !jsonrpc::IsFateUnknown(status)) {
     // Refused by a type that knows its devices: all stays as it was.
@@ -77,6 +82,10 @@ absl::StatusOr<DeleteDeviceResponse> UseCases::DeleteDevice(const base::Context&
     return About(handle, status);
   }
   if (status.ok()) status = ReleaseAll(core_, context, volumes);
+  if (status.ok() && may_come_back) {
+    core_.wake_background();
+    return DeleteDeviceResponse();
+  }
   record::Change change;
   if (status.ok()) {
     change.remove_devices.push_back(handle);

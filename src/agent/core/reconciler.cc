@@ -15,14 +15,12 @@
 namespace sma::core {
 
 using base::MutexLock;
-using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 
 namespace {
 
-// The pause after a comparison that left something to do doubles from the first to the second.
-constexpr milliseconds kMinPause{100};
-constexpr milliseconds kMaxPause{5000};
+// The longest pause after a comparison that left something to do.
+constexpr std::chrono::nanoseconds kMaxPause = std::chrono::seconds(5);
 // At most this long for one comparison: a target that hangs must not hold it for ever.
 constexpr std::chrono::minutes kCompareTimeout{5};
 constexpr std::chrono::seconds kVersionTimeout{5};
@@ -103,7 +101,7 @@ bool Reconciler::IncompleteHoldIsOver() const {
 
 void Reconciler::Run() {
   uint64_t complete_generation = 0;  // of the connection after which all was made again
-  milliseconds pause = kMinPause;
+  std::chrono::nanoseconds pause = core_.options.min_retry_pause;
   std::string told;  // the last error that was logged
   base::TimePoint next = base::TimePoint::max();
   while (true) {
@@ -122,7 +120,7 @@ void Reconciler::Run() {
     if (status.ok() && core_.target.generation() == generation) {
       complete_generation = generation;
       told.clear();
-      pause = kMinPause;
+      pause = core_.options.min_retry_pause;
       bool periodic = core_.options.drift_period > std::chrono::nanoseconds(0);
       next = periodic ? now + core_.options.drift_period : base::TimePoint::max();
     } else {
@@ -131,7 +129,7 @@ void Reconciler::Run() {
         spdlog::warn("not all is on the target: {}", told);
       }
       next = now + pause;
-      pause = std::min(2 * pause, kMaxPause);
+      pause = std::min<std::chrono::nanoseconds>(2 * pause, kMaxPause);
     }
   }
 }
@@ -179,6 +177,8 @@ absl::Status Reconciler::RestoreAll(bool repair, bool set_limits) {
   if (absl::Status status = look(/*plugins=*/false); !status.ok()) return status;
   absl::Status looked = core_.volumes->BeginRestore(context, core_.record->Volumes());
   if (!looked.ok()) return looked;
+  absl::StatusOr<std::unique_ptr<LimitListing>> limits = LimitListing::Take(core_, context);
+  if (!limits.ok()) return limits.status();
   std::vector<record::Device> devices = core_.record->Devices();
   const auto of_plugins =
       std::stable_partition(devices.begin(), devices.end(), [&](const record::Device& device) {
@@ -200,7 +200,8 @@ absl::Status Reconciler::RestoreAll(bool repair, bool set_limits) {
                        .listing_revision = revision,
                        .repair = repair,
                        .expose_incomplete = expose_incomplete,
-                       .set_limits = set_limits});
+                       .set_limits = set_limits,
+                       .limits = limits->get()});
     {
       MutexLock lock(mutex_);
       ++progress_.done;

@@ -152,6 +152,30 @@ TEST_F(ReconcilerTest, ServesAgainWhenTheTargetIsBack) {
   WaitUntilServing();
 }
 
+TEST_F(ReconcilerTest, ProgressOfTheRestoreShows) {
+  constexpr uint32_t kDevices = 8;
+  Crash();
+  options_.restore_parallelism = 1;
+  Open();
+  for (uint32_t i = 0; i < kDevices; ++i) ASSERT_TRUE(Create(static_cast<int>(i)).ok());
+  // The target stops answering in the middle.
+  int created = 0;
+  target_.SetFaultPlan([&](uint64_t, const Request& request) {
+    const bool stops = request.method == "nvmf_create_subsystem" && ++created == 4;
+    return stops ? Fault::kHang : Fault::kNone;
+  });
+  target_.Restart();
+  WaitFor([&] { return Status().restore().done() == 3; });
+  EXPECT_TRUE(Status().restore().active());
+  EXPECT_EQ(Status().restore().total(), kDevices);
+  EXPECT_FALSE(Status().serving());
+  Crash();
+  Open();
+  WaitFor([&] { return !Status().restore().active(); });
+  EXPECT_EQ(Status().restore().done(), kDevices);
+  EXPECT_EQ(Status().restore().failed(), 0u);
+}
+
 TEST_F(ReconcilerTest, ThousandDevicesAreBackInTime) {
   constexpr int kDevices = 1000;
   target_.SetRoundTrip(std::chrono::nanoseconds(0));

@@ -37,9 +37,28 @@ absl::Status RestoreLimits(Core& core, const base::Context& context, DeviceManag
                            const DeviceSpec& device, const DeviceVolume& volume) {
   std::optional<QosLimit> limits = core.record->FindLimits(volume.id);
   if (!limits) return absl::OkStatus();
+  // Asked before: what is set then stays.
+  const bool may_act = MayActLate(core);
   absl::Status status = manager.SetQos(context, device, &volume, *limits);
+  if (status.ok() && may_act) {
+    status = absl::UnavailableError("the target may still set other limits");
+  }
   if (!status.ok()) core.unset_limits.Add(volume.id);
   return status;
+}
+
+// Sets limits that somebody else has changed.
+absl::Status CompareLimits(Core& core, const base::Context& context, DeviceManager& manager,
+                           const DeviceSpec& device, const DeviceVolume& volume,
+                           const RestoreOptions& options) {
+  absl::StatusOr<bool> differs = options.limits->Differs(core, context, volume);
+  if (!differs.ok() || !*differs) return differs.status();
+  if (!options.repair) {
+    return absl::UnavailableError("its limits on the target are not those that were set");
+  }
+  spdlog::warn("{}: volume {}: its limits on the target were not those that were set",
+               device.handle, volume.id.ToString());
+  return RestoreLimits(core, context, manager, device, volume);
 }
 
 // Makes sure that the volume is there for its device to attach.
@@ -105,6 +124,7 @@ absl::Status RestoreDevice(Core& core, const base::Context& context, const std::
                                     .listing = fresh ? options.listing : nullptr,
                                     .repair = options.repair,
                                     .expose_incomplete = options.expose_incomplete});
+  NoteLate(core, handle, result);
   record::Change change;
   if (!SameError(row->last_error, result.status)) {
     change.put_devices.push_back(WithError(*row, result.status));
@@ -125,6 +145,9 @@ absl::Status RestoreDevice(Core& core, const base::Context& context, const std::
     const bool set_limits = options.set_limits || restored.attached_again;
     if (status.ok() && (core.unset_limits.Take(volume.id) || set_limits)) {
       status = RestoreLimits(core, context, **manager, device, VolumeOf(volume));
+    } else if (status.ok() && options.limits != nullptr && (*manager)->autonomous() == nullptr) {
+      // What the limits of a plugin's device are set on, the plugin alone knows.
+      status = CompareLimits(core, context, **manager, device, VolumeOf(volume), options);
     }
     const bool is_missing = result.status.ok() && !status.ok() && volume::IsRemote(volume);
     if (core.gone_volumes->Look(volume.id, is_missing)) {

@@ -4,6 +4,7 @@
 
 #include "absl/status/status.h"
 #include "agent/core/core.h"
+#include "agent/core/limit_listing.h"
 #include "base/context.h"
 
 namespace sma::core {
@@ -17,6 +18,8 @@ struct RestoreOptions {
   bool expose_incomplete = true;
   /// Sets the limits of all volumes, also of those that were attached all the time.
   bool set_limits = false;
+  /// What limits the target's bdevs had; null: those are taken for what they should be.
+  const LimitListing* limits = nullptr;
 };
 
 /// Compares a device and its volumes with the target, makes again what is missing, and keeps the

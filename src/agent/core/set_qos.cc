@@ -193,9 +193,11 @@ absl::Status UseCases::SetLimits(const base::Context& context, DeviceManager& ma
                          record::Durability::kHost);
   }
   if (status.ok()) return status;
+  // Asked before: it may still be set after that.
+  const bool may_act = MayActLate(core_);
   absl::Status undone;
   if (may_be_set) undone = manager.SetQos(spdk::UndoContext(), device, volume, inverse);
-  if (!undone.ok()) {
+  if (!undone.ok() || may_act) {
     core_.unset_limits.Add(id);
     core_.wake_background();
   } else if (has_intent) {

@@ -7,8 +7,9 @@
 namespace sma::core {
 
 /// Finishes what calls left in the record: takes from the target what has to go. A row stays when
-/// the target may still act on a call that was given up a moment ago, unless `now` asks for it to
-/// go; that is UNAVAILABLE.
+/// the target may still act on a call that was given up, in whatever order it acts; that is
+/// UNAVAILABLE. `now` waits some seconds until it no longer may, and does not ask how old the row
+/// is unless it is of an agent before this one.
 
 /// The device, unless it is ready. Its lock is held exclusively.
 absl::Status SettleDevice(Core& core, const base::Context& context, const std::string& handle,

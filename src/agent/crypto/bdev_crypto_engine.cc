@@ -21,6 +21,9 @@ constexpr size_t kHexDigitsOfAes256 = 64;
 // One finds a crypto bdev that SPDK has kept, one has it back with an old key, one makes the new.
 constexpr int kMaxAttempts = 3;
 
+// Of a crypto bdev that is there for a moment only.
+std::string AgainName(const std::string& name) { return name + "-again"; }
+
 }  // namespace
 
 std::string BdevCryptoEngine::NameOf(const base::Uuid& volume_id) {
@@ -73,7 +76,8 @@ absl::StatusOr<std::string> BdevCryptoEngine::Setup(const base::Context& context
     } else {
       return Undo(volume, attempt, std::move(wrong));
     }
-    if (!status.ok()) return status;
+    // What was done for it may be left.
+    if (!status.ok()) return jsonrpc::WithFateUnknown(std::move(status));
   }
   return wrong;
 }
@@ -101,7 +105,7 @@ absl::StatusOr<std::unique_ptr<BdevPlan>> BdevCryptoEngine::Plan(const base::Con
 // another one is asked for on the same base it makes the kept one instead, which can be deleted.
 absl::Status BdevCryptoEngine::Awaken(const base::Context& context, const CryptoVolume& volume,
                                       const CryptoParams& params) {
-  const std::string name = NameOf(volume.id) + "-again";
+  const std::string name = AgainName(NameOf(volume.id));
   Request requests[] = {spdk::CreateCryptoBdevInline(name, volume.bdev_name, params, driver_),
                         spdk::DeleteCryptoBdev(name)};
   const spdk::Results results = spdk::CallToEnd(target_, context, requests);
@@ -195,11 +199,21 @@ absl::Status BdevCryptoEngine::Verify(const base::Context& context, const Crypto
 
 absl::Status BdevCryptoEngine::Cleanup(const base::Context& context, const CryptoVolume& volume) {
   const std::string name = volume.layer.empty() ? NameOf(volume.id) : volume.layer;
-  const Request requests[] = {spdk::GetBdev(name), spdk::DeleteCryptoBdev(name)};
+  const Request requests[] = {spdk::GetBdev(name), spdk::DeleteCryptoBdev(name),
+                              spdk::DeleteCryptoBdev(AgainName(name)),
+                              spdk::GetBdev(volume.bdev_name)};
   const spdk::Results results = spdk::CallToEnd(target_, context, requests);
+  const absl::Status& again = results[2].status();
+  if (!again.ok() && !spdk::IsNoSuchCryptoBdev(again)) return again;
   absl::Status deleted = results[1].status();
-  // Without its bdev a key stays: where the base has gone, SPDK keeps it for when that comes back.
-  if (spdk::IsNoSuchCryptoBdev(deleted)) return absl::OkStatus();
+  if (spdk::IsNoSuchCryptoBdev(deleted)) {
+    // Where the base has gone, or somebody else has it, SPDK may keep the crypto bdev for when it
+    // comes back, and the key with it. Where it is there and free, the key was left behind.
+    auto base = spdk::ParseBdev(results[3]);
+    if (!base.ok()) return base.status();
+    const bool is_free = *base && !(*base)->claimed;
+    return is_free ? DestroyKey(context, name) : absl::OkStatus();
+  }
   if (!deleted.ok()) return deleted;
   auto layer = spdk::ParseBdev(results[0]);
   bool is_inline = layer.ok() && *layer && (*layer)->crypto && (*layer)->crypto->key_name != name;

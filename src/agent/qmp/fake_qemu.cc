@@ -27,7 +27,7 @@ base::UniqueFd ListenUnix(const std::string& path) {
   address.sun_family = AF_UNIX;
   std::strncpy(address.sun_path, path.c_str(), sizeof(address.sun_path) - 1);
   ::unlink(path.c_str());
-  base::UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  base::UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
   if (::bind(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof(address)) != 0) std::abort();
   return fd;
 }
@@ -37,7 +37,7 @@ base::UniqueFd ListenTcp(uint16_t& port) {
   address.sin_family = AF_INET;
   address.sin_port = htons(port);
   address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  base::UniqueFd fd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  base::UniqueFd fd(::socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
   const int on = 1;
   ::setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
   if (::bind(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof(address)) != 0) std::abort();
@@ -95,10 +95,14 @@ void FakeQemu::Kill() {
   MutexLock lock(mutex_);
   listener_.Reset();
   CloseClient();
-  devices_.clear();
+  Reset();
+  Wake();
+}
+
+void FakeQemu::Reset() {
+  devices_ = command_line_;
   chardevs_.clear();
   unplugging_.clear();
-  Wake();
 }
 
 void FakeQemu::Start() {
@@ -124,52 +128,78 @@ void FakeQemu::Run() {
     ::poll(fds, 2, -1);
     uint64_t count;
     [[maybe_unused]] ssize_t size = ::read(wake_.get(), &count, sizeof(count));
-    MutexLock lock(mutex_);
-    if (fds[1].revents == 0) continue;
-    if (client_ && fds[1].fd == client_.get()) {
-      Receive();
-    } else if (listener_ && fds[1].fd == listener_.get()) {
-      client_.Reset(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC));
-      // Fails for Unix sockets, which do not delay.
-      const int on = 1;
-      ::setsockopt(client_.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-      ++connections_;
-      if (greets_) {
-        Send({{"QMP",
-               {{"version",
-                 {{"qemu",
-                   {{"major", version_.major_version},
-                    {"minor", version_.minor_version},
-                    {"micro", 0}}}}},
-                {"capabilities", Json::array({"oob"})}}}});
-      }
-    }
+    std::vector<Json> requests;
+    if (fds[1].revents != 0) requests = ReceiveOrAccept(fds[1].fd);
+    for (const Json& request : requests) Take(request);
   }
 }
 
-void FakeQemu::Receive() {
+std::vector<Json> FakeQemu::ReceiveOrAccept(int fd) {
+  MutexLock lock(mutex_);
+  if (client_ && fd == client_.get()) return Receive();
+  if (!listener_ || fd != listener_.get()) return {};
+  // Does not block: what was polled may have been another of this number.
+  client_.Reset(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC));
+  if (!client_) return {};
+  // Fails for Unix sockets, which do not delay.
+  const int on = 1;
+  ::setsockopt(client_.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+  ++connections_;
+  if (greets_) {
+    Send({{"QMP",
+           {{"version",
+             {{"qemu",
+               {{"major", version_.major_version},
+                {"minor", version_.minor_version},
+                {"micro", 0}}}}},
+            {"capabilities", Json::array({"oob"})}}}});
+  }
+  return {};
+}
+
+std::vector<Json> FakeQemu::Receive() {
+  std::vector<Json> requests;
   std::span<char> room = input_->Prepare(kReceiveBytes);
   const ssize_t count = ::recv(client_.get(), room.data(), room.size(), MSG_DONTWAIT);
-  if (count <= 0) return CloseClient();
+  if (count <= 0) {
+    CloseClient();
+    return requests;
+  }
   input_->Commit(static_cast<size_t>(count));
   std::string_view text;
-  while (client_ && input_->Next(text) == jsonrpc::Splitter::Outcome::kValue) {
-    Answer(Json::parse(text));
+  while (input_->Next(text) == jsonrpc::Splitter::Outcome::kValue) {
+    requests.push_back(Json::parse(text));
   }
+  return requests;
 }
 
-void FakeQemu::Answer(const Json& request) {
+void FakeQemu::Take(const Json& request) {
+  FaultPlan plan;
+  {
+    MutexLock lock(mutex_);
+    if (!client_) return;  // what the client of before had sent
+    if (negotiated_) plan = fault_plan_;
+  }
+  const Fault fault = plan ? plan(request["execute"]) : Fault::kNone;
+  MutexLock lock(mutex_);
+  if (client_) Answer(request, fault);
+}
+
+void FakeQemu::Answer(const Json& request, Fault fault) {
   const std::string name = request["execute"];
+  if (fault == Fault::kDropCall) return CloseClient();
   Reply reply;
   if (!negotiated_) {
     negotiated_ = name == "qmp_capabilities";
     reply.answer = {{"return", Json::object()}};
   } else {
     commands_.push_back(name);
-    reply = Execute(name, request.value("arguments", Json::object()));
+    reply = fault == Fault::kRefuse ? Reply{.answer = Failure("refused by a test")}
+                                    : Execute(name, request.value("arguments", Json::object()));
   }
+  if (fault == Fault::kLoseAnswer) return CloseClient();
   for (const Json& event : reply.before) Send(event);
-  if (name != swallowed_) {
+  if (name != swallowed_ && fault != Fault::kHang) {
     reply.answer["id"] = request["id"];
     Send(reply.answer);
   }
@@ -201,6 +231,17 @@ void FakeQemu::Swallow(std::string_view command) {
   swallowed_ = command;
 }
 
+void FakeQemu::SetFaultPlan(FaultPlan plan) {
+  MutexLock lock(mutex_);
+  fault_plan_ = std::move(plan);
+}
+
+void FakeQemu::SetCommandLine(std::map<std::string, Json> devices) {
+  MutexLock lock(mutex_);
+  command_line_ = std::move(devices);
+  Reset();
+}
+
 void FakeQemu::SetGreets(bool greets) {
   MutexLock lock(mutex_);
   greets_ = greets;
@@ -229,6 +270,16 @@ std::map<std::string, Json> FakeQemu::devices() const {
 std::map<std::string, Json> FakeQemu::chardevs() const {
   MutexLock lock(mutex_);
   return chardevs_;
+}
+
+void FakeQemu::RemoveByHand(const std::string& id) {
+  MutexLock lock(mutex_);
+  devices_.erase(id);
+}
+
+bool FakeQemu::HasDevice(const std::string& id) const {
+  MutexLock lock(mutex_);
+  return devices_.contains(id);
 }
 
 std::vector<std::string> FakeQemu::commands() const {

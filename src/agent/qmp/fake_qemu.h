@@ -31,6 +31,16 @@ class FakeQemu {
     kRefuses,               // tells so
   };
 
+  /// What goes wrong with one command.
+  enum class Fault {
+    kNone,
+    kRefuse,      // answered with an error, nothing done
+    kDropCall,    // the connection is lost, nothing done
+    kLoseAnswer,  // done, then the connection is lost
+    kHang,        // done, but never answered
+  };
+  using FaultPlan = std::function<Fault(const std::string& command)>;
+
   /// Listens at `path`, or on a free TCP port of the loopback where it is empty. Two buses are
   /// there: "bus0", and "bus1" below a bridge of its own.
   explicit FakeQemu(std::string path = "");
@@ -52,6 +62,12 @@ class FakeQemu {
   void Refuse(std::string_view command, std::string_view description);
   /// Commands of this name are executed but never answered; empty: none.
   void Swallow(std::string_view command);
+  /// Asked before each command but the negotiation's, in the server's own thread, which holds no
+  /// lock meanwhile: it may kill the machine, say, and then the command is not done.
+  void SetFaultPlan(FaultPlan plan);
+  /// Devices that its command line gives the machine, by id with the arguments of a device_add:
+  /// there from now on, and after each start.
+  void SetCommandLine(std::map<std::string, Json> devices);
   /// Whether new clients are greeted.
   void SetGreets(bool greets);
   /// The machine's firmware has not run yet: query-pci shows nothing behind bridges.
@@ -63,6 +79,9 @@ class FakeQemu {
   /// By id, the arguments of their device_add or chardev-add.
   std::map<std::string, Json> devices() const;
   std::map<std::string, Json> chardevs() const;
+  /// Somebody else takes a device out, without an event.
+  void RemoveByHand(const std::string& id);
+  bool HasDevice(const std::string& id) const;
   /// Names of the commands that came, but for the negotiation's.
   std::vector<std::string> commands() const;
   int connections() const;
@@ -78,13 +97,17 @@ class FakeQemu {
   // fake_qemu.cc
   void Listen() SMA_REQUIRES(mutex_);
   void Run();
-  void Receive() SMA_REQUIRES(mutex_);
-  void Answer(const Json& request) SMA_REQUIRES(mutex_);
+  std::vector<Json> ReceiveOrAccept(int fd) SMA_EXCLUDES(mutex_);
+  std::vector<Json> Receive() SMA_REQUIRES(mutex_);
+  void Take(const Json& request) SMA_EXCLUDES(mutex_);
+  void Answer(const Json& request, Fault fault) SMA_REQUIRES(mutex_);
+  void Reset() SMA_REQUIRES(mutex_);
   void Send(const Json& message) SMA_REQUIRES(mutex_);
   void CloseClient() SMA_REQUIRES(mutex_);
   void Wake();
 
   // fake_qemu_commands.cc
+  static Json Failure(const std::string& description, const char* error_class = "GenericError");
   Reply Execute(const std::string& name, const Json& arguments) SMA_REQUIRES(mutex_);
   Reply AddChardev(const Json& arguments) SMA_REQUIRES(mutex_);
   Reply RemoveChardev(const Json& arguments) SMA_REQUIRES(mutex_);
@@ -113,6 +136,8 @@ class FakeQemu {
   Greeting version_ SMA_GUARDED_BY(mutex_){7, 2};
   std::vector<std::string> device_parts_ SMA_GUARDED_BY(mutex_);
   std::string swallowed_ SMA_GUARDED_BY(mutex_);
+  FaultPlan fault_plan_ SMA_GUARDED_BY(mutex_);
+  std::map<std::string, Json> command_line_ SMA_GUARDED_BY(mutex_);
   std::map<std::string, std::string, std::less<>> refused_ SMA_GUARDED_BY(mutex_);
   std::map<std::string, Json> devices_ SMA_GUARDED_BY(mutex_);
   std::map<std::string, Json> chardevs_ SMA_GUARDED_BY(mutex_);

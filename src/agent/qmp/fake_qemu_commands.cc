@@ -12,10 +12,6 @@ namespace {
 
 constexpr const char* kBuses[] = {"bus0", "bus1"};
 
-Json Failure(const std::string& description, const char* error_class = "GenericError") {
-  return {{"error", {{"class", error_class}, {"desc", description}}}};
-}
-
 Json Success(Json result = Json::object()) { return {{"return", std::move(result)}}; }
 
 Json NamedEvent(const char* name, Json data) {
@@ -32,6 +28,10 @@ Json Bridge(const char* id, int number, Json devices) {
 }
 
 }  // namespace
+
+Json FakeQemu::Failure(const std::string& description, const char* error_class) {
+  return {{"error", {{"class", error_class}, {"desc", description}}}};
+}
 
 FakeQemu::Reply FakeQemu::Execute(const std::string& name, const Json& arguments) {
   if (auto refusal = refused_.find(name); refusal != refused_.end()) {

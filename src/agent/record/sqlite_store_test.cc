@@ -212,6 +212,65 @@ TEST_F(SqliteStoreTest, MigratesStepByStep) {
   EXPECT_FALSE(Migrate(*connection, first).ok());
 }
 
+// A file as the first version wrote it, with what it had of each table: never to be changed.
+constexpr char kRecordOfVersion1[] = R"(
+  CREATE TABLE devices (
+    handle TEXT PRIMARY KEY, manager TEXT NOT NULL, params BLOB NOT NULL,
+    state INTEGER NOT NULL, created INTEGER NOT NULL, state_since INTEGER NOT NULL,
+    error_code INTEGER NOT NULL, error_message TEXT NOT NULL, error_time INTEGER NOT NULL
+  ) STRICT, WITHOUT ROWID;
+  CREATE TABLE volumes (
+    id BLOB PRIMARY KEY, device_handle TEXT NOT NULL, params BLOB NOT NULL,
+    sealed BLOB NOT NULL, bdev_name TEXT NOT NULL, attachment TEXT NOT NULL,
+    state INTEGER NOT NULL, created INTEGER NOT NULL, state_since INTEGER NOT NULL,
+    error_code INTEGER NOT NULL, error_message TEXT NOT NULL, error_time INTEGER NOT NULL
+  ) STRICT, WITHOUT ROWID;
+  CREATE TABLE limits (volume_id BLOB PRIMARY KEY, limits BLOB NOT NULL) STRICT, WITHOUT ROWID;
+  INSERT INTO devices VALUES ('nvmf-tcp:nqn.2016-06.io.spdk:a', 'nvmf_tcp',
+    x'22170a156e716e2e323031362d30362e696f2e7370646b3a61', 2, 1000, 2000, 0, '', 0);
+  INSERT INTO volumes VALUES (x'00112233445566778899aabbccddeeff',
+    'nvmf-tcp:nqn.2016-06.io.spdk:a', x'0a1000112233445566778899aabbccddeeff', x'00ff', 'bdev',
+    '7', 2, 3000, 4000, 14, 'gone', 5000);
+  INSERT INTO limits VALUES (x'00112233445566778899aabbccddeeff', x'1805');
+  PRAGMA application_id = 0x534d4131;
+  PRAGMA user_version = 1;)";
+
+TEST_F(SqliteStoreTest, ReadsARecordOfVersion1) {
+  std::filesystem::create_directories(folder_);
+  std::ofstream(DatabasePath()).close();
+  {
+    auto connection = Connection::Open(DatabasePath());
+    ASSERT_TRUE(connection->Execute(kRecordOfVersion1).ok());
+  }
+  for (int i = 0; i < 2; ++i) {  // the second time it is migrated already
+    auto contents = Open()->Load();
+    ASSERT_TRUE(contents.ok()) << contents.status();
+    ASSERT_EQ(contents->devices.size(), 1u);
+    const Device& device = contents->devices[0];
+    EXPECT_EQ(device.handle, "nvmf-tcp:nqn.2016-06.io.spdk:a");
+    EXPECT_EQ(device.manager, "nvmf_tcp");
+    EXPECT_EQ(device.params.nvmf_tcp().subnqn(), "nqn.2016-06.io.spdk:a");
+    EXPECT_EQ(device.state, DeviceState::kReady);
+    EXPECT_EQ(device.created, At(1000));
+    EXPECT_EQ(device.state_since, At(2000));
+    EXPECT_EQ(device.last_error, LastError());
+    ASSERT_EQ(contents->volumes.size(), 1u);
+    const Volume& volume = contents->volumes[0];
+    EXPECT_EQ(volume.id.ToString(), "00112233-4455-6677-8899-aabbccddeeff");
+    EXPECT_EQ(volume.device_handle, device.handle);
+    EXPECT_EQ(volume.params.volume_id(), volume.id.ToBytes());
+    EXPECT_EQ(volume.sealed, std::string("\0\xff", 2));
+    EXPECT_EQ(volume.bdev_name, "bdev");
+    EXPECT_EQ(volume.attachment, "7");
+    EXPECT_EQ(volume.connection, "");
+    EXPECT_EQ(volume.state, VolumeState::kAttached);
+    EXPECT_EQ(volume.last_error, (LastError{absl::StatusCode::kUnavailable, "gone", At(5000)}));
+    ASSERT_EQ(contents->limits.size(), 1u);
+    EXPECT_EQ(contents->limits[0].limits.rw_iops(), 5u);
+  }
+  EXPECT_TRUE(Commit(*Open(), FullChange()).ok());
+}
+
 TEST_F(SqliteStoreTest, FailedMigrationChangesNothing) {
   std::filesystem::create_directories(folder_);
   std::ofstream(DatabasePath()).close();

@@ -80,6 +80,7 @@ void FakeTarget::Reset() {
   crypto_keys_.clear();
   discovery_services_.clear();
   controllers_.clear();
+  late_.clear();
   Subsystem discovery;
   discovery.is_discovery = true;
   discovery.allow_any_host = true;
@@ -103,11 +104,16 @@ std::vector<absl::StatusOr<Json>> FakeTarget::CallMany(const base::Context& cont
   if (exchange.reconnected_as != 0 && exchange.on_connect) {
     exchange.on_connect(exchange.reconnected_as);
   }
-  base::TimePoint answered = exchange.hangs ? base::TimePoint::max() : exchange.answered;
-  if (absl::Status status = context.SleepUntil(answered); !status.ok()) {
-    for (absl::StatusOr<Json>& result : exchange.results) {
-      if (result.ok() || exchange.hangs) result = jsonrpc::WithFateUnknown(status);
-    }
+  const bool hangs = !exchange.unanswered.empty();
+  absl::Status status = context.status();
+  if (!hangs || !exchange.is_impatient) {
+    status = context.SleepUntil(hangs ? base::TimePoint::max() : exchange.answered);
+  } else if (status.ok()) {
+    status = absl::DeadlineExceededError("out of time");
+  }
+  for (size_t i = 0; i < exchange.results.size() && !status.ok(); ++i) {
+    const bool is_open = hangs ? exchange.unanswered.contains(i) : exchange.results[i].ok();
+    if (is_open) exchange.results[i] = jsonrpc::WithFateUnknown(status);
   }
   return std::move(exchange.results);
 }
@@ -130,8 +136,9 @@ FakeTarget::Exchange FakeTarget::Exchanged(const base::Context& context,
     methods_.push_back(request.method);
     Fault fault = fault_plan_ ? fault_plan_(index, request) : Fault::kNone;
     bool is_refusal = fault == Fault::kRefuse || fault == Fault::kBusy;
-    if (ended_by == Fault::kNone && !is_refusal) ended_by = fault;
-    bool reaches_target = ended_by != Fault::kNotSent && ended_by != Fault::kDropCall;
+    if (ended_by == Fault::kNone && !is_refusal && fault != Fault::kLate) ended_by = fault;
+    const bool is_late = fault == Fault::kLate || ended_by == Fault::kLateAll;
+    bool reaches_target = ended_by != Fault::kNotSent && ended_by != Fault::kDropCall && !is_late;
     absl::StatusOr<Json> answer = unsent;
     if (reaches_target && is_refusal) {
       answer = fault == Fault::kBusy ? FakeError(-EAGAIN, "Resource temporarily unavailable")
@@ -139,11 +146,19 @@ FakeTarget::Exchange FakeTarget::Exchanged(const base::Context& context,
     } else if (reaches_target) {
       answer = Serve(context, request);
     }
-    bool answer_seen = ended_by == Fault::kNone || ended_by == Fault::kNotSent;
+    if (is_late) late_.push_back(request);
+    if (is_late && late_.size() == 1) calls_until_late_ = late_after_;
+    if (!is_late && !late_.empty() && calls_until_late_ > 0 && --calls_until_late_ == 0) {
+      DoAllLate();
+    }
+    if (is_late || ended_by == Fault::kHang) exchange.unanswered.insert(exchange.results.size());
+    bool answer_seen = !is_late && ended_by != Fault::kDropCall && ended_by != Fault::kLoseAnswer;
     exchange.results.push_back(answer_seen ? std::move(answer) : unknown);
   }
-  exchange.hangs = ended_by == Fault::kHang;
-  if (ended_by != Fault::kNone && !exchange.hangs) {
+  exchange.is_impatient = impatient_;
+  const bool is_lost =
+      ended_by == Fault::kNotSent || ended_by == Fault::kDropCall || ended_by == Fault::kLoseAnswer;
+  if (is_lost) {
     exchange.reconnected_as = ++generation_;
     exchange.on_connect = on_connect_;
   }
@@ -161,13 +176,41 @@ absl::StatusOr<Json> FakeTarget::Serve(const base::Context& context, const Reque
   return (this->*handler->second)(params);
 }
 
+void FakeTarget::DoAllLate() {
+  std::vector<Request> late;
+  late.swap(late_);
+  if (late_reversed_) std::reverse(late.begin(), late.end());
+  for (const Request& request : late) Serve(base::Context::Background(), request).IgnoreError();
+}
+
+void FakeTarget::SetLate(uint64_t after_calls, bool reversed) {
+  MutexLock lock(mutex_);
+  late_after_ = after_calls;
+  late_reversed_ = reversed;
+}
+
+void FakeTarget::DoLate() {
+  MutexLock lock(mutex_);
+  DoAllLate();
+}
+
+void FakeTarget::SetImpatient(bool impatient) {
+  MutexLock lock(mutex_);
+  impatient_ = impatient;
+}
+
+void FakeTarget::SetWaits(bool waits) {
+  MutexLock lock(mutex_);
+  waits_ = waits;
+}
+
 absl::StatusOr<Json> FakeTarget::Operator(std::string method, Json params) {
   MutexLock lock(mutex_);
   return Serve(base::Context::Background(), {std::move(method), std::move(params)});
 }
 
 void FakeTarget::WaitForBdev(const base::Context& context, const Json& params) {
-  if (!params.contains("timeout") || !params.contains("name")) return;
+  if (!waits_ || !params.contains("timeout") || !params.contains("name")) return;
   auto until = std::chrono::steady_clock::now() +
                std::chrono::milliseconds(params["timeout"].get<uint64_t>());
   const std::string name = params["name"].get<std::string>();
@@ -181,6 +224,11 @@ void FakeTarget::WaitForBdev(const base::Context& context, const Json& params) {
 uint64_t FakeTarget::generation() const {
   MutexLock lock(mutex_);
   return generation_;
+}
+
+bool FakeTarget::MayActLate(std::chrono::nanoseconds /*after_loss*/) const {
+  MutexLock lock(mutex_);
+  return !late_.empty();
 }
 
 void FakeTarget::SetFaultPlan(FaultPlan plan) {

@@ -23,6 +23,8 @@ enum class Fault {
   kDropCall,    // the connection is lost: nothing done, and the caller does not know it
   kLoseAnswer,  // done, then the connection is lost
   kHang,        // done, but no answer comes until the caller's context ends
+  kLate,        // the same, and done only later (SetLate), though what comes behind it is done
+  kLateAll,     // the same for what is sent together with it and comes behind it
 };
 
 /// A machine with NVMe-oF subsystems and a discovery service, all at each of its ports.
@@ -44,6 +46,7 @@ class FakeTarget : public jsonrpc::Caller {
   std::vector<absl::StatusOr<jsonrpc::Json>> CallMany(
       const base::Context& context, std::span<const jsonrpc::Request> requests) override;
   uint64_t generation() const override;
+  bool MayActLate(std::chrono::nanoseconds after_loss) const override;
 
   /// As an operator calls it: no fault, not counted.
   absl::StatusOr<jsonrpc::Json> Operator(std::string method,
@@ -53,6 +56,15 @@ class FakeTarget : public jsonrpc::Caller {
   /// ResetCounts) and the request.
   using FaultPlan = std::function<Fault(uint64_t index, const jsonrpc::Request& request)>;
   void SetFaultPlan(FaultPlan plan);
+  /// Calls that are late are done after so many others of the agent's, the last of them first if
+  /// `reversed`; 0: not before DoLate().
+  void SetLate(uint64_t after_calls, bool reversed);
+  void DoLate();
+  /// The time of calls that hang is over at once: they end with DEADLINE_EXCEEDED, or as their
+  /// context has ended.
+  void SetImpatient(bool impatient);
+  /// Whether a call that waits for a bdev takes time when there is none.
+  void SetWaits(bool waits);
   /// How long each CallMany takes, whatever it holds.
   void SetRoundTrip(std::chrono::nanoseconds time);
 
@@ -80,11 +92,16 @@ class FakeTarget : public jsonrpc::Caller {
   /// How often a key was destroyed while a crypto bdev was there for it: SPDK would crash.
   uint64_t keys_destroyed_in_use() const;
 
-  /// How many front ends are connected to a vhost controller.
+  /// How many front ends are connected to a vhost controller; or who tells it, when he is asked.
   void SetVhostSessions(std::string_view controller, int count);
+  void SetSessionSource(std::function<int(const std::string& controller)> source);
 
   /// All that is there, as text, without what does not matter to an agent; equal for equal states.
   std::string Dump();
+
+  /// The same in lines, one for each thing that can be there or not: keys and what is kept of
+  /// crypto bdevs that are gone as well, transports not.
+  std::set<std::string> Inventory() const;
 
  private:
   struct Bdev {
@@ -142,7 +159,8 @@ class FakeTarget : public jsonrpc::Caller {
   struct Exchange {
     std::vector<Answer> results;
     base::TimePoint answered;
-    bool hangs = false;
+    std::set<size_t> unanswered;  // places in `results` that wait for the context's end
+    bool is_impatient = false;
     uint64_t reconnected_as = 0;  // 0: the connection was not lost
     std::function<void(uint64_t)> on_connect;
   };
@@ -153,6 +171,7 @@ class FakeTarget : public jsonrpc::Caller {
 
   absl::StatusOr<jsonrpc::Json> Serve(const base::Context& context, const jsonrpc::Request& request)
       SMA_REQUIRES(mutex_);
+  void DoAllLate() SMA_REQUIRES(mutex_);
   void WaitForBdev(const base::Context& context, const jsonrpc::Json& params) SMA_REQUIRES(mutex_);
   void Reset() SMA_REQUIRES(mutex_);
   Answer GetVersion(const jsonrpc::Json& params);
@@ -196,6 +215,7 @@ class FakeTarget : public jsonrpc::Caller {
   Answer CreateVhostBlk(const jsonrpc::Json& params) SMA_REQUIRES(mutex_);
   Answer GetVhostControllers(const jsonrpc::Json& params) SMA_REQUIRES(mutex_);
   Answer DeleteVhostController(const jsonrpc::Json& params) SMA_REQUIRES(mutex_);
+  int SessionsOf(const std::string& controller) SMA_REQUIRES(mutex_);
 
   // fake_target_remote.cc
   Answer StartDiscovery(const jsonrpc::Json& params) SMA_REQUIRES(mutex_);
@@ -225,6 +245,13 @@ class FakeTarget : public jsonrpc::Caller {
 
   FaultPlan fault_plan_ SMA_GUARDED_BY(mutex_);
   std::function<void(uint64_t)> on_connect_ SMA_GUARDED_BY(mutex_);
+  std::function<int(const std::string&)> session_source_ SMA_GUARDED_BY(mutex_);
+  std::vector<jsonrpc::Request> late_ SMA_GUARDED_BY(mutex_);
+  uint64_t late_after_ SMA_GUARDED_BY(mutex_) = 0;
+  uint64_t calls_until_late_ SMA_GUARDED_BY(mutex_) = 0;
+  bool late_reversed_ SMA_GUARDED_BY(mutex_) = false;
+  bool impatient_ SMA_GUARDED_BY(mutex_) = false;
+  bool waits_ SMA_GUARDED_BY(mutex_) = true;
   std::chrono::nanoseconds round_trip_ SMA_GUARDED_BY(mutex_){0};
   bool down_ SMA_GUARDED_BY(mutex_) = false;
   uint64_t generation_ SMA_GUARDED_BY(mutex_) = 1;

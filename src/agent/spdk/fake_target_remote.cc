@@ -176,8 +176,11 @@ FakeTarget::Answer FakeTarget::CreateIscsiBdev(const Json& params) {
     return FakeError(jsonrpc::kInvalidParams, "iSCSI error (251658241).");
   }
   if (FindBdev(name) != nullptr) return FakeError(-EEXIST, "File exists");
+  // One and the same for a unit each time.
+  const base::Uuid uuid =
+      base::Uuid::FromName(base::Uuid(), StringMember(params, "url").value_or(""));
   bdevs_[name] = {.name = name,
-                  .uuid = base::Uuid::Random().ToString(),
+                  .uuid = uuid.ToString(),
                   .product_name = kIscsiUnit,
                   .block_size = 512,
                   .block_count = 1024};

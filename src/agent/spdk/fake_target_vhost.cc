@@ -48,7 +48,7 @@ FakeTarget::Answer FakeTarget::GetVhostControllers(const Json& params) {
          {"backend_specific",
           {{"block",
             {{"readonly", false}, {"bdev", std::move(bdev)}, {"transport", "vhost_user_blk"}}}}}});
-    for (int i = 0; i < controller.session_count; ++i) {
+    for (int i = 0; i < SessionsOf(name); ++i) {
       result.back()["sessions"].push_back({{"vid", i}, {"started", true}});
     }
   }
@@ -58,9 +58,19 @@ FakeTarget::Answer FakeTarget::GetVhostControllers(const Json& params) {
 FakeTarget::Answer FakeTarget::DeleteVhostController(const Json& params) {
   auto found = vhost_controllers_.find(StringMember(params, "ctrlr").value_or(""));
   if (found == vhost_controllers_.end()) return InvalidParams("No such device");
-  if (found->second.session_count > 0) return InvalidParams("Device or resource busy");
+  if (SessionsOf(found->first) > 0) return InvalidParams("Device or resource busy");
   vhost_controllers_.erase(found);
   return true;
+}
+
+int FakeTarget::SessionsOf(const std::string& controller) {
+  const int connected = vhost_controllers_.at(controller).session_count;
+  return session_source_ ? connected + session_source_(controller) : connected;
+}
+
+void FakeTarget::SetSessionSource(std::function<int(const std::string&)> source) {
+  MutexLock lock(mutex_);
+  session_source_ = std::move(source);
 }
 
 void FakeTarget::SetVhostSessions(std::string_view controller, int count) {

@@ -105,7 +105,14 @@ absl::Status Volumes::ConnectAgain(const base::Context& context, const VolumeReq
 }
 
 absl::Status Volumes::Release(const base::Context& context, const record::Volume& row) {
+  // A layer whose base goes is out of reach, and its key with it.
+  const bool may_get_layer =
+      row.params.has_crypto() && IsRemote(row) && target_.MayActLate(options_.late_action_time);
   if (absl::Status status = encryption_.Cleanup(context, row); !status.ok()) return status;
+  if (may_get_layer) {
+    return absl::UnavailableError(fmt::format(
+        "volume {}: the target may still act on a call that was given up", row.id.ToString()));
+  }
   if (absl::Status status = connections_.Release(context, row); !status.ok()) return status;
   sealer_.Forget(row.id);
   return absl::OkStatus();

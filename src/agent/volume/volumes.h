@@ -23,6 +23,8 @@ struct Options {
   std::chrono::nanoseconds local_wait = std::chrono::seconds(1);
   /// How long a remote volume may take to be found and connected.
   std::chrono::nanoseconds discovery_timeout = std::chrono::seconds(10);
+  /// How long after its connection was lost the target may still act on a call.
+  std::chrono::nanoseconds late_action_time = std::chrono::seconds(2);
 };
 
 /// Whether the volume's bdev is made or brought by the agent, so that it can go and come back.
@@ -96,7 +98,8 @@ class Volumes {
                             record::Volume& row);
 
   /// Takes away the layers, and the connection with the last volume that uses it. The device has
-  /// let go of the bdev before. OK when there is nothing left to do.
+  /// let go of the bdev before. OK when there is nothing left to do. UNAVAILABLE: the connection of
+  /// an encrypted volume stays for as long as the target may still make its layer.
   absl::Status Release(const base::Context& context, const record::Volume& row);
 
   /// Looks at the target what is there of what `rows` share; before a Restore of many rows.
