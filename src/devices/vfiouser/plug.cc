@@ -10,6 +10,7 @@
 #include "devices/vfiouser/params.h"
 #include "devices/vfiouser/socket_folder.h"
 #include "devices/vfiouser/vfiouser_manager.h"
+#include "sma/removal.h"
 
 namespace sma::vfiouser {
 
@@ -82,8 +83,8 @@ absl::Status VfioUserManager::Release(const base::Context& context, const Device
   absl::Status status = Unplug(context.Child(steady_clock::now() + options_.unplug_wait), machine,
                                DeviceName(device));
   if (absl::IsDeadlineExceeded(status) && !context.done()) {
-    return absl::UnavailableError(
-        fmt::format("{}; it goes as soon as it has", std::string(status.message())));
+    return WithRemovalUnderWay(absl::UnavailableError(
+        fmt::format("{}; it goes as soon as it has", std::string(status.message()))));
   }
   if (!absl::IsUnavailable(status)) return status;
   std::optional<base::TimePoint> since = machine.unreachable_since();

@@ -11,6 +11,7 @@
 #include "devices/vfiouser/params.h"
 #include "devices/vfiouser/vfiouser_manager.h"
 #include "jsonrpc/error.h"
+#include "sma/removal.h"
 
 namespace sma::vfiouser {
 namespace {
@@ -274,6 +275,7 @@ TEST_F(VfioUserTest, SlowGuestKeepsTheDeviceUntilItReleases) {
   const std::string before = target_.Dump();
   absl::Status status = manager_->DeleteDevice(context_, device_, {});
   EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable);
+  EXPECT_TRUE(IsRemovalUnderWay(status));
   EXPECT_EQ(target_.Dump(), before);
   EXPECT_TRUE(FolderExists());
   qemu_.ReleaseAll();
