@@ -234,6 +234,48 @@ TEST_F(RemoteVolumeTest, AVolumeThatIsGoneForTooLongIsReportedOrDetached) {
   }
 }
 
+// With nothing but the watch: there is no drift period here.
+TEST_F(RemoteVolumeTest, LossAndReturnAreSeenAsTheyHappen) {
+  options_.watch_period = std::chrono::milliseconds(2);
+  Crash();
+  Open();
+  target_.AddBdev(VolumeUuid(7));
+  ASSERT_TRUE(Send(Discovered(1, {"8009"})).ok());
+  ASSERT_TRUE(Send(Discovered(2, {"8009"}, 1)).ok());
+  ASSERT_TRUE(Attach(Handle(1), 7).ok());
+  auto error_of = [this](int volume) {
+    return core_->record().FindVolume(*base::Uuid::Parse(VolumeUuid(volume)))->last_error.code;
+  };
+  FakeRemote without = RemoteA();
+  without.subsystems[kRemoteNqn] = {VolumeUuid(2)};
+  target_.SetRemote("a", without);
+  Operator("bdev_null_delete", {{"name", VolumeUuid(7)}});
+  WaitFor([&] { return error_of(1) == StatusCode::kNotFound; });
+  WaitFor([&] { return error_of(7) == StatusCode::kNotFound; });
+  EXPECT_EQ(error_of(2), StatusCode::kOk);
+  target_.SetRemote("a", RemoteA());
+  target_.AddBdev(VolumeUuid(7));
+  WaitFor([&] { return error_of(1) == StatusCode::kOk && error_of(7) == StatusCode::kOk; });
+  EXPECT_EQ(Namespaces(0), std::vector<std::string>{VolumeUuid(1)});
+  EXPECT_EQ(Namespaces(1).size(), 2u);
+}
+
+TEST_F(RemoteVolumeTest, AWatchedVolumeThatIsGoneForTooLongIsDetached) {
+  options_.watch_period = std::chrono::milliseconds(2);
+  options_.volume_cleanup_period = std::chrono::milliseconds(50);
+  options_.detach_gone_volumes = true;
+  Crash();
+  Open();
+  ASSERT_TRUE(Send(Discovered(1, {"8009"})).ok());
+  FakeRemote without = RemoteA();
+  without.subsystems[kRemoteNqn] = {VolumeUuid(2)};
+  const auto lost = std::chrono::steady_clock::now();
+  target_.SetRemote("a", without);
+  WaitFor([this] { return core_->record().volume_count() == 0; });
+  EXPECT_GE(std::chrono::steady_clock::now() - lost, options_.volume_cleanup_period);
+  WaitFor([this] { return Services().empty(); });
+}
+
 // Defect 25: the wait is as long as configured, and new addresses of a known volume are used.
 TEST_F(RemoteVolumeTest, Defect25_AVolumeMayTakeItsTime) {
   FakeRemote slow = RemoteA();

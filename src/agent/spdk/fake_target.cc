@@ -63,6 +63,7 @@ const std::map<std::string, FakeTarget::Handler>& FakeTarget::Handlers() {
       {"nvmf_subsystem_remove_host", &FakeTarget::RemoveHost},
       {"nvmf_subsystem_remove_listener", &FakeTarget::RemoveListener},
       {"nvmf_subsystem_remove_ns", &FakeTarget::RemoveNamespace},
+      {"notify_get_notifications", &FakeTarget::GetNotifications},
       {"spdk_get_version", &FakeTarget::GetVersion},
       {"vhost_create_blk_controller", &FakeTarget::CreateVhostBlk},
       {"vhost_delete_controller", &FakeTarget::DeleteVhostController},
@@ -80,6 +81,9 @@ void FakeTarget::Reset() {
   crypto_keys_.clear();
   discovery_services_.clear();
   controllers_.clear();
+  events_.clear();
+  noted_bdevs_.clear();
+  next_event_id_ = 0;
   Subsystem discovery;
   discovery.is_discovery = true;
   discovery.allow_any_host = true;
@@ -158,7 +162,9 @@ absl::StatusOr<Json> FakeTarget::Serve(const base::Context& context, const Reque
   const Json params = request.params.is_null() ? Json::object() : request.params;
   if (!params.is_object()) return FakeError(jsonrpc::kInvalidRequest, "Invalid request");
   if (request.method == "bdev_get_bdevs") WaitForBdev(context, params);
-  return (this->*handler->second)(params);
+  Answer answer = (this->*handler->second)(params);
+  NoteEvents();
+  return answer;
 }
 
 absl::StatusOr<Json> FakeTarget::Operator(std::string method, Json params) {

@@ -20,13 +20,32 @@ using base::MutexLock;
 namespace {
 
 constexpr size_t kMaxHostNameSize = 253;  // RFC 1035 §2.3.4 without the root's dot
+constexpr size_t kMaxLabelSize = 63;      // RFC 1035 §2.3.4
 
-bool IsHostName(std::string_view text) {
-  return !text.empty() && text.size() <= kMaxHostNameSize && text.front() != '-' &&
-         std::all_of(text.begin(), text.end(), [](char c) {
+bool IsDigit(char c) { return c >= '0' && c <= '9'; }
+
+bool IsLabel(std::string_view label) {
+  return !label.empty() && label.size() <= kMaxLabelSize && label.front() != '-' &&
+         std::all_of(label.begin(), label.end(), [](char c) {
            c = base::ToLower(c);
-           return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' || c == '.';
+           return (c >= 'a' && c <= 'z') || IsDigit(c) || c == '-' || c == '_';
          });
+}
+
+// The last label holds a letter (RFC 1123 §2.1): "127.1" is no name, though the system takes it for
+// an address.
+bool IsHostName(std::string_view text) {
+  if (text.ends_with('.')) text.remove_suffix(1);
+  if (text.size() > kMaxHostNameSize) return false;
+  std::string_view label;
+  while (true) {
+    const size_t end = text.find('.');
+    label = text.substr(0, end);
+    if (!IsLabel(label)) return false;
+    if (end == std::string_view::npos) break;
+    text.remove_prefix(end + 1);
+  }
+  return !std::all_of(label.begin(), label.end(), IsDigit);
 }
 
 bool IsPort(std::string_view text) {
@@ -45,19 +64,12 @@ struct Lookup {
   std::string ip SMA_GUARDED_BY(mutex);
 };
 
-void Look(const std::shared_ptr<Lookup>& lookup, const std::string& host) {
-  addrinfo hints{};
-  hints.ai_socktype = SOCK_STREAM;
-  addrinfo* found = nullptr;
-  int error = getaddrinfo(host.c_str(), nullptr, &hints, &found);
-  char ip[NI_MAXHOST] = "";
-  if (error == 0) {
-    error =
-        getnameinfo(found->ai_addr, found->ai_addrlen, ip, sizeof(ip), nullptr, 0, NI_NUMERICHOST);
-    freeaddrinfo(found);
-  }
+void Look(const std::shared_ptr<Lookup>& lookup, const HostLookUp& look_up,
+          const std::string& host) {
+  std::string ip;
+  int error = look_up(host, ip);
   MutexLock lock(lookup->mutex);
-  lookup->ip = ip;
+  lookup->ip = std::move(ip);
   lookup->error = error;
   lookup->done = true;
   lookup->changed.NotifyAll();
@@ -85,10 +97,26 @@ absl::StatusOr<nvmf::Address> CheckAddress(const nvmf::Address& address, std::st
   return checked;
 }
 
-absl::Status ResolveHost(const base::Context& context, nvmf::Address& address) {
+int LookUpHost(const std::string& host, std::string& ip) {
+  addrinfo hints{};
+  hints.ai_socktype = SOCK_STREAM;
+  hints.ai_flags = AI_ADDRCONFIG;
+  addrinfo* found = nullptr;
+  int error = getaddrinfo(host.c_str(), nullptr, &hints, &found);
+  if (error != 0) return error;
+  char text[NI_MAXHOST] = "";
+  error = getnameinfo(found->ai_addr, found->ai_addrlen, text, sizeof(text), nullptr, 0,
+                      NI_NUMERICHOST);
+  freeaddrinfo(found);
+  ip = text;
+  return error;
+}
+
+absl::Status ResolveHost(const base::Context& context, nvmf::Address& address,
+                         const HostLookUp& look_up) {
   if (base::IpAddress::Parse(address.traddr())) return absl::OkStatus();
   auto lookup = std::make_shared<Lookup>();
-  std::thread([lookup, host = address.traddr()] { Look(lookup, host); }).detach();
+  std::thread([lookup, look_up, host = address.traddr()] { Look(lookup, look_up, host); }).detach();
   uint64_t callback = context.AddCallback([lookup] {
     MutexLock lock(lookup->mutex);
     lookup->changed.NotifyAll();
@@ -99,6 +127,10 @@ absl::Status ResolveHost(const base::Context& context, nvmf::Address& address) {
     while (!lookup->done && status.ok()) {
       lookup->changed.WaitUntil(lookup->mutex, context.deadline());
       status = context.status();
+      if (!status.ok()) {
+        status = absl::Status(status.code(), fmt::format("host {}: nobody told its address in time",
+                                                         address.traddr()));
+      }
     }
     if (lookup->done && lookup->error == 0) {
       status = absl::OkStatus();

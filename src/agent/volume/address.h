@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <string>
 #include <string_view>
 
@@ -16,10 +17,16 @@ namespace sma::volume {
 absl::StatusOr<nvmf::Address> CheckAddress(const nvmf::Address& address, std::string_view field,
                                            std::string_view default_port);
 
-/// Puts the IP address in the place of a host name in an address that CheckAddress gave. Blocks, no
-/// longer than `context` allows. INVALID_ARGUMENT: there is no such host. UNAVAILABLE: nobody can
-/// tell now.
-absl::Status ResolveHost(const base::Context& context, nvmf::Address& address);
+/// Puts the IP address of `host` into `ip`; returns 0, or else an error of getaddrinfo(3), which
+/// does this, too, and takes the time that it likes.
+using HostLookUp = std::function<int(const std::string& host, std::string& ip)>;
+int LookUpHost(const std::string& host, std::string& ip);
+
+/// Puts the IP address in the place of a host name in an address that CheckAddress gave: the one
+/// that the system puts first. Blocks, no longer than `context` allows, whatever `look_up` does.
+/// INVALID_ARGUMENT: there is no such host. UNAVAILABLE: nobody can tell now.
+absl::Status ResolveHost(const base::Context& context, nvmf::Address& address,
+                         const HostLookUp& look_up = LookUpHost);
 
 /// A resolved address as the target takes it.
 spdk::TransportAddress ToTransportAddress(const nvmf::Address& address);
