@@ -3,12 +3,12 @@
 #include <fmt/format.h>
 #include <netdb.h>
 
-#include <algorithm>
 #include <charconv>
 #include <memory>
 #include <thread>
 #include <utility>
 
+#include "base/host_name.h"
 #include "base/ip_address.h"
 #include "base/mutex.h"
 #include "base/strings.h"
@@ -18,35 +18,6 @@ namespace sma::volume {
 using base::MutexLock;
 
 namespace {
-
-constexpr size_t kMaxHostNameSize = 253;  // RFC 1035 §2.3.4 without the root's dot
-constexpr size_t kMaxLabelSize = 63;      // RFC 1035 §2.3.4
-
-bool IsDigit(char c) { return c >= '0' && c <= '9'; }
-
-bool IsLabel(std::string_view label) {
-  return !label.empty() && label.size() <= kMaxLabelSize && label.front() != '-' &&
-         std::all_of(label.begin(), label.end(), [](char c) {
-           c = base::ToLower(c);
-           return (c >= 'a' && c <= 'z') || IsDigit(c) || c == '-' || c == '_';
-         });
-}
-
-// The last label holds a letter (RFC 1123 §2.1): "127.1" is no name, though the system takes it for
-// an address.
-bool IsHostName(std::string_view text) {
-  if (text.ends_with('.')) text.remove_suffix(1);
-  if (text.size() > kMaxHostNameSize) return false;
-  std::string_view label;
-  while (true) {
-    const size_t end = text.find('.');
-    label = text.substr(0, end);
-    if (!IsLabel(label)) return false;
-    if (end == std::string_view::npos) break;
-    text.remove_prefix(end + 1);
-  }
-  return !std::all_of(label.begin(), label.end(), IsDigit);
-}
 
 bool IsPort(std::string_view text) {
   uint16_t port = 0;
@@ -90,26 +61,11 @@ absl::StatusOr<nvmf::Address> CheckAddress(const nvmf::Address& address, std::st
   checked.set_trsvcid(address.trsvcid().empty() ? std::string(default_port) : address.trsvcid());
   if (!IsPort(checked.trsvcid())) return bad("trsvcid is no port:", address.trsvcid());
   std::optional<base::IpAddress> ip = base::IpAddress::Parse(address.traddr());
-  if (!ip && !IsHostName(address.traddr())) {
+  if (!ip && !base::IsHostName(address.traddr())) {
     return bad("traddr is neither an IP address nor a host name:", address.traddr());
   }
   checked.set_traddr(ip ? ip->ToString() : base::ToLower(address.traddr()));
   return checked;
-}
-
-int LookUpHost(const std::string& host, std::string& ip) {
-  addrinfo hints{};
-  hints.ai_socktype = SOCK_STREAM;
-  hints.ai_flags = AI_ADDRCONFIG;
-  addrinfo* found = nullptr;
-  int error = getaddrinfo(host.c_str(), nullptr, &hints, &found);
-  if (error != 0) return error;
-  char text[NI_MAXHOST] = "";
-  error = getnameinfo(found->ai_addr, found->ai_addrlen, text, sizeof(text), nullptr, 0,
-                      NI_NUMERICHOST);
-  freeaddrinfo(found);
-  ip = text;
-  return error;
 }
 
 absl::Status ResolveHost(const base::Context& context, nvmf::Address& address,

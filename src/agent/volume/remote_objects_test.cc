@@ -28,7 +28,7 @@ class DiscoveryTest : public testing::Test {
     target_.answers["bdev_nvme_get_discovery_info"] = Json::parse(info);
     DiscoveryServices services(target_);
     // Every service that is listed counts as the agent's own.
-    for (const char* name : {"a", "b"}) services.AddUser(name, Uuid::Random());
+    for (const char* name : {"a", "b"}) services.AddUser(name, Uuid::Random(), "");
     auto joined =
         services.Join(Context::WithTimeout(std::chrono::milliseconds(1)), volume_, address, "");
     return joined.ok() ? *joined : "none";
@@ -83,12 +83,20 @@ TEST_F(DiscoveryTest, TheFirstVolumesHostIsTheServices) {
   ASSERT_TRUE(services.Join(Context::Background(), other, kAddress, "nqn.2016-06.io.spdk:b").ok());
   ASSERT_EQ(target_.called.size(), 1u);
   EXPECT_EQ(target_.called[0].params["hostnqn"], "nqn.2016-06.io.spdk:a");
-  // The service outlives the volume that brought its host.
+  // The service outlives the volume that brought its host, and keeps the host when it is started
+  // anew.
   const std::string name = DiscoveryServices::NameOf(kAddress);
   ASSERT_TRUE(services.Leave(Context::Background(), volume_, name).ok());
   EXPECT_EQ(target_.called.size(), 1u);
+  target_.connection = 2;
+  ASSERT_TRUE(services.Join(Context::Background(), other, kAddress, "nqn.2016-06.io.spdk:b").ok());
+  ASSERT_EQ(target_.called.size(), 2u);
+  EXPECT_EQ(target_.called[1].params["hostnqn"], "nqn.2016-06.io.spdk:a");
   ASSERT_TRUE(services.Leave(Context::Background(), other, name).ok());
   EXPECT_EQ(target_.called.back().method, "bdev_nvme_stop_discovery");
+  EXPECT_EQ(services.HostOf(name), std::nullopt);
+  ASSERT_TRUE(services.Join(Context::Background(), other, kAddress, "nqn.2016-06.io.spdk:b").ok());
+  EXPECT_EQ(services.HostOf(name), "nqn.2016-06.io.spdk:b");
 }
 
 class ControllersTest : public testing::Test {
