@@ -40,8 +40,8 @@ class ExportingTarget(Target):
         self.listen(nqn, port)
         return port
 
-    def listen(self, nqn, port):
-        self.export_call("nvmf_subsystem_add_listener", nqn=nqn, listen_address=address(port))
+    def listen(self, nqn, port, host="127.0.0.1"):
+        self.export_call("nvmf_subsystem_add_listener", nqn=nqn, listen_address=address(port, host))
 
     def restart(self):
         """After kill(): starts with the same exports."""
@@ -50,8 +50,8 @@ class ExportingTarget(Target):
             self.call(method, **params)
 
 
-def address(port):
-    return {"trtype": "tcp", "adrfam": "ipv4", "traddr": "127.0.0.1", "trsvcid": str(port)}
+def address(port, host="127.0.0.1"):
+    return {"trtype": "tcp", "adrfam": "ipv6" if ":" in host else "ipv4", "traddr": host, "trsvcid": str(port)}
 
 
 def attach_request(handle, volume):

@@ -195,6 +195,16 @@ def test_the_name_of_a_host(remote, local, agent, device):
         grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.UNAVAILABLE)
 
 
+def test_ipv6_by_value(remote, local, agent, device):
+    one, two = remote.make_malloc_volume(), remote.make_malloc_volume()
+    port = remote.make_subsystem(REMOTE_NQN, one, two)
+    remote.listen(REMOTE_NQN, port, host="::1")
+    attach(agent, discovered(one, port, host="0:0:0::1"))
+    attach(agent, discovered(two, port, host="::0001"))
+    assert len(services(local)) == 1
+    assert attached(local) == sorted([str(one), str(two)])
+
+
 def test_one_service_has_the_host_of_its_first_volume(remote, local, agent, device):
     """The target follows one service at an address, whatever its host: what that host may not see is not found, and
     said to be so."""

@@ -142,7 +142,7 @@ def test_io_goes_on_after_the_kernel_was_away(local, host, kernel, remote):
     port, volumes = remote
     local.call("bdev_nvme_attach_controller", name="nv0", subnqn=NQN, **address(port))
     exported = local.make_subsystem(LOCAL_NQN, volumes[1])
-    load = host.start_load(exported, LOCAL_NQN, 6)
+    load = host.start_load(exported, LOCAL_NQN, 3)
     wait_until(lambda: local.call("bdev_get_iostat")["bdevs"][0]["num_write_ops"] > 10, 20, "I/O")
     kernel.unlink(NQN, port)  # ends its connections
     wait_until(lambda: local.call("bdev_nvme_get_controllers")[0]["ctrlrs"][0]["state"] != "enabled", 20, "lost")
