@@ -71,7 +71,8 @@ void VolumeWatch::Look() {
   if (changed.ok()) {
     told_.clear();
     if (!changed->empty()) Restore(*changed);
-  } else if (!context_.done() && told_ != changed.status().message()) {
+  } else if (!absl::IsUnavailable(changed.status()) && !context_.done() &&
+             told_ != changed.status().message()) {
     told_ = std::string(changed.status().message());
     spdlog::warn("volumes cannot be watched: {}", told_);
   }
