@@ -207,7 +207,7 @@ def test_fio_through_a_chain_while_the_remote_restarts(bin_dir, work_dir, machin
         guest.connect(LOCAL_NQN, port)
         disk = guest.disk(volume)
         job = machine.start(f"fio --name=x --filename={disk} --direct=1 --ioengine=libaio --iodepth=16 --bs=16k "
-                            "--rw=randwrite --size=32M --verify=crc32c --do_verify=1 --verify_fatal=1 --loops=2")
+                            "--rw=randwrite --size=16M --verify=crc32c --do_verify=1 --verify_fatal=1 --loops=2")
         wait_until(lambda: remote_target.call("bdev_get_iostat")["bdevs"][0]["num_write_ops"] > 100, 60, "I/O")
         remote_target.kill()
         remote_target.restart()
