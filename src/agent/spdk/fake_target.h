@@ -212,6 +212,7 @@ class FakeTarget : public jsonrpc::Caller {
 
   // fake_target_notify.cc
   Answer GetNotifications(const jsonrpc::Json& params) SMA_REQUIRES(mutex_);
+  void AddEvent(const char* type, const std::string& bdev_name) SMA_REQUIRES(mutex_);
   void NoteEvents() SMA_REQUIRES(mutex_);
 
   mutable base::Mutex mutex_;

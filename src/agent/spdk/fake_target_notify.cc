@@ -13,21 +13,22 @@ constexpr size_t kMaxEvents = 1024;
 
 }  // namespace
 
+void FakeTarget::AddEvent(const char* type, const std::string& bdev_name) {
+  if (events_.size() == kMaxEvents) events_.pop_front();
+  events_.push_back({{"type", type}, {"ctx", bdev_name}, {"id", next_event_id_++}});
+}
+
 void FakeTarget::NoteEvents() {
-  auto add = [this](const char* type, const std::string& name) {
-    if (events_.size() == kMaxEvents) events_.pop_front();
-    events_.push_back({{"type", type}, {"ctx", name}, {"id", next_event_id_++}});
-  };
   // Both are in the order of names.
   auto noted = noted_bdevs_.begin();
   auto bdev = bdevs_.begin();
   while (noted != noted_bdevs_.end() || bdev != bdevs_.end()) {
     const bool is_last = noted == noted_bdevs_.end();
     if (bdev == bdevs_.end() || (!is_last && *noted < bdev->first)) {
-      add("bdev_unregister", *noted);
+      AddEvent("bdev_unregister", *noted);
       noted = noted_bdevs_.erase(noted);
     } else if (is_last || bdev->first < *noted) {
-      add("bdev_register", bdev->first);
+      AddEvent("bdev_register", bdev->first);
       noted_bdevs_.insert(noted, bdev->first);
       ++bdev;
     } else {
