@@ -80,13 +80,13 @@ absl::Status ResolveHost(const base::Context& context, nvmf::Address& address,
   absl::Status status;
   {
     MutexLock lock(lookup->mutex);
-    while (!lookup->done && status.ok()) {
+    // Asked before each wait: a cancel that came before has notified nobody.
+    while (!lookup->done && (status = context.status()).ok()) {
       lookup->changed.WaitUntil(lookup->mutex, context.deadline());
-      status = context.status();
-      if (!status.ok()) {
-        status = absl::Status(status.code(), fmt::format("host {}: nobody told its address in time",
-                                                         address.traddr()));
-      }
+    }
+    if (!status.ok()) {
+      status = absl::Status(
+          status.code(), fmt::format("host {}: nobody told its address in time", address.traddr()));
     }
     if (lookup->done && lookup->error == 0) {
       status = absl::OkStatus();
