@@ -5,6 +5,7 @@
 
 #include "base/context.h"
 #include "base/hex.h"
+#include "base/host_name.h"
 #include "base/ip_address.h"
 #include "base/strings.h"
 #include "base/uuid.h"
@@ -50,6 +51,19 @@ TEST(IpAddressTest, RefusesWhatIsNoAddress) {
     EXPECT_EQ(IpAddress::Parse(bad), std::nullopt) << bad;
   }
   EXPECT_EQ(IpAddress::Parse(std::string_view("1.2.3.4\0x", 9)), std::nullopt);
+}
+
+TEST(HostNameTest, IsNoAddress) {
+  for (const char* name : {"a", "localhost", "storage-1.example.com", "Storage.Example.",
+                           "1.2.3.4a", "10.example", "a_b"}) {
+    EXPECT_TRUE(IsHostName(name)) << name;
+  }
+  for (const char* other : {"", ".", "a..b", ".a", "-a", "a.-b", "a b", "a:1", "::1", "1.2.3.4",
+                            "127.1", "1", "0x7f.1", "a/b", "a%b"}) {
+    EXPECT_FALSE(IsHostName(other)) << other;
+  }
+  EXPECT_TRUE(IsHostName(std::string(63, 'a')));
+  EXPECT_FALSE(IsHostName(std::string(64, 'a')));
 }
 
 TEST(UuidTest, TextForms) {

@@ -29,9 +29,11 @@ absl::Status LockTable::Take(const Context& context, const Key& key) {
     Entry& entry = entries_[key.name];
     ++entry.users;
     if (!key.shared) ++entry.waiting_exclusive;
-    while (status.ok() && !IsFree(entry, key.shared)) {
-      entry.changed.WaitUntil(mutex_, context.deadline());
+    while (!IsFree(entry, key.shared)) {
+      // Asked before each wait: a cancel that came before the callback was there wakes nobody.
       status = context.status();
+      if (!status.ok()) break;
+      entry.changed.WaitUntil(mutex_, context.deadline());
     }
     if (!key.shared) --entry.waiting_exclusive;
     if (status.ok()) {

@@ -17,6 +17,8 @@ int main(int argc, char** argv) {
   // Each case that leaves a call unfinished would take so long.
   decorators.options = [](sma::core::Options& options) {
     options.late_action_time = std::chrono::milliseconds(100);
+    // Steps that come by themselves would be counted with those of the call that is looked at.
+    options.watch_period = std::chrono::nanoseconds(0);
   };
   decorators.store = [&](std::unique_ptr<sma::record::Store> store) {
     return std::make_unique<sma::fault::FaultyStore>(std::move(store), points);

@@ -24,15 +24,19 @@ class KernelTarget:
             script += f"[ -d {known} ] || mkdir {known}; ln -s {known} allowed_hosts/{host}\n"
         self.machine.run(script)
 
-    def add_namespace(self, nqn, nsid, size_mib=64, volume=None, block_size=512):
-        """A namespace over a disk in the guest's memory; its UUID."""
+    def add_namespace(self, nqn, nsid, size_mib=64, volume=None, block_size=512, disk=None):
+        """A namespace over a disk of the guest, /dev/vda say, or over one in its memory; its UUID."""
         volume = volume or uuid.uuid4()
-        disk = f"disk{next(self._numbers)}"
+        if disk is None:
+            name = f"disk{next(self._numbers)}"
+            disk = f"/dev/{name}"
+            self.machine.run(f"""set -e
+                mkdir /sys/kernel/config/nullb/{name}; cd /sys/kernel/config/nullb/{name}
+                echo {size_mib} >size; echo {block_size} >blocksize; echo 1 >memory_backed; echo 1 >discard
+                echo 1 >power""")
         self.machine.run(f"""set -e
-            mkdir /sys/kernel/config/nullb/{disk}; cd /sys/kernel/config/nullb/{disk}
-            echo {size_mib} >size; echo {block_size} >blocksize; echo 1 >memory_backed; echo 1 >discard; echo 1 >power
             mkdir {SUBSYSTEMS}/{nqn}/namespaces/{nsid}; cd {SUBSYSTEMS}/{nqn}/namespaces/{nsid}
-            echo -n /dev/{disk} >device_path
+            echo -n {disk} >device_path
             echo -n {volume} >device_uuid
             echo -n {volume} >device_nguid
             echo 1 >enable""")
@@ -42,11 +46,12 @@ class KernelTarget:
         self.machine.run(f"echo 0 >{SUBSYSTEMS}/{nqn}/namespaces/{nsid}/enable; "
                          f"rmdir {SUBSYSTEMS}/{nqn}/namespaces/{nsid}")
 
-    def listen(self, port, *nqns):
+    def listen(self, port, *nqns, is_known=False):
         """Serves the subsystems at `port` of this machine's loopback, which its discovery log names, too; that port.
 
         The kernel listens at its own loopback, so that the log has an address that leads there from here as well; a
-        forwarder in the guest takes what comes from outside to it."""
+        forwarder in the guest takes what comes from outside to it. `is_known`: the port was listened to before a
+        reboot."""
         directory = f"{PORTS}/{port}"
         outside = self._outside(port)
         self.machine.run(f"""set -e
@@ -55,7 +60,8 @@ class KernelTarget:
             nc -ll -p {outside} -e nc 127.0.0.1 {port} >/dev/null 2>&1 </dev/null &""")
         for nqn in nqns:
             self.link(nqn, port)
-        self.machine.monitor(f"hostfwd_add net0 tcp:127.0.0.1:{port}-:{outside}")
+        if not is_known:
+            self.machine.monitor(f"hostfwd_add net0 tcp:127.0.0.1:{port}-:{outside}")
         return port
 
     @staticmethod

@@ -2,7 +2,9 @@
 
 import json
 import subprocess
+import uuid
 
+from harness import wire
 from harness.agent import free_port
 from harness.target import Target
 
@@ -38,8 +40,8 @@ class ExportingTarget(Target):
         self.listen(nqn, port)
         return port
 
-    def listen(self, nqn, port):
-        self.export_call("nvmf_subsystem_add_listener", nqn=nqn, listen_address=address(port))
+    def listen(self, nqn, port, host="127.0.0.1"):
+        self.export_call("nvmf_subsystem_add_listener", nqn=nqn, listen_address=address(port, host))
 
     def restart(self):
         """After kill(): starts with the same exports."""
@@ -48,8 +50,36 @@ class ExportingTarget(Target):
             self.call(method, **params)
 
 
-def address(port):
-    return {"trtype": "tcp", "adrfam": "ipv4", "traddr": "127.0.0.1", "trsvcid": str(port)}
+def address(port, host="127.0.0.1"):
+    return {"trtype": "tcp", "adrfam": "ipv6" if ":" in host else "ipv4", "traddr": host, "trsvcid": str(port)}
+
+
+def attach_request(handle, volume):
+    message = wire.sma.AttachVolumeRequest(device_handle=handle)
+    message.volume.volume_id = volume.bytes
+    return message
+
+
+def discovery_request(handle, volume, *ports, trtype="TCP", host="127.0.0.1", hostnqn=None):
+    """As the spdk-csi node agent asks: upper case, no subnqn, a host NQN for each volume."""
+    message = attach_request(handle, volume)
+    message.volume.nvmf.hostnqn = hostnqn or f"nqn.2014-08.org.nvmexpress:uuid:{volume}"
+    for port in ports:
+        message.volume.nvmf.discovery.discovery_endpoints.add(trtype=trtype, traddr=host, trsvcid=str(port))
+    return message
+
+
+def volume_states(agent):
+    """{UUID: its state} as the agent lists its volumes: READY, DEGRADED ..."""
+    admin = wire.admin_grpc.AdminStub(agent.client.channel)
+    volumes = admin.ListVolumes(wire.admin.ListVolumesRequest(), timeout=10).volumes
+    return {uuid.UUID(bytes=v.volume_id): wire.admin.State.Name(v.state).removeprefix("STATE_") for v in volumes}
+
+
+def connections(target):
+    """What a target is connected to, and all that it has."""
+    return (target.call("bdev_nvme_get_discovery_info"), target.call("bdev_nvme_get_controllers"),
+            target.call("bdev_get_bdevs"))
 
 
 class NvmeTool:

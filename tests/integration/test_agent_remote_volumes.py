@@ -1,14 +1,16 @@
 """Volumes on other machines, through the agent: one sma-target has them, another, the agent's, exports them again."""
 
 import concurrent.futures
+import subprocess
 import uuid
 
 import grpc
 import pytest
 
-from harness import wire
 from harness.agent import free_port, start_reference, start_sma
-from harness.remote import DISCOVERY_NQN, ExportingTarget, NvmeTool, finish_load
+from harness.iscsi_target import IscsiTarget
+from harness.remote import (DISCOVERY_NQN, ExportingTarget, NvmeTool, attach_request, connections, discovery_request,
+                            finish_load, volume_states)
 from harness.target import Target
 from harness.wait import wait_until
 
@@ -31,7 +33,7 @@ def local(bin_dir, work_dir):
 
 @pytest.fixture
 def agent(bin_dir, work_dir, local):
-    with start_sma(bin_dir, work_dir, socket=str(local.socket), discovery_timeout=5.0) as running:
+    with start_sma(bin_dir, work_dir, socket=str(local.socket), discovery_timeout=3.0) as running:
         yield running
 
 
@@ -43,23 +45,12 @@ def device(agent):
     return port
 
 
-def request(volume, handle=HANDLE):
-    message = wire.sma.AttachVolumeRequest(device_handle=handle)
-    message.volume.volume_id = volume.bytes
-    return message
-
-
-def discovered(volume, *ports, trtype="TCP", handle=HANDLE):
-    """As the spdk-csi node agent asks: upper case, no subnqn, a host NQN for each volume."""
-    message = request(volume, handle)
-    message.volume.nvmf.hostnqn = f"nqn.2014-08.org.nvmexpress:uuid:{volume}"
-    for port in ports:
-        message.volume.nvmf.discovery.discovery_endpoints.add(trtype=trtype, traddr="127.0.0.1", trsvcid=str(port))
-    return message
+def discovered(volume, *ports, handle=HANDLE, **options):
+    return discovery_request(handle, volume, *ports, **options)
 
 
 def direct(volume, *ports):
-    message = request(volume)
+    message = attach_request(HANDLE, volume)
     message.volume.nvmf.subnqn = REMOTE_NQN
     for port in ports:
         message.volume.nvmf.direct.addresses.add(trtype="tcp", traddr="127.0.0.1", trsvcid=str(port))
@@ -79,12 +70,6 @@ def refused(agent, message):
 
 def attached(local, nqn=DEVICE_NQN):
     return sorted(n["uuid"] for n in local.subsystem(nqn)["namespaces"])
-
-
-def connections(local):
-    """What the agent's target is connected to."""
-    return (local.call("bdev_nvme_get_discovery_info"), local.call("bdev_nvme_get_controllers"),
-            local.call("bdev_get_bdevs"))
 
 
 def services(local):
@@ -180,16 +165,105 @@ def test_a_remote_that_goes_and_comes_back(remote, local, agent, device, bin_dir
     host.run("verify", device, DEVICE_NQN, "--size", "4M")
 
 
-def test_a_volume_that_was_taken_away_comes_back(remote, local, bin_dir, work_dir):
-    with start_sma(bin_dir, work_dir, socket=str(local.socket), drift_period=0.2) as agent:
-        agent.client.create_nvmf_tcp(DEVICE_NQN, free_port(), allow_any_host=True)
-        volume = remote.make_malloc_volume()
-        port = remote.make_subsystem(REMOTE_NQN, volume)
+def test_a_volume_that_was_taken_away_is_missed_and_comes_back(remote, local, agent, device, bin_dir):
+    """Long before the record is compared with the target again, which is every half minute."""
+    def listed(state):
+        output = subprocess.run([bin_dir / "smactl", "--address", agent.address, "volume", "list"], text=True,
+                                capture_output=True, timeout=30, check=True).stdout
+        return any(str(gone) in line and state in line for line in output.splitlines())
+
+    gone, other = remote.make_malloc_volume(), remote.make_malloc_volume()
+    port = remote.make_subsystem(REMOTE_NQN, gone, other)
+    local_one = local.make_malloc_volume()
+    for volume in (gone, other):
         attach(agent, discovered(volume, port))
-        remote.call("nvmf_subsystem_remove_ns", nqn=REMOTE_NQN, nsid=1)
-        wait_until(lambda: not attached(local), 20, "gone")
-        remote.call("nvmf_subsystem_add_ns", nqn=REMOTE_NQN, namespace={"bdev_name": str(volume)})
-        wait_until(lambda: attached(local) == [str(volume)], 30, "back")
+    agent.client.attach_volume(HANDLE, local_one)
+    remote.call("nvmf_subsystem_remove_ns", nqn=REMOTE_NQN, nsid=1)
+    wait_until(lambda: listed("degraded"), 10, "missed")
+    assert volume_states(agent) == {gone: "DEGRADED", other: "READY", local_one: "READY"}
+    remote.call("nvmf_subsystem_add_ns", nqn=REMOTE_NQN, namespace={"bdev_name": str(gone)})
+    wait_until(lambda: listed("ready"), 10, "back")
+    assert str(gone) in attached(local)
+
+
+def test_the_name_of_a_host(remote, local, agent, device):
+    volume = remote.make_malloc_volume()
+    port = remote.make_subsystem(REMOTE_NQN, volume)
+    attach(agent, discovered(volume, port, host="localhost"))
+    assert attached(local) == [str(volume)]
+    assert refused(agent, discovered(volume, port, host="no-such-host.invalid")) in (
+        grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.UNAVAILABLE)
+
+
+def test_ipv6_by_value(remote, local, agent, device):
+    one, two = remote.make_malloc_volume(), remote.make_malloc_volume()
+    port = remote.make_subsystem(REMOTE_NQN, one, two)
+    remote.listen(REMOTE_NQN, port, host="::1")
+    attach(agent, discovered(one, port, host="0:0:0::1"))
+    attach(agent, discovered(two, port, host="::0001"))
+    assert len(services(local)) == 1
+    assert attached(local) == sorted([str(one), str(two)])
+
+
+def test_one_service_has_the_host_of_its_first_volume(remote, local, agent, device):
+    """The target follows one service at an address, whatever its host: what that host may not see is not found, and
+    said to be so."""
+    names = [f"nqn.2016-06.io.spdk:host{number}" for number in range(3)]
+    first, second, third = (remote.make_malloc_volume() for _ in range(3))
+    port = remote.make_subsystem(REMOTE_NQN, first, second)
+    hidden = "nqn.2016-06.io.spdk:hidden"
+    remote.call("nvmf_create_subsystem", nqn=hidden)
+    remote.call("nvmf_subsystem_add_host", nqn=hidden, host=names[2])
+    remote.call("nvmf_subsystem_add_ns", nqn=hidden, namespace={"bdev_name": str(third)})
+    remote.listen(hidden, port)
+    for number, volume in enumerate((first, second)):
+        attach(agent, discovered(volume, port, hostnqn=names[number]))
+    assert {path["host"]["nqn"] for c in local.call("bdev_nvme_get_controllers") for path in c["ctrlrs"]} == {names[0]}
+    with pytest.raises(grpc.RpcError) as error:
+        attach(agent, discovered(third, port, hostnqn=names[2]))
+    assert error.value.code() == grpc.StatusCode.NOT_FOUND
+    assert names[0] in error.value.details()
+    for volume in (first, second):
+        agent.client.detach_volume(HANDLE, volume)
+    # With nobody else there it is its own host that asks.
+    attach(agent, discovered(third, port, hostnqn=names[2]))
+    assert attached(local) == [str(third)]
+
+
+def iscsi(volume, portal, number, chap=None):
+    message = attach_request(HANDLE, volume)
+    message.volume.iscsi.portal = f"localhost:{portal.port}"
+    message.volume.iscsi.target_iqn = f"iqn.2016-06.io.tgt:disk{number}"
+    message.volume.iscsi.lun = 1
+    message.volume.iscsi.initiator_iqn = "iqn.2016-06.io.spdk:agent"
+    if chap:
+        message.volume.iscsi.chap.user, message.volume.iscsi.chap.secret = chap
+    return message
+
+
+def test_iscsi_while_tgtd_restarts(local, agent, device, bin_dir, work_dir):
+    open_one, closed_one = uuid.uuid4(), uuid.uuid4()
+    chap = ("user0", "secretsecret1")
+    host = NvmeTool(bin_dir)
+    with IscsiTarget(work_dir) as portal:
+        portal.make_lun(0)
+        portal.make_lun(1, chap=chap)
+        attach(agent, iscsi(open_one, portal, 0))
+        for wrong in (None, ("user0", "wrongwrong123")):
+            assert refused(agent, iscsi(closed_one, portal, 1, wrong)) == grpc.StatusCode.NOT_FOUND
+        assert attached(local) == [str(open_one)]
+        attach(agent, iscsi(closed_one, portal, 1, chap))
+        loads = [host.start_load(device, DEVICE_NQN, 5, "--namespace", str(nsid)) for nsid in (1, 2)]
+        wait_until(lambda: all(b["num_write_ops"] > 50 for b in local.call("bdev_get_iostat")["bdevs"]), 20, "I/O")
+        portal.kill()
+        portal.start()
+        assert all(finish_load(load) > 50 for load in loads)
+        for nsid in (1, 2):
+            host.run("verify", device, DEVICE_NQN, "--namespace", str(nsid), "--size", "4M")
+        for volume in (open_one, closed_one):
+            agent.client.detach_volume(HANDLE, volume)
+    assert connections(local) == ([], [], [])
+    assert chap[1] not in agent.process.log() + local.process.log()
 
 
 def test_one_of_two_paths_is_cut_under_io(remote, local, agent, device, bin_dir):

@@ -54,6 +54,21 @@ def test_data_come_through(portal, target, host):
     assert os.stat(portal.file(0)).st_blocks > 0
 
 
+def test_a_portal_by_the_name_of_its_host(portal, target, host):
+    portal.make_lun(0)
+    url = portal.url(0).replace("127.0.0.1", "localhost")
+    create(target, url)
+    assert bdev(target)["driver_specific"]["iscsi"]["url"] == url
+    port = target.make_subsystem(NQN, "is0")
+    load = host.start_load(port, NQN, 2)
+    wait_until(lambda: write_count(target) > 100, 20, "I/O")
+    portal.kill()
+    portal.start()
+    assert finish_load(load) > 100
+    with pytest.raises(RpcError, match="iSCSI error"):
+        create(target, portal.url(0).replace("127.0.0.1", "no-such-host.invalid"), "is1")
+
+
 def test_unmap_and_zeroes(portal, target, host):
     portal.make_lun(0, thin=True)
     create(target, portal.url(0))

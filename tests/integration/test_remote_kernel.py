@@ -1,15 +1,18 @@
 """The Linux kernel at both ends: its NVMe/TCP target as remote side of sma-target, and its host on a chain of two."""
 
 import json
+import os
 import re
 import subprocess
+import uuid
 
 import pytest
 
-from harness.agent import free_port
+from harness.agent import free_port, start_sma
 from harness.host import Host
 from harness.kernel_target import KernelTarget
-from harness.remote import ExportingTarget, NvmeTool, address, finish_load
+from harness.remote import (ExportingTarget, NvmeTool, address, connections, discovery_request, finish,
+                            finish_load, volume_states)
 from harness.target import RpcError
 from harness.wait import wait_until
 
@@ -139,7 +142,7 @@ def test_io_goes_on_after_the_kernel_was_away(local, host, kernel, remote):
     port, volumes = remote
     local.call("bdev_nvme_attach_controller", name="nv0", subnqn=NQN, **address(port))
     exported = local.make_subsystem(LOCAL_NQN, volumes[1])
-    load = host.start_load(exported, LOCAL_NQN, 6)
+    load = host.start_load(exported, LOCAL_NQN, 3)
     wait_until(lambda: local.call("bdev_get_iostat")["bdevs"][0]["num_write_ops"] > 10, 20, "I/O")
     kernel.unlink(NQN, port)  # ends its connections
     wait_until(lambda: local.call("bdev_nvme_get_controllers")[0]["ctrlrs"][0]["state"] != "enabled", 20, "lost")
@@ -148,22 +151,94 @@ def test_io_goes_on_after_the_kernel_was_away(local, host, kernel, remote):
     host.run("verify", exported, LOCAL_NQN, "--size", "4M")
 
 
-# The kernel's host on a device of one target, whose disk is on another.
+# The same through the agent.
 
 
-def test_fio_through_a_chain_while_the_remote_restarts(bin_dir, work_dir, machine, local):
+@pytest.fixture
+def agent(bin_dir, work_dir, local):
+    with start_sma(bin_dir, work_dir, socket=str(local.socket)) as running:
+        yield running
+
+
+@pytest.fixture
+def device(agent):
+    """(handle, port) of a device of the agent's."""
+    port = free_port()
+    return agent.client.create_nvmf_tcp(LOCAL_NQN, port, allow_any_host=True), port
+
+
+def attach(agent, message):
+    agent.client.stub.AttachVolume(message, timeout=60)
+
+
+def exported(local):
+    return sorted(n["uuid"] for n in local.subsystem(LOCAL_NQN)["namespaces"])
+
+
+def test_the_agent_finds_what_the_kernel_exports(local, agent, device, host, kernel, remote):
+    remote_port, volumes = remote
+    handle, port = device
+    attach(agent, discovery_request(handle, volumes[7], remote_port))
+    host.run("verify", port, LOCAL_NQN, "--size", "8M")
+    added = kernel.add_namespace(NQN, 9)
+    attach(agent, discovery_request(handle, added, remote_port))
+    host.run("verify", port, LOCAL_NQN, "--namespace", str(added), "--size", "4M")
+    kernel.remove_namespace(NQN, 9)
+    wait_until(lambda: volume_states(agent)[added] == "DEGRADED", 15, "missed")
+    assert exported(local) == [str(volumes[7])]
+    kernel.add_namespace(NQN, 9, volume=added)
+    wait_until(lambda: volume_states(agent)[added] == "READY", 15, "back")
+    host.run("verify", port, LOCAL_NQN, "--namespace", str(added), "--size", "4M")
+    for volume in (volumes[7], added):
+        agent.client.detach_volume(handle, volume)
+    assert connections(local) == ([], [], [])
+    kernel.remove_namespace(NQN, 9)
+
+
+# The kernel's host on a device of the agent's target, whose disk is on another, found by discovery.
+
+
+def test_fio_through_a_chain_while_the_remote_restarts(bin_dir, work_dir, machine, local, agent, device):
     guest = Host(machine)
+    handle, port = device
     with ExportingTarget(bin_dir, work_dir) as remote_target:
         volume = remote_target.export_file()
-        local.call("bdev_nvme_attach_controller", name="nv0", subnqn=REMOTE_NQN,
-                   **address(remote_target.make_subsystem(REMOTE_NQN, volume)))
-        guest.connect(LOCAL_NQN, local.make_subsystem(LOCAL_NQN, volume))
+        attach(agent, discovery_request(handle, volume, remote_target.make_subsystem(REMOTE_NQN, volume)))
+        guest.connect(LOCAL_NQN, port)
         disk = guest.disk(volume)
         job = machine.start(f"fio --name=x --filename={disk} --direct=1 --ioengine=libaio --iodepth=16 --bs=16k "
-                            "--rw=randwrite --size=32M --verify=crc32c --do_verify=1 --verify_fatal=1 --loops=2")
+                            "--rw=randwrite --size=16M --verify=crc32c --do_verify=1 --verify_fatal=1 --loops=2")
         wait_until(lambda: remote_target.call("bdev_get_iostat")["bdevs"][0]["num_write_ops"] > 100, 60, "I/O")
         remote_target.kill()
         remote_target.restart()
         output = job.check(180)
         assert re.search(r"err= 0", output), output
         guest.disconnect(LOCAL_NQN)
+        agent.client.detach_volume(handle, volume)
+        assert connections(local) == ([], [], [])
+
+
+def test_the_kernel_is_rebooted_under_io(local, agent, device, host, kernel, remote, machine, work_dir):
+    """The last test: of what other tests use nothing is left in the guest."""
+    image = work_dir / "reboot.img"
+    with open(image, "wb") as file:
+        os.truncate(file.fileno(), 64 << 20)
+    disk, remote_port, volume = machine.add_disk(image), free_port(), uuid.uuid4()
+
+    def export(**options):
+        kernel.make_subsystem(REMOTE_NQN)
+        kernel.add_namespace(REMOTE_NQN, 1, volume=volume, disk=disk)
+        kernel.listen(remote_port, REMOTE_NQN, **options)
+
+    export()
+    handle, port = device
+    attach(agent, discovery_request(handle, volume, remote_port))
+    writing = host.start("verify", port, LOCAL_NQN, "--size", "32M", "--io-size", "16k")
+    wait_until(lambda: local.call("bdev_get_iostat")["bdevs"][0]["num_write_ops"] > 100, 30, "I/O")
+    machine.reboot()
+    assert writing.poll() is None, "it was over before the reboot"
+    export(is_known=True)
+    assert "every byte is as it was written" in finish(writing, 120)
+    assert volume_states(agent) == {volume: "READY"}
+    agent.client.detach_volume(handle, volume)
+    assert connections(local) == ([], [], [])

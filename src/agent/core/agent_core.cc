@@ -5,6 +5,7 @@
 #include "agent/core/admin_cases.h"
 #include "agent/core/reconciler.h"
 #include "agent/core/use_cases.h"
+#include "agent/core/volume_watch.h"
 #include "agent/crypto/nop_engine.h"
 
 namespace sma::core {
@@ -44,11 +45,13 @@ AgentCore::AgentCore(std::unique_ptr<Core> core, std::function<void(bool)> servi
       reconciler_(
           std::make_unique<Reconciler>(*core_,
                                        [this, told = std::move(serving_changed)](bool serving) {
+                                         volume_watch_->SetServing(serving);
                                          if (told) told(serving);
                                          admin_cases_->TellStatus();
                                        })),
       use_cases_(std::make_unique<UseCases>(*core_)),
-      admin_cases_(std::make_unique<AdminCases>(*core_, *reconciler_)) {
+      admin_cases_(std::make_unique<AdminCases>(*core_, *reconciler_)),
+      volume_watch_(std::make_unique<VolumeWatch>(*core_)) {
   core_->wake_background = [this] { reconciler_->Wake(); };
 }
 
@@ -57,9 +60,13 @@ AgentCore::~AgentCore() { Stop(); }
 void AgentCore::Start() {
   if (core_->target.generation() != 0) reconciler_->OnConnect();
   reconciler_->Start();
+  volume_watch_->Start();
 }
 
-void AgentCore::Stop() { reconciler_->Stop(); }
+void AgentCore::Stop() {
+  volume_watch_->Stop();
+  reconciler_->Stop();
+}
 
 void AgentCore::OnConnect(uint64_t /*generation*/) { reconciler_->OnConnect(); }
 

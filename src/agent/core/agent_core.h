@@ -17,6 +17,7 @@ namespace sma::core {
 class AdminCases;
 class Reconciler;
 class UseCases;
+class VolumeWatch;
 
 /// The agent without its edges: the record, the device types, the use cases and the comparison of
 /// the record with the target. It knows neither gRPC nor sockets.
@@ -59,6 +60,7 @@ class AgentCore {
   std::unique_ptr<Reconciler> reconciler_;
   std::unique_ptr<UseCases> use_cases_;
   std::unique_ptr<AdminCases> admin_cases_;
+  std::unique_ptr<VolumeWatch> volume_watch_;
 };
 
 }  // namespace sma::core

@@ -30,6 +30,7 @@ class AgentFixture : public testing::Test {
     options_.incomplete_hold = std::chrono::nanoseconds(0);
     options_.late_action_time = std::chrono::nanoseconds(0);
     options_.drift_period = std::chrono::nanoseconds(0);
+    options_.watch_period = std::chrono::nanoseconds(0);
     Open();
   }
   void TearDown() override { Crash(); }

@@ -30,6 +30,8 @@ struct Options {
   bool repair_drift = true;
   /// How often the record is compared with the target; 0: only after each connect.
   std::chrono::nanoseconds drift_period = std::chrono::seconds(30);
+  /// How often the target is asked which bdevs have gone and come; 0: never.
+  std::chrono::nanoseconds watch_period = std::chrono::seconds(1);
   /// How volumes are found and connected.
   volume::Options volumes;
   /// A remote volume that is missing for longer is told of; 0: none ever is.

@@ -234,6 +234,48 @@ TEST_F(RemoteVolumeTest, AVolumeThatIsGoneForTooLongIsReportedOrDetached) {
   }
 }
 
+// With nothing but the watch: there is no drift period here.
+TEST_F(RemoteVolumeTest, LossAndReturnAreSeenAsTheyHappen) {
+  options_.watch_period = std::chrono::milliseconds(2);
+  Crash();
+  Open();
+  target_.AddBdev(VolumeUuid(7));
+  ASSERT_TRUE(Send(Discovered(1, {"8009"})).ok());
+  ASSERT_TRUE(Send(Discovered(2, {"8009"}, 1)).ok());
+  ASSERT_TRUE(Attach(Handle(1), 7).ok());
+  auto error_of = [this](int volume) {
+    return core_->record().FindVolume(*base::Uuid::Parse(VolumeUuid(volume)))->last_error.code;
+  };
+  FakeRemote without = RemoteA();
+  without.subsystems[kRemoteNqn] = {VolumeUuid(2)};
+  target_.SetRemote("a", without);
+  Operator("bdev_null_delete", {{"name", VolumeUuid(7)}});
+  WaitFor([&] { return error_of(1) == StatusCode::kNotFound; });
+  WaitFor([&] { return error_of(7) == StatusCode::kNotFound; });
+  EXPECT_EQ(error_of(2), StatusCode::kOk);
+  target_.SetRemote("a", RemoteA());
+  target_.AddBdev(VolumeUuid(7));
+  WaitFor([&] { return error_of(1) == StatusCode::kOk && error_of(7) == StatusCode::kOk; });
+  EXPECT_EQ(Namespaces(0), std::vector<std::string>{VolumeUuid(1)});
+  EXPECT_EQ(Namespaces(1).size(), 2u);
+}
+
+TEST_F(RemoteVolumeTest, AWatchedVolumeThatIsGoneForTooLongIsDetached) {
+  options_.watch_period = std::chrono::milliseconds(2);
+  options_.volume_cleanup_period = std::chrono::milliseconds(50);
+  options_.detach_gone_volumes = true;
+  Crash();
+  Open();
+  ASSERT_TRUE(Send(Discovered(1, {"8009"})).ok());
+  FakeRemote without = RemoteA();
+  without.subsystems[kRemoteNqn] = {VolumeUuid(2)};
+  const auto lost = std::chrono::steady_clock::now();
+  target_.SetRemote("a", without);
+  WaitFor([this] { return core_->record().volume_count() == 0; });
+  EXPECT_GE(std::chrono::steady_clock::now() - lost, options_.volume_cleanup_period);
+  WaitFor([this] { return Services().empty(); });
+}
+
 // Defect 25: the wait is as long as configured, and new addresses of a known volume are used.
 TEST_F(RemoteVolumeTest, Defect25_AVolumeMayTakeItsTime) {
   FakeRemote slow = RemoteA();
@@ -304,22 +346,44 @@ TEST_F(RemoteVolumeTest, Defect30_ASlowServiceBlocksNobody) {
 
 TEST_F(RemoteVolumeTest, ManyCallersAtOneService) {
   constexpr int kCallers = 32;
+  constexpr int kVolumes = 200;
+  constexpr int kDevices = 8;  // of 32 volumes at most
+  for (int i = 2; i < kDevices; ++i) ASSERT_TRUE(Create(i).ok());
+  empty_ = target_.Dump();
   FakeRemote many = RemoteA();
-  for (int i = 0; i < kCallers; ++i) many.subsystems[kRemoteNqn].push_back(VolumeUuid(100 + i));
+  for (int i = 0; i < kVolumes; ++i) many.subsystems[kRemoteNqn].push_back(VolumeUuid(100 + i));
   target_.SetRemote("a", many);
   target_.SetRoundTrip(std::chrono::milliseconds(2));
   target_.ResetCounts();
   auto in_parallel = [](auto work) {
     std::vector<std::thread> threads;
-    for (int i = 0; i < kCallers; ++i) threads.emplace_back([&work, i] { work(i); });
+    std::atomic<int> next = 0;
+    for (int i = 0; i < kCallers; ++i) {
+      threads.emplace_back([&] {
+        for (int volume = next++; volume < kVolumes; volume = next++) work(volume);
+      });
+    }
     for (std::thread& thread : threads) thread.join();
   };
-  in_parallel([&](int i) { EXPECT_TRUE(Send(Discovered(100 + i, {"8009"}, i % 2)).ok()); });
-  EXPECT_EQ(CountCalls("bdev_nvme_start_discovery"), 1);
+  // Each tenth call is for a volume that is nowhere; one of those names a dead address, too.
+  auto is_lost = [](int i) { return i % 10 == 3; };
+  auto request = [&](int i) {
+    std::vector<std::string> ports{"8009"};
+    if (i == 3) ports.push_back("1");
+    return Discovered(is_lost(i) ? 1000 + i : 100 + i, ports, i % kDevices);
+  };
+  in_parallel([&](int i) {
+    EXPECT_EQ(Send(request(i)).code(), is_lost(i) ? StatusCode::kNotFound : StatusCode::kOk);
+  });
+  EXPECT_EQ(CountCalls("bdev_nvme_start_discovery"), 2);
   EXPECT_EQ(CountCalls("bdev_nvme_get_discovery_info"), 0);
-  EXPECT_EQ(Namespaces(0).size() + Namespaces(1).size(), static_cast<size_t>(kCallers));
-  in_parallel([&](int i) { EXPECT_TRUE(Detach(Handle(i % 2), 100 + i).ok()); });
-  EXPECT_EQ(CountCalls("bdev_nvme_stop_discovery"), 1);
+  EXPECT_EQ(Services().size(), 1);
+  size_t attached = 0;
+  for (int i = 0; i < kDevices; ++i) attached += Namespaces(i).size();
+  EXPECT_EQ(attached, static_cast<size_t>(kVolumes * 9 / 10));
+  EXPECT_EQ(core_->record().volume_count(), attached);
+  in_parallel([&](int i) { EXPECT_TRUE(Detach(Handle(i % kDevices), 100 + i).ok()); });
+  EXPECT_EQ(CountCalls("bdev_nvme_stop_discovery"), 2);
   target_.SetRemote("a", RemoteA());
   EXPECT_EQ(target_.Dump(), empty_);
 }

@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "agent/core/settle.h"
+#include "agent/spdk/bdev.h"
 
 namespace sma::core {
 namespace {
@@ -70,6 +71,18 @@ absl::Status RestoreConnection(Core& core, const base::Context& context, record:
   change.put_volumes.push_back(row);
   status.Update(core.record->Write(std::move(change), Durability::kHost));
   return status;
+}
+
+// Whether what is wrong with the volume is that the target has no bdev of it; `status` says so
+// then.
+bool IsGone(const Core& core, const base::Context& context, const record::Volume& row,
+            absl::Status& status) {
+  absl::StatusOr<std::optional<spdk::Bdev>> bdev =
+      spdk::FindBdev(core.target, context, row.id.ToString(), std::chrono::nanoseconds(0));
+  if (!bdev.ok() || *bdev) return false;
+  status = absl::NotFoundError(
+      fmt::format("volume {} is gone: the target has no bdev of it", row.id.ToString()));
+  return true;
 }
 
 // A volume that is given up, if so configured, is taken off the device by the next comparison.
@@ -149,8 +162,9 @@ absl::Status RestoreDevice(Core& core, const base::Context& context, const std::
       // What the limits of a plugin's device are set on, the plugin alone knows.
       status = CompareLimits(core, context, **manager, device, VolumeOf(volume), options);
     }
-    const bool is_missing = result.status.ok() && !status.ok() && volume::IsRemote(volume);
-    if (core.gone_volumes->Look(volume.id, is_missing)) {
+    const bool is_gone = !status.ok() && IsGone(core, context, volume, status);
+    const bool may_end = is_gone && result.status.ok() && volume::IsRemote(volume);
+    if (core.gone_volumes->Look(volume.id, may_end)) {
       volume = Overdue(core, std::move(volume));
       status = absl::NotFoundError("it has been gone for longer than volume_cleanup_period");
     }

@@ -68,9 +68,10 @@ absl::StatusOr<std::vector<DiscoveryService>> ParseDiscoveryInfo(const Json& ans
   std::vector<DiscoveryService> services;
   for (const Json& entry : answer) {
     std::optional<std::string> name = StringMember(entry, "name");
+    if (!name) return MalformedAnswer(kGetDiscoveryInfo);
     const Json* trid = Member(entry, "trid");
-    if (!name || trid == nullptr) return MalformedAnswer(kGetDiscoveryInfo);
-    DiscoveryService service{.name = *name, .address = ParseAddress(*trid), .referrals = {}};
+    DiscoveryService service{
+        .name = *name, .address = trid ? ParseAddress(*trid) : TransportAddress(), .referrals = {}};
     for (const Json* referral : ElementsOf(entry, "referrals")) {
       const Json* other = Member(*referral, "trid");
       if (other != nullptr) service.referrals.push_back(ParseAddress(*other));

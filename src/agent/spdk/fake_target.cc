@@ -50,6 +50,7 @@ const std::map<std::string, FakeTarget::Handler>& FakeTarget::Handlers() {
       {"bdev_nvme_start_discovery", &FakeTarget::StartDiscovery},
       {"bdev_nvme_stop_discovery", &FakeTarget::StopDiscovery},
       {"bdev_set_qos_limit", &FakeTarget::SetQosLimit},
+      {"notify_get_notifications", &FakeTarget::GetNotifications},
       {"nvmf_create_subsystem", &FakeTarget::CreateSubsystem},
       {"nvmf_create_transport", &FakeTarget::CreateTransport},
       {"nvmf_delete_subsystem", &FakeTarget::DeleteSubsystem},
@@ -81,6 +82,9 @@ void FakeTarget::Reset() {
   discovery_services_.clear();
   controllers_.clear();
   late_.clear();
+  events_.clear();
+  noted_bdevs_.clear();
+  next_event_id_ = 0;
   Subsystem discovery;
   discovery.is_discovery = true;
   discovery.allow_any_host = true;
@@ -173,7 +177,9 @@ absl::StatusOr<Json> FakeTarget::Serve(const base::Context& context, const Reque
   const Json params = request.params.is_null() ? Json::object() : request.params;
   if (!params.is_object()) return FakeError(jsonrpc::kInvalidRequest, "Invalid request");
   if (request.method == "bdev_get_bdevs") WaitForBdev(context, params);
-  return (this->*handler->second)(params);
+  Answer answer = (this->*handler->second)(params);
+  NoteEvents();
+  return answer;
 }
 
 void FakeTarget::DoAllLate() {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <map>
 #include <set>
@@ -229,6 +230,11 @@ class FakeTarget : public jsonrpc::Caller {
   FakeRemote* RemoteAt(const std::string& port) SMA_REQUIRES(mutex_);
   void FollowRemotes() SMA_REQUIRES(mutex_);
 
+  // fake_target_notify.cc
+  Answer GetNotifications(const jsonrpc::Json& params) SMA_REQUIRES(mutex_);
+  void AddEvent(const char* type, const std::string& bdev_name) SMA_REQUIRES(mutex_);
+  void NoteEvents() SMA_REQUIRES(mutex_);
+
   mutable base::Mutex mutex_;
   base::CondVar bdevs_changed_;
   std::map<std::string, Bdev> bdevs_ SMA_GUARDED_BY(mutex_);  // by name
@@ -242,6 +248,9 @@ class FakeTarget : public jsonrpc::Caller {
   std::map<std::string, RemoteController> controllers_ SMA_GUARDED_BY(mutex_);
   std::set<std::string> iscsi_urls_ SMA_GUARDED_BY(mutex_);
   uint64_t keys_destroyed_in_use_ SMA_GUARDED_BY(mutex_) = 0;
+  std::deque<jsonrpc::Json> events_ SMA_GUARDED_BY(mutex_);
+  std::set<std::string> noted_bdevs_ SMA_GUARDED_BY(mutex_);  // those that events_ told of
+  uint64_t next_event_id_ SMA_GUARDED_BY(mutex_) = 0;
 
   FaultPlan fault_plan_ SMA_GUARDED_BY(mutex_);
   std::function<void(uint64_t)> on_connect_ SMA_GUARDED_BY(mutex_);

@@ -39,6 +39,7 @@ void FakeTarget::SetRemote(const std::string& name, FakeRemote remote) {
   MutexLock lock(mutex_);
   remotes_[name] = std::move(remote);
   FollowRemotes();
+  NoteEvents();
 }
 
 FakeRemote* FakeTarget::RemoteAt(const std::string& port) {

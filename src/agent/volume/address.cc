@@ -3,12 +3,12 @@
 #include <fmt/format.h>
 #include <netdb.h>
 
-#include <algorithm>
 #include <charconv>
 #include <memory>
 #include <thread>
 #include <utility>
 
+#include "base/host_name.h"
 #include "base/ip_address.h"
 #include "base/mutex.h"
 #include "base/strings.h"
@@ -18,16 +18,6 @@ namespace sma::volume {
 using base::MutexLock;
 
 namespace {
-
-constexpr size_t kMaxHostNameSize = 253;  // RFC 1035 §2.3.4 without the root's dot
-
-bool IsHostName(std::string_view text) {
-  return !text.empty() && text.size() <= kMaxHostNameSize && text.front() != '-' &&
-         std::all_of(text.begin(), text.end(), [](char c) {
-           c = base::ToLower(c);
-           return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' || c == '.';
-         });
-}
 
 bool IsPort(std::string_view text) {
   uint16_t port = 0;
@@ -45,19 +35,12 @@ struct Lookup {
   std::string ip SMA_GUARDED_BY(mutex);
 };
 
-void Look(const std::shared_ptr<Lookup>& lookup, const std::string& host) {
-  addrinfo hints{};
-  hints.ai_socktype = SOCK_STREAM;
-  addrinfo* found = nullptr;
-  int error = getaddrinfo(host.c_str(), nullptr, &hints, &found);
-  char ip[NI_MAXHOST] = "";
-  if (error == 0) {
-    error =
-        getnameinfo(found->ai_addr, found->ai_addrlen, ip, sizeof(ip), nullptr, 0, NI_NUMERICHOST);
-    freeaddrinfo(found);
-  }
+void Look(const std::shared_ptr<Lookup>& lookup, const HostLookUp& look_up,
+          const std::string& host) {
+  std::string ip;
+  int error = look_up(host, ip);
   MutexLock lock(lookup->mutex);
-  lookup->ip = ip;
+  lookup->ip = std::move(ip);
   lookup->error = error;
   lookup->done = true;
   lookup->changed.NotifyAll();
@@ -78,17 +61,18 @@ absl::StatusOr<nvmf::Address> CheckAddress(const nvmf::Address& address, std::st
   checked.set_trsvcid(address.trsvcid().empty() ? std::string(default_port) : address.trsvcid());
   if (!IsPort(checked.trsvcid())) return bad("trsvcid is no port:", address.trsvcid());
   std::optional<base::IpAddress> ip = base::IpAddress::Parse(address.traddr());
-  if (!ip && !IsHostName(address.traddr())) {
+  if (!ip && !base::IsHostName(address.traddr())) {
     return bad("traddr is neither an IP address nor a host name:", address.traddr());
   }
   checked.set_traddr(ip ? ip->ToString() : base::ToLower(address.traddr()));
   return checked;
 }
 
-absl::Status ResolveHost(const base::Context& context, nvmf::Address& address) {
+absl::Status ResolveHost(const base::Context& context, nvmf::Address& address,
+                         const HostLookUp& look_up) {
   if (base::IpAddress::Parse(address.traddr())) return absl::OkStatus();
   auto lookup = std::make_shared<Lookup>();
-  std::thread([lookup, host = address.traddr()] { Look(lookup, host); }).detach();
+  std::thread([lookup, look_up, host = address.traddr()] { Look(lookup, look_up, host); }).detach();
   uint64_t callback = context.AddCallback([lookup] {
     MutexLock lock(lookup->mutex);
     lookup->changed.NotifyAll();
@@ -96,9 +80,13 @@ absl::Status ResolveHost(const base::Context& context, nvmf::Address& address) {
   absl::Status status;
   {
     MutexLock lock(lookup->mutex);
-    while (!lookup->done && status.ok()) {
+    // Asked before each wait: a cancel that came before has notified nobody.
+    while (!lookup->done && (status = context.status()).ok()) {
       lookup->changed.WaitUntil(lookup->mutex, context.deadline());
-      status = context.status();
+    }
+    if (!status.ok()) {
+      status = absl::Status(
+          status.code(), fmt::format("host {}: nobody told its address in time", address.traddr()));
     }
     if (lookup->done && lookup->error == 0) {
       status = absl::OkStatus();

@@ -1,11 +1,13 @@
 #pragma once
 
+#include <functional>
 #include <string>
 #include <string_view>
 
 #include "absl/status/statusor.h"
 #include "agent/spdk/nvmf.h"
 #include "base/context.h"
+#include "base/host_name.h"
 #include "sma.pb.h"
 
 namespace sma::volume {
@@ -16,10 +18,14 @@ namespace sma::volume {
 absl::StatusOr<nvmf::Address> CheckAddress(const nvmf::Address& address, std::string_view field,
                                            std::string_view default_port);
 
-/// Puts the IP address in the place of a host name in an address that CheckAddress gave. Blocks, no
-/// longer than `context` allows. INVALID_ARGUMENT: there is no such host. UNAVAILABLE: nobody can
-/// tell now.
-absl::Status ResolveHost(const base::Context& context, nvmf::Address& address);
+/// What base::LookUpHost does.
+using HostLookUp = std::function<int(const std::string& host, std::string& ip)>;
+
+/// Puts the IP address in the place of a host name in an address that CheckAddress gave: the one
+/// that the system puts first. Blocks, no longer than `context` allows, whatever `look_up` does.
+/// INVALID_ARGUMENT: there is no such host. UNAVAILABLE: nobody can tell now.
+absl::Status ResolveHost(const base::Context& context, nvmf::Address& address,
+                         const HostLookUp& look_up = base::LookUpHost);
 
 /// A resolved address as the target takes it.
 spdk::TransportAddress ToTransportAddress(const nvmf::Address& address);

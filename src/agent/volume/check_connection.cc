@@ -76,8 +76,9 @@ bool IsIscsiName(std::string_view name) {
 std::string CheckedPortal(std::string_view portal) {
   std::string_view host = portal;
   std::string_view port = kIscsiPort;
-  size_t end = portal.starts_with('[') ? portal.find(']') : portal.find(':');
-  if (portal.starts_with('[')) {
+  const bool is_bracketed = portal.starts_with('[');
+  size_t end = is_bracketed ? portal.find(']') : portal.find(':');
+  if (is_bracketed) {
     if (end == std::string_view::npos) return "";
     host = portal.substr(1, end - 1);
     portal.remove_prefix(end + 1);
@@ -92,7 +93,8 @@ std::string CheckedPortal(std::string_view portal) {
   address.set_trsvcid(std::string(port));
   absl::StatusOr<nvmf::Address> checked = CheckAddress(address, "portal", kIscsiPort);
   if (!checked.ok() || port.empty()) return "";
-  bool is_v6 = checked->traddr().find(':') != std::string::npos;
+  const bool is_v6 = checked->traddr().find(':') != std::string::npos;
+  if (is_v6 != is_bracketed) return "";
   return is_v6 ? fmt::format("[{}]:{}", checked->traddr(), port)
                : fmt::format("{}:{}", checked->traddr(), port);
 }

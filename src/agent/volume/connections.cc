@@ -40,10 +40,16 @@ absl::Status NotFound(const record::Volume& row, std::string_view what) {
 Connections::Connections(nanoseconds timeout, jsonrpc::Caller& target,
                          const std::vector<record::Volume>& rows)
     : timeout_(timeout), target_(target), services_(target), controllers_(target) {
-  for (const record::Volume& row : rows) {
-    const SharedNames names = SharedNames::Parse(row.connection);
-    for (const std::string& name : names.services) services_.AddUser(name, row.id);
-    for (const std::string& name : names.controllers) controllers_.AddUser(name, row.id);
+  std::vector<const record::Volume*> oldest_first;
+  for (const record::Volume& row : rows) oldest_first.push_back(&row);
+  std::stable_sort(oldest_first.begin(), oldest_first.end(),
+                   [](const auto* a, const auto* b) { return a->created < b->created; });
+  for (const record::Volume* row : oldest_first) {
+    const SharedNames names = SharedNames::Parse(row->connection);
+    for (const std::string& name : names.services) {
+      services_.AddUser(name, row->id, row->params.nvmf().hostnqn());
+    }
+    for (const std::string& name : names.controllers) controllers_.AddUser(name, row->id);
   }
 }
 
@@ -132,7 +138,9 @@ absl::Status Connections::WaitForBdev(const Context& context, const std::string&
   absl::StatusOr<std::optional<spdk::Bdev>> bdev =
       spdk::FindBdev(target_, context, row.id.ToString(), wait);
   if (!bdev.ok()) return bdev.status();
-  if (!*bdev) return NotFound(row, "was not found at the given addresses in time");
+  if (!*bdev) {
+    return NotFound(row, "was not found at the given addresses in time" + OtherHosts(row));
+  }
   const std::vector<std::string>& nqns = (*bdev)->subsystem_nqns;
   if (subnqn.empty() || std::find(nqns.begin(), nqns.end(), subnqn) != nqns.end()) {
     return absl::OkStatus();
@@ -140,6 +148,18 @@ absl::Status Connections::WaitForBdev(const Context& context, const std::string&
   return absl::InvalidArgumentError(
       fmt::format("volume.nvmf.subnqn: volume {} is in {}, not in {}", row.id.ToString(),
                   nqns.empty() ? "no subsystem" : nqns.front(), subnqn));
+}
+
+// A remote may show a volume to one host and not to another.
+std::string Connections::OtherHosts(const record::Volume& row) const {
+  std::string text;
+  for (const std::string& name : SharedNames::Parse(row.connection).services) {
+    const std::optional<std::string> host = services_.HostOf(name);
+    if (!host || *host == row.params.nvmf().hostnqn()) continue;
+    text += fmt::format("; the discovery service {}, which other volumes use, asks as {}", name,
+                        host->empty() ? "the target's own host" : *host);
+  }
+  return text;
 }
 
 absl::Status Connections::Extend(const Context& context, const VolumeParameters& asked,

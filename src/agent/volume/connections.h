@@ -55,6 +55,8 @@ class Connections {
   absl::Status JoinController(const base::Context& context, record::Volume& row);
   absl::Status CreateIscsi(const base::Context& context, const VolumeParameters& secrets,
                            const record::Volume& row);
+  /// Services that ask as another host than the volume's; to be added to a message.
+  std::string OtherHosts(const record::Volume& row) const;
   absl::Status WaitForBdev(const base::Context& context, const std::string& subnqn,
                            const record::Volume& row, base::TimePoint until);
 

@@ -38,6 +38,28 @@ std::string DiscoveryServices::NameOf(const TransportAddress& address) {
   return fmt::format("sma_{}_{}_{}_", address.trtype, address.traddr, address.trsvcid);
 }
 
+void DiscoveryServices::AddUser(const std::string& name, const Uuid& volume,
+                                const std::string& hostnqn) {
+  counts_.Add(name, volume);
+  KeepHost(name, hostnqn);
+}
+
+std::optional<std::string> DiscoveryServices::HostOf(const std::string& name) const {
+  base::MutexLock lock(mutex_);
+  auto found = hosts_.find(name);
+  return found == hosts_.end() ? std::nullopt : std::optional(found->second);
+}
+
+std::string DiscoveryServices::KeepHost(const std::string& name, const std::string& hostnqn) {
+  base::MutexLock lock(mutex_);
+  return hosts_.emplace(name, hostnqn).first->second;
+}
+
+void DiscoveryServices::ForgetHost(const std::string& name) {
+  base::MutexLock lock(mutex_);
+  hosts_.erase(name);
+}
+
 absl::StatusOr<std::string> DiscoveryServices::Join(const Context& context, const Uuid& volume,
                                                     const TransportAddress& address,
                                                     const std::string& hostnqn) {
@@ -70,13 +92,14 @@ absl::StatusOr<bool> DiscoveryServices::Start(const Context& context, const Uuid
   const bool is_ours = !is_new || held->users().size() > 1;
   if (is_ours && running_.Find(generation, name)) return true;
   absl::Status status =
-      spdk::DoToEnd(target_, context, spdk::StartDiscovery(name, address, hostnqn));
+      spdk::DoToEnd(target_, context, spdk::StartDiscovery(name, address, KeepHost(name, hostnqn)));
   if (status.ok()) {
     running_.Put(generation, name, {.name = name, .address = address, .referrals = {}});
     return true;
   }
   if (!spdk::IsKnownDiscovery(status)) return status;
   if (is_new) held->users().erase(volume);
+  if (held->users().empty()) ForgetHost(name);
   return false;
 }
 
@@ -113,7 +136,10 @@ absl::Status DiscoveryServices::Leave(const Context& context, const Uuid& volume
   running_.Remove(name);
   absl::Status status = spdk::DoToEnd(target_, context, spdk::StopDiscovery(name));
   running_.Remove(name);
-  if (status.ok() || spdk::IsUnknownName(status)) return absl::OkStatus();
+  if (status.ok() || spdk::IsUnknownName(status)) {
+    ForgetHost(name);
+    return absl::OkStatus();
+  }
   held->users().insert(volume);
   return status;
 }

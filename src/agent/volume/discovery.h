@@ -1,5 +1,6 @@
 #pragma once
 
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -10,6 +11,7 @@
 #include "agent/volume/known_objects.h"
 #include "agent/volume/use_counts.h"
 #include "base/context.h"
+#include "base/mutex.h"
 #include "jsonrpc/caller.h"
 
 namespace sma::volume {
@@ -17,6 +19,8 @@ namespace sma::volume {
 /// The discovery services that volumes are found through. A target follows one service at an
 /// address, whatever its name and host NQN, and takes the services that this one refers to for the
 /// same: so volumes share them. One that the agent did not start is used and never stopped.
+/// Its host NQN is that of the first volume that used it, for as long as any does, also when the
+/// service is started anew: what the others were found through stays the same.
 /// Thread-safe; who waits for one service holds up nobody who wants another.
 class DiscoveryServices {
  public:
@@ -26,8 +30,9 @@ class DiscoveryServices {
   /// The name that the agent gives to the service at `address`.
   static std::string NameOf(const spdk::TransportAddress& address);
 
-  /// Before other threads use this: what the record says.
-  void AddUser(const std::string& name, const base::Uuid& volume) { counts_.Add(name, volume); }
+  /// Before other threads use this: what the record says, the volume that was first to use a
+  /// service before others. `hostnqn`: its own.
+  void AddUser(const std::string& name, const base::Uuid& volume, const std::string& hostnqn);
 
   /// Has the target follow the service at `address` for `volume`. The name of the service that
   /// serves it, to be given to Leave; empty: one that the agent did not start. After an error,
@@ -50,6 +55,9 @@ class DiscoveryServices {
   /// Asks the target which services it follows.
   absl::Status Look(const base::Context& context);
 
+  /// As which host a service asks what there is; nullopt: nobody uses it. Empty: the target's own.
+  std::optional<std::string> HostOf(const std::string& name) const;
+
  private:
   /// False: refused, since the address is served.
   absl::StatusOr<bool> Start(const base::Context& context, const base::Uuid& volume,
@@ -59,10 +67,15 @@ class DiscoveryServices {
                                                          const base::Uuid& volume,
                                                          const spdk::TransportAddress& address);
   std::optional<std::string> FindServing(const spdk::TransportAddress& address) const;
+  /// The host of a service that is to be started for a volume of `hostnqn`.
+  std::string KeepHost(const std::string& name, const std::string& hostnqn);
+  void ForgetHost(const std::string& name);
 
   jsonrpc::Caller& target_;
   UseCounts counts_;
   KnownObjects<spdk::DiscoveryService> running_;
+  mutable base::Mutex mutex_;
+  std::map<std::string, std::string> hosts_ SMA_GUARDED_BY(mutex_);  // by the service's name
 };
 
 }  // namespace sma::volume

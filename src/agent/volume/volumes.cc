@@ -37,7 +37,13 @@ absl::StatusOr<VolumeRequest> Volumes::Check(const base::Context& context,
   absl::StatusOr<VolumeRequest> request = CheckVolume(params);
   if (!request.ok()) return request;
   if (absl::Status status = encryption_.Check(*request); !status.ok()) return status;
-  if (absl::Status status = ResolveHosts(context, request->params); !status.ok()) return status;
+  const base::Context limited =
+      context.Child(std::chrono::steady_clock::now() + options_.discovery_timeout);
+  absl::Status status = ResolveHosts(limited, request->params);
+  if (absl::IsDeadlineExceeded(status) && !context.done()) {
+    status = absl::UnavailableError(status.message());
+  }
+  if (!status.ok()) return status;
   return request;
 }
 

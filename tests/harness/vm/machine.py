@@ -78,13 +78,33 @@ class VirtualMachine:
             "-netdev", f"user,id=net0{forwards}", "-device", "virtio-net-pci,netdev=net0,romfile=",
             *extra_arguments], work_dir,
             env={"PATH": f"{os.environ['PATH']}:{image.SEARCH_PATH}", **environment})
+        self._boots = 0
         try:
-            self.process.wait_until(lambda: "guest: ready" in self.console(), 120, "guest booted")
-            self._script_port = self.port(SCRIPT_PORT)
-            wait_until(lambda: self.run("true") == "", 30, "the guest runs scripts")
+            self._wait_booted()
         except BaseException:
             self.process.kill()
             raise
+
+    def _wait_booted(self):
+        self._boots += 1
+        self.process.wait_until(lambda: self.console().count("guest: ready") == self._boots, 120, "guest booted")
+        self._script_port = self.port(SCRIPT_PORT)
+        wait_until(lambda: self.run("true") == "", 30, "the guest runs scripts")
+
+    def reboot(self):
+        """As by the button: nobody in the guest is asked, what it had in memory is lost, its disks and the forwarded
+        ports stay. Waits until it is up again."""
+        self._execute("set-action", reboot="reset")
+        self._execute("system_reset")
+        self._wait_booted()
+
+    def add_disk(self, path):
+        """A virtio-blk disk with the raw content of a file, there also after a reboot; its name in the guest."""
+        known = self.run("ls /sys/block").split()
+        self.monitor(f"drive_add 0 if=none,id=disk{len(known)},format=raw,cache=writethrough,file={path}")
+        self.monitor(f"device_add virtio-blk-pci,drive=disk{len(known)}")
+        added = wait_until(lambda: [d for d in self.run("ls /sys/block").split() if d not in known], 30, "the disk")
+        return f"/dev/{added[0]}"
 
     def console(self):
         return self._console_path.read_text(errors="replace")
@@ -108,6 +128,10 @@ class VirtualMachine:
 
     def monitor(self, command):
         """Runs a command of QEMU's monitor; its output."""
+        return self._execute("human-monitor-command", **{"command-line": command})
+
+    def _execute(self, command, **command_arguments):
+        """A command of QMP; what it returns."""
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(10)
             connection.connect(str(self._qmp_path))
@@ -124,7 +148,7 @@ class VirtualMachine:
                 return answer["return"]
 
             call("qmp_capabilities")
-            return call("human-monitor-command", **{"command-line": command})
+            return call(command, **command_arguments)
 
     def port(self, guest_port):
         """The port on 127.0.0.1 that leads to `guest_port` of the guest."""

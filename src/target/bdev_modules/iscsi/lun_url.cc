@@ -5,7 +5,9 @@
 #include <charconv>
 #include <memory>
 #include <string_view>
+#include <utility>
 
+#include "base/host_name.h"
 #include "base/ip_address.h"
 
 namespace sma::target::bdev_iscsi {
@@ -22,22 +24,25 @@ bool IsPort(std::string_view text) {
   return error == std::errc() && end == text.data() + text.size() && port != 0;
 }
 
-// "ADDRESS", "ADDRESS:PORT", "[ADDRESS]" or "[ADDRESS]:PORT".
+// What is before the port, brackets included, and the port with its colon.
+std::pair<std::string_view, std::string_view> Split(std::string_view portal) {
+  size_t end = portal.find(portal.starts_with('[') ? ']' : ':');
+  if (end == std::string_view::npos) return {portal, {}};
+  if (portal[end] == ']') ++end;
+  return {portal.substr(0, end), portal.substr(end)};
+}
+
+// "ADDRESS", "ADDRESS:PORT", "[ADDRESS]" or "[ADDRESS]:PORT", or with a name as address.
 bool IsPortal(std::string_view portal) {
-  std::string_view host = portal;
-  std::string_view rest;
-  if (portal.starts_with('[')) {
-    size_t bracket = portal.find(']');
-    if (bracket == std::string_view::npos) return false;
-    host = portal.substr(1, bracket - 1);
-    rest = portal.substr(bracket + 1);
-  } else if (size_t colon = portal.find(':'); colon != std::string_view::npos) {
-    host = portal.substr(0, colon);
-    rest = portal.substr(colon);
+  auto [host, port] = Split(portal);
+  if (!port.empty() && (port.front() != ':' || !IsPort(port.substr(1)))) return false;
+  if (!host.starts_with('[')) {
+    auto address = base::IpAddress::Parse(host);
+    return address ? !address->is_v6() : base::IsHostName(host);
   }
-  auto address = base::IpAddress::Parse(host);
-  if (!address || address->is_v6() != portal.starts_with('[')) return false;
-  return rest.empty() || (rest.front() == ':' && IsPort(rest.substr(1)));
+  if (!host.ends_with(']')) return false;
+  auto address = base::IpAddress::Parse(host.substr(1, host.size() - 2));
+  return address && address->is_v6();
 }
 
 std::optional<LunUrl::Chap> MakeChap(const char* name, const char* secret) {
@@ -59,6 +64,16 @@ std::optional<LunUrl> LunUrl::Parse(const std::string& text) {
                 .lun = url->lun,
                 .initiator_chap = MakeChap(url->user, url->passwd),
                 .target_chap = MakeChap(url->target_user, url->target_passwd)};
+}
+
+std::string LunUrl::host_name() const {
+  std::string_view host = Split(portal).first;
+  return base::IsHostName(host) ? std::string(host) : "";
+}
+
+std::string LunUrl::PortalAt(const std::string& ip) const {
+  std::string address = ip.find(':') == std::string::npos ? ip : "[" + ip + "]";
+  return address.append(Split(portal).second);
 }
 
 std::string LunUrl::ToString() const {

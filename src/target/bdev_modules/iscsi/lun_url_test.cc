@@ -22,6 +22,23 @@ TEST(LunUrl, TakesIpv6AndNoPort) {
   EXPECT_TRUE(LunUrl::Parse("iscsi://10.0.0.1/iqn.a/1"));
 }
 
+TEST(LunUrl, TakesTheNameOfAHost) {
+  auto url = LunUrl::Parse("iscsi://storage.example:3261/iqn.a/1");
+  ASSERT_TRUE(url);
+  EXPECT_EQ(url->host_name(), "storage.example");
+  EXPECT_EQ(url->PortalAt("10.0.0.1"), "10.0.0.1:3261");
+  EXPECT_EQ(url->PortalAt("fd00::1"), "[fd00::1]:3261");
+  EXPECT_EQ(url->ToString(), "iscsi://storage.example:3261/iqn.a/1");
+  url = LunUrl::Parse("iscsi://localhost/iqn.a/1");
+  ASSERT_TRUE(url);
+  EXPECT_EQ(url->PortalAt("::1"), "[::1]");
+  for (const char* address : {"10.0.0.1:1", "10.0.0.1", "[::1]", "[::1]:1"}) {
+    url = LunUrl::Parse("iscsi://" + std::string(address) + "/iqn.a/1");
+    ASSERT_TRUE(url) << address;
+    EXPECT_EQ(url->host_name(), "") << address;
+  }
+}
+
 TEST(LunUrl, KeepsSecretsToItself) {
   auto url = LunUrl::Parse(
       "iscsi://me%swordfish@127.0.0.1/iqn.a/1?target_user=you&target_password=sturgeon");
@@ -38,9 +55,8 @@ TEST(LunUrl, KeepsSecretsToItself) {
 TEST(LunUrl, RefusesWhatCannotBeUsed) {
   for (const char* text :
        {"", "bogus", "iscsi://", "http://127.0.0.1/iqn.a/1", "iscsi://127.0.0.1",
-        "iscsi://127.0.0.1/iqn.a", "iser://127.0.0.1/iqn.a/1",
-        // A name would have to be looked up.
-        "iscsi://localhost/iqn.a/1", "iscsi://storage.example:3260/iqn.a/1",
+        "iscsi://127.0.0.1/iqn.a", "iser://127.0.0.1/iqn.a/1", "iscsi://127.1/iqn.a/1",
+        "iscsi://a..b/iqn.a/1", "iscsi://[localhost]/iqn.a/1", "iscsi://storage:/iqn.a/1",
         "iscsi://127.0.0.1:0/iqn.a/1", "iscsi://127.0.0.1:65536/iqn.a/1",
         "iscsi://127.0.0.1:x/iqn.a/1", "iscsi://::1/iqn.a/1", "iscsi://[::1/iqn.a/1",
         "iscsi://[127.0.0.1]/iqn.a/1", "iscsi://[::1]x/iqn.a/1"}) {

@@ -1,5 +1,7 @@
 #include "target/bdev_modules/iscsi/session.h"
 
+#include <netdb.h>
+
 #include <utility>
 
 #include "base/log.h"
@@ -45,8 +47,21 @@ Session::~Session() { Close(); }
 void Session::Connect() {
   connect_timer_ = 0;
   state_ = State::kConnecting;
+  const std::string host = options_.connection.lun.host_name();
+  if (host.empty()) return ConnectTo(options_.connection);
+  // Each time anew: the host may have moved.
+  look_up_ = std::make_unique<HostLookUp>(reactor_, host, [this](int error, const std::string& ip) {
+    look_up_.reset();
+    if (error != 0) return Retry(::gai_strerror(error));
+    Connection::Options options = options_.connection;
+    options.lun.portal = options.lun.PortalAt(ip);
+    ConnectTo(options);
+  });
+}
+
+void Session::ConnectTo(const Connection::Options& options) {
   Connection::Owner& owner = *this;
-  connection_ = std::make_unique<Connection>(reactor_, options_.connection, owner);
+  connection_ = std::make_unique<Connection>(reactor_, options, owner);
   if (!connection_->Start()) {
     std::string reason = connection_->error();
     Disconnect();
@@ -223,6 +238,7 @@ void Session::AbortAll() {
 
 void Session::Close() {
   if (state_ == State::kClosed) return;
+  look_up_.reset();
   Disconnect();
   state_ = State::kClosed;
   for (Reactor::TimerId* timer : {&connect_timer_, &hold_timer_, &tick_timer_}) {

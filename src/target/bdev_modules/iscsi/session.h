@@ -6,6 +6,7 @@
 #include <string>
 
 #include "target/bdev_modules/iscsi/connection.h"
+#include "target/bdev_modules/iscsi/host_look_up.h"
 #include "target/reactor/reactor.h"
 
 namespace sma::target::bdev_iscsi {
@@ -62,6 +63,7 @@ class Session : public std::enable_shared_from_this<Session>, private Connection
   void OnClosed(const std::string& reason) override;
 
   void Connect();
+  void ConnectTo(const Connection::Options& options);
   void Disconnect();
   void Retry(const std::string& reason);
   void Verify();
@@ -83,6 +85,7 @@ class Session : public std::enable_shared_from_this<Session>, private Connection
   bool was_ready_ = false;
   std::string complaint_;  // what was logged last, while it is not connected
   uint64_t ready_since_ns_ = 0;
+  std::unique_ptr<HostLookUp> look_up_;  // while it is under way
   std::unique_ptr<Connection> connection_;
   CommandList waiting_;
   Pump pump_;

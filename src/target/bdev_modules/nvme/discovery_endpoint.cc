@@ -40,7 +40,10 @@ void DiscoveryEndpoint::Shutdown(std::function<void()> done) {
   controller_->Shutdown(std::move(done));
 }
 
-void DiscoveryEndpoint::OnControllerReady(Controller& /*controller*/) { Read(); }
+void DiscoveryEndpoint::OnControllerReady(Controller& /*controller*/) {
+  ready_since_ns_ = reactor_.now_ns();
+  Read();
+}
 
 void DiscoveryEndpoint::OnDiscoveryLogChanged(Controller& /*controller*/) {
   if (reader_) {
@@ -61,7 +64,6 @@ void DiscoveryEndpoint::OnRead(std::optional<Log> log) {
   reader_.reset();
   if (!log) return controller_->Reset("the discovery log could not be read");
   if (read_again_) return Read();
-  back_off_.Reset();
   if ((controller_->info().oaes & nvme::kOaesDiscoveryLogChange) == 0) {
     timer_ = reactor_.AddTimer(kReadInterval, [this] {
       timer_ = 0;
@@ -77,6 +79,9 @@ void DiscoveryEndpoint::OnControllerClosed(Controller& /*controller*/, const std
   spdlog::info("nvme: discovery at {}: {}", address().ToString(), reason);
   reader_.reset();
   controller_.reset();
+  if (ready_since_ns_ != 0) {
+    back_off_.ConnectionLost(reactor_.now_ns() - std::exchange(ready_since_ns_, 0));
+  }
   reactor_.CancelTimer(std::exchange(timer_, 0));
   timer_ = reactor_.AddTimer(back_off_.Next(), [this] {
     timer_ = 0;

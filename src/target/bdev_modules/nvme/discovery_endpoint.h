@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -49,6 +50,7 @@ class DiscoveryEndpoint : private initiator::Controller::Owner {
   BackOff back_off_;
   std::unique_ptr<initiator::Controller> controller_;
   std::unique_ptr<initiator::DiscoveryLogReader> reader_;
+  uint64_t ready_since_ns_ = 0;  // 0: not connected
   bool read_again_ = false;
   std::optional<Log> log_;
   bool settled_ = false;

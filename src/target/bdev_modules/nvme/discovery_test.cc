@@ -226,6 +226,25 @@ TEST_F(DiscoveryServiceTest, SurvivesALinkThatFlaps) {
   RunUntil([&] { return Find("d01n2") != nullptr; });
 }
 
+TEST_F(DiscoveryServiceTest, AServiceThatEndsEveryConnectionIsNotStormed) {
+  List(log_, server_, kNqn);
+  EXPECT_EQ(StartDiscovery(ServiceOptions()), 0);
+  // Every controller becomes ready, its log is read, and it is lost at once.
+  log_.hook = [&](uint16_t, const nvme::Command& command) -> std::optional<FakeServer::Reply> {
+    if (command.opcode == static_cast<uint8_t>(nvme::AdminOpcode::kGetLogPage)) {
+      reactor_->AddTimer(20ms, [this] { log_.DropConnections(); });
+    }
+    return {};
+  };
+  const int before = log_.accepted_count();
+  log_.DropConnections();
+  RunFor(1500ms);
+  // At once, and after 0.1, 0.2, 0.4 and 0.8 s.
+  EXPECT_LE(log_.accepted_count() - before, 6);
+  EXPECT_GE(log_.accepted_count() - before, 3);
+  EXPECT_EQ(module_.Find("d00")->paths()[0]->state(), Path::State::kEnabled);
+}
+
 TEST_F(DiscoveryServiceTest, WhatWasLostForGoodIsAttachedAgain) {
   List(log_, server_, kNqn);
   DiscoveryService::Options options = ServiceOptions();

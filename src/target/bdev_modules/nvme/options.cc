@@ -7,6 +7,8 @@ namespace sma::target::bdev_nvme {
 namespace {
 
 constexpr std::chrono::milliseconds kFirstPause{100};
+// A connection that held for so long was a good one.
+constexpr uint64_t kStableNs = 5'000'000'000;
 
 }  // namespace
 
@@ -22,6 +24,10 @@ bool ReconnectOptions::IsSound() const {
   if (fast_io_fail_timeout_sec == 0) return true;
   return fast_io_fail_timeout_sec >= reconnect_delay_sec &&
          (for_ever || fast_io_fail_timeout_sec <= loss_sec);
+}
+
+void BackOff::ConnectionLost(uint64_t up_ns) {
+  if (up_ns > kStableNs) Reset();
 }
 
 std::chrono::milliseconds BackOff::Next() {

@@ -51,6 +51,9 @@ class BackOff {
   explicit BackOff(std::chrono::milliseconds longest) : longest_(longest) {}
 
   std::chrono::milliseconds Next();
+  /// The connection held for `up_ns`. One that is lost again and again is not run after: only after
+  /// a good one the next attempt comes at once.
+  void ConnectionLost(uint64_t up_ns);
   void Reset() { next_ = std::chrono::milliseconds(0); }
 
  private:

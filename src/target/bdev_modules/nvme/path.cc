@@ -13,13 +13,6 @@ using initiator::Controller;
 using initiator::NamespaceInfo;
 using std::chrono::seconds;
 
-namespace {
-
-// A connection that held for so long was a good one.
-constexpr uint64_t kStableNs = 5'000'000'000;
-
-}  // namespace
-
 const char* StateName(Path::State state) {
   switch (state) {
     case Path::State::kEnabled:
@@ -104,8 +97,7 @@ void Path::GoDown(const std::string& reason) {
   scan_.reset();
   controller_.reset();
   state_ = State::kWaiting;
-  // One that is lost again and again is not run after.
-  if (reactor_.now_ns() - up_since_ns_ > kStableNs) back_off_.Reset();
+  back_off_.ConnectionLost(reactor_.now_ns() - up_since_ns_);
   StartLossTimers();
   ScheduleAttempt();
   owner_.OnPathDown(*this);

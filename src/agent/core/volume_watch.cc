@@ -1,0 +1,98 @@
+#include "agent/core/volume_watch.h"
+
+#include <spdlog/spdlog.h>
+
+#include <chrono>
+#include <optional>
+#include <string>
+
+#include "agent/core/restore.h"
+
+namespace sma::core {
+
+using base::MutexLock;
+using std::chrono::steady_clock;
+
+namespace {
+
+// So long a target that hangs holds the thread.
+constexpr std::chrono::seconds kPollTimeout{10};
+// Where more devices are concerned, the comparison of all, many side by side, is faster.
+constexpr size_t kFewDevices = 8;
+
+}  // namespace
+
+VolumeWatch::~VolumeWatch() { Stop(); }
+
+void VolumeWatch::Start() {
+  if (core_.options.watch_period > std::chrono::nanoseconds(0)) {
+    thread_ = std::thread([this] { Run(); });
+  }
+}
+
+void VolumeWatch::Stop() {
+  {
+    MutexLock lock(mutex_);
+    stopping_ = true;
+    changed_.NotifyAll();
+  }
+  context_.Cancel();
+  if (thread_.joinable()) thread_.join();
+}
+
+void VolumeWatch::SetServing(bool serving) {
+  MutexLock lock(mutex_);
+  serving_ = serving;
+  changed_.NotifyAll();
+}
+
+void VolumeWatch::Run() {
+  base::TimePoint next = steady_clock::now();
+  while (true) {
+    {
+      MutexLock lock(mutex_);
+      while (!stopping_ && (!serving_ || steady_clock::now() < next)) {
+        changed_.WaitUntil(mutex_, serving_ ? next : base::TimePoint::max());
+      }
+      if (stopping_) return;
+    }
+    next = steady_clock::now() + core_.options.watch_period;
+    Look();
+  }
+}
+
+void VolumeWatch::Look() {
+  if (core_.record->volume_count() == 0) return;
+  if (const uint64_t revision = core_.record->revision(); revision != revision_) {
+    bdevs_.SetVolumes(core_.record->Volumes());
+    revision_ = revision;
+  }
+  auto changed = bdevs_.Poll(context_.Child(steady_clock::now() + kPollTimeout));
+  if (changed.ok()) {
+    told_.clear();
+    if (!changed->empty()) Restore(*changed);
+  } else if (!absl::IsUnavailable(changed.status()) && !context_.done() &&
+             told_ != changed.status().message()) {
+    told_ = std::string(changed.status().message());
+    spdlog::warn("volumes cannot be watched: {}", told_);
+  }
+}
+
+void VolumeWatch::Restore(const std::set<base::Uuid>& volumes) {
+  std::set<std::string> handles;
+  for (const base::Uuid& id : volumes) {
+    std::optional<record::Volume> row = core_.record->FindVolume(id);
+    if (row) handles.insert(row->device_handle);
+  }
+  bool is_done = handles.size() <= kFewDevices;
+  for (const std::string& handle : handles) {
+    if (!is_done) break;
+    is_done = RestoreDevice(core_, context_, handle,
+                            {.repair = core_.options.repair_drift, .expose_incomplete = false})
+                  .ok();
+  }
+  // The comparison goes on for as long as anything is missing.
+  if (!is_done) core_.wake_background();
+}
+
+}  // namespace sma::core

@@ -1,0 +1,164 @@
+// What a target tells of its discovery services and controllers, whole or not, and what is made of
+// it.
+
+#include <gtest/gtest.h>
+
+#include <string>
+
+#include "agent/volume/controllers.h"
+#include "agent/volume/discovery.h"
+#include "agent/volume/scripted_target.h"
+
+namespace sma::volume {
+namespace {
+
+using base::Context;
+using base::Uuid;
+using jsonrpc::Json;
+using spdk::TransportAddress;
+
+const TransportAddress kAddress{"tcp", "ipv4", "10.0.0.1", "8009"};
+
+class DiscoveryTest : public testing::Test {
+ protected:
+  // Which service serves `address` on a target that refuses to start one and lists `info`; "none"
+  // when it lists none that does.
+  std::string Serving(const std::string& info, const TransportAddress& address = kAddress) {
+    target_.answers["bdev_nvme_start_discovery"] = ScriptedTarget::Refusal(-17);
+    target_.answers["bdev_nvme_get_discovery_info"] = Json::parse(info);
+    DiscoveryServices services(target_);
+    // Every service that is listed counts as the agent's own.
+    for (const char* name : {"a", "b"}) services.AddUser(name, Uuid::Random(), "");
+    auto joined =
+        services.Join(Context::WithTimeout(std::chrono::milliseconds(1)), volume_, address, "");
+    return joined.ok() ? *joined : "none";
+  }
+
+  const Uuid volume_ = Uuid::Random();
+  ScriptedTarget target_;
+};
+
+TEST_F(DiscoveryTest, AddressesCompareByMeaning) {
+  EXPECT_EQ(Serving(R"([{"name":"a","trid":{"trtype":"TCP","adrfam":"IPv4","traddr":"10.0.0.1",
+                         "trsvcid":"8009","subnqn":"nqn.2014-08.org.nvmexpress.discovery"}}])"),
+            "a");
+  EXPECT_EQ(Serving(R"([{"name":"a","trid":{"trtype":"TCP","traddr":"FD00:0::0:A"}}])",
+                    {"tcp", "ipv6", "fd00::a", "8009"}),
+            "a");
+  EXPECT_EQ(Serving(R"([{"name":"a","trid":{"trtype":"TCP","traddr":"10.0.0.1","trsvcid":"9"}}])"),
+            "none");
+  EXPECT_EQ(Serving(R"([{"name":"a","trid":{"trtype":"RDMA","traddr":"10.0.0.1"}}])"), "none");
+}
+
+TEST_F(DiscoveryTest, AReferralIsTheSameServiceWhateverIsMissingInIt) {
+  EXPECT_EQ(Serving(R"([{"name":"a","trid":{"trtype":"TCP","traddr":"10.9.9.9"},"referrals":[
+                         {}, {"trid":{}}, {"trid":{"traddr":"10.0.0.1"}}, {"trid":7},
+                         {"trid":{"trtype":"TCP","traddr":"storage.example"}}]},
+                        {"name":"b","trid":{"trtype":"TCP","traddr":"10.9.9.8"},"referrals":[
+                         {"trid":{"trtype":"tcp","traddr":"10.0.0.1"}}]}])"),
+            "b");
+}
+
+TEST_F(DiscoveryTest, OddEntriesDoNotHideOthers) {
+  EXPECT_EQ(Serving(R"([{"name":"a"}, {"name":"c","trid":null}, {"name":"b","referrals":7,
+                         "trid":{"trtype":"tcp","traddr":"10.0.0.1","trsvcid":8009}}])"),
+            "b");
+  EXPECT_EQ(Serving(R"({"name":"a"})"), "none");
+  EXPECT_EQ(Serving(R"([{"trid":{"trtype":"tcp","traddr":"10.0.0.1"}}])"), "none");
+}
+
+TEST_F(DiscoveryTest, WhatTheAgentDidNotStartHasNoName) {
+  target_.answers["bdev_nvme_start_discovery"] = ScriptedTarget::Refusal(-17);
+  target_.answers["bdev_nvme_get_discovery_info"] =
+      Json::parse(R"([{"name":"operators","trid":{"trtype":"tcp","traddr":"10.0.0.1"}}])");
+  DiscoveryServices services(target_);
+  EXPECT_EQ(*services.Join(Context::Background(), volume_, kAddress, ""), "");
+}
+
+TEST_F(DiscoveryTest, TheFirstVolumesHostIsTheServices) {
+  DiscoveryServices services(target_);
+  const Uuid other = Uuid::Random();
+  ASSERT_TRUE(
+      services.Join(Context::Background(), volume_, kAddress, "nqn.2016-06.io.spdk:a").ok());
+  ASSERT_TRUE(services.Join(Context::Background(), other, kAddress, "nqn.2016-06.io.spdk:b").ok());
+  ASSERT_EQ(target_.called.size(), 1u);
+  EXPECT_EQ(target_.called[0].params["hostnqn"], "nqn.2016-06.io.spdk:a");
+  // The service outlives the volume that brought its host, and keeps the host when it is started
+  // anew.
+  const std::string name = DiscoveryServices::NameOf(kAddress);
+  ASSERT_TRUE(services.Leave(Context::Background(), volume_, name).ok());
+  EXPECT_EQ(target_.called.size(), 1u);
+  target_.connection = 2;
+  ASSERT_TRUE(services.Join(Context::Background(), other, kAddress, "nqn.2016-06.io.spdk:b").ok());
+  ASSERT_EQ(target_.called.size(), 2u);
+  EXPECT_EQ(target_.called[1].params["hostnqn"], "nqn.2016-06.io.spdk:a");
+  ASSERT_TRUE(services.Leave(Context::Background(), other, name).ok());
+  EXPECT_EQ(target_.called.back().method, "bdev_nvme_stop_discovery");
+  EXPECT_EQ(services.HostOf(name), std::nullopt);
+  ASSERT_TRUE(services.Join(Context::Background(), other, kAddress, "nqn.2016-06.io.spdk:b").ok());
+  EXPECT_EQ(services.HostOf(name), "nqn.2016-06.io.spdk:b");
+}
+
+class ControllersTest : public testing::Test {
+ protected:
+  // To how many of the addresses 10.0.0.1 and ::1 the controller is connected when the target
+  // lists `info`.
+  size_t Connected(const std::string& info) {
+    target_.called.clear();
+    target_.answers["bdev_nvme_get_controllers"] = Json::parse(info);
+    Controllers controllers(target_);
+    EXPECT_TRUE(controllers.Look(Context::Background()).ok());
+    target_.called.clear();
+    RemoteSubsystem subsystem{
+        .subnqn = "nqn.2016-06.io.spdk:a",
+        .hostnqn = "nqn.2016-06.io.spdk:h",
+        .addresses = {{"tcp", "ipv4", "10.0.0.1", "4420"}, {"tcp", "ipv6", "::1", "4420"}}};
+    EXPECT_TRUE(
+        controllers.Join(Context::Background(), Uuid::Random(), subsystem, std::chrono::seconds(1))
+            .ok());
+    for (const jsonrpc::Request& request : target_.called) {
+      EXPECT_EQ(request.method, "bdev_nvme_attach_controller");
+      EXPECT_EQ(request.params["multipath"], "multipath");
+      EXPECT_EQ(request.params["hostnqn"], "nqn.2016-06.io.spdk:h");
+    }
+    return target_.called.size();
+  }
+
+  ScriptedTarget target_;
+};
+
+TEST_F(ControllersTest, PathsThatAreThereAreNotMadeAgain) {
+  EXPECT_EQ(Connected("[]"), 2u);
+  EXPECT_EQ(Connected(R"([{"name":"sma_nqn.2016-06.io.spdk:a","ctrlrs":[
+                           {"trid":{"trtype":"TCP","traddr":"10.0.0.1","trsvcid":"4420"}}]}])"),
+            1u);
+  EXPECT_EQ(Connected(R"([{"name":"sma_nqn.2016-06.io.spdk:a","ctrlrs":[{},{"trid":1},
+                           {"trid":{"trtype":"TCP","traddr":"0::0:1","adrfam":"IPv6"}},
+                           {"trid":{"trtype":"TCP","traddr":"10.0.0.1","trsvcid":"4420"}}]}])"),
+            0u);
+  EXPECT_EQ(Connected(R"([{"name":"other","ctrlrs":[
+                           {"trid":{"trtype":"TCP","traddr":"10.0.0.1","trsvcid":"4420"}}]},
+                          {"name":"sma_nqn.2016-06.io.spdk:a"}])"),
+            2u);
+}
+
+TEST_F(ControllersTest, OnePathIsEnough) {
+  RemoteSubsystem subsystem{.subnqn = "nqn.2016-06.io.spdk:a",
+                            .hostnqn = "",
+                            .addresses = {{"tcp", "ipv4", "10.0.0.1", "4420"}}};
+  Controllers controllers(target_);
+  target_.answers["bdev_nvme_attach_controller"] = ScriptedTarget::Refusal(-5);
+  EXPECT_EQ(
+      controllers.Join(Context::Background(), Uuid::Random(), subsystem, std::chrono::seconds(1))
+          .code(),
+      absl::StatusCode::kNotFound);
+  // The target has this path already.
+  target_.answers["bdev_nvme_attach_controller"] = ScriptedTarget::Refusal(-114);
+  EXPECT_TRUE(
+      controllers.Join(Context::Background(), Uuid::Random(), subsystem, std::chrono::seconds(1))
+          .ok());
+  EXPECT_FALSE(target_.called.back().params.contains("hostnqn"));
+}
+
+}  // namespace
+}  // namespace sma::volume

@@ -1,0 +1,40 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "jsonrpc/caller.h"
+#include "jsonrpc/error.h"
+
+namespace sma::volume {
+
+/// A target that answers each method with what a test says, sound or not; what it is not told of
+/// succeeds. One thread.
+class ScriptedTarget : public jsonrpc::Caller {
+ public:
+  std::vector<absl::StatusOr<jsonrpc::Json>> CallMany(
+      const base::Context& /*context*/, std::span<const jsonrpc::Request> requests) override {
+    std::vector<absl::StatusOr<jsonrpc::Json>> results;
+    for (const jsonrpc::Request& request : requests) {
+      called.push_back(request);
+      auto found = answers.find(request.method);
+      results.push_back(found == answers.end() ? absl::StatusOr<jsonrpc::Json>(true)
+                                               : found->second);
+    }
+    return results;
+  }
+  uint64_t generation() const override { return connection; }
+
+  static absl::Status Refusal(int code) {
+    return jsonrpc::TargetErrorStatus("test", {code, "refused"});
+  }
+
+  std::map<std::string, absl::StatusOr<jsonrpc::Json>> answers;  // by method
+  std::vector<jsonrpc::Request> called;
+  uint64_t connection = 1;
+};
+
+}  // namespace sma::volume
