@@ -42,7 +42,7 @@ absl::StatusOr<DeleteDeviceResponse> UseCases::DeleteDevice(const base::Context&
   }
   if (row->state != DeviceState::kReady) {
     absl::Status settled = SettleDevice(core_, context, handle, /*now=*/true);
-    if (!settled.ok()) return settled;
+    if (!settled.ok() && !IsRemovalUnderWay(settled)) return settled;
     return DeleteDeviceResponse();
   }
   absl::StatusOr<DeviceManager*> manager = ManagerOf(core_, *row);

@@ -1,4 +1,5 @@
 #include "agent/core/settle.h"
+#include "sma/removal.h"
 
 #include <spdlog/spdlog.h>
 
@@ -83,9 +84,12 @@ absl::Status SettleDevice(Core& core, const base::Context& context, const std::s
     if (may_act && now && absl::IsUnavailable(status) && Pause(core, context, give_up)) continue;
     record::Change change;
     if (!status.ok()) {
+      // The caller of a removal that goes on is told of success, which outlives the host.
+      const bool goes_on = row->state == DeviceState::kDeleting && IsRemovalUnderWay(status);
       change.put_devices.push_back(WithError(*row, status));
-      core.record->Write(std::move(change), Durability::kProcess).IgnoreError();
-      return About(handle, status);
+      absl::Status written =
+          core.record->Write(std::move(change), goes_on ? Durability::kHost : Durability::kProcess);
+      return goes_on && !written.ok() ? written : About(handle, status);
     }
     if (!may_act) {
       change.remove_devices.push_back(handle);
