@@ -17,7 +17,7 @@ int main(int argc, char** argv) {
   for (int i = 1; i < argc; ++i) {
     std::string_view argument = argv[i];
     if (argument == "-r") path = argv[++i];
-    if (argument == "--fail") return std::atoi(argv[++i]);
+    if (argument == "--fail") return static_cast<int>(std::strtol(argv[++i], nullptr, 10));
     if (argument == "--ignore-term") signal(SIGTERM, SIG_IGN);
   }
   std::printf("listening on %s, session %d\n", path, getsid(0));

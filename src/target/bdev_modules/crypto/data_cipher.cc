@@ -36,7 +36,8 @@ template <typename Copy>
 void IovCursor::Walk(size_t bytes, const Copy& copy) {
   while (bytes != 0 && iov_ != end_) {
     size_t part = std::min(bytes, iov_->iov_len - offset_);
-    copy(static_cast<std::byte*>(iov_->iov_base) + offset_, part);
+    // An empty one may have no address.
+    if (part != 0) copy(static_cast<std::byte*>(iov_->iov_base) + offset_, part);
     bytes -= part;
     offset_ += part;
     if (offset_ == iov_->iov_len) {

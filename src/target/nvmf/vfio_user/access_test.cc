@@ -118,9 +118,10 @@ class WriteMultipleTest : public AccessTest {
     return write;
   }
   int Send(uint64_t count, const std::vector<SmallWrite>& writes) {
-    std::vector<std::byte> payload(sizeof count + writes.size() * sizeof(SmallWrite));
+    std::vector<std::byte> payload(sizeof count);
     std::memcpy(payload.data(), &count, sizeof count);
-    std::memcpy(payload.data() + sizeof count, writes.data(), writes.size() * sizeof(SmallWrite));
+    const auto bytes = std::as_bytes(std::span(writes));
+    payload.insert(payload.end(), bytes.begin(), bytes.end());
     return client.Do(VfioCommand::kRegionWriteMulti, payload);
   }
 };
