@@ -202,7 +202,7 @@ def test_the_target_killed_under_io_loses_nothing(host, sma, target, device, por
     disk = host.disk(volume)
     writing = host.machine.start(
         f"fio --name=survive --filename={disk} --direct=1 --ioengine=libaio --iodepth=8 --rw=randwrite --bs=4k "
-        "--size=32M --rate_iops=400 --verify=crc32c --verify_fatal=1")
+        "--size=16M --rate_iops=400 --verify=crc32c --verify_fatal=1")
     wait_until(lambda: host_wrote(target, volume), 30, "the host writes")
     target.kill()
     wait_until(lambda: host.state(nqn) == "connecting", 30, "the host noticed")
@@ -221,7 +221,7 @@ def host_wrote(target, volume):
 def test_an_abrupt_end_of_the_host_leaves_nothing_on_the_target(host, sma, target, device, port, nqn):
     volume = target.make_malloc_volume()
     sma.client.attach_volume(device, volume)
-    host.connect(nqn, port, "--keep-alive-tmo=2")
+    host.connect(nqn, port, "--keep-alive-tmo=2", "--reconnect-delay=1")
     host.disk(volume)
     assert len(target.call("nvmf_subsystem_get_controllers", nqn=nqn)) == 1
     # The machine stands still: its connections stay open, but no keep-alive comes.
