@@ -247,8 +247,9 @@ double Measure(const Options& options, const sockaddr_in& address) {
   std::vector<Connection> connections = ConnectAll(options, address, disk);
   for (Connection& connection : connections) connection.sender.Add(options.depth);
   const auto warm_up_ns = static_cast<uint64_t>(options.seconds * 1e9 / 5);
-  uint64_t start_ns = NowNs() + warm_up_ns;
-  const uint64_t end_ns = start_ns + static_cast<uint64_t>(options.seconds * 1e9);
+  // From the first reply on: the server may still be making its disk.
+  uint64_t start_ns = 0;
+  uint64_t end_ns = UINT64_MAX;
   uint64_t replies = 0;
   bool warm = false;
   for (;;) {
@@ -263,6 +264,11 @@ double Measure(const Options& options, const sockaddr_in& address) {
     }
     if (!busy && options.sleep) WaitForEvents(connections);
     const uint64_t now_ns = NowNs();
+    if (start_ns == 0) {
+      if (replies == 0) continue;
+      start_ns = now_ns + warm_up_ns;
+      end_ns = start_ns + static_cast<uint64_t>(options.seconds * 1e9);
+    }
     if (!warm && now_ns >= start_ns) {
       warm = true;
       start_ns = now_ns;
