@@ -1,39 +1,21 @@
 """A vfio-user client that shares no code with the target, the crate vfio_user, drives a controller of sma-target."""
 
-import os
-import pathlib
 import subprocess
 
 import pytest
 
+from harness.cargo import build_peer
 from harness.target import Target
 
-REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
-MANIFEST = REPOSITORY / "tests" / "peers" / "vfio_user" / "Cargo.toml"
 NQN = "nqn.2016-06.io.spdk:peer"
 BLOCK_SIZE = 4096
 BLOCKS = 100
 ROUNDS = 2  # before and after a reset
 
 
-def cargo(build_dir, *arguments):
-    """Debian's own, whatever else is in PATH."""
-    return subprocess.run(["/usr/bin/cargo", *arguments, "--locked", "--manifest-path", MANIFEST], text=True,
-                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                          env={**os.environ, "RUSTC": "/usr/bin/rustc", "CARGO_TARGET_DIR": str(build_dir / "cargo")})
-
-
 @pytest.fixture(scope="module")
 def peer(build_dir):
-    """The program, built. The network is asked only for crates that are not here yet."""
-    built = cargo(build_dir, "build", "--offline")
-    if built.returncode != 0:
-        fetched = cargo(build_dir, "fetch")
-        if fetched.returncode != 0:
-            pytest.skip(f"crates cannot be fetched: {fetched.stdout[-1000:]}")
-        built = cargo(build_dir, "build", "--offline")
-    assert built.returncode == 0, built.stdout[-4000:]
-    return build_dir / "cargo" / "debug" / "vfio-user-peer"
+    return build_peer("vfio_user", build_dir)
 
 
 def test_the_crates_client_drives_a_controller(bin_dir, work_dir, peer):
