@@ -23,6 +23,7 @@ class IpAddress {
   /// The canonical text form (RFC 5952 for IPv6), with the scope if there is one.
   std::string ToString() const;
 
+  // NOLINTNEXTLINE(modernize-use-nullptr): of the operator that the compiler makes
   friend auto operator<=>(const IpAddress&, const IpAddress&) = default;
 
  private:

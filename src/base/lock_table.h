@@ -22,6 +22,7 @@ class LockTable {
     std::string name;
     bool shared = false;  // with others that share it
 
+    // NOLINTNEXTLINE(modernize-use-nullptr): of the operator that the compiler makes
     friend auto operator<=>(const Key&, const Key&) = default;
   };
   static Key Device(std::string_view handle, bool shared = false) {

@@ -19,6 +19,7 @@ struct Address {
   /// "HOST:PORT", an IPv6 address in brackets, or "unix:PATH".
   std::string ToString() const;
 
+  // NOLINTNEXTLINE(modernize-use-nullptr): of the operator that the compiler makes
   friend auto operator<=>(const Address&, const Address&) = default;
 };
 

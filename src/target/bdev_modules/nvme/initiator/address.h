@@ -28,6 +28,7 @@ struct Address {
   /// interface of this machine.
   socklen_t ToSockaddr(sockaddr_storage& storage) const;
 
+  // NOLINTNEXTLINE(modernize-use-nullptr): of the operator that the compiler makes
   friend auto operator<=>(const Address&, const Address&) = default;
 };
 

@@ -19,6 +19,7 @@ struct DiscoveryEntry {
   Address address;
   std::string subnqn;
 
+  // NOLINTNEXTLINE(modernize-use-nullptr): of the operator that the compiler makes
   friend auto operator<=>(const DiscoveryEntry&, const DiscoveryEntry&) = default;
 };
 
