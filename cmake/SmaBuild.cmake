@@ -6,6 +6,7 @@ set(CMAKE_CXX_EXTENSIONS OFF)
 set(CMAKE_POSITION_INDEPENDENT_CODE ON)
 set(CMAKE_RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/bin)
 set(CMAKE_CXX_FLAGS_RELEASE "-O2 -DNDEBUG")
+add_compile_options(-pthread)  # for all or none: precompiled headers are for one set of options
 set(CMAKE_CXX_FLAGS_RELWITHDEBINFO "-O1 -gline-tables-only")
 
 # With CMAKE_UNITY_BUILD (scripts/test sets it: a third of the work) a folder's sources are compiled this many at a time,
@@ -56,6 +57,42 @@ function(sma_add_folders)
   endforeach()
 endfunction()
 
+# What is tested is optimised; GoogleTest's macros take long to be.
+set(test_options -O0)
+
+# Headers that nearly every unit of a unity build takes are parsed once for libraries, once for tests, instead of some
+# hundred times. A build without unity does not use them, so it proves that each file includes what it needs.
+option(SMA_PRECOMPILE_HEADERS "Parse the common headers once" ${CMAKE_UNITY_BUILD})
+set(precompiled_headers <algorithm> <atomic> <chrono> <condition_variable> <filesystem> <functional> <map> <memory> <mutex>
+  <optional> <span> <string> <thread> <unordered_map> <vector> <absl/container/flat_hash_map.h> <absl/status/statusor.h>
+  <absl/strings/str_cat.h> <nlohmann/json.hpp> <spdlog/spdlog.h>)
+# sma_precompile(TARGET KIND): the target is compiled with the headers of its kind: library or test.
+function(sma_precompile target kind)
+  if(NOT SMA_PRECOMPILE_HEADERS)
+    return()
+  endif()
+  set(owner sma_precompiled_${kind})
+  if(NOT TARGET ${owner})
+    set(source ${CMAKE_BINARY_DIR}/${owner}.cc)
+    file(GENERATE OUTPUT ${source} CONTENT "int main() {}\n")
+    set(headers ${precompiled_headers})
+    if(kind STREQUAL test)
+      list(APPEND headers <gmock/gmock.h> <gtest/gtest.h>)
+      add_executable(${owner} ${source})
+      target_link_libraries(${owner} PRIVATE GTest::gmock)
+      target_compile_options(${owner} PRIVATE ${test_options})
+    else()
+      add_library(${owner} STATIC ${source})
+    endif()
+    target_link_libraries(${owner} PRIVATE sma_warnings spdlog::spdlog nlohmann_json::nlohmann_json absl::statusor
+      absl::flat_hash_map)
+    target_precompile_headers(${owner} PRIVATE ${headers})
+  endif()
+  target_precompile_headers(${target} REUSE_FROM ${owner})
+  # The compiler takes them only with the macros that they were parsed with.
+  target_link_libraries(${target} PRIVATE spdlog::spdlog)
+endfunction()
+
 # sma_library(NAME SRCS a.cc... DEPS targets...): the one library of a folder, linked as sma::NAME.
 function(sma_library name)
   cmake_parse_arguments(ARG "" "" "SRCS;DEPS" ${ARGN})
@@ -63,6 +100,7 @@ function(sma_library name)
   add_library(sma::${name} ALIAS sma_${name})
   target_link_libraries(sma_${name} PUBLIC ${ARG_DEPS} PRIVATE sma_warnings)
   target_include_directories(sma_${name} PUBLIC ${CMAKE_SOURCE_DIR}/src ${CMAKE_SOURCE_DIR}/include)
+  sma_precompile(sma_${name} library)
 endfunction()
 
 # sma_test(NAME SRCS a_test.cc... DEPS targets... [LABELS l...] [TIMEOUT s] [THREADS] [SLOW_BUILD]): a GoogleTest
@@ -79,8 +117,8 @@ function(sma_test name)
   add_executable(${name} ${ARG_SRCS})
   add_dependencies(unit_tests ${name})
   target_link_libraries(${name} PRIVATE ${ARG_DEPS} GTest::gmock_main sma_warnings)
-  # What is tested is optimised; GoogleTest's macros take long to be.
-  target_compile_options(${name} PRIVATE -O0)
+  target_compile_options(${name} PRIVATE ${test_options})
+  sma_precompile(${name} test)
   set(test ${SMA_TEST_PREFIX}${name})
   add_test(NAME ${test} COMMAND ${name})
   if(NOT ARG_TIMEOUT)

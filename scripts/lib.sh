@@ -53,6 +53,8 @@ configure_and_build() {
   (($# == 0)) || shift
   if command -v ccache >/dev/null; then
     export CMAKE_C_COMPILER_LAUNCHER=ccache CMAKE_CXX_COMPILER_LAUNCHER=ccache
+    # What it takes to keep units that use precompiled headers.
+    export CCACHE_SLOPPINESS=pch_defines,time_macros,include_file_mtime,include_file_ctime
   fi
   quietly "configure-$preset" cmake -S "$root" --preset "$preset" -DCMAKE_UNITY_BUILD=ON "${options[@]}" || return
   quietly "build-$preset" cmake --build "$root/build/$preset" --parallel "$(nproc)" ${1:+--target "$@"}

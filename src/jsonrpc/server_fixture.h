@@ -49,16 +49,19 @@ class Peer {
     }
   }
 
-  // Lines received so far; waits until there are `count`, the connection ends, or 10 s have passed.
+  // Lines received so far; waits until there are `count`, the connection ends, or 60 s have passed.
   std::vector<std::string> Lines(size_t count) {
     std::vector<std::string> lines;
-    const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+    const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(60);
     while (std::chrono::steady_clock::now() < until) {
-      for (size_t end; lines.size() < count && (end = received_.find('\n')) != std::string::npos;) {
+      for (size_t end;
+           lines.size() < count && (end = received_.find('\n', searched_)) != std::string::npos;) {
         lines.push_back(received_.substr(0, end));
         received_.erase(0, end + 1);
+        searched_ = 0;
       }
       if (lines.size() >= count || closed_) return lines;
+      searched_ = received_.size();
       Step(/*receiving=*/true);
       Receive();
     }
@@ -99,6 +102,7 @@ class Peer {
   Server& server_;
   base::UniqueFd socket_;
   std::string received_;
+  size_t searched_ = 0;  // so many bytes of received_ hold no end of a line
   bool closed_ = false;
 };
 

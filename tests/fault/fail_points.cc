@@ -9,27 +9,31 @@
 namespace sma::fault {
 
 void FailPoints::Look() {
-  if (plan_ || plan_path_.empty()) return;
+  if (plan_path_.empty()) return;
   std::ifstream file(plan_path_);
   Plan plan;
   std::string when;
-  if (!(file >> plan.step >> when >> plan.victim)) return;
+  if (!(file >> plan.step >> when >> plan.victim >> plan.number)) {
+    plan_.reset();
+    return;
+  }
+  if (plan_ && plan_->number == plan.number) return;
   plan.after = when == "after";
+  plan.step += steps_;
   plan_ = plan;
-  steps_ = 0;
 }
 
 uint64_t FailPoints::Begin() {
   base::MutexLock lock(mutex_);
   Look();
-  if (!plan_) return 0;
   const uint64_t step = ++steps_;
-  if (step == plan_->step && !plan_->after) Kill();
+  if (plan_ && step == plan_->step && !plan_->after) Kill();
   return step;
 }
 
 void FailPoints::End(uint64_t step) {
   base::MutexLock lock(mutex_);
+  Look();
   if (plan_ && step == plan_->step && plan_->after) Kill();
 }
 

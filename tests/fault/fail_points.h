@@ -18,15 +18,16 @@ namespace sma::fault {
 /// Numbers the agent's steps: each call to the target and each write of the record. At the step
 /// that is asked for, somebody dies by SIGKILL: the agent itself, or its target.
 ///
-/// What is asked for stands in a file, "STEP before|after VICTIM": the step is counted from 1 from
-/// the time when the file is there; VICTIM is a process id, 0 for the agent itself. The file is
-/// removed just before that is carried out; who removes it first takes it back.
+/// What is asked for stands in a file, "STEP before|after VICTIM NUMBER": the step is counted from 1
+/// from the time when the file is there; VICTIM is a process id, 0 for the agent itself; NUMBER
+/// tells one plan from the last. The file is removed just before the plan is carried out; who
+/// removes or replaces it first takes it back.
 class FailPoints {
  public:
   /// `plan_path`: the file; empty: nobody ever dies.
   explicit FailPoints(std::string plan_path) : plan_path_(std::move(plan_path)) {}
 
-  /// The number of the step that begins; 0 while none is asked for.
+  /// The number of the step that begins.
   uint64_t Begin();
   /// The step is done.
   void End(uint64_t step);
@@ -35,9 +36,10 @@ class FailPoints {
 
  private:
   struct Plan {
-    uint64_t step = 0;
+    uint64_t step = 0;  // in the file from when it is there, here as Begin numbers them
     bool after = false;
     int victim = 0;
+    int number = 0;
   };
 
   void Look() SMA_REQUIRES(mutex_);
@@ -46,7 +48,7 @@ class FailPoints {
   const std::string plan_path_;
   base::Mutex mutex_;
   std::optional<Plan> plan_ SMA_GUARDED_BY(mutex_);
-  uint64_t steps_ SMA_GUARDED_BY(mutex_) = 0;
+  uint64_t steps_ SMA_GUARDED_BY(mutex_) = 0;  // begun
 };
 
 /// A target whose calls are steps. Requests that are sent together go one after the other from the

@@ -40,6 +40,7 @@ class World:
         configuration.write_text(json.dumps(self._saved_configuration()))
         self._target_arguments += ["-c", str(configuration)]
         self.plan_path = work_dir / "plan"
+        self._plans = 0
         config = {"socket": str(self.target.socket), "state_dir": str(work_dir / "state"), "drift_period": 0}
         self.agent = Agent("sma-faulty", [bin_dir / "sma-faulty"], work_dir, config,
                            env={"SMA_FAULT_PLAN": str(self.plan_path)})
@@ -105,7 +106,8 @@ class World:
     def plan(self, step, when, victim=0):
         """Has `victim` (a process id; 0: the agent) die at a step from now on."""
         part = self.plan_path.with_suffix(".part")
-        part.write_text(f"{step} {when} {victim}\n")
+        self._plans += 1
+        part.write_text(f"{step} {when} {victim} {self._plans}\n")
         part.rename(self.plan_path)
 
     def end_plan(self):
