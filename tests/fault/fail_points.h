@@ -18,8 +18,8 @@ namespace sma::fault {
 /// Numbers the agent's steps: each call to the target and each write of the record. At the step
 /// that is asked for, somebody dies by SIGKILL: the agent itself, or its target.
 ///
-/// What is asked for stands in a file, "STEP before|after VICTIM NUMBER": the step is counted from 1
-/// from the time when the file is there; VICTIM is a process id, 0 for the agent itself; NUMBER
+/// What is asked for stands in a file, "STEP before|after VICTIM NUMBER": the step is counted from
+/// 1 from the time when the file is there; VICTIM is a process id, 0 for the agent itself; NUMBER
 /// tells one plan from the last. The file is removed just before the plan is carried out; who
 /// removes or replaces it first takes it back.
 class FailPoints {

@@ -1,6 +1,10 @@
 #include <linux/pci_regs.h>
 #include <linux/vfio.h>
 
+#include <atomic>
+#include <chrono>
+#include <thread>
+
 #include "target/nvmf/vfio_user/function_fixture.h"
 
 namespace sma::target::nvmf::vfio_user {
@@ -199,6 +203,35 @@ TEST_F(ControllerTest, CoalescingSavesInterrupts) {
   for (int i = 0; i < 20; ++i)
     ASSERT_EQ(driver.Run(queue, OverPages(IoOpcode::kRead, 0, page)), Status::kSuccess);
   EXPECT_TRUE(WaitEvent(fd));
+}
+
+// A round of the reactor is so long that it sleeps next, before the function has seen that it has
+// nothing to do.
+TEST_F(ControllerTest, CoalescedInterruptsDoNotSleep) {
+  struct SlowPoller : Poller {
+    bool Poll() override {
+      if (slow_once.exchange(false)) std::this_thread::sleep_for(std::chrono::milliseconds(5));
+      return false;
+    }
+    std::atomic<bool> slow_once{false};
+  } slow;
+  target.io().Invoke([&] { target.io().AddPoller(&slow); });
+  auto event = MakeEventFd();
+  const int fd = event.get();
+  ASSERT_EQ(client.SetEventFds(VFIO_PCI_MSIX_IRQ_INDEX, 1, 1, std::span(&fd, 1)), 0);
+  ASSERT_TRUE(driver.Enable());
+  ASSERT_TRUE(driver.Create(queue, 1, true));
+  Command feature;
+  feature.opcode = static_cast<uint8_t>(AdminOpcode::kSetFeatures);
+  feature.cdw10 = static_cast<uint32_t>(nvme::Feature::kInterruptCoalescing);
+  feature.cdw11 = 0xff << 8 | 0xff;
+  ASSERT_EQ(driver.AdminStatus(feature), Status::kSuccess);
+  for (int i = 0; i < 10; ++i) {
+    ASSERT_EQ(driver.Run(queue, OverPages(IoOpcode::kRead, 0, page)), Status::kSuccess);
+    slow.slow_once = true;
+    ASSERT_TRUE(WaitEvent(fd));
+  }
+  target.io().Invoke([&] { target.io().RemovePoller(&slow); });
 }
 
 TEST_F(ControllerTest, ClientGoneAndBack) {

@@ -178,6 +178,7 @@ bool NvmeFunction::HasWork() const {
 }
 
 bool NvmeFunction::PrepareSleep() {
+  AnnounceAll();
   // Nobody tells of a write to a mapped register.
   if (doorbells_.fd() >= 0 && state_ == State::kReady && !failed_) return false;
   for (auto& [id, queue] : submission_queues_) queue->RequestEvents();
@@ -245,12 +246,23 @@ void NvmeFunction::Flush() {
       unflushed_ = true;
       continue;
     }
-    queue->unannounced = 0;
-    if (options.interrupts && interrupts_.vectors_in_use()) interrupts_.Raise(options.vector);
+    Announce(*queue);
   }
   UpdateIntx();
   CheckPaused();
   if (!polling_ && state_ == State::kReady && HasWork()) BeginPolling();
+}
+
+void NvmeFunction::Announce(CompletionQueue& queue) {
+  if (queue.unannounced == 0) return;
+  queue.unannounced = 0;
+  if (!queue.options().interrupts || !interrupts_.vectors_in_use()) return;
+  interrupts_.Raise(queue.options().vector);
+}
+
+// Nobody looks whether they are due any more.
+void NvmeFunction::AnnounceAll() {
+  for (auto& [id, queue] : completion_queues_) Announce(*queue);
 }
 
 void NvmeFunction::UpdateIntx() {

@@ -102,6 +102,8 @@ class NvmeFunction final : public target::vfio_user::Device, private Poller {
   void Kick();
   void Flush();
   void DrainWaiting(CompletionQueue& queue);
+  void Announce(CompletionQueue& queue);
+  void AnnounceAll();
   void UpdateIntx();
   void FindRings();
   std::byte* FindRing(uint64_t address, uint64_t size_bytes, DmaAccessMode mode) const;

@@ -90,6 +90,7 @@ class TestTarget {
     EXPECT_EQ(registry_->Register(*bdev_modules::MakeMallocBdev(info)), 0);
   }
 
+  Reactor& io() { return *io_; }
   Target& target() { return *target_; }
   Subsystem& subsystem() { return *subsystem_; }
   bdev::Registry& registry() { return *registry_; }
