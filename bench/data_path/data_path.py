@@ -98,7 +98,7 @@ class Bench:
             "--cpu", str(self.options.client_cpu), "--seconds", str(self.options.seconds), "--warm-up", "0.3",
             "--io-size", str(case.io_bytes), "--depth", str(case.depth), "--connections", str(case.connections),
             "--read-percent", "100" if case.read else "0", *(["--sequential"] if case.sequential else []),
-            *(["--hdgst", "--ddgst"] if case.digests else [])))
+            *(["--hdgst", "--ddgst"] if case.digests else []), yielding=case.bdev == "file"))
         busy = (self.target.process.cpu_seconds() - before_s) / (time.monotonic() - started)
         result["target_cpu_us_per_io"] = busy / result["ios_per_second"] * 1e6
         return result
@@ -140,18 +140,32 @@ class Bench:
     def _spinning(self, cpu):
         end = time.monotonic() + self.options.seconds + 30
         process = subprocess.Popen([sys.executable, "-c", f"import os, time\nos.sched_setaffinity(0, {{{cpu}}})\n"
-                                                          f"while time.monotonic() < {end}: pass"])
+                                                          f"while time.monotonic() < {end}: pass"],
+                                   preexec_fn=yield_processor)
         try:
             yield
         finally:
             process.kill()
             process.wait()
 
-    def _run(self, program, *arguments):
-        result = subprocess.run([self.bin / program, *arguments], capture_output=True, text=True, timeout=300)
+    def _run(self, program, *arguments, yielding=False):
+        result = subprocess.run([self.bin / program, *arguments], capture_output=True, text=True, timeout=300,
+                                preexec_fn=yield_processor if yielding else None)
         if result.returncode != 0:
             raise RuntimeError(f"{program} {' '.join(arguments)}: {result.stderr}")
         return result.stdout
+
+
+def yield_processor():
+    """What spins lets the kernel's threads have its core at once. Those that complete a file's writes run where the
+    disk's interrupts go, which on two cores is where the load generator spins."""
+    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+
+
+def yields_to_kernel():
+    """Whether that has an effect: with autogroups, a process is compared only with those of its session."""
+    autogroup = pathlib.Path("/proc/sys/kernel/sched_autogroup_enabled")
+    return not autogroup.exists() or autogroup.read_text().strip() == "0"
 
 
 class Case:
@@ -261,6 +275,9 @@ def main():
               "ratio: to the echo; random: to an echo that takes its data from random places, as random reads do")
         if os.getloadavg()[0] > 0.5:
             print(f"this machine is not quiet (load {os.getloadavg()[0]:.1f}): compare nothing but the ratios")
+        if not options.quick and not yields_to_kernel():
+            print("sched_autogroup_enabled is 1: the load generator keeps the kernel's threads waiting that complete writes "
+                  "of files")
         print_header()
         filled = set()
         for case in cases(options.quick):
