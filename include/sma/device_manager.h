@@ -157,9 +157,9 @@ class DeviceManager {
     return NotSupported("AttachVolume");
   }
 
-  /// Whether AttachVolume carries out DeviceVolume::plan, which else is never set: sends its
-  /// requests in front of its own, and when the plan judges them bad takes the volume off again and
-  /// fails with that status.
+  /// Whether CreateDevice and AttachVolume carry out DeviceVolume::plan, which else is never set:
+  /// send its requests in front of their own, and when the plan judges them bad undo what they did,
+  /// the plan aside, and fail with that status.
   virtual bool takes_plans() const { return false; }
 
   /// Takes `volume` off the device. OK when it is not attached.

@@ -140,14 +140,23 @@ absl::Status UseCases::AttachNew(const base::Context& context, DeviceManager& ma
   return About(device.handle, FailAttach(*row, status));
 }
 
+// Never null. ABORTED: there is none for this volume and type.
+absl::StatusOr<std::unique_ptr<BdevPlan>> UseCases::PlanFor(const base::Context& context,
+                                                            DeviceManager& manager,
+                                                            const VolumeRequest& request,
+                                                            record::Volume& row) {
+  absl::StatusOr<std::unique_ptr<BdevPlan>> plan = nullptr;
+  if (manager.takes_plans()) plan = core_.volumes->Plan(context, request, row);
+  if (plan.ok() && *plan == nullptr) return absl::AbortedError("there is no plan");
+  return plan;
+}
+
 // Connects and attaches a volume in one go. ABORTED, and nothing is left: it takes more than that.
 absl::Status UseCases::AttachByPlan(const base::Context& context, DeviceManager& manager,
                                     const DeviceSpec& device, const VolumeRequest& request,
                                     record::Volume row) {
-  absl::StatusOr<std::unique_ptr<BdevPlan>> plan = nullptr;
-  if (manager.takes_plans()) plan = core_.volumes->Plan(context, request, row);
+  absl::StatusOr<std::unique_ptr<BdevPlan>> plan = PlanFor(context, manager, request, row);
   if (!plan.ok()) return plan.status();
-  if (*plan == nullptr) return absl::AbortedError("there is no plan");
   absl::Status status = AttachConnected(context, manager, device, std::move(row), plan->get());
   if (status.ok() || jsonrpc::IsFateUnknown(status)) return status;
   return (*plan)->Undo(std::move(status));

@@ -99,9 +99,12 @@ absl::Status UseCases::CreateNew(const base::Context& context, DeviceManager& ma
   absl::Status status = core_.record->Write(std::move(intent), Durability::kProcess);
   if (!status.ok()) return status;
 
-  if (volume != nullptr) status = core_.volumes->Connect(context, *volume, volumes.front());
-  if (!status.ok()) return FailCreate(row, volumes, status);
-  status = MakeDevice(context, manager, row, volumes);
+  if (volume != nullptr) status = MakeByPlan(context, manager, row, *volume, volumes.front());
+  if (volume == nullptr || (absl::IsAborted(status) && !jsonrpc::IsFateUnknown(status))) {
+    if (volume != nullptr) status = core_.volumes->Connect(context, *volume, volumes.front());
+    if (!status.ok()) return FailCreate(row, volumes, status);
+    status = MakeDevice(context, manager, row, volumes, /*plan=*/nullptr);
+  }
   if (status.ok()) return status;
   if (!volumes.empty() && !jsonrpc::IsFateUnknown(status)) {
     absl::Status released = core_.volumes->Release(spdk::UndoContext(), volumes.front());
@@ -110,20 +113,34 @@ absl::Status UseCases::CreateNew(const base::Context& context, DeviceManager& ma
   return FailCreate(row, volumes, status);
 }
 
-// Makes the device with the volumes, one at most, that are connected already, and writes down that
-// it is ready. Nothing of it is left after a failure, or the status says so.
+// Connects the volume and makes the device with it in one go. ABORTED, and nothing is left: it
+// takes more than that.
+absl::Status UseCases::MakeByPlan(const base::Context& context, DeviceManager& manager,
+                                  const record::Device& row, const VolumeRequest& request,
+                                  record::Volume volume) {
+  absl::StatusOr<std::unique_ptr<BdevPlan>> plan = PlanFor(context, manager, request, volume);
+  if (!plan.ok()) return plan.status();
+  absl::Status status = MakeDevice(context, manager, row, {std::move(volume)}, plan->get());
+  if (status.ok() || jsonrpc::IsFateUnknown(status)) return status;
+  return (*plan)->Undo(std::move(status));
+}
+
+// Makes the device with the volumes, one at most, that are connected already or are by `plan`, and
+// writes down that it is ready. Nothing of it is left after a failure, or the status says so.
 absl::Status UseCases::MakeDevice(const base::Context& context, DeviceManager& manager,
                                   const record::Device& row,
-                                  const std::vector<record::Volume>& volumes) {
+                                  const std::vector<record::Volume>& volumes, BdevPlan* plan) {
   const DeviceSpec device = SpecOf(row);
   std::optional<DeviceVolume> device_volume;
   if (!volumes.empty()) {
     device_volume = VolumeOf(volumes.front());
     device_volume->wait = core_.volumes->WaitOf(volumes.front());
+    device_volume->plan = plan;
   }
   absl::StatusOr<std::string> attachment =
       manager.CreateDevice(context, device, device_volume ? &*device_volume : nullptr);
   if (!attachment.ok()) return attachment.status();
+  if (device_volume) device_volume->plan = nullptr;
 
   absl::Status status;
   record::Change done;

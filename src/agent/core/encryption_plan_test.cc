@@ -1,5 +1,5 @@
-// An encrypted volume is attached in two round trips: what is there, and then key, crypto bdev and
-// namespace in one. Here something comes between the two.
+// An encrypted volume is attached, or a device made with it, in two round trips: what is there, and
+// then key, crypto bdev and namespace in one. Here something comes between the two.
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -38,7 +38,9 @@ class Between : public jsonrpc::Caller {
   jsonrpc::Caller& target_;
 };
 
-class EncryptionPlanTest : public AgentFixture {
+enum class Way { kAttachVolume, kCreateDevice };
+
+class EncryptionPlanTest : public AgentFixture, public testing::WithParamInterface<Way> {
  protected:
   static constexpr char kKey[] = "1234567890abcdef1234567890abcdef";
   static constexpr char kKey2[] = "fedcba0987654321fedcba0987654321";
@@ -48,7 +50,9 @@ class EncryptionPlanTest : public AgentFixture {
     engine_ = [this] { return std::make_unique<crypto::BdevCryptoEngine>(between_, ""); };
     AgentFixture::SetUp();
     target_.AddBdev(VolumeUuid(1));
-    ASSERT_TRUE(Create(1).ok());
+    if (GetParam() == Way::kAttachVolume) {
+      ASSERT_TRUE(Create(1).ok());
+    }
     before_ = target_.Dump();
     target_.ResetCounts();
   }
@@ -58,15 +62,26 @@ class EncryptionPlanTest : public AgentFixture {
   }
 
   absl::Status AttachEncrypted(VolumeCryptoParameters::TweakMode mode = {}) {
-    AttachVolumeRequest request;
-    request.set_device_handle(Handle(1));
-    request.mutable_volume()->set_volume_id(Id(1));
-    VolumeCryptoParameters& params = *request.mutable_volume()->mutable_crypto();
+    VolumeParameters volume;
+    volume.set_volume_id(Id(1));
+    VolumeCryptoParameters& params = *volume.mutable_crypto();
     params.set_cipher(VolumeCryptoParameters::AES_XTS);
     params.set_key(kKey);
     params.set_key2(kKey2);
     params.set_tweak_mode(mode);
+    if (GetParam() == Way::kCreateDevice) {
+      CreateDeviceRequest request = CreateRequest(1);
+      *request.mutable_volume() = volume;
+      return Create(request);
+    }
+    AttachVolumeRequest request;
+    request.set_device_handle(Handle(1));
+    *request.mutable_volume() = volume;
     return core_->agent().AttachVolume(context_, request).status();
+  }
+  /// Takes back what AttachEncrypted did.
+  absl::Status Remove() {
+    return GetParam() == Way::kCreateDevice ? Delete(Handle(1)) : Detach(Handle(1), 1);
   }
   void MakeStaleLayer() {
     Operator("bdev_crypto_create", {{"name", CryptoName()},
@@ -82,6 +97,7 @@ class EncryptionPlanTest : public AgentFixture {
   std::vector<std::string> Exported() {
     std::vector<std::string> names;
     const jsonrpc::Json subsystem = Subsystem(1);
+    if (subsystem.is_null()) return names;
     for (const auto& ns : subsystem["namespaces"]) names.push_back(ns["bdev_name"]);
     return names;
   }
@@ -96,22 +112,25 @@ class EncryptionPlanTest : public AgentFixture {
   std::string before_;
 };
 
-TEST_F(EncryptionPlanTest, ALayerWithAnotherKeyIsTakenOffAndMadeAnew) {
+TEST_P(EncryptionPlanTest, ALayerWithAnotherKeyIsTakenOffAndMadeAnew) {
   between_.after = [this] { MakeStaleLayer(); };
   ASSERT_TRUE(AttachEncrypted().ok());
-  EXPECT_THAT(target_.methods(), Contains("nvmf_subsystem_remove_ns"));
+  const bool creating = GetParam() == Way::kCreateDevice;
+  EXPECT_THAT(target_.methods(),
+              Contains(creating ? "nvmf_delete_subsystem" : "nvmf_subsystem_remove_ns"));
   EXPECT_THAT(Exported(), ElementsAre(CryptoName()));
   EXPECT_THAT(Keys(), ElementsAre(kKey));
 }
 
-TEST_F(EncryptionPlanTest, ALayerOfAnEarlierTimeIsNeverExported) {
+TEST_P(EncryptionPlanTest, ALayerOfAnEarlierTimeIsNeverExported) {
   MakeStaleLayer();
   ASSERT_TRUE(AttachEncrypted().ok());
-  EXPECT_THAT(target_.methods(), testing::Not(Contains("nvmf_subsystem_remove_ns")));
+  for (const char* method : {"nvmf_delete_subsystem", "nvmf_subsystem_remove_ns"})
+    EXPECT_THAT(target_.methods(), testing::Not(Contains(method)));
   EXPECT_THAT(Keys(), ElementsAre(kKey));
 }
 
-TEST_F(EncryptionPlanTest, TheVolumeGoesMeanwhile) {
+TEST_P(EncryptionPlanTest, TheVolumeGoesMeanwhile) {
   between_.after = [this] { DeleteBase(); };
   EXPECT_EQ(AttachEncrypted().code(), StatusCode::kNotFound);
   EXPECT_THAT(Exported(), IsEmpty());
@@ -121,7 +140,7 @@ TEST_F(EncryptionPlanTest, TheVolumeGoesMeanwhile) {
   EXPECT_THAT(Keys(), ElementsAre(kKey));
 }
 
-TEST_F(EncryptionPlanTest, TheVolumeIsTakenMeanwhile) {
+TEST_P(EncryptionPlanTest, TheVolumeIsTakenMeanwhile) {
   ASSERT_TRUE(Create(2).ok());
   std::string taken;
   between_.after = [&] {
@@ -137,7 +156,7 @@ TEST_F(EncryptionPlanTest, TheVolumeIsTakenMeanwhile) {
   }
 }
 
-TEST_F(EncryptionPlanTest, ATargetThatDoesNotKeepTheOrderIsAskedAgain) {
+TEST_P(EncryptionPlanTest, ATargetThatDoesNotKeepTheOrderIsAskedAgain) {
   bool refused = false;
   target_.SetFaultPlan([&](uint64_t, const jsonrpc::Request& request) {
     bool first = request.method == "nvmf_subsystem_add_ns" && !std::exchange(refused, true);
@@ -148,7 +167,10 @@ TEST_F(EncryptionPlanTest, ATargetThatDoesNotKeepTheOrderIsAskedAgain) {
   EXPECT_THAT(Exported(), ElementsAre(CryptoName()));
 }
 
-TEST_F(EncryptionPlanTest, TheDeviceIsGoneAndMadeAgain) {
+TEST_P(EncryptionPlanTest, TheDeviceIsGoneAndMadeAgain) {
+  if (GetParam() == Way::kCreateDevice) {
+    ASSERT_TRUE(Create(1).ok());
+  }
   Operator("nvmf_delete_subsystem", {{"nqn", Nqn(1)}});
   ASSERT_TRUE(AttachEncrypted().ok());
   EXPECT_THAT(Exported(), ElementsAre(CryptoName()));
@@ -157,12 +179,12 @@ TEST_F(EncryptionPlanTest, TheDeviceIsGoneAndMadeAgain) {
 
 // Whatever goes wrong with whichever call: nothing is left, or it is what was asked for. But for a
 // key without its bdev, after a connection that was lost: SPDK may still need it.
-TEST_F(EncryptionPlanTest, EachCallFailsInEachWay) {
-  constexpr uint64_t kCalls = 9;
+TEST_P(EncryptionPlanTest, EachCallFailsInEachWay) {
+  const uint64_t calls = GetParam() == Way::kCreateDevice ? 12 : 9;
   for (auto mode : {VolumeCryptoParameters::TWEAK_MODE_SIMPLE_LBA,
                     VolumeCryptoParameters::TWEAK_MODE_INCR_512_FULL_LBA}) {
     for (Fault fault : {Fault::kRefuse, Fault::kNotSent, Fault::kDropCall, Fault::kLoseAnswer}) {
-      for (uint64_t call = 0; call < kCalls; ++call) {
+      for (uint64_t call = 0; call < calls; ++call) {
         target_.ResetCounts();
         target_.SetFaultPlan([&](uint64_t index, const jsonrpc::Request&) {
           return index == call ? fault : Fault::kNone;
@@ -178,13 +200,16 @@ TEST_F(EncryptionPlanTest, EachCallFailsInEachWay) {
         }
         EXPECT_THAT(Exported(), ElementsAre(CryptoName()));
         EXPECT_THAT(Keys(), ElementsAre(kKey));
-        WaitFor([&] { return Detach(Handle(1), 1).ok(); });
+        WaitFor([&] { return Remove().ok(); });
         ASSERT_EQ(target_.Dump(), before_) << call;
         ASSERT_THAT(Keys(), IsEmpty()) << call;
       }
     }
   }
 }
+
+INSTANTIATE_TEST_SUITE_P(, EncryptionPlanTest,
+                         testing::Values(Way::kAttachVolume, Way::kCreateDevice));
 
 }  // namespace
 }  // namespace sma::core

@@ -95,7 +95,9 @@ TEST_F(EncryptionTest, CreateDeviceEncryptsItsVolume) {
   ASSERT_TRUE(Delete(Handle(1)).ok());
   CreateDeviceRequest request = CreateRequest(1, 1);
   *request.mutable_volume()->mutable_crypto() = Params();
+  target_.ResetCounts();
   ASSERT_TRUE(Create(request).ok());
+  EXPECT_EQ(target_.round_trips(), 2u);  // what is there, and then all else
   EXPECT_THAT(Exported(), ElementsAre(CryptoName()));
   ASSERT_TRUE(Create(request).ok()) << "again";
   *request.mutable_volume()->mutable_crypto() = Params(kOtherKey);

@@ -53,8 +53,12 @@ class UseCases : public service::Agent {
   absl::Status TakeOver(const base::Context& context, DeviceManager& manager,
                         const DeviceSpec& device, const ExistingDevice& existing,
                         const VolumeRequest* volume);
+  absl::Status MakeByPlan(const base::Context& context, DeviceManager& manager,
+                          const record::Device& row, const VolumeRequest& request,
+                          record::Volume volume);
   absl::Status MakeDevice(const base::Context& context, DeviceManager& manager,
-                          const record::Device& row, const std::vector<record::Volume>& volumes);
+                          const record::Device& row, const std::vector<record::Volume>& volumes,
+                          BdevPlan* plan);
   absl::Status FailCreate(const record::Device& device, const std::vector<record::Volume>& volumes,
                           const absl::Status& error);
 
@@ -70,6 +74,10 @@ class UseCases : public service::Agent {
   absl::Status VerifyAttached(const base::Context& context, DeviceManager& manager,
                               const DeviceSpec& device, const VolumeRequest& request,
                               record::Volume row);
+  absl::StatusOr<std::unique_ptr<BdevPlan>> PlanFor(const base::Context& context,
+                                                    DeviceManager& manager,
+                                                    const VolumeRequest& request,
+                                                    record::Volume& row);
   absl::Status AttachByPlan(const base::Context& context, DeviceManager& manager,
                             const DeviceSpec& device, const VolumeRequest& request,
                             record::Volume row);

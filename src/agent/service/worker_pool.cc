@@ -1,5 +1,6 @@
 #include "agent/service/worker_pool.h"
 
+#include <malloc.h>
 #include <spdlog/spdlog.h>
 
 #include <cstring>
@@ -65,7 +66,7 @@ void* WorkerPool::ThreadMain(void* pool) {
 void WorkerPool::Run() {
   base::MutexLock lock(mutex_);
   while (true) {
-    auto until = std::chrono::steady_clock::now() + options_.idle_time;
+    const auto until = std::chrono::steady_clock::now() + options_.idle_time;
     bool in_time = true;
     while (waiting_.empty() && !stopping_ && in_time)
       in_time = work_or_stop_.WaitUntil(mutex_, until);
@@ -79,11 +80,24 @@ void WorkerPool::Run() {
     mutex_.Lock();
     ++idle_threads_;
   }
+  if (!stopping_) GiveMemoryBack();
   --threads_;
+  JoinEnded();
   // Joined, not detached: what its end runs (destructors of thread-local objects) must not meet the
   // end of the program.
   ended_.push_back(pthread_self());
   thread_ended_.NotifyAll();
+}
+
+// What a storm of calls needed stays with the allocator otherwise. Where threads end one after the
+// other that is done now and then, and by the last of them.
+void WorkerPool::GiveMemoryBack() {
+  const auto now = std::chrono::steady_clock::now();
+  if (threads_ > 1 && now < memory_given_back_ + options_.idle_time) return;
+  memory_given_back_ = now;
+  mutex_.Unlock();
+  malloc_trim(0);
+  mutex_.Lock();
 }
 
 }  // namespace sma::service

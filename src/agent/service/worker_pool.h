@@ -14,7 +14,8 @@
 namespace sma::service {
 
 /// Threads for work that blocks. There are only as many as are busy at once, at most `max_threads`;
-/// one that has had nothing to do for `idle_time` ends. All members are thread-safe.
+/// one that has had nothing to do for `idle_time` ends, and the allocator's free memory goes back
+/// to the system. All members are thread-safe.
 class WorkerPool {
  public:
   struct Options {
@@ -44,6 +45,7 @@ class WorkerPool {
   void Run() SMA_EXCLUDES(mutex_);
   bool StartThread() SMA_REQUIRES(mutex_);
   void JoinEnded() SMA_REQUIRES(mutex_);
+  void GiveMemoryBack() SMA_REQUIRES(mutex_);
 
   const Options options_;
   base::Mutex mutex_;
@@ -53,6 +55,7 @@ class WorkerPool {
   uint32_t threads_ SMA_GUARDED_BY(mutex_) = 0;
   std::vector<pthread_t> ended_ SMA_GUARDED_BY(mutex_);  // to be joined
   uint32_t idle_threads_ SMA_GUARDED_BY(mutex_) = 0;
+  std::chrono::steady_clock::time_point memory_given_back_ SMA_GUARDED_BY(mutex_);
   bool stopping_ SMA_GUARDED_BY(mutex_) = false;
 };
 

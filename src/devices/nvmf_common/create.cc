@@ -80,35 +80,48 @@ absl::StatusOr<std::string> SubsystemDevices::Create(const base::Context& contex
                                                      const DeviceVolume* volume) {
   const std::string& nqn = spec.nqn;
   if (absl::Status status = Prepare(context); !status.ok()) return status;
-  std::vector<Request> requests{spdk::CreateSubsystem(nqn, spec.allow_any_host)};
+  std::vector<Request> requests;
+  BdevPlan* plan = volume != nullptr ? volume->plan : nullptr;
+  if (plan != nullptr) requests = plan->TakeRequests();
+  const size_t planned = requests.size();
+  requests.push_back(spdk::CreateSubsystem(nqn, spec.allow_any_host));
   for (const std::string& host : spec.hosts) requests.push_back(spdk::AddHost(nqn, host));
   requests.push_back(spdk::AddListener(nqn, spec.listener));
   if (volume != nullptr) requests.push_back(spdk::AddNamespace(nqn, NamespaceOf(*volume)));
 
-  const spdk::Results results = spdk::CallToEnd(target_, context, requests);
-  if (!results.front().ok()) return UndoRefused(nqn, requests, results);
+  spdk::Results results = spdk::CallToEnd(target_, context, requests);
+  absl::Status made;
+  if (plan != nullptr) {
+    made = plan->Judge(std::span(requests).first(planned), std::span(results).first(planned));
+  }
+  const std::span own_requests = std::span(requests).subspan(planned);
+  const std::span own_results = std::span(results).subspan(planned);
+  if (!own_results.front().ok()) return UndoRefused(nqn, own_requests, own_results);
 
   // From here on the subsystem is ours: undoing is deleting it.
   known_.Add(nqn);
-  absl::StatusOr<std::string> attachment = FinishCreate(context, nqn, volume, requests, results);
+  absl::StatusOr<std::string> attachment =
+      made.ok() ? FinishCreate(context, nqn, volume, own_requests, own_results) : made;
   absl::Status status = attachment.ok() ? context.status() : attachment.status();
   if (!status.ok()) return UndoCreated(std::move(status), nqn);
   return attachment;
 }
 
 // Looks what came of the parts of a subsystem that was created; what its volume is attached as.
-absl::StatusOr<std::string> SubsystemDevices::FinishCreate(const base::Context& context,
-                                                           const std::string& nqn,
-                                                           const DeviceVolume* volume,
-                                                           std::span<const Request> requests,
-                                                           const spdk::Results& results) {
+absl::StatusOr<std::string> SubsystemDevices::FinishCreate(
+    const base::Context& context, const std::string& nqn, const DeviceVolume* volume,
+    std::span<const Request> requests, std::span<const absl::StatusOr<jsonrpc::Json>> results) {
   for (size_t i = 1; i < results.size(); ++i) {
     if (results[i].ok()) continue;
     bool is_volume = volume != nullptr && i + 1 == results.size();
-    if (is_volume && jsonrpc::GetTargetError(results[i].status())) {
-      return AttachRefused(context, nqn, *volume, results[i].status());
+    if (!is_volume || !jsonrpc::GetTargetError(results[i].status())) {
+      return Failure(requests[i], results[i].status());
     }
-    return Failure(requests[i], results[i].status());
+    if (volume->plan == nullptr) return AttachRefused(context, nqn, *volume, results[i].status());
+    // One that came too early for a target that does not keep the order is sent again.
+    DeviceVolume ready = *volume;
+    ready.plan = nullptr;
+    return Attach(context, nqn, ready);
   }
   if (volume == nullptr) return std::string();
   absl::StatusOr<uint32_t> nsid = spdk::ParseNsid(*results.back());
@@ -131,7 +144,7 @@ absl::Status SubsystemDevices::UndoCreated(absl::Status why, const std::string& 
 // was added went to another's.
 absl::Status SubsystemDevices::UndoRefused(const std::string& nqn,
                                            std::span<const Request> requests,
-                                           const spdk::Results& results) {
+                                           std::span<const absl::StatusOr<jsonrpc::Json>> results) {
   const absl::Status& refusal = results.front().status();
   if (!jsonrpc::GetTargetError(refusal)) {
     if (jsonrpc::IsFateUnknown(refusal)) known_.Add(nqn);

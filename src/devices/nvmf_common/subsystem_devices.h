@@ -74,9 +74,9 @@ class SubsystemDevices {
   absl::StatusOr<std::string> FinishCreate(const base::Context& context, const std::string& nqn,
                                            const DeviceVolume* volume,
                                            std::span<const jsonrpc::Request> requests,
-                                           const spdk::Results& results);
+                                           std::span<const absl::StatusOr<jsonrpc::Json>> results);
   absl::Status UndoRefused(const std::string& nqn, std::span<const jsonrpc::Request> requests,
-                           const spdk::Results& results);
+                           std::span<const absl::StatusOr<jsonrpc::Json>> results);
   absl::Status UndoCreated(absl::Status why, const std::string& nqn);
 
   // attach.cc
