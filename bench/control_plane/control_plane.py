@@ -160,6 +160,42 @@ def print_round_trips(results, names):
         print(f"{title:20} " + "   ".join(f"{by_side[n][0]:16} {by_side[n][1]:11}" for n in names if n in by_side))
 
 
+def measure_growth(options):
+    """[(calls so far, resident MiB)] of sma, with 1,000 devices there all the time, 64 callers that make, use and remove
+    others, and a target that answers at once; the last one after a time without calls."""
+    devices, callers, block = 1000, 64, 1024
+    options = argparse.Namespace(**{**vars(options), "rpc_delay_ms": 0})
+    methods = list(dict.fromkeys(method for _, method in STEPS))
+    figures = []
+    with contextlib.ExitStack() as stack:
+        work_dir = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sma-bench-")))
+        side = Side(OURS, options, work_dir, stack)
+        side.populate(devices)
+        side.need_bdevs(devices + block)
+
+        def note(calls):
+            figures.append((calls, side.agent.process.resident_kib() / 1024))
+
+        note(0)
+        calls = 0
+        while calls < options.growth:
+            for method in methods:
+                side.run(method, devices, block, callers)
+                calls += block
+            if len(figures) <= 10 * calls / options.growth:
+                note(calls)
+        time.sleep(12)  # threads without work end after ten seconds
+        note(calls)
+    return figures
+
+
+def print_growth(figures):
+    print("\nResident memory with 1,000 devices while 64 callers make, use and remove others\n")
+    for calls, resident_mib in figures[:-1]:
+        print(f"{calls:9,} calls {resident_mib:6.1f} MiB")
+    print(f"{'':9} 12 s later {figures[-1][1]:.1f} MiB")
+
+
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     numbers = (lambda text: [int(n) for n in text.split(",")])
@@ -172,12 +208,16 @@ def parse_arguments():
     parser.add_argument("--reference-samples", type=int, default=20, help="the same, of spdk-sma")
     parser.add_argument("--round-trip-samples", type=int, default=5)
     parser.add_argument("--no-reference", action="store_true", help="measure sma alone")
+    parser.add_argument("--growth", type=int, metavar="CALLS",
+                        help="instead: memory of sma over so many calls (100000, say)")
     parser.add_argument("--json", type=pathlib.Path, help="write the figures to this file, too")
     return parser.parse_args()
 
 
 def main():
     options = parse_arguments()
+    if options.growth:
+        return print_growth(measure_growth(options))
     names = [OURS] if options.no_reference else [OURS, REFERENCE]
     report = {"rpc_delay_ms": options.rpc_delay_ms, "tables": []}
     print(f"left: {OURS}" + ("" if options.no_reference else f", right: {REFERENCE}; ratio of calls per second")

@@ -4,6 +4,10 @@
 
 #include <gtest/gtest.h>
 
+#include <chrono>
+#include <span>
+#include <string>
+
 #include "fault/sweep_fixture.h"
 
 namespace sma::core {
@@ -22,8 +26,9 @@ struct Lateness {
 };
 constexpr Lateness kLateness[] = {{Fault::kLate, 1, false},
                                   {Fault::kLate, 3, false},
-                                  {Fault::kLateAll, 0, true},
-                                  {Fault::kLateAll, 1, true}};
+                                  {Fault::kLateAll, 1, true},
+                                  {Fault::kLateAll, 0, true}};
+constexpr std::span kBeforeTheEnd = std::span(kLateness).first<3>();
 
 class SweepLateTest : public SweepFixture {
  protected:
@@ -44,6 +49,25 @@ class SweepLateTest : public SweepFixture {
     context_ = base::Context::Background();
     return hit;
   }
+
+  // `then` (operation, lateness, its status, where) goes on from each step at which the caller of
+  // an operation that is `wanted` gave up.
+  template <typename Wanted, typename Then>
+  void GiveUpAtEachStep(std::span<const Lateness> all, const Wanted& wanted, const Then& then) {
+    for (const Operation& operation : Operations()) {
+      if (!wanted(operation)) continue;
+      Rehearse(operation);
+      for (const Lateness& lateness : all) {
+        bool hit = true;
+        for (uint64_t step = Skip(1); hit; step += 1 + Skip(2)) {
+          absl::Status status;
+          hit = GiveUpAt(operation, step, lateness, status);
+          then(operation, lateness, status, Where(step, lateness));
+        }
+      }
+    }
+  }
+  static bool IsMain(const Operation& operation) { return operation.is_main; }
 
   static std::string Where(uint64_t step, const Lateness& lateness) {
     return "gives up at step " + std::to_string(step) + ", done " +
@@ -106,64 +130,42 @@ TEST_P(SweepLateTest, DeadlinePassesAtEachStep) {
 }
 
 TEST_P(SweepLateTest, TargetActsLater) {
-  for (const Operation& operation : Operations()) {
-    if (!operation.is_main) continue;
-    Rehearse(operation);
-    for (const Lateness& lateness : kLateness) {
-      bool hit = true;
-      for (uint64_t step = Skip(1); hit; step += 1 + Skip(2)) {
-        absl::Status status;
-        hit = GiveUpAt(operation, step, lateness, status);
-        if (lateness.after_calls == 0) target_.DoLate();
-        Conclude(operation, status, Where(step, lateness));
-      }
-    }
-  }
+  GiveUpAtEachStep(kLateness, IsMain,
+                   [this](const Operation& operation, const Lateness& lateness,
+                          const absl::Status& status, const std::string& where) {
+                     if (lateness.after_calls == 0) target_.DoLate();
+                     Conclude(operation, status, where);
+                   });
   PrintTable("the target acts after its caller has given up");
   EXPECT_GT(tally_.cases(), 20);
 }
 
 // Whether the second call waits for what may still be done, or is told to come again.
 TEST_P(SweepLateTest, TargetActsLaterAndTheCallIsRepeated) {
-  for (const Operation& operation : Operations()) {
-    if (!operation.is_main) continue;
-    Rehearse(operation);
-    for (const Lateness& lateness : kLateness) {
-      if (lateness.after_calls == 0) continue;
-      bool hit = true;
-      for (uint64_t step = Skip(1); hit; step += 1 + Skip(2)) {
-        absl::Status first;
-        hit = GiveUpAt(operation, step, lateness, first);
-        const absl::Status status = operation.run();
-        target_.DoLate();
-        if (operation.code == absl::StatusCode::kOk && !operation.removes) {
-          EXPECT_TRUE(status.ok()) << operation.name << " again: " << status;
-        }
-        Conclude(operation, status, Where(step, lateness) + ", then again");
-      }
-    }
-  }
+  GiveUpAtEachStep(kBeforeTheEnd, IsMain,
+                   [this](const Operation& operation, const Lateness&, const absl::Status&,
+                          const std::string& where) {
+                     const absl::Status status = operation.run();
+                     target_.DoLate();
+                     if (operation.code == absl::StatusCode::kOk && !operation.removes) {
+                       EXPECT_TRUE(status.ok()) << operation.name << " again: " << status;
+                     }
+                     Conclude(operation, status, where + ", then again");
+                   });
   PrintTable("the same, and the call is repeated");
   EXPECT_GT(tally_.cases(), 20);
 }
 
 TEST_P(SweepLateTest, TargetActsLaterOnWhatWasTakenBack) {
-  for (const Operation& operation : Operations()) {
-    if (!operation.take_back) continue;
-    Rehearse(operation);
-    for (const Lateness& lateness : kLateness) {
-      bool hit = true;
-      for (uint64_t step = Skip(1); hit; step += 1 + Skip(2)) {
-        absl::Status status;
-        hit = GiveUpAt(operation, step, lateness, status);
+  GiveUpAtEachStep(
+      kLateness, [](const Operation& operation) { return bool{operation.take_back}; },
+      [this](const Operation& operation, const Lateness& lateness, const absl::Status&,
+             const std::string& where) {
         if (lateness.after_calls == 0) target_.DoLate();
         operation.take_back().IgnoreError();
         target_.DoLate();
-        Conclude(operation, absl::CancelledError("taken back"),
-                 Where(step, lateness) + ", then taken back");
-      }
-    }
-  }
+        Conclude(operation, absl::CancelledError("taken back"), where + ", then taken back");
+      });
   PrintTable("the same, and what was asked for is taken back");
   EXPECT_GT(tally_.cases(), 3);
 }

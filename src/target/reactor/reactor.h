@@ -137,13 +137,15 @@ class Reactor {
   bool RunPollers();
   bool ReapFileOps();
   bool RunDeferred();
+  void Wake();
+  void UpdateClock(bool busy);
+
+  // reactor_wait.cc, with all that watches.
   bool WaitForEvents(uint64_t timeout_ns);
   bool Sleep(uint64_t until_ns);
   bool PreparePollers();
   void EndSleep();
   void WatchInternal(int fd);
-  void Wake();
-  void UpdateClock(bool busy);
 
   const Options options_;
   base::UniqueFd epoll_fd_;
