@@ -100,19 +100,28 @@ grpc::Status Detach(Stub& stub, grpc::ClientContext& context, const Options&, ui
   return stub.DetachVolume(&context, request, &response);
 }
 
-grpc::Status SetQos(Stub& stub, grpc::ClientContext& context, const Options&, uint32_t number) {
+grpc::Status SetLimit(Stub& stub, grpc::ClientContext& context, uint32_t number, uint64_t rw_iops) {
   sma::SetQosRequest request;
   request.set_device_handle(Handle(number));
   request.set_volume_id(VolumeId(number));
-  request.mutable_maximum()->set_rw_iops(10);
+  request.mutable_maximum()->set_rw_iops(rw_iops);
   sma::SetQosResponse response;
   return stub.SetQos(&context, request, &response);
 }
 
+grpc::Status SetQos(Stub& stub, grpc::ClientContext& context, const Options&, uint32_t number) {
+  return SetLimit(stub, context, number, 10);
+}
+
+// The volume has no limits any more.
+grpc::Status ClearQos(Stub& stub, grpc::ClientContext& context, const Options&, uint32_t number) {
+  return SetLimit(stub, context, number, 0);
+}
+
 using Method = grpc::Status (*)(Stub&, grpc::ClientContext&, const Options&, uint32_t);
-const std::map<std::string, Method> kMethods = {{"create", Create}, {"create_nvme", CreateNvme},
-                                                {"delete", Delete}, {"attach", Attach},
-                                                {"detach", Detach}, {"set_qos", SetQos}};
+const std::map<std::string, Method> kMethods = {
+    {"create", Create}, {"create_nvme", CreateNvme}, {"delete", Delete},     {"attach", Attach},
+    {"detach", Detach}, {"set_qos", SetQos},         {"clear_qos", ClearQos}};
 
 // Connections that are open before the first call is timed.
 std::vector<std::shared_ptr<grpc::Channel>> Connect(const Options& options) {

@@ -99,7 +99,8 @@ def merge(summaries):
 
 
 def measure(sides, devices, callers, options):
-    """{title: {side's name: figures}} with `devices` devices there already."""
+    """{title: {side's name: figures}} with `devices` devices there already. Volumes do not keep their limits for the next
+    turn: sma would set them again when they are attached, by a second round trip."""
     steps = [step for step in STEPS if step[1] != "set_qos" or all(side.has_qos() for side in sides)]
     results = {title: {side.name: [] for side in sides} for title, _ in steps}
     for turn in range(options.rounds):
@@ -110,6 +111,8 @@ def measure(sides, devices, callers, options):
                             callers * (8 if side.name == OURS else 1))
                 side.need_bdevs(devices + count)
                 results[title][side.name].append(side.run(method, devices, count, callers))
+                if method == "set_qos":
+                    side.run("clear_qos", devices, count, callers)
     return {title: {name: merge(summaries) for name, summaries in by_side.items()}
             for title, by_side in results.items()}
 
