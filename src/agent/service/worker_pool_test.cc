@@ -1,9 +1,12 @@
 #include "agent/service/worker_pool.h"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <atomic>
+#include <fstream>
 #include <latch>
+#include <memory>
 #include <thread>
 #include <vector>
 
@@ -49,6 +52,36 @@ TEST(WorkerPool, IdleThreadsEnd) {
   std::latch again(1);
   ASSERT_TRUE(pool.Submit([&] { again.count_down(); }));
   again.wait();
+}
+
+size_t ResidentBytes() {
+  std::ifstream file("/proc/self/statm");
+  size_t size_pages = 0, resident_pages = 0;
+  file >> size_pages >> resident_pages;
+  return resident_pages * static_cast<size_t>(::sysconf(_SC_PAGESIZE));
+}
+
+// What was freed below a piece that is still in use stays with the allocator until it is told.
+TEST(WorkerPool, IdleThreadsGiveMemoryBack) {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || defined(__clang__)
+  GTEST_SKIP() << "sanitizers have an allocator of their own";
+#endif
+  constexpr size_t kPiece = 32 << 10, kPieces = 2048;
+  WorkerPool pool(Small(1));
+  std::vector<std::unique_ptr<char[]>> pieces(kPieces);
+  size_t freed_bytes = 0;
+  std::latch freed(1);
+  ASSERT_TRUE(pool.Submit([&] {
+    for (auto& piece : pieces) {
+      piece = std::make_unique<char[]>(kPiece);  // zeroed, so that the memory is there
+    }
+    for (size_t i = 0; i + 1 < kPieces; ++i) pieces[i].reset();
+    freed_bytes = ResidentBytes();
+    freed.count_down();
+  }));
+  freed.wait();
+  while (pool.thread_count() > 0) std::this_thread::sleep_for(milliseconds(1));
+  EXPECT_LT(ResidentBytes() + kPieces * kPiece / 2, freed_bytes);
 }
 
 TEST(WorkerPool, OneThreadIsEnoughForOneCallAtATime) {
