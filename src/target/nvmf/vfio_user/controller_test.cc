@@ -32,6 +32,18 @@ class ControllerTest : public FunctionTest {
     ASSERT_EQ(driver.Run(queue, OverPages(IoOpcode::kRead, 0, page)), Status::kSuccess);
   }
 
+  // Completions are told of by `event`, as many together and as late as a host may ask for.
+  void StartIoWithCoalescing(int event) {
+    ASSERT_EQ(client.SetEventFds(VFIO_PCI_MSIX_IRQ_INDEX, 1, 1, std::span(&event, 1)), 0);
+    ASSERT_TRUE(driver.Enable());
+    ASSERT_TRUE(driver.Create(queue, 1, true));
+    Command feature;
+    feature.opcode = static_cast<uint8_t>(AdminOpcode::kSetFeatures);
+    feature.cdw10 = static_cast<uint32_t>(nvme::Feature::kInterruptCoalescing);
+    feature.cdw11 = 0xff << 8 | 0xff;
+    ASSERT_EQ(driver.AdminStatus(feature), Status::kSuccess);
+  }
+
   NvmeQueue queue{ram, 1, 64, 64};
   GuestBuffer page = ram.Allocate(kPage, kPage);
 };
@@ -186,23 +198,17 @@ TEST_F(ControllerTest, IntxStaysUntilCompletionsAreTaken) {
 
 TEST_F(ControllerTest, CoalescingSavesInterrupts) {
   auto event = MakeEventFd();
-  const int fd = event.get();
-  ASSERT_EQ(client.SetEventFds(VFIO_PCI_MSIX_IRQ_INDEX, 1, 1, std::span(&fd, 1)), 0);
-  ASSERT_TRUE(driver.Enable());
-  ASSERT_TRUE(driver.Create(queue, 1, true));
+  StartIoWithCoalescing(event.get());
   Command feature;
-  feature.opcode = static_cast<uint8_t>(AdminOpcode::kSetFeatures);
-  feature.cdw10 = static_cast<uint32_t>(nvme::Feature::kInterruptCoalescing);
-  feature.cdw11 = 0xff << 8 | 0xff;
-  ASSERT_EQ(driver.AdminStatus(feature), Status::kSuccess);
   feature.opcode = static_cast<uint8_t>(AdminOpcode::kGetFeatures);
+  feature.cdw10 = static_cast<uint32_t>(nvme::Feature::kInterruptCoalescing);
   auto value = driver.Admin(feature);
   ASSERT_TRUE(value);
   EXPECT_EQ(value->dw0, 0xffffu);
   // The last of them is told of at the latest when nothing more is going on.
   for (int i = 0; i < 20; ++i)
     ASSERT_EQ(driver.Run(queue, OverPages(IoOpcode::kRead, 0, page)), Status::kSuccess);
-  EXPECT_TRUE(WaitEvent(fd));
+  EXPECT_TRUE(WaitEvent(event.get()));
 }
 
 // A round of the reactor is so long that it sleeps next, before the function has seen that it has
@@ -217,19 +223,11 @@ TEST_F(ControllerTest, CoalescedInterruptsDoNotSleep) {
   } slow;
   target.io().Invoke([&] { target.io().AddPoller(&slow); });
   auto event = MakeEventFd();
-  const int fd = event.get();
-  ASSERT_EQ(client.SetEventFds(VFIO_PCI_MSIX_IRQ_INDEX, 1, 1, std::span(&fd, 1)), 0);
-  ASSERT_TRUE(driver.Enable());
-  ASSERT_TRUE(driver.Create(queue, 1, true));
-  Command feature;
-  feature.opcode = static_cast<uint8_t>(AdminOpcode::kSetFeatures);
-  feature.cdw10 = static_cast<uint32_t>(nvme::Feature::kInterruptCoalescing);
-  feature.cdw11 = 0xff << 8 | 0xff;
-  ASSERT_EQ(driver.AdminStatus(feature), Status::kSuccess);
+  StartIoWithCoalescing(event.get());
   for (int i = 0; i < 10; ++i) {
     ASSERT_EQ(driver.Run(queue, OverPages(IoOpcode::kRead, 0, page)), Status::kSuccess);
     slow.slow_once = true;
-    ASSERT_TRUE(WaitEvent(fd));
+    ASSERT_TRUE(WaitEvent(event.get()));
   }
   target.io().Invoke([&] { target.io().RemovePoller(&slow); });
 }
