@@ -81,6 +81,20 @@ absl::Status UseCases::AttachLocked(const base::Context& context, DeviceManager&
   return AttachNew(context, manager, device, volume);
 }
 
+// Whether an encrypted volume is exported as `request` asks for, by one look at its device: its
+// layer is there then, too. False: it takes more than that to tell.
+bool UseCases::IsIntact(const base::Context& context, DeviceManager& manager,
+                        const DeviceSpec& device, const VolumeRequest& request,
+                        const record::Volume& row) {
+  if (manager.autonomous() != nullptr || !core_.volumes->IsKnownSame(request, row)) return false;
+  const DeviceVolume volume = VolumeOf(row);
+  const RestoreResult found =
+      manager.Restore(context, {.device = device, .volumes = {&volume, 1}, .repair = false});
+  const absl::StatusOr<std::string>& attachment = found.volumes.front().attachment;
+  return found.status.ok() && found.differences.empty() && attachment.ok() &&
+         *attachment == row.attachment;
+}
+
 absl::Status UseCases::ConnectAgain(const base::Context& context, const VolumeRequest& request,
                                     record::Volume& row) {
   const record::Volume before = row;
@@ -95,6 +109,7 @@ absl::Status UseCases::ConnectAgain(const base::Context& context, const VolumeRe
 absl::Status UseCases::VerifyAttached(const base::Context& context, DeviceManager& manager,
                                       const DeviceSpec& device, const VolumeRequest& request,
                                       record::Volume row) {
+  if (IsIntact(context, manager, device, request, row)) return absl::OkStatus();
   absl::Status status = ConnectAgain(context, request, row);
   if (!status.ok()) return About(device.handle, status);
   const DeviceVolume volume = VolumeOf(row);

@@ -195,6 +195,10 @@ absl::Status UseCases::CreateAgain(const base::Context& context, DeviceManager& 
   bool has_it = volume != nullptr && core_.record->FindVolume(volume->id).has_value();
   if (volume != nullptr && !has_it && !volumes.empty()) return HasOtherVolumes(device.handle);
   std::erase_if(volumes, [](const record::Volume& v) { return v.state != VolumeState::kAttached; });
+  if (has_it && volumes.size() == 1 &&
+      IsIntact(context, manager, device, *volume, volumes.front())) {
+    return absl::OkStatus();
+  }
   for (record::Volume& known : volumes) {
     if (volume == nullptr || known.id != volume->id) continue;
     absl::Status status = ConnectAgain(context, *volume, known);

@@ -69,6 +69,8 @@ class UseCases : public service::Agent {
                             const DeviceSpec& device, const VolumeRequest& volume);
   absl::Status AttachNew(const base::Context& context, DeviceManager& manager,
                          const DeviceSpec& device, const VolumeRequest& volume);
+  bool IsIntact(const base::Context& context, DeviceManager& manager, const DeviceSpec& device,
+                const VolumeRequest& request, const record::Volume& row);
   absl::Status ConnectAgain(const base::Context& context, const VolumeRequest& request,
                             record::Volume& row);
   absl::Status VerifyAttached(const base::Context& context, DeviceManager& manager,

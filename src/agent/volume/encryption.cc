@@ -52,6 +52,15 @@ absl::Status Encryption::Make(const base::Context& context, const crypto::Volume
   return absl::OkStatus();
 }
 
+bool Encryption::IsKnownSame(const VolumeRequest& request, const record::Volume& row) const {
+  if (!request.keys || !row.params.has_crypto() || !Sealer::HasKeys(row.sealed)) return false;
+  const VolumeCryptoParameters& ours = row.params.crypto();
+  const CryptoParams asked = request.keys->params();
+  return ours.cipher() == asked.cipher && ours.tweak_mode() == asked.tweak_mode &&
+         Sealer::SameKeys(row.id, row.sealed, *request.keys) &&
+         !sealer_.ShouldSealAgain(row.id, row.sealed);
+}
+
 absl::Status Encryption::SetupAgain(const base::Context& context, const VolumeRequest& request,
                                     record::Volume& row) {
   if (!request.keys) return row.params.has_crypto() ? Differs(row) : absl::OkStatus();

@@ -39,6 +39,10 @@ class Encryption {
   absl::StatusOr<std::unique_ptr<BdevPlan>> Plan(const base::Context& context,
                                                  const VolumeRequest& request, record::Volume& row);
 
+  /// Whether `request` asks for just the encryption that the volume of `row` has by the record.
+  /// False also where the record does not have all of it. No remote call.
+  bool IsKnownSame(const VolumeRequest& request, const record::Volume& row) const;
+
   /// An attached volume is asked for again: makes sure that it is encrypted, and fills in of `row`
   /// what was not known. INVALID_ARGUMENT: it is encrypted, or not, with other parameters.
   absl::Status SetupAgain(const base::Context& context, const VolumeRequest& request,

@@ -93,6 +93,11 @@ absl::StatusOr<VolumeParameters> Volumes::SecretsOf(const record::Volume& row) {
   return sealer_.Open(row.id, row.sealed);
 }
 
+bool Volumes::IsKnownSame(const VolumeRequest& request, const record::Volume& row) const {
+  return !IsRemote(row) && !NeedsConnection(request.params) &&
+         encryption_.IsKnownSame(request, row);
+}
+
 absl::Status Volumes::ConnectAgain(const base::Context& context, const VolumeRequest& request,
                                    record::Volume& row) {
   if (!IsRemote(row) && !NeedsConnection(request.params)) {

@@ -91,6 +91,10 @@ class Volumes {
     return encryption_.TakeOver(context, request, row);
   }
 
+  /// Whether `request` asks for an encrypted volume of this target that is by the record just as it
+  /// should be, so that one look at its device tells whether it is. No remote call.
+  bool IsKnownSame(const VolumeRequest& request, const record::Volume& row) const;
+
   /// A volume that is attached is asked for again: new addresses are used besides the old ones, and
   /// the connection is made sure of as by Restore. `row` then holds what is to be kept.
   /// INVALID_ARGUMENT: asked for with other parameters than those in use.

@@ -53,7 +53,7 @@ void Controller::Execute(const nvme::Command& command, uint32_t data_bytes, Call
   call->iov_count = 1;
   call->data_bytes = data_bytes;
   call->done = Call::Done;
-  if (admin_->Submit(*call)) call.release();
+  if (admin_->Submit(*call)) static_cast<void>(call.release());
 }
 
 void Controller::Identify(nvme::Cns cns, uint32_t nsid, Callback callback) {

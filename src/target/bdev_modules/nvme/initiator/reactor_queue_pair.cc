@@ -20,7 +20,7 @@ ReactorQueuePair::ReactorQueuePair(Reactor& reactor, const QueuePair::Options& o
 ReactorQueuePair::~ReactorQueuePair() {
   Close("destroyed");
   flusher_->queue = nullptr;
-  if (flusher_->scheduled) flusher_.release();  // RunFlusher deletes it
+  if (flusher_->scheduled) static_cast<void>(flusher_.release());  // RunFlusher deletes it
 }
 
 void ReactorQueuePair::Start() {
