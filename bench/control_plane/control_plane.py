@@ -99,8 +99,8 @@ def merge(summaries):
 
 
 def measure(sides, devices, callers, options):
-    """{title: {side's name: figures}} with `devices` devices there already. Volumes do not keep their limits for the next
-    turn: sma would set them again when they are attached, by a second round trip."""
+    """{title: {side's name: figures}} with `devices` devices there already. Volumes do not keep their limits for the
+    next turn: sma would set them again when they are attached, by a second round trip."""
     steps = [step for step in STEPS if step[1] != "set_qos" or all(side.has_qos() for side in sides)]
     results = {title: {side.name: [] for side in sides} for title, _ in steps}
     for turn in range(options.rounds):
@@ -164,8 +164,8 @@ def print_round_trips(results, names):
 
 
 def measure_growth(options):
-    """[(calls so far, resident MiB)] of sma, with 1,000 devices there all the time, 64 callers that make, use and remove
-    others, and a target that answers at once; the last one after a time without calls."""
+    """[(calls so far, resident MiB)] of sma, with 1,000 devices there all the time, 64 callers that make, use and
+    remove others, and a target that answers at once; the last one after a time without calls."""
     devices, callers, block = 1000, 64, 1024
     options = argparse.Namespace(**{**vars(options), "rpc_delay_ms": 0})
     methods = list(dict.fromkeys(method for _, method in STEPS))

@@ -276,8 +276,8 @@ def main():
         if os.getloadavg()[0] > 0.5:
             print(f"this machine is not quiet (load {os.getloadavg()[0]:.1f}): compare nothing but the ratios")
         if not options.quick and not yields_to_kernel():
-            print("sched_autogroup_enabled is 1: the load generator keeps the kernel's threads waiting that complete writes "
-                  "of files")
+            print("sched_autogroup_enabled is 1: the load generator keeps the kernel's threads waiting that complete "
+                  "writes of files")
         print_header()
         filled = set()
         for case in cases(options.quick):

@@ -44,7 +44,7 @@ void RpcServer::RegisterAsync(const std::string& method, AsyncHandler handler, P
   server_.Register(method, [this, method](const Json& params, const jsonrpc::Responder& responder) {
     Call(method, params, Reply([responder](RpcResult result) {
            if (result.ok()) {
-             responder.Result(std::move(result.result()));
+             responder.Result(result.result());
            } else {
              responder.Error(result.error().code, result.error().message);
            }
