@@ -173,20 +173,20 @@ class Rounds:
         self._guests = guests
         place = f"bs=64k count=4 {{}}={disk_mib * 16 - 16}"
         self._job = guests.machine.start(f"""
-            rm -f /tmp/stop; round=0
+            rm -f /tmp/stop /tmp/rounds; round=0
             while [ ! -e /tmp/stop ]; do
               dd if=/dev/urandom of=/tmp/piece bs=64k count=4 2>/dev/null
               dd if=/tmp/piece of=/dev/{disk} oflag=direct {place.format("seek")} 2>/dev/null || exit 1
               dd if=/dev/{disk} iflag=direct {place.format("skip")} 2>/dev/null | cmp - /tmp/piece || exit 1
-              round=$((round + 1)); echo $round >/tmp/rounds
+              round=$((round + 1)); echo $round >/tmp/rounds.new; mv /tmp/rounds.new /tmp/rounds
             done""")
         guests.machine.wait_until("[ -s /tmp/rounds ]")
 
     def beside(self, action):
-        """The action's result; some rounds have passed meanwhile."""
+        """The action's result; the rounds go on meanwhile, and after it."""
         before = int(self._guests.run("cat /tmp/rounds"))
         result = action()
-        assert int(self._guests.run("cat /tmp/rounds")) > before + 1
+        self._guests.machine.wait_until(f"[ $(cat /tmp/rounds) -gt {before + 1} ]")
         return result
 
     def finish(self):

@@ -96,14 +96,20 @@ absl::StatusOr<std::string> SubsystemDevices::Create(const base::Context& contex
   }
   const std::span own_requests = std::span(requests).subspan(planned);
   const std::span own_results = std::span(results).subspan(planned);
-  if (!own_results.front().ok()) return UndoRefused(nqn, own_requests, own_results);
+  // What came of the bdev is not for this to find out.
+  auto with_its_fate = [&made](absl::Status status) {
+    return jsonrpc::IsFateUnknown(made) ? jsonrpc::WithFateUnknown(std::move(status)) : status;
+  };
+  if (!own_results.front().ok()) {
+    return with_its_fate(UndoRefused(nqn, own_requests, own_results));
+  }
 
   // From here on the subsystem is ours: undoing is deleting it.
   known_.Add(nqn);
   absl::StatusOr<std::string> attachment =
       made.ok() ? FinishCreate(context, nqn, volume, own_requests, own_results) : made;
   absl::Status status = attachment.ok() ? context.status() : attachment.status();
-  if (!status.ok()) return UndoCreated(std::move(status), nqn);
+  if (!status.ok()) return with_its_fate(UndoCreated(std::move(status), nqn));
   return attachment;
 }
 
