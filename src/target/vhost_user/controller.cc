@@ -95,7 +95,7 @@ int Controller::Listen() {
 void Controller::UpdateListening() {
   const bool draining = std::ranges::any_of(
       sessions_, [](const std::unique_ptr<Session>& session) { return session->ended(); });
-  const bool listen = !on_closed_ && !draining && sessions_.size() < kMaxSessions;
+  const bool listen = !closing_ && !draining && sessions_.size() < kMaxSessions;
   if (listen == listening_) return;
   if (listen) {
     listening_ = registry_.control().Watch(listener_.get(), EPOLLIN, this) == 0;
@@ -127,12 +127,13 @@ void Controller::OnSessionEnded(Session& session) {
 }
 
 void Controller::Close(std::function<void()> done) {
+  closing_ = true;
+  UpdateListening();
   if (sessions_.empty()) {
     registry_.control().Post(std::move(done));
     return;
   }
   on_closed_ = std::move(done);
-  UpdateListening();
   for (const auto& session : sessions_) session->End("the controller is closed");
 }
 

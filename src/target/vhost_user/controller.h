@@ -91,7 +91,8 @@ class Controller final : public SessionOwner, private bdev::DescriptorEvents, pr
   bool detaching_ = false;
   size_t next_reactor_ = 0;
   std::list<std::unique_ptr<Session>> sessions_;
-  std::function<void()> on_closed_;
+  bool closing_ = false;
+  std::function<void()> on_closed_;  // unless there were no sessions
 };
 
 }  // namespace sma::target::vhost_user

@@ -10,6 +10,7 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <future>
 
 #include "harness/vhost_user/front_end.h"
 #include "target/vhost_user/test_target.h"
@@ -76,6 +77,21 @@ TEST_F(ControllerTest, ReplacesASocketThatNobodyListensOn) {
   EXPECT_TRUE(Exists("a"));
   EXPECT_EQ(target_.Create({.name = "a", .bdev_name = "disk"}), 0);
   EXPECT_TRUE(harness::FrontEnd().Connect(target_.SocketPath("a")));
+}
+
+TEST_F(ControllerTest, AFrontEndThatComesWithTheEndIsNotServed) {
+  ASSERT_EQ(target_.Create({.name = "a", .bdev_name = "disk"}), 0);
+  harness::FrontEnd late;
+  std::promise<void> closed;
+  // The reactor looks at its sockets in the round in which that runs, after it.
+  target_.Run([&](bdev::Registry& registry, ControllerTable& table) {
+    registry.control().Post([&] {
+      EXPECT_TRUE(late.Connect(target_.SocketPath("a")));
+      table.Close([&] { closed.set_value(); });
+    });
+  });
+  closed.get_future().wait();
+  EXPECT_FALSE(Exists("a"));
 }
 
 TEST_F(ControllerTest, LeavesWhatIsNotItsOwn) {
