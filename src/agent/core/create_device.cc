@@ -31,6 +31,12 @@ absl::Status HasOtherVolumes(const std::string& handle) {
   return absl::AlreadyExistsError(fmt::format("{}: exists with other volumes", handle));
 }
 
+// A device that the target has lost while its volume was attached is made again when it is asked
+// for again.
+absl::Status UnlessLost(absl::Status status) {
+  return absl::IsFailedPrecondition(status) ? absl::UnavailableError(status.message()) : status;
+}
+
 }  // namespace
 
 absl::StatusOr<CreateDeviceResponse> UseCases::CreateDevice(const base::Context& caller,
@@ -219,7 +225,7 @@ absl::Status UseCases::CreateAgain(const base::Context& context, DeviceManager& 
     if (asked_for && !status.ok()) return About(device.handle, status);
   }
   if (volume == nullptr || has_it) return absl::OkStatus();
-  return AttachNew(context, manager, device, *volume);
+  return UnlessLost(AttachNew(context, manager, device, *volume));
 }
 
 // A device that is on the target, equal to what is asked for, though the record does not have it.
@@ -246,7 +252,7 @@ absl::Status UseCases::TakeOver(const base::Context& context, DeviceManager& man
   if (!status.ok()) return status;
   spdlog::info("{}: was on the target and is ours from now on", device.handle);
   if (volume == nullptr || has_it) return status;
-  status = AttachNew(context, manager, device, *volume);
+  status = UnlessLost(AttachNew(context, manager, device, *volume));
   if (status.ok() || core_.record->FindVolume(volume->id)) return status;
   record::Change undo;
   undo.remove_devices.push_back(device.handle);

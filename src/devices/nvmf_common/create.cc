@@ -109,6 +109,8 @@ absl::StatusOr<std::string> SubsystemDevices::Create(const base::Context& contex
   absl::StatusOr<std::string> attachment =
       made.ok() ? FinishCreate(context, nqn, volume, own_requests, own_results) : made;
   absl::Status status = attachment.ok() ? context.status() : attachment.status();
+  // The target has lost it again meanwhile.
+  if (absl::IsFailedPrecondition(status)) status = absl::UnavailableError(status.message());
   if (!status.ok()) return with_its_fate(UndoCreated(std::move(status), nqn));
   return attachment;
 }
