@@ -20,6 +20,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 from harness.agent import free_port, start_reference, start_sma  # noqa: E402
 from harness.rpc_proxy import RpcProxy  # noqa: E402
 from harness.target import Target  # noqa: E402
+from harness.wait import wait_until  # noqa: E402
 from harness.wire import sma as sma_pb2  # noqa: E402
 
 # (title, method of agent_load): in this order each device is made, used and removed again.
@@ -163,6 +164,11 @@ def print_round_trips(results, names):
         print(f"{title:20} " + "   ".join(f"{by_side[n][0]:16} {by_side[n][1]:11}" for n in names if n in by_side))
 
 
+def worker_threads(pid):
+    """How many threads of an agent are there for calls."""
+    return sum(name.read_text() == "sma-worker\n" for name in pathlib.Path(f"/proc/{pid}/task").glob("*/comm"))
+
+
 def measure_growth(options):
     """[(calls so far, resident MiB)] of sma, with 1,000 devices there all the time, 64 callers that make, use and
     remove others, and a target that answers at once; the last one after a time without calls."""
@@ -187,7 +193,8 @@ def measure_growth(options):
                 calls += block
             if len(figures) <= 10 * calls / options.growth:
                 note(calls)
-        time.sleep(12)  # threads without work end after ten seconds
+        # They end after ten seconds without work, and memory is given back before.
+        wait_until(lambda: not worker_threads(side.agent.process.pid), 30, "the agent's worker threads have ended")
         note(calls)
     return figures
 
@@ -196,7 +203,7 @@ def print_growth(figures):
     print("\nResident memory with 1,000 devices while 64 callers make, use and remove others\n")
     for calls, resident_mib in figures[:-1]:
         print(f"{calls:9,} calls {resident_mib:6.1f} MiB")
-    print(f"{'':9} 12 s later {figures[-1][1]:.1f} MiB")
+    print(f"{'':9} idle  {figures[-1][1]:6.1f} MiB")
 
 
 def parse_arguments():

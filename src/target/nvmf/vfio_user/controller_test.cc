@@ -211,17 +211,31 @@ TEST_F(ControllerTest, CoalescingSavesInterrupts) {
   EXPECT_TRUE(WaitEvent(event.get()));
 }
 
+// Makes one round of its reactor take 5 ms when asked to.
+class SlowPoller : public Poller {
+ public:
+  explicit SlowPoller(Reactor& reactor) : reactor_(reactor) {
+    reactor_.Invoke([this] { reactor_.AddPoller(this); });
+  }
+  ~SlowPoller() override {
+    reactor_.Invoke([this] { reactor_.RemovePoller(this); });
+  }
+
+  bool Poll() override {
+    if (slow_once.exchange(false)) std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    return false;
+  }
+
+  std::atomic<bool> slow_once{false};
+
+ private:
+  Reactor& reactor_;
+};
+
 // A round of the reactor is so long that it sleeps next, before the function has seen that it has
 // nothing to do.
 TEST_F(ControllerTest, CoalescedInterruptsDoNotSleep) {
-  struct SlowPoller : Poller {
-    bool Poll() override {
-      if (slow_once.exchange(false)) std::this_thread::sleep_for(std::chrono::milliseconds(5));
-      return false;
-    }
-    std::atomic<bool> slow_once{false};
-  } slow;
-  target.io().Invoke([&] { target.io().AddPoller(&slow); });
+  SlowPoller slow(target.io());
   auto event = MakeEventFd();
   StartIoWithCoalescing(event.get());
   for (int i = 0; i < 10; ++i) {
@@ -229,7 +243,6 @@ TEST_F(ControllerTest, CoalescedInterruptsDoNotSleep) {
     slow.slow_once = true;
     ASSERT_TRUE(WaitEvent(event.get()));
   }
-  target.io().Invoke([&] { target.io().RemovePoller(&slow); });
 }
 
 TEST_F(ControllerTest, ClientGoneAndBack) {
