@@ -117,8 +117,11 @@ absl::Status UseCases::VerifyAttached(const base::Context& context, DeviceManage
     return About(device.handle, manager.AttachVolume(context, device, volume).status());
   }
   RestoreResult result = manager.Restore(
-      context, {.device = device, .volumes = {&volume, 1}, .expose_incomplete = false});
+      context,
+      {.device = device, .volumes = {&volume, 1}, .expose_incomplete = false, .recreate = false});
   NoteLate(core_, device.handle, result);
+  // The device as a whole, with all its volumes, has to be restored first.
+  if (absl::IsFailedPrecondition(result.status)) return result.status;
   const RestoredVolume& restored = result.volumes.front();
   if (!restored.attachment.ok()) return About(device.handle, restored.attachment.status());
   if (auto limits = core_.record->FindLimits(row.id); limits && restored.attached_again) {

@@ -22,6 +22,7 @@ record::Device NewDeviceRow(const DeviceManager& manager, const DeviceSpec& devi
   row.handle = device.handle;
   row.manager = std::string(manager.name());
   row.params = device.params;
+  row.mark = device.mark;
   row.state = state;
   row.created = row.state_since = std::chrono::system_clock::now();
   return row;
@@ -192,9 +193,10 @@ absl::Status UseCases::FailCreate(const record::Device& device,
 }
 
 absl::Status UseCases::CreateAgain(const base::Context& context, DeviceManager& manager,
-                                   const record::Device& row, const DeviceSpec& device,
+                                   const record::Device& row, const DeviceSpec& asked,
                                    const VolumeRequest* volume) {
-  if (row.params.SerializeAsString() != device.params.SerializeAsString()) {
+  const DeviceSpec device = SpecOf(row);
+  if (row.params.SerializeAsString() != asked.params.SerializeAsString()) {
     return absl::AlreadyExistsError(fmt::format("{}: exists with other parameters", device.handle));
   }
   std::vector<record::Volume> volumes = core_.record->VolumesOf(device.handle);
@@ -234,6 +236,7 @@ absl::Status UseCases::TakeOver(const base::Context& context, DeviceManager& man
                                 const VolumeRequest* volume) {
   record::Change change;
   change.put_devices = {NewDeviceRow(manager, device, DeviceState::kReady)};
+  change.put_devices.front().mark = existing.mark;
   bool has_it = false;
   for (const DeviceVolume& attached : existing.volumes) {
     if (volume == nullptr || attached.id != volume->id) continue;

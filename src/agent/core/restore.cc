@@ -139,7 +139,9 @@ absl::Status RestoreDevice(Core& core, const base::Context& context, const std::
                                     .expose_incomplete = options.expose_incomplete});
   NoteLate(core, handle, result);
   record::Change change;
-  if (!SameError(row->last_error, result.status)) {
+  const bool has_new_mark = !result.mark.empty() && result.mark != row->mark;
+  if (has_new_mark) row->mark = result.mark;
+  if (has_new_mark || !SameError(row->last_error, result.status)) {
     change.put_devices.push_back(WithError(*row, result.status));
     for (const std::string& difference : result.differences) {
       spdlog::warn("{}: {}", handle, difference);

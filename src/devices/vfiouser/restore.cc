@@ -69,12 +69,12 @@ absl::StatusOr<bool> VfioUserManager::IsListening(const base::Context& context,
   const SubsystemSpec spec = SpecOf(request.device, FolderOf(request.device));
   if (request.listing != nullptr) {
     const auto& listing = static_cast<const SubsystemListing&>(*request.listing);
-    return !nvmf_common::FindMissing(spec, {}, listing.Find(spec.nqn)).listener;
+    return !nvmf_common::FindMissing(spec, listing.Find(spec.nqn)).listener;
   }
   absl::StatusOr<std::optional<spdk::Subsystem>> found =
       spdk::FindSubsystem(target_, context, spec.nqn);
   if (!found.ok()) return found.status();
-  return !nvmf_common::FindMissing(spec, {}, *found ? &**found : nullptr).listener;
+  return !nvmf_common::FindMissing(spec, *found ? &**found : nullptr).listener;
 }
 
 RestoreResult VfioUserManager::Restore(const base::Context& context,
@@ -126,6 +126,7 @@ std::vector<AdoptionCandidate> VfioUserManager::ListAdoptionCandidates(
     candidate.device.handle = handle;
     candidate.device.params.mutable_nvme()->set_physical_id(*physical_id);
     candidate.volumes = nvmf_common::VolumesOf(subsystem);
+    candidate.device.mark = subsystem.serial_number;
     absl::StatusOr<DeviceSpec> device = Describe(candidate.device.params);
     if (!device.ok()) {
       candidate.obstacle = std::string(device.status().message());

@@ -35,6 +35,7 @@ absl::StatusOr<DeviceSpec> VfioUserManager::Describe(const CreateDeviceRequest& 
     return absl::InvalidArgumentError(
         fmt::format("nvme.{}", std::string(place.status().message())));
   }
+  device.mark = nvmf_common::NewSerialNumber();
   return device;
 }
 
@@ -91,7 +92,8 @@ absl::Status VfioUserManager::Undo(absl::Status why, const DeviceSpec& device, b
                                    bool plugged) {
   absl::Status undone;
   if (plugged) undone = Release(spdk::UndoContext(), device);
-  if (undone.ok()) undone = subsystems_.Delete(spdk::UndoContext(), NqnOf(device));
+  if (undone.ok())
+    undone = subsystems_.Delete(spdk::UndoContext(), SpecOf(device, FolderOf(device)));
   if (undone.ok() && made_folder) undone = RemoveFolderOf(spdk::UndoContext(), device);
   if (undone.ok()) return absl::Status(why.code(), why.message());
   spdlog::warn("{}: could not be undone yet: {}", device.handle, undone.ToString());
@@ -118,7 +120,9 @@ absl::Status VfioUserManager::DeleteDevice(const base::Context& context, const D
 
 absl::Status VfioUserManager::Remove(const base::Context& context, const DeviceSpec& device) {
   if (absl::Status status = Release(context, device); !status.ok()) return status;
-  if (absl::Status status = subsystems_.Delete(context, NqnOf(device)); !status.ok()) return status;
+  if (absl::Status status = subsystems_.Delete(context, SpecOf(device, FolderOf(device)));
+      !status.ok())
+    return status;
   return RemoveFolderOf(context, device);
 }
 
@@ -141,12 +145,12 @@ absl::Status VfioUserManager::RemoveFolderOf(const base::Context& context,
 absl::StatusOr<std::string> VfioUserManager::AttachVolume(const base::Context& context,
                                                           const DeviceSpec& device,
                                                           const DeviceVolume& volume) {
-  return subsystems_.Attach(context, NqnOf(device), volume);
+  return subsystems_.Attach(context, SpecOf(device, FolderOf(device)), volume);
 }
 
 absl::Status VfioUserManager::DetachVolume(const base::Context& context, const DeviceSpec& device,
                                            const DeviceVolume& volume) {
-  return subsystems_.Detach(context, NqnOf(device), volume);
+  return subsystems_.Detach(context, SpecOf(device, FolderOf(device)), volume);
 }
 
 absl::Status VfioUserManager::SetQos(const base::Context& context, const DeviceSpec& /*device*/,
