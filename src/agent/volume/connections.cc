@@ -11,7 +11,6 @@
 #include "agent/volume/address.h"
 #include "agent/volume/merge.h"
 #include "agent/volume/shared_names.h"
-#include "jsonrpc/error.h"
 
 namespace sma::volume {
 
@@ -64,10 +63,10 @@ std::string Connections::Plan(const VolumeParameters& params) {
   return names.ToText();
 }
 
-absl::Status Connections::Connect(const Context& context, const VolumeParameters& secrets,
-                                  record::Volume& row) {
+Outcome Connections::Connect(const Context& context, const VolumeParameters& secrets,
+                             record::Volume& row) {
   const auto until = steady_clock::now() + timeout_;
-  absl::Status status;
+  Outcome outcome;
   if (row.params.has_iscsi()) {
     absl::StatusOr<std::optional<spdk::Bdev>> bdev =
         spdk::FindBdev(target_, context, row.id.ToString(), nanoseconds(0));
@@ -79,13 +78,14 @@ absl::Status Connections::Connect(const Context& context, const VolumeParameters
     return CreateIscsi(context, secrets, row);
   }
   if (row.params.nvmf().has_discovery()) {
-    status = JoinServices(context, row);
+    outcome = JoinServices(context, row);
   } else if (row.params.nvmf().has_direct()) {
-    status = JoinController(context, row);
+    outcome = JoinController(context, row);
   } else {
-    return status;
+    return outcome;
   }
-  return status.ok() ? WaitForBdev(context, row.params.nvmf().subnqn(), row, until) : status;
+  if (!outcome.ok()) return outcome;
+  return WaitForBdev(context, row.params.nvmf().subnqn(), row, until);
 }
 
 absl::Status Connections::JoinServices(const Context& context, record::Volume& row) {
@@ -107,7 +107,7 @@ absl::Status Connections::JoinServices(const Context& context, record::Volume& r
   return absl::OkStatus();
 }
 
-absl::Status Connections::JoinController(const Context& context, record::Volume& row) {
+Outcome Connections::JoinController(const Context& context, record::Volume& row) {
   const nvmf::VolumeConnectionParameters& params = row.params.nvmf();
   RemoteSubsystem subsystem{
       .subnqn = params.subnqn(), .hostnqn = params.hostnqn(), .addresses = {}};
@@ -118,18 +118,18 @@ absl::Status Connections::JoinController(const Context& context, record::Volume&
 }
 
 // The target tells neither what is wrong with an iSCSI connection nor whether anybody answered.
-absl::Status Connections::CreateIscsi(const Context& context, const VolumeParameters& secrets,
-                                      const record::Volume& row) {
+Outcome Connections::CreateIscsi(const Context& context, const VolumeParameters& secrets,
+                                 const record::Volume& row) {
   const iscsi::VolumeConnectionParameters& params = row.params.iscsi();
   const jsonrpc::Request request = spdk::CreateIscsiBdev(
       row.id.ToString(), UnitOf(params, secrets.iscsi()), params.initiator_iqn());
   const Context limited = context.Child(steady_clock::now() + timeout_);
-  absl::Status status = target_.CallMany(limited, {&request, 1}).front().status();
-  if (status.ok() || absl::IsUnavailable(status) || context.done()) return status;
-  absl::Status not_found = NotFound(
-      row, fmt::format("could not be connected: LUN {} of {} at {}: {}", params.lun(),
-                       params.target_iqn(), params.portal(), std::string(status.message())));
-  return jsonrpc::IsFateUnknown(status) ? jsonrpc::WithFateUnknown(not_found) : not_found;
+  Outcome outcome = target_.CallMany(limited, {&request, 1}).front().status();
+  if (outcome.ok() || absl::IsUnavailable(outcome.status()) || context.done()) return outcome;
+  absl::Status not_found =
+      NotFound(row, fmt::format("could not be connected: LUN {} of {} at {}: {}", params.lun(),
+                                params.target_iqn(), params.portal(), outcome.message()));
+  return outcome.is_unknown() ? Outcome::Unknown(not_found) : not_found;
 }
 
 absl::Status Connections::WaitForBdev(const Context& context, const std::string& subnqn,
@@ -211,13 +211,13 @@ absl::Status Connections::Restore(const Context& context, const VolumeParameters
   if (row.params.nvmf().has_discovery()) return RestoreServices(context, row);
   if (row.params.nvmf().has_direct()) {
     row.connection = Plan(row.params);
-    return JoinController(context, row);
+    return JoinController(context, row).status();
   }
   if (!row.params.has_iscsi()) return absl::OkStatus();
   absl::StatusOr<std::optional<spdk::Bdev>> bdev =
       spdk::FindBdev(target_, context, row.id.ToString(), nanoseconds(0));
   if (!bdev.ok()) return bdev.status();
-  return *bdev ? absl::OkStatus() : CreateIscsi(context, secrets, row);
+  return *bdev ? absl::OkStatus() : CreateIscsi(context, secrets, row).status();
 }
 
 absl::Status Connections::RestoreServices(const Context& context, record::Volume& row) {

@@ -11,6 +11,7 @@
 #include "base/context.h"
 #include "jsonrpc/caller.h"
 #include "sma.pb.h"
+#include "sma/outcome.h"
 
 namespace sma::volume {
 
@@ -30,8 +31,8 @@ class Connections {
   /// Release, unless it is ALREADY_EXISTS, where nothing was done. NOT_FOUND: it did not appear in
   /// time. INVALID_ARGUMENT: it is not in the subsystem asked for. ALREADY_EXISTS: another bdev has
   /// the name.
-  absl::Status Connect(const base::Context& context, const VolumeParameters& secrets,
-                       record::Volume& row);
+  Outcome Connect(const base::Context& context, const VolumeParameters& secrets,
+                  record::Volume& row);
 
   /// Connects an attached volume in the ways of `asked` besides those that it has, makes sure of
   /// the others as Restore does, and waits for the bdev. INVALID_ARGUMENT: `asked` is another kind
@@ -52,9 +53,9 @@ class Connections {
  private:
   absl::Status JoinServices(const base::Context& context, record::Volume& row);
   absl::Status RestoreServices(const base::Context& context, record::Volume& row);
-  absl::Status JoinController(const base::Context& context, record::Volume& row);
-  absl::Status CreateIscsi(const base::Context& context, const VolumeParameters& secrets,
-                           const record::Volume& row);
+  Outcome JoinController(const base::Context& context, record::Volume& row);
+  Outcome CreateIscsi(const base::Context& context, const VolumeParameters& secrets,
+                      const record::Volume& row);
   /// Services that ask as another host than the volume's; to be added to a message.
   std::string OtherHosts(const record::Volume& row) const;
   absl::Status WaitForBdev(const base::Context& context, const std::string& subnqn,

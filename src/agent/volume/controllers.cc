@@ -7,7 +7,6 @@
 #include <utility>
 
 #include "agent/spdk/call.h"
-#include "jsonrpc/error.h"
 
 namespace sma::volume {
 
@@ -33,8 +32,8 @@ bool HasPath(const Controller& controller, const TransportAddress& address) {
 
 }  // namespace
 
-absl::Status Controllers::Join(const Context& context, const Uuid& volume,
-                               const RemoteSubsystem& subsystem, std::chrono::nanoseconds timeout) {
+Outcome Controllers::Join(const Context& context, const Uuid& volume,
+                          const RemoteSubsystem& subsystem, std::chrono::nanoseconds timeout) {
   const std::string name = NameOf(subsystem.subnqn);
   absl::StatusOr<UseCounts::Held> held = counts_.Lock(context, name);
   if (!held.ok()) return held.status();
@@ -45,17 +44,17 @@ absl::Status Controllers::Join(const Context& context, const Uuid& volume,
   // its share of the time.
   const auto share = timeout / std::max<size_t>(subsystem.addresses.size(), 1);
   std::vector<std::string> errors;
-  bool fate_unknown = false;
+  bool is_unknown = false;
   for (const TransportAddress& address : subsystem.addresses) {
     if (HasPath(controller, address)) continue;
     if (!controller.paths.empty() && FailedLately(name, address)) continue;
-    absl::Status status = Attach(context.Child(std::chrono::steady_clock::now() + share), subsystem,
-                                 address, controller);
-    if (status.ok()) continue;
-    if (context.done() || absl::IsUnavailable(status)) return status;
-    fate_unknown |= jsonrpc::IsFateUnknown(status);
-    errors.push_back(fmt::format("{} port {}: {}", address.traddr, address.trsvcid,
-                                 std::string(status.message())));
+    Outcome outcome = Attach(context.Child(std::chrono::steady_clock::now() + share), subsystem,
+                             address, controller);
+    if (outcome.ok()) continue;
+    if (context.done() || absl::IsUnavailable(outcome.status())) return outcome;
+    is_unknown |= outcome.is_unknown();
+    errors.push_back(
+        fmt::format("{} port {}: {}", address.traddr, address.trsvcid, outcome.message()));
   }
   if (!errors.empty()) {
     spdlog::warn("subsystem {}: {}", subsystem.subnqn, fmt::join(errors, "; "));
@@ -63,7 +62,7 @@ absl::Status Controllers::Join(const Context& context, const Uuid& volume,
   if (!controller.paths.empty()) return absl::OkStatus();
   absl::Status status = absl::NotFoundError(fmt::format("subsystem {} could not be reached: {}",
                                                         subsystem.subnqn, fmt::join(errors, "; ")));
-  return fate_unknown ? jsonrpc::WithFateUnknown(std::move(status)) : status;
+  return is_unknown ? Outcome::Unknown(std::move(status)) : status;
 }
 
 absl::Status Controllers::Attach(const Context& context, const RemoteSubsystem& subsystem,

@@ -13,6 +13,7 @@
 #include "base/context.h"
 #include "base/mutex.h"
 #include "jsonrpc/caller.h"
+#include "sma/outcome.h"
 
 namespace sma::volume {
 
@@ -40,8 +41,8 @@ class Controllers {
   /// Connects the target to `subsystem` for `volume`, by each address that it is not known to be
   /// connected by, within `timeout`. Addresses that cannot be reached are logged and tried again
   /// later, by another Join; NOT_FOUND when that is all of them. After an error, Leave.
-  absl::Status Join(const base::Context& context, const base::Uuid& volume,
-                    const RemoteSubsystem& subsystem, std::chrono::nanoseconds timeout);
+  Outcome Join(const base::Context& context, const base::Uuid& volume,
+               const RemoteSubsystem& subsystem, std::chrono::nanoseconds timeout);
 
   /// Disconnects if `volume` was the last to use it. OK when it is not connected.
   absl::Status Leave(const base::Context& context, const base::Uuid& volume,

@@ -21,8 +21,9 @@ absl::Status VolumeError(absl::StatusCode code, const DeviceVolume& volume, std:
   return absl::Status(code, fmt::format("volume {} {}", volume.id.ToString(), what));
 }
 
-absl::Status NotOnTarget(const std::string& nqn) {
-  return absl::FailedPreconditionError(fmt::format("subsystem {} is not on the target", nqn));
+Outcome NotOnTarget(const std::string& nqn) {
+  return Outcome::DeviceMissing(
+      absl::UnavailableError(fmt::format("subsystem {} is not on the target", nqn)));
 }
 
 absl::Status IsImpostor(const DeviceVolume& volume, const std::string& nqn,
@@ -68,9 +69,9 @@ absl::StatusOr<SubsystemDevices::Found> SubsystemDevices::Query(const base::Cont
 
 // What makes the bdev, if anything does, the namespace, and the questions whose answers tell that
 // it is in the right subsystem and of the right bdev: all in one round trip.
-absl::StatusOr<std::string> SubsystemDevices::Attach(const base::Context& context,
-                                                     const SubsystemSpec& spec,
-                                                     const DeviceVolume& volume) {
+OutcomeOr<std::string> SubsystemDevices::Attach(const base::Context& context,
+                                                const SubsystemSpec& spec,
+                                                const DeviceVolume& volume) {
   std::vector<Request> requests;
   if (volume.plan != nullptr) requests = volume.plan->TakeRequests();
   const size_t planned = requests.size();
@@ -78,10 +79,10 @@ absl::StatusOr<std::string> SubsystemDevices::Attach(const base::Context& contex
   requests.push_back(spdk::AddNamespace(spec.nqn, NamespaceOf(volume)));
   requests.push_back(spdk::GetBdev(volume.bdev_name));
   spdk::Results results = spdk::CallToEnd(target_, context, requests);
-  absl::Status made;
+  Outcome made;
   if (volume.plan != nullptr) {
-    made =
-        volume.plan->Judge(std::span(requests).first(planned), std::span(results).first(planned));
+    made = volume.plan->CheckResults(std::span(requests).first(planned),
+                                     std::span(results).first(planned));
   }
   const absl::StatusOr<jsonrpc::Json>& answer = results[planned + 1];
   absl::StatusOr<Found> found = ParseFound(results[planned], results[planned + 2]);
@@ -89,7 +90,7 @@ absl::StatusOr<std::string> SubsystemDevices::Attach(const base::Context& contex
   ready.plan = nullptr;
   if (!made.ok()) {
     // What the target made of the bdev is known only after the namespace is there.
-    if (!answer.ok() && !jsonrpc::IsFateUnknown(answer.status())) return made;
+    if (!answer.ok() && Outcome(answer.status()).is_settled()) return made;
     return UndoAttach(std::move(made), spec, ready, answer);
   }
   if (answer.ok()) return FinishAttach(context, spec, ready, found, answer);
@@ -102,9 +103,11 @@ absl::StatusOr<std::string> SubsystemDevices::Attach(const base::Context& contex
 }
 
 // The target has added the namespace; looks whether it is the right one.
-absl::StatusOr<std::string> SubsystemDevices::FinishAttach(
-    const base::Context& context, const SubsystemSpec& spec, const DeviceVolume& volume,
-    const absl::StatusOr<Found>& found, const absl::StatusOr<jsonrpc::Json>& answer) {
+OutcomeOr<std::string> SubsystemDevices::FinishAttach(const base::Context& context,
+                                                      const SubsystemSpec& spec,
+                                                      const DeviceVolume& volume,
+                                                      const absl::StatusOr<Found>& found,
+                                                      const absl::StatusOr<jsonrpc::Json>& answer) {
   absl::StatusOr<uint32_t> nsid = spdk::ParseNsid(*answer);
   absl::Status status = found.status();
   if (status.ok()) status = nsid.status();
@@ -115,33 +118,35 @@ absl::StatusOr<std::string> SubsystemDevices::FinishAttach(
     status = VolumeError(absl::StatusCode::kUnavailable, volume, "went away");
   }
   if (status.ok()) status = context.status();
-  if (!status.ok()) return UndoAttach(std::move(status), spec, volume, answer);
+  if (!status.ok()) {
+    return UndoAttach(Outcome::NotDone(std::move(status)), spec, volume, answer);
+  }
   return Attachment{.nsid = *nsid, .bdev_name = found->bdev->name}.ToString();
 }
 
 // Removes a namespace that the target has added, or may have, in whichever subsystem it did.
-absl::Status SubsystemDevices::UndoAttach(absl::Status why, const SubsystemSpec& spec,
-                                          const DeviceVolume& volume,
-                                          const absl::StatusOr<jsonrpc::Json>& answer) {
-  absl::Status undone;
+Outcome SubsystemDevices::UndoAttach(Outcome why, const SubsystemSpec& spec,
+                                     const DeviceVolume& volume,
+                                     const absl::StatusOr<jsonrpc::Json>& answer) {
+  Outcome undone;
   absl::StatusOr<uint32_t> nsid = answer.ok() ? spdk::ParseNsid(*answer) : answer.status();
   if (nsid.ok()) {
     undone = spdk::DoToEnd(target_, spdk::UndoContext(), spdk::RemoveNamespace(spec.nqn, *nsid));
   }
   // Refused, or not known what there is to remove.
-  if (!nsid.ok() || jsonrpc::GetTargetError(undone)) {
+  if (!nsid.ok() || jsonrpc::GetTargetError(undone.status())) {
     undone = Detach(spdk::UndoContext(), spec, volume);
   }
-  return undone.ok() ? why : jsonrpc::WithFateUnknown(std::move(why));
+  return undone.ok() ? why : Outcome::Unknown(why.status());
 }
 
 // The target says of most things that it does not like about a namespace only "Invalid parameters":
 // finds out what it is, and waits for a bdev that is not there yet.
-absl::StatusOr<std::string> SubsystemDevices::AttachRefused(const base::Context& context,
-                                                            const SubsystemSpec& spec,
-                                                            const DeviceVolume& volume,
-                                                            const absl::StatusOr<Found>& found,
-                                                            absl::Status refusal) {
+OutcomeOr<std::string> SubsystemDevices::AttachRefused(const base::Context& context,
+                                                       const SubsystemSpec& spec,
+                                                       const DeviceVolume& volume,
+                                                       const absl::StatusOr<Found>& found,
+                                                       absl::Status refusal) {
   // By the time of a look another call may have created it again.
   if (spdk::IsNoSuchSubsystem(refusal)) return NotOnTarget(spec.nqn);
   if (!found.ok()) return found.status();
@@ -179,8 +184,8 @@ absl::StatusOr<std::string> SubsystemDevices::AttachRefused(const base::Context&
 
 // A removal cannot be taken back without the hosts noticing, and the NSID may be somebody else's
 // namespace by now, the NQN somebody else's subsystem: the target is asked before.
-absl::Status SubsystemDevices::Detach(const base::Context& context, const SubsystemSpec& spec,
-                                      const DeviceVolume& volume) {
+Outcome SubsystemDevices::Detach(const base::Context& context, const SubsystemSpec& spec,
+                                 const DeviceVolume& volume) {
   absl::StatusOr<Found> found = Query(context, spec.nqn, volume.bdev_name);
   if (!found.ok()) return found.status();
   if (!found->subsystem) return absl::OkStatus();

@@ -11,7 +11,6 @@
 #include "devices/nvmf_common/attachment.h"
 #include "devices/nvmf_common/comparison.h"
 #include "devices/nvmf_common/subsystem_devices.h"
-#include "jsonrpc/error.h"
 
 namespace sma::nvmf_common {
 
@@ -151,8 +150,11 @@ RestoreResult SubsystemDevices::Restore(const base::Context& context, const Subs
     return Failed(request, NotOwned(spec.nqn));
   }
   if (subsystem == nullptr && !request.recreate) {
-    return Failed(request, absl::FailedPreconditionError(
-                               fmt::format("subsystem {} is not on the target", spec.nqn)));
+    RestoreResult result =
+        Failed(request,
+               absl::UnavailableError(fmt::format("subsystem {} is not on the target", spec.nqn)));
+    result.is_device_missing = true;
+    return result;
   }
 
   RestoreResult result;
@@ -162,7 +164,11 @@ RestoreResult SubsystemDevices::Restore(const base::Context& context, const Subs
   absl::Status error;
   if (missing.any() && request.repair) {
     error = FirstError(SendMissing(context, spec, request, bdev_names, subsystem));
-    if (absl::Status status = query(); !status.ok()) return Failed(request, status);
+    if (absl::Status status = query(); !status.ok()) {
+      RestoreResult failed = Failed(request, status);
+      failed.differences = std::move(result.differences);
+      return failed;
+    }
     if (subsystem != nullptr) known_.Add(spec.nqn);
     for (size_t i : missing.volumes) result.volumes[i].attached_again = true;
   }

@@ -18,7 +18,7 @@ absl::Status SubsystemDevices::Prepare(const base::Context& context) {
 
 // Deleting cannot be undone, and the NQN may be somebody else's subsystem by now: the target is
 // asked before.
-absl::Status SubsystemDevices::Delete(const base::Context& context, const SubsystemSpec& spec) {
+Outcome SubsystemDevices::Delete(const base::Context& context, const SubsystemSpec& spec) {
   absl::StatusOr<std::optional<spdk::Subsystem>> found =
       spdk::FindSubsystem(target_, context, spec.nqn);
   if (!found.ok()) return found.status();
@@ -40,8 +40,8 @@ absl::Status SubsystemDevices::Delete(const base::Context& context, const Subsys
   return absl::OkStatus();
 }
 
-absl::Status SubsystemDevices::SetQos(const base::Context& context, const DeviceVolume* volume,
-                                      const QosLimit& maximum) {
+Outcome SubsystemDevices::SetQos(const base::Context& context, const DeviceVolume* volume,
+                                 const QosLimit& maximum) {
   if (volume == nullptr) return absl::UnimplementedError("a device has no limits of its own");
   absl::StatusOr<spdk::RateLimits> limits = spdk::ToRateLimits(maximum);
   if (!limits.ok()) return limits.status();

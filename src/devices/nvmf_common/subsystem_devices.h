@@ -58,22 +58,21 @@ class SubsystemDevices {
   absl::Status Prepare(const base::Context& context);
   absl::StatusOr<std::optional<ExistingDevice>> FindExisting(const base::Context& context,
                                                              const SubsystemSpec& spec);
-  absl::StatusOr<std::string> Create(const base::Context& context, const SubsystemSpec& spec,
-                                     const DeviceVolume* volume);
-  absl::Status UndoCreate(const base::Context& context, const SubsystemSpec& spec,
-                          const DeviceVolume* volume);
-  absl::Status Delete(const base::Context& context, const SubsystemSpec& spec);
-  absl::StatusOr<std::string> Attach(const base::Context& context, const SubsystemSpec& spec,
-                                     const DeviceVolume& volume);
-  absl::Status Detach(const base::Context& context, const SubsystemSpec& spec,
-                      const DeviceVolume& volume);
+  OutcomeOr<std::string> Create(const base::Context& context, const SubsystemSpec& spec,
+                                const DeviceVolume* volume);
+  Outcome UndoCreate(const base::Context& context, const SubsystemSpec& spec,
+                     const DeviceVolume* volume);
+  Outcome Delete(const base::Context& context, const SubsystemSpec& spec);
+  OutcomeOr<std::string> Attach(const base::Context& context, const SubsystemSpec& spec,
+                                const DeviceVolume& volume);
+  Outcome Detach(const base::Context& context, const SubsystemSpec& spec,
+                 const DeviceVolume& volume);
   absl::StatusOr<std::unique_ptr<SubsystemListing>> List(const base::Context& context);
   /// `request.listing`, if any, is a SubsystemListing.
   RestoreResult Restore(const base::Context& context, const SubsystemSpec& spec,
                         const RestoreRequest& request);
   /// Of a volume; null: of a device, which has no limits.
-  absl::Status SetQos(const base::Context& context, const DeviceVolume* volume,
-                      const QosLimit& maximum);
+  Outcome SetQos(const base::Context& context, const DeviceVolume* volume, const QosLimit& maximum);
   static GetQosCapabilitiesResponse QosCapabilities();
 
  private:
@@ -89,27 +88,26 @@ class SubsystemDevices {
                               const std::string& bdev_name);
 
   // create.cc
-  absl::StatusOr<std::string> FinishCreate(const base::Context& context, const SubsystemSpec& spec,
-                                           const DeviceVolume* volume,
-                                           std::span<const jsonrpc::Request> requests,
-                                           std::span<const absl::StatusOr<jsonrpc::Json>> results);
-  absl::Status UndoRefused(const std::string& nqn, std::span<const jsonrpc::Request> requests,
-                           std::span<const absl::StatusOr<jsonrpc::Json>> results);
-  absl::Status UndoCreated(absl::Status why, const std::string& nqn);
-  absl::Status RemoveIntended(const base::Context& context, const SubsystemSpec& spec,
-                              const DeviceVolume* volume, const spdk::Subsystem& actual);
+  OutcomeOr<std::string> FinishCreate(const base::Context& context, const SubsystemSpec& spec,
+                                      const DeviceVolume* volume,
+                                      std::span<const jsonrpc::Request> requests,
+                                      std::span<const absl::StatusOr<jsonrpc::Json>> results);
+  Outcome UndoRefused(const std::string& nqn, std::span<const jsonrpc::Request> requests,
+                      std::span<const absl::StatusOr<jsonrpc::Json>> results);
+  Outcome UndoCreated(Outcome why, const std::string& nqn);
+  Outcome RemoveIntended(const base::Context& context, const SubsystemSpec& spec,
+                         const DeviceVolume* volume, const spdk::Subsystem& actual);
 
   // attach.cc
-  absl::StatusOr<std::string> FinishAttach(const base::Context& context, const SubsystemSpec& spec,
-                                           const DeviceVolume& volume,
-                                           const absl::StatusOr<Found>& found,
-                                           const absl::StatusOr<jsonrpc::Json>& answer);
-  absl::Status UndoAttach(absl::Status why, const SubsystemSpec& spec, const DeviceVolume& volume,
-                          const absl::StatusOr<jsonrpc::Json>& answer);
-  absl::StatusOr<std::string> AttachRefused(const base::Context& context, const SubsystemSpec& spec,
-                                            const DeviceVolume& volume,
-                                            const absl::StatusOr<Found>& found,
-                                            absl::Status refusal);
+  OutcomeOr<std::string> FinishAttach(const base::Context& context, const SubsystemSpec& spec,
+                                      const DeviceVolume& volume,
+                                      const absl::StatusOr<Found>& found,
+                                      const absl::StatusOr<jsonrpc::Json>& answer);
+  Outcome UndoAttach(Outcome why, const SubsystemSpec& spec, const DeviceVolume& volume,
+                     const absl::StatusOr<jsonrpc::Json>& answer);
+  OutcomeOr<std::string> AttachRefused(const base::Context& context, const SubsystemSpec& spec,
+                                       const DeviceVolume& volume,
+                                       const absl::StatusOr<Found>& found, absl::Status refusal);
 
   // restore.cc
   spdk::Results SendMissing(const base::Context& context, const SubsystemSpec& spec,

@@ -6,7 +6,6 @@
 #include <set>
 
 #include "devices/nvmf_tcp/nvmf_tcp_fixture.h"
-#include "jsonrpc/error.h"
 
 namespace sma::nvmf_tcp {
 namespace {
@@ -25,7 +24,7 @@ class IdentityTest : public NvmfTcpTest {
   void CreateDevice(const DeviceVolume* volume = nullptr) {
     auto attachment = manager_.CreateDevice(context_, device_, volume);
     ASSERT_TRUE(attachment.ok()) << attachment.status();
-    attachment_ = *attachment;
+    attachment_ = attachment->attachment;
   }
   // An operator deletes the subsystem and creates one of his own under its NQN.
   void ReplaceSubsystem(const char* bdev = nullptr) {
@@ -73,9 +72,9 @@ TEST_F(IdentityTest, Defect38_ASubsystemThatReplacedTheDevicesIsNeverDeleted) {
 TEST_F(IdentityTest, Defect38_NoVolumeIsAttachedToASubsystemThatReplacedTheDevices) {
   CreateDevice();
   ReplaceSubsystem();
-  absl::Status status = manager_.AttachVolume(context_, device_, Volume(kVolume)).status();
-  EXPECT_EQ(status.code(), absl::StatusCode::kAlreadyExists) << status;
-  EXPECT_FALSE(jsonrpc::IsFateUnknown(status));
+  auto attachment = manager_.AttachVolume(context_, device_, Volume(kVolume));
+  EXPECT_EQ(attachment.status().code(), absl::StatusCode::kAlreadyExists) << attachment.status();
+  EXPECT_TRUE(attachment.outcome().is_settled());
   EXPECT_EQ(target_.Dump(), replaced_);
 }
 
@@ -165,7 +164,8 @@ TEST_F(IdentityTest, Defect45_AMissingDeviceIsNotCreatedWithAPartOfItsVolumes) {
   const DeviceVolume volume = Volume(kVolume, "1");
   RestoreResult result =
       manager_.Restore(context_, {.device = device_, .volumes = {&volume, 1}, .recreate = false});
-  EXPECT_EQ(result.status.code(), absl::StatusCode::kFailedPrecondition) << result.status;
+  EXPECT_TRUE(result.is_device_missing);
+  EXPECT_FALSE(result.status.ok());
   EXPECT_TRUE(Subsystem().is_null());
 }
 
