@@ -33,6 +33,8 @@ struct Request : bdev::Io {
   uint32_t data_size = 0;  // bytes to move, known from Start on; the host's size at most
   nvme::Transfer transfer = nvme::Transfer::kNone;
   NamespaceEntry* entry = nullptr;  // the namespace, while a bdev works for this command
+  bool in_bdev = false;             // the bdev has been given I/O and will answer
+  bool abort_requested = false;     // nothing more is given to the bdev
   iovec in_place{};                 // what iovs points to for a read in place
   struct Dsm {
     uint32_t next_range = 0;
