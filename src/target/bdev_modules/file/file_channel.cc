@@ -17,6 +17,7 @@ namespace sma::target::bdev_modules {
 namespace {
 
 using bdev::Io;
+using bdev::IoQueue;
 using bdev::IoStatus;
 using bdev::IoType;
 
@@ -31,6 +32,8 @@ IoStatus StatusOf(int64_t result) {
       return IoStatus::kNoSpace;
     case EOPNOTSUPP:
       return IoStatus::kUnsupported;
+    case ECANCELED:
+      return IoStatus::kAborted;
     default:
       return IoStatus::kFailed;
   }
@@ -60,6 +63,8 @@ struct FileChannel::Task : FileOp {
   std::byte* buffer = nullptr;  // for pieces
   iovec iov{};
   enum class Stage : uint8_t { kWhole, kPiece, kZeroRange, kPunchHole, kSync } stage;
+  bool waiting = false;  // for a buffer
+  bool aborted = false;  // nothing more is given to the kernel
 };
 
 FileChannel::FileChannel(bdev::Bdev& bdev, Reactor& reactor, const FileAccess& access)
@@ -91,6 +96,19 @@ void FileChannel::DoSubmit(Io& io) {
       break;
   }
   Complete(io, IoStatus::kUnsupported);
+}
+
+bool FileChannel::DoAbort(Io& io) {
+  Task& task = *std::launder(reinterpret_cast<Task*>(io.scratch.data()));
+  task.aborted = true;
+  if (task.waiting) {
+    IoQueue::Remove(io);
+    Finish(task, -ECANCELED);
+    return true;
+  }
+  if (!reactor().CancelFileOp(task)) return false;
+  OnDone(task, -ECANCELED);
+  return true;
 }
 
 bool FileChannel::IsAligned(const Io& io) const {
@@ -142,12 +160,8 @@ void FileChannel::StartPieces(Task& task) {
     task.buffer = bdev::Zeroes().data();
   } else {
     task.buffer = buffers_.Take();
-    if (task.buffer == nullptr) {
-      task.next = nullptr;
-      *waiting_tail_ = &task;
-      waiting_tail_ = &task.next;
-      return;
-    }
+    task.waiting = task.buffer == nullptr;
+    if (task.waiting) return waiting_.Append(*task.io);
   }
   SubmitPiece(task);
 }
@@ -189,6 +203,7 @@ void FileChannel::OnWholeDone(Task& task, int64_t result) {
   if (result <= 0) return Finish(task, result == 0 ? -EIO : result);
   auto done = static_cast<uint64_t>(result);
   if (done == task.length_bytes) return Finish(task, result);
+  if (task.aborted) return Finish(task, -ECANCELED);
   // The kernel did a part only; it says by itself why when the rest is asked for.
   task.done_bytes = done / bdev().block_size() * bdev().block_size();
   StartPieces(task);
@@ -204,7 +219,10 @@ void FileChannel::OnPieceDone(Task& task, int64_t result) {
   } else if (result == 0) {
     result = -EIO;  // the file has become shorter
   }
-  if (result > 0 && task.done_bytes < task.length_bytes) return SubmitPiece(task);
+  if (result > 0 && task.done_bytes < task.length_bytes) {
+    if (!task.aborted) return SubmitPiece(task);
+    result = -ECANCELED;
+  }
   if (task.io->type != IoType::kWriteZeroes) GiveBuffer(task.buffer);
   Finish(task, result);
 }
@@ -214,6 +232,7 @@ void FileChannel::OnPieceDone(Task& task, int64_t result) {
 void FileChannel::OnRangeDone(Task& task, int64_t result) {
   bool zeroes = task.io->type == IoType::kWriteZeroes;
   if (result == -EOPNOTSUPP || result == -ENOSYS) {
+    if (task.aborted) return Finish(task, -ECANCELED);
     if (!zeroes) return Finish(task, 0);
     if (task.stage == Task::Stage::kZeroRange) return SubmitRange(task, FileOp::Kind::kPunchHole);
     return StartPieces(task);
@@ -226,11 +245,9 @@ void FileChannel::Finish(Task& task, int64_t result) { Complete(*task.io, Status
 
 void FileChannel::GiveBuffer(std::byte* buffer) {
   buffers_.Give(buffer);
-  if (waiting_head_ == nullptr) return;
-  Task& task = static_cast<Task&>(*waiting_head_);
-  waiting_head_ = task.next;
-  if (waiting_head_ == nullptr) waiting_tail_ = &waiting_head_;
-  StartPieces(task);
+  if (waiting_.empty()) return;
+  Io& io = waiting_.TakeFirst();
+  StartPieces(*std::launder(reinterpret_cast<Task*>(io.scratch.data())));
 }
 
 }  // namespace sma::target::bdev_modules

@@ -1,6 +1,7 @@
 #include "target/bdev_modules/passthru/passthru_bdev.h"
 
 #include <memory>
+#include <new>
 #include <utility>
 
 #include "target/bdev/pool.h"
@@ -44,7 +45,12 @@ class PassthruChannel : public Channel {
       channel.children_.Give(done);
       channel.Complete(*done.parent, status);
     };
+    new (io.scratch.data()) Child*(&child);
     base_->Submit(child);
+  }
+
+  bool DoAbort(Io& io) override {
+    return base_->Abort(**std::launder(reinterpret_cast<Child**>(io.scratch.data())));
   }
 
   std::byte* DoAccessInPlace(IoType type, uint64_t lba, uint64_t block_count) override {
