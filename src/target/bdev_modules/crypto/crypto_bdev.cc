@@ -74,6 +74,7 @@ int CryptoModule::Make(const std::string& name, const std::string& base_name,
   if (!base.ok()) return base.error();
   Bdev::Info info = (*base)->bdev().info();
   info.name = name;
+  info.medium.clear();  // the base's
   info.uuid = base::Uuid::FromName(*base::Uuid::Parse(kUuidNameSpace), info.uuid.ToBytes());
   info.product_name = "crypto";
   info.block_count = (*base)->bdev().block_count();

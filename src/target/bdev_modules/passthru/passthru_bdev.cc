@@ -107,6 +107,7 @@ int PassthruModule::Make(const std::string& name, const std::string& base_name,
   if (!base.ok()) return base.error();
   Bdev::Info info = (*base)->bdev().info();
   info.name = name;
+  info.medium.clear();  // the base's
   info.uuid = uuid.is_nil()
                   ? base::Uuid::FromName(*base::Uuid::Parse(kUuidNameSpace), info.uuid.ToBytes())
                   : uuid;
