@@ -39,6 +39,7 @@ struct Io : IoLink {
   // The submitter's.
   IoType type = IoType::kRead;
   bool fua = false;          // kWrite, kWriteZeroes: durable when done
+  bool deallocate = false;   // kWriteZeroes: the blocks need no space until they are written again
   uint64_t lba = 0;          // in blocks of the bdev
   uint64_t block_count = 0;  // kFlush: 0 means all
   const iovec* iovs =

@@ -80,6 +80,7 @@ int CryptoModule::Make(const std::string& name, const std::string& base_name,
   info.block_count = (*base)->bdev().block_count();
   info.native_fua = true;  // handed down
   info.unmap_reads_zero = false;
+  info.write_zeroes_deallocates = false;
   info.extra_io_types.clear();
   return registry_.Register(
       std::make_unique<CryptoBdev>(std::move(info), std::move(*base), std::move(key)));

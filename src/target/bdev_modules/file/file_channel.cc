@@ -39,6 +39,8 @@ IoStatus StatusOf(int64_t result) {
   }
 }
 
+bool WritesZeroes(IoType type) { return type == IoType::kWriteZeroes || type == IoType::kUnmap; }
+
 /// Copies between `buffer` and the bytes of `iovs` from `offset` on.
 void CopyPart(const Io& io, size_t offset, std::byte* buffer, size_t size, bool to_iovs) {
   for (uint32_t i = 0; i < io.iov_count && size != 0; ++i) {
@@ -91,7 +93,7 @@ void FileChannel::DoSubmit(Io& io) {
     case IoType::kUnmap:
       return SubmitRange(task, FileOp::Kind::kPunchHole);
     case IoType::kWriteZeroes:
-      return SubmitRange(task, FileOp::Kind::kZeroRange);
+      return SubmitRange(task, io.deallocate ? FileOp::Kind::kPunchHole : FileOp::Kind::kZeroRange);
     case IoType::kCompare:
       break;
   }
@@ -156,7 +158,7 @@ void FileChannel::Sync(Task& task) {
 // Goes on from done_bytes, as soon as a buffer is free. Zeroes need none.
 void FileChannel::StartPieces(Task& task) {
   task.stage = Task::Stage::kPiece;
-  if (task.io->type == IoType::kWriteZeroes) {
+  if (WritesZeroes(task.io->type)) {
     task.buffer = bdev::Zeroes().data();
   } else {
     task.buffer = buffers_.Take();
@@ -223,21 +225,21 @@ void FileChannel::OnPieceDone(Task& task, int64_t result) {
     if (!task.aborted) return SubmitPiece(task);
     result = -ECANCELED;
   }
-  if (task.io->type != IoType::kWriteZeroes) GiveBuffer(task.buffer);
+  if (!WritesZeroes(task.io->type)) GiveBuffer(task.buffer);
   Finish(task, result);
 }
 
-// What a file system cannot do is done another way: an unmap not at all (it is advice), zeroes by a
-// hole or by writing them.
+// What a file system cannot do is done another way: zeroes by a hole, or else by writing them; and
+// so is an unmap, because the blocks are said to read as zeroes then.
 void FileChannel::OnRangeDone(Task& task, int64_t result) {
-  bool zeroes = task.io->type == IoType::kWriteZeroes;
   if (result == -EOPNOTSUPP || result == -ENOSYS) {
     if (task.aborted) return Finish(task, -ECANCELED);
-    if (!zeroes) return Finish(task, 0);
-    if (task.stage == Task::Stage::kZeroRange) return SubmitRange(task, FileOp::Kind::kPunchHole);
-    return StartPieces(task);
+    const bool deallocates = task.io->type == IoType::kUnmap || task.io->deallocate;
+    const Task::Stage first = deallocates ? Task::Stage::kPunchHole : Task::Stage::kZeroRange;
+    if (task.stage != first) return StartPieces(task);
+    return SubmitRange(task, deallocates ? FileOp::Kind::kZeroRange : FileOp::Kind::kPunchHole);
   }
-  if (result == 0 && zeroes && task.io->fua) return Sync(task);
+  if (result == 0 && task.io->fua) return Sync(task);
   Finish(task, result);
 }
 

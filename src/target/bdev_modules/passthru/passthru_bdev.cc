@@ -35,6 +35,7 @@ class PassthruChannel : public Channel {
     child.parent = &io;
     child.type = io.type;
     child.fua = io.fua;
+    child.deallocate = io.deallocate;
     child.lba = io.lba;
     child.block_count = io.block_count;
     child.iovs = io.iovs;
