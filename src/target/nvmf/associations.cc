@@ -164,6 +164,20 @@ void Associations::Notify(const std::function<void(Controller&)>& task) {
   }
 }
 
+void Associations::CatchUp(Reactor& control, std::function<void()> done) {
+  std::vector<QueuePair*> all;
+  for (auto& [cntlid, association] : associations_) {
+    for (auto& [queue_id, queue_pair] : association.queue_pairs) all.push_back(queue_pair);
+  }
+  auto caught_up = Countdown(all.size(), std::move(done));
+  for (QueuePair* queue_pair : all) {
+    queue_pair->reactor().Post([queue_pair, &control, caught_up] {
+      queue_pair->CatchUp();
+      control.Post(caught_up);
+    });
+  }
+}
+
 QueuePair* Associations::FindQueuePair(const Controller& controller, uint16_t queue_id) {
   Association* association = Find(controller);
   if (association == nullptr) return nullptr;

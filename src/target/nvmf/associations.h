@@ -57,6 +57,9 @@ class Associations {
   /// Runs `task` for each controller in the reactor of its admin queue.
   void Notify(const std::function<void(Controller&)>& task);
 
+  /// Has all queue pairs take what their hosts have sent so far; then `done` runs in `control`.
+  void CatchUp(Reactor& control, std::function<void()> done);
+
   /// nullptr: there is none.
   QueuePair* FindQueuePair(const Controller& controller, uint16_t queue_id);
 

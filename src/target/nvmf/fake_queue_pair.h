@@ -104,6 +104,13 @@ class FakeQueuePair final : public TransportQueuePair {
     EXPECT_TRUE(reactor().RunUntil([&] { return detached_; }, std::chrono::seconds(10)));
   }
 
+  /// The data of a write, which were held back (see has_data), have come.
+  void Deliver(FakeRequest& request) {
+    PointToData(request);
+    Execute(request);
+  }
+
+  bool has_data = true;     // false: the data of writes come later
   bool has_buffers = true;  // false: commands with data to the host wait for memory
 
  private:
@@ -113,8 +120,7 @@ class FakeQueuePair final : public TransportQueuePair {
     request.iov_count = 1;
   }
   void ReceiveData(Request& request) override {
-    PointToData(static_cast<FakeRequest&>(request));
-    Execute(request);
+    if (has_data) Deliver(static_cast<FakeRequest&>(request));
   }
   bool AcquireBuffer(Request& request) override {
     PointToData(static_cast<FakeRequest&>(request));

@@ -21,18 +21,15 @@ class IoFixture : public testing::Test {
   static constexpr char kNqn[] = "nqn.2016-06.io.spdk:test";
   static constexpr auto kLong = std::chrono::seconds(10);
 
-  IoFixture() {
-    bdev::Bdev::Info info;
-    info.name = "disk";
-    info.block_size = 512;
-    info.block_count = 1000;
+  explicit IoFixture(uint32_t retired_nsid_timeout_ms = 60'000) {
     module_.native_types.push_back(bdev::IoType::kUnmap);
-    EXPECT_EQ(registry_.Register(std::make_unique<bdev::TestBdev>(info, module_)), 0);
+    AddDisk("disk", module_);
     EXPECT_EQ(target_.AddTransport(std::make_unique<FakeTransport>()), 0);
     SubsystemOptions options;
     options.nqn = kNqn;
     options.allow_any_host = true;
     options.reconnect_timeout_ms = 200;
+    options.retired_nsid_timeout_ms = retired_nsid_timeout_ms;
     subsystem_ = *target_.CreateSubsystem(options);
     EXPECT_EQ(subsystem_->AddListener(*target_.FindTransport("fake"), {"FAKE", {}, "here", ""}), 0);
     subsystem_->namespaces().Add({.bdev_name = "disk"}, [](auto nsid) { EXPECT_EQ(*nsid, 1u); });
@@ -45,7 +42,8 @@ class IoFixture : public testing::Test {
     CompletePending();
     for (auto& queue_pair : queue_pairs_) queue_pair->Drop();
     Await([&](auto done) { target_.Shutdown(done); });
-    Await([&](auto done) { registry_.Unregister(*registry_.Find("disk"), done); });
+    for (bdev::Bdev* bdev : registry_.List())
+      Await([&](auto done) { registry_.Unregister(*bdev, done); });
   }
 
   template <typename F>
@@ -58,6 +56,13 @@ class IoFixture : public testing::Test {
   /// Rounds of the loop, so that what has been posted has run.
   void RunPosted() {
     for (int i = 0; i < 5; ++i) Await([&](auto done) { reactor_->Post(done); });
+  }
+  void AddDisk(const std::string& name, bdev::TestModule& module) {
+    bdev::Bdev::Info info;
+    info.name = name;
+    info.block_size = 512;
+    info.block_count = 1000;
+    EXPECT_EQ(registry_.Register(std::make_unique<bdev::TestBdev>(info, module)), 0);
   }
   FakeQueuePair* MakeQueuePair() {
     queue_pairs_.push_back(std::make_unique<FakeQueuePair>(target_, *reactor_));

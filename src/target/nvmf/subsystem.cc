@@ -17,12 +17,25 @@ Subsystem::Subsystem(bdev::Registry& registry, SubsystemOptions options,
       associations_(options_),
       earlier_associations_(associations_, registry.control(),
                             std::chrono::milliseconds(options_->reconnect_timeout_ms)),
-      namespaces_(registry, options_->nqn, options_->max_namespaces,
-                  [this](uint32_t nsid) { OnNamespaceChange(nsid); }) {}
+      namespaces_(registry, *options_, NamespaceEvents(registry.control())) {}
 
-void Subsystem::OnNamespaceChange(uint32_t nsid) {
-  associations_.Notify(
-      [nsid](Controller& controller) { controller.async_events().NamespaceChanged(nsid); });
+Namespaces::Events Subsystem::NamespaceEvents(Reactor& control) {
+  return {.on_change =
+              [this](uint32_t nsid) {
+                associations_.Notify([nsid](Controller& controller) {
+                  controller.async_events().NamespaceChanged(nsid);
+                });
+              },
+          .on_remove =
+              [this](uint32_t nsid, const RetiredNsids::Untold& untold) {
+                associations_.Notify([nsid, untold](Controller& controller) {
+                  controller.async_events().NamespaceRemoved(nsid, untold);
+                });
+              },
+          .catch_up =
+              [this, &control](std::function<void()> done) {
+                associations_.CatchUp(control, std::move(done));
+              }};
 }
 
 void Subsystem::set_allow_any_host(bool allow) {

@@ -66,7 +66,7 @@ class Subsystem {
   void Shutdown(std::function<void()> done);
 
  private:
-  void OnNamespaceChange(uint32_t nsid);
+  Namespaces::Events NamespaceEvents(Reactor& control);
   bool MayConnect(const QueuePair& queue_pair, const ConnectRequest& request) const;
   ConnectResult AddQueuePair(QueuePair& queue_pair, const ConnectRequest& request);
 
