@@ -229,6 +229,7 @@ void Connection::Disconnect() {
 void Connection::CloseSocket() {
   reactor().Unwatch(fd_.get());
   fd_.Reset();
+  flush_.Cancel();
   group_.Forget(*this);
   // Data in place that will not be sent keep no namespace.
   while (!out_.empty()) {
