@@ -1,11 +1,11 @@
 #include "target/nvmf/admin_commands.h"
 
 #include "target/nvme/log_page.h"
-#include "target/nvmf/features.h"
+#include "target/nvmf/control_plane.h"
+#include "target/nvmf/feature_commands.h"
 #include "target/nvmf/identify.h"
 #include "target/nvmf/log_pages.h"
 #include "target/nvmf/queue_pair.h"
-#include "target/nvmf/target.h"
 #include "target/reactor/reactor.h"
 
 namespace sma::target::nvmf {
@@ -23,14 +23,14 @@ void AbortCommand(QueuePair& queue_pair, Request& request) {
     return queue_pair.Complete(request, Status::kSuccess, aborted ? 0 : 1);
   }
   queue_pair.BeginAsync();
-  Target& target = queue_pair.target();
-  target.control().Post([&target, &queue_pair, &request, queue_id, cid] {
-    target.AbortCommand(queue_pair.controller(), queue_id, cid,
-                        [&queue_pair, &request](bool aborted) {
-                          queue_pair.reactor().Post([&queue_pair, &request, aborted] {
-                            queue_pair.CompleteAsync(request, Status::kSuccess, aborted ? 0 : 1);
-                          });
-                        });
+  ControlPlane& control_plane = queue_pair.control_plane();
+  control_plane.control().Post([&control_plane, &queue_pair, &request, queue_id, cid] {
+    auto answer = [&queue_pair, &request](bool aborted) {
+      queue_pair.reactor().Post([&queue_pair, &request, aborted] {
+        queue_pair.CompleteAsync(request, Status::kSuccess, aborted ? 0 : 1);
+      });
+    };
+    control_plane.AbortCommand(queue_pair.controller(), queue_id, cid, answer);
   });
 }
 

@@ -55,8 +55,9 @@ ConnectResult Associations::AddController(QueuePair& queue_pair, const ConnectRe
   Controller::Identity identity{.id = cntlid,
                                 .host_nqn = std::string(nvme::NulTerminated(request.data.host_nqn)),
                                 .host_id = base::Uuid(request.data.host_id)};
-  auto controller = std::make_shared<Controller>(
-      queue_pair.target(), subsystem_, std::move(identity), limits, request.command.keep_alive_ms);
+  auto controller =
+      std::make_shared<Controller>(queue_pair.control_plane(), subsystem_, std::move(identity),
+                                   limits, request.command.keep_alive_ms);
   Association& association = associations_[cntlid];
   association.controller = controller;
   association.admin_reactor = &queue_pair.reactor();

@@ -6,9 +6,11 @@
 
 #include "target/nvme/identify_namespace.h"
 #include "target/nvme/log_page.h"
-#include "target/nvmf/request.h"
+#include "target/nvmf/completion_sink.h"
 
 namespace sma::target::nvmf {
+
+struct Request;
 
 /// The asynchronous events of one controller (NVMe Base 2.0 §5.2): requests that wait for an event,
 /// events that wait for a request. An event is reported once until the host has read its log page.
@@ -20,14 +22,20 @@ class AsyncEvents {
   /// `supported`: which of the kAec... bits the controller has; none is enabled at first.
   explicit AsyncEvents(uint32_t supported) : supported_(supported) {}
 
+  /// The admin queue is connected: requests complete through `sink` until Detach.
+  void Attach(CompletionSink& sink) { sink_ = &sink; }
+  /// Forgets all requests: their queue pair is gone.
+  void Detach() {
+    sink_ = nullptr;
+    request_count_ = 0;
+  }
+
   /// Takes an Asynchronous Event Request; may complete it at once.
   void Add(Request& request);
   /// Completes the request of this id with kAbortRequested; false when there is none.
   bool Abort(uint16_t cid);
   /// Completes all requests; events go on being noted.
   void AbortAll(nvme::Status status);
-  /// Forgets all requests: their queue pair is gone.
-  void ForgetAll() { request_count_ = 0; }
 
   /// The feature kAsyncEventConfig. Bits that are not supported are not kept.
   uint32_t config() const { return config_; }
@@ -55,6 +63,7 @@ class AsyncEvents {
 
   const uint32_t supported_;
   uint32_t config_ = 0;
+  CompletionSink* sink_ = nullptr;
   std::array<Event, 2> events_{{
       {nvme::kAecNamespaceAttributes, nvme::AsyncEventNotice::kNamespaceAttributeChanged,
        nvme::LogPage::kChangedNamespaces},

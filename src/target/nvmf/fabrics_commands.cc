@@ -23,7 +23,9 @@ void Connect(QueuePair& queue_pair, Request& request) {
   queue_pair.BeginConnect();
   CallControl(
       queue_pair,
-      [&queue_pair, connect](Target& target) { return target.Connect(queue_pair, connect); },
+      [&queue_pair, connect](ControlPlane& control) {
+        return control.Connect(queue_pair, connect);
+      },
       [&queue_pair, &request](const ConnectResult& result) {
         queue_pair.FinishConnect(request, result);
       });

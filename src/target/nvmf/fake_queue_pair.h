@@ -13,15 +13,15 @@
 #include "target/nvme/fabrics.h"
 #include "target/nvme/nqn.h"
 #include "target/nvme/property.h"
-#include "target/nvmf/queue_pair.h"
 #include "target/nvmf/target.h"
+#include "target/nvmf/transport_queue_pair.h"
 #include "target/reactor/reactor.h"
 
 namespace sma::target::nvmf {
 
 /// A transport without a network, for tests: commands and their data are handed over in memory. One
 /// reactor, which is the test's thread, is control plane and I/O reactor at once.
-class FakeQueuePair final : public QueuePair {
+class FakeQueuePair final : public TransportQueuePair {
  public:
   struct FakeRequest : Request {
     std::vector<std::byte> data;
@@ -38,7 +38,8 @@ class FakeQueuePair final : public QueuePair {
   };
 
   FakeQueuePair(Target& target, Reactor& reactor, const TransportLimits& limits = {})
-      : QueuePair(target, reactor, limits, {"FAKE", {}, "here", ""}, {"FAKE", {}, "there", ""}) {}
+      : TransportQueuePair(target, reactor, limits, {"FAKE", {}, "here", ""},
+                           {"FAKE", {}, "there", ""}) {}
 
   /// Starts a command; `size_bytes` of data or `data` of the host.
   std::shared_ptr<FakeRequest> Begin(const nvme::Command& command, size_t size_bytes = 0,

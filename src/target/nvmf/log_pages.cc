@@ -105,7 +105,7 @@ void SendHealth(QueuePair& queue_pair, Request& request) {
   if (!queue_pair.AcquireBuffer(request)) return;
   CallControl(
       queue_pair,
-      [&queue_pair](Target& target) { return target.HealthOf(queue_pair.controller()); },
+      [&queue_pair](ControlPlane& control) { return control.HealthOf(queue_pair.controller()); },
       [&](const Health& health) { Send(queue_pair, request, DescribeHealth(health)); });
 }
 
@@ -120,8 +120,8 @@ void SendDiscoveryLog(QueuePair& queue_pair, Request& request) {
   if (!queue_pair.AcquireBuffer(request)) return;
   CallControl(
       queue_pair,
-      [&queue_pair, present = controller.discovery_log](Target& target) {
-        return target.MakeDiscoveryLog(queue_pair, present);
+      [&queue_pair, present = controller.discovery_log](ControlPlane& control) {
+        return control.MakeDiscoveryLog(queue_pair, present);
       },
       [&](const std::shared_ptr<const DiscoveryLog>& log) {
         queue_pair.controller().discovery_log = log;

@@ -41,8 +41,8 @@ size_t ArenaSize(const TransportLimits& limits) {
 
 Connection::Connection(PollGroup& group, base::UniqueFd fd, TransportAddress listen_address,
                        TransportAddress peer_address)
-    : QueuePair(group.target(), group.reactor(), group.options().limits, std::move(listen_address),
-                std::move(peer_address)),
+    : TransportQueuePair(group.control_plane(), group.reactor(), group.options().limits,
+                         std::move(listen_address), std::move(peer_address)),
       group_(group),
       fd_(std::move(fd)) {
   flush_.connection = this;

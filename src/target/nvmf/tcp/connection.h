@@ -8,12 +8,12 @@
 
 #include "base/unique_fd.h"
 #include "target/nvme/tcp_pdu.h"
-#include "target/nvmf/queue_pair.h"
 #include "target/nvmf/tcp/buffer_arena.h"
 #include "target/nvmf/tcp/input_buffer.h"
 #include "target/nvmf/tcp/mapped_memory.h"
 #include "target/nvmf/tcp/options.h"
 #include "target/nvmf/tcp/tcp_request.h"
+#include "target/nvmf/transport_queue_pair.h"
 #include "target/reactor/work.h"
 
 namespace sma::target::nvmf::tcp {
@@ -22,7 +22,7 @@ class PollGroup;
 
 /// One NVMe/TCP connection, which carries one queue pair (NVMe/TCP 1.0 §3.1): the controller's end
 /// of the PDU protocol. Made and destroyed by its poll group, in whose reactor everything runs.
-class Connection final : public QueuePair, private FdHandler {
+class Connection final : public TransportQueuePair, private FdHandler {
  public:
   Connection(PollGroup& group, base::UniqueFd fd, TransportAddress listen_address,
              TransportAddress peer_address);

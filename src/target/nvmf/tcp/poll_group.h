@@ -18,10 +18,10 @@ namespace sma::target::nvmf::tcp {
 /// everything else in its own reactor.
 class PollGroup final : private Poller {
  public:
-  PollGroup(Target& target, Reactor& reactor, const Options& options)
-      : target_(target), reactor_(reactor), options_(options) {}
+  PollGroup(ControlPlane& control_plane, Reactor& reactor, const Options& options)
+      : control_plane_(control_plane), reactor_(reactor), options_(options) {}
 
-  Target& target() const { return target_; }
+  ControlPlane& control_plane() const { return control_plane_; }
   Reactor& reactor() const { return reactor_; }
   const Options& options() const { return options_; }
 
@@ -44,7 +44,7 @@ class PollGroup final : private Poller {
   void CheckProgress();
   void FinishShutdown();
 
-  Target& target_;
+  ControlPlane& control_plane_;
   Reactor& reactor_;
   const Options options_;
   std::unordered_map<Connection*, std::unique_ptr<Connection>> connections_;

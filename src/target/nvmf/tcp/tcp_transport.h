@@ -9,6 +9,10 @@
 #include "target/nvmf/tcp/poll_group.h"
 #include "target/nvmf/transport.h"
 
+namespace sma::target::nvmf {
+class Target;
+}
+
 namespace sma::target::nvmf::tcp {
 
 /// NVMe/TCP. The control reactor only.

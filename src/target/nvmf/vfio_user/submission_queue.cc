@@ -29,8 +29,8 @@ bool IsFabrics(const nvme::Command& command) {
 
 SubmissionQueue::SubmissionQueue(NvmeFunction& function, CompletionQueue& completions,
                                  const Options& options)
-    : QueuePair(function.target(), function.reactor(), function.limits(), function.address(),
-                function.address()),
+    : TransportQueuePair(function.target(), function.reactor(), function.limits(),
+                         function.address(), function.address()),
       function_(function),
       completions_(completions),
       options_(options),

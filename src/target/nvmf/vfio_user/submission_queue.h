@@ -7,7 +7,7 @@
 
 #include "base/uuid.h"
 #include "target/nvme/fabrics.h"
-#include "target/nvmf/queue_pair.h"
+#include "target/nvmf/transport_queue_pair.h"
 #include "target/nvmf/vfio_user/completion_queue.h"
 #include "target/nvmf/vfio_user/memory_request.h"
 
@@ -18,7 +18,7 @@ class NvmeFunction;
 /// A submission queue in the host's memory, and as a queue pair what executes its commands. Made
 /// and destroyed by its function, in whose reactor everything runs. Nothing in the way of a command
 /// allocates or blocks.
-class SubmissionQueue final : public QueuePair {
+class SubmissionQueue final : public TransportQueuePair {
  public:
   struct Options {
     uint16_t id = 0;
