@@ -48,9 +48,9 @@ class Reactor {
   /// RunUntil (the main thread of a program, a test, a load generator).
   static std::unique_ptr<Reactor> ForThisThread(const Options& options);
 
-  /// Stops it. The watched descriptors, pollers, timers and deferred work left are dropped. No other
-  /// thread may be using it any more: reactors that send to each other are all stopped before the
-  /// first is destroyed.
+  /// Stops it. The watched descriptors, pollers, timers and deferred work left are dropped. No
+  /// other thread may be using it any more: reactors that send to each other are all stopped before
+  /// the first is destroyed.
   ~Reactor();
   Reactor(const Reactor&) = delete;
   Reactor& operator=(const Reactor&) = delete;

@@ -245,10 +245,10 @@ TEST(ReactorTest, DeferredWorkThatIsDestroyedOrCancelledDoesNotRun) {
   Countable cancelled(&runs_of_gone);
   Countable first(&runs, &destroyed_by_other);
   Countable last(&runs);
-  for (Deferred* deferred : {static_cast<Deferred*>(destroyed_before.get()),
-                             static_cast<Deferred*>(&first), static_cast<Deferred*>(&cancelled),
-                             static_cast<Deferred*>(destroyed_by_other.get()),
-                             static_cast<Deferred*>(&last)}) {
+  for (Deferred* deferred :
+       {static_cast<Deferred*>(destroyed_before.get()), static_cast<Deferred*>(&first),
+        static_cast<Deferred*>(&cancelled), static_cast<Deferred*>(destroyed_by_other.get()),
+        static_cast<Deferred*>(&last)}) {
     reactor->Defer(*deferred);
   }
   destroyed_before.reset();

@@ -55,7 +55,7 @@ class Admission {
     size_t group = 0;
     bool pending = true;
     bool evicting = false;
-    std::string address;           // while pending
+    std::string address;            // while pending
     std::list<Id>::iterator place;  // while pending
   };
 

@@ -15,12 +15,12 @@ class Placement {
   struct Load {
     uint64_t io_queue_pairs = 0;
     uint64_t admin_queue_pairs = 0;
-    uint64_t pending_connections = 0;   // which may become either
-    uint64_t completed_commands = 0;    // of I/O queues, since the start
+    uint64_t pending_connections = 0;  // which may become either
+    uint64_t completed_commands = 0;   // of I/O queues, since the start
   };
 
-  /// The index of a reactor. `loads`: of all reactors, at least one, the same ones in the same order
-  /// each time. `now_ns`: monotonic.
+  /// The index of a reactor. `loads`: of all reactors, at least one, the same ones in the same
+  /// order each time. `now_ns`: monotonic.
   size_t Choose(std::span<const Load> loads, uint64_t now_ns);
 
  private:

@@ -41,7 +41,7 @@ TEST(PlacementTest, BusyReactorIsAvoided) {
   loads[1].completed_commands += 100'000;
   EXPECT_EQ(placement.Choose(loads, 3 * kSecond), 1u);
   EXPECT_EQ(placement.Choose(loads, 3 * kSecond + 1), 1u);  // too soon for another sample
-  loads[1].completed_commands += 10;  // too few to say anything
+  loads[1].completed_commands += 10;                        // too few to say anything
   EXPECT_EQ(placement.Choose(loads, 4 * kSecond), 1u);
 }
 
