@@ -1,12 +1,14 @@
 """PDUs of NVMe/TCP 1.0 built and parsed byte by byte, and a connection that sends any sequence of them.
 
-Written from the specification alone: it shares no code with the target's codecs, so an error there is not repeated here.
+Written from the specification alone: it shares no code with the target's codecs, so an error there is not repeated
+here.
 """
 
 import socket
 import struct
 
-IC_REQ, IC_RESP, H2C_TERM_REQ, C2H_TERM_REQ, CAPSULE_CMD, CAPSULE_RESP, H2C_DATA, C2H_DATA, R2T = 0, 1, 2, 3, 4, 5, 6, 7, 9
+IC_REQ, IC_RESP, H2C_TERM_REQ, C2H_TERM_REQ, CAPSULE_CMD, CAPSULE_RESP = 0, 1, 2, 3, 4, 5
+H2C_DATA, C2H_DATA, R2T = 6, 7, 9
 # Flags of the common header (section 3.3.1) and digests of ICReq (section 3.6.2.2).
 HEADER_DIGEST_FLAG, DATA_DIGEST_FLAG, LAST_PDU, SUCCESS = 0x01, 0x02, 0x04, 0x08
 HEADER_DIGEST, DATA_DIGEST = 0x01, 0x02
@@ -68,8 +70,8 @@ def term_req(status=INVALID_HEADER_FIELD, culprit=b""):
 
 
 def command(opcode, cid, nsid=0, dwords=b"", data=b"", host_bytes=0, digests=0):
-    """A command capsule. `data`: travel in it; `host_bytes`: in PDUs of their own. `dwords`: from CDW10 on. `nsid`: for a
-    Fabrics command its type."""
+    """A command capsule. `data`: travel in it; `host_bytes`: in PDUs of their own. `dwords`: from CDW10 on. `nsid`: for
+    a Fabrics command its type."""
     # An SGL data block: offset type for data in the capsule, transport type else (NVMe Base 2.0 section 4.1.2.1).
     sgl = struct.pack("<QI3xB", 0, len(data), 0x01) if data else struct.pack("<QI3xB", 0, host_bytes, 0x5A)
     entry = struct.pack("<BBHI16x", opcode, 0x40, cid, nsid) + sgl + dwords.ljust(24, b"\0")

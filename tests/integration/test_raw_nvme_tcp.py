@@ -1,5 +1,5 @@
-"""Hosts that send what they like over NVMe/TCP: whole sequences of PDUs, in every order, cut anywhere. The bytes are made by
-harness/nvme_pdu.py, independent of the target's own codecs. Meant for a build with AddressSanitizer; holds in any."""
+"""Hosts that send what they like over NVMe/TCP: whole sequences of PDUs, in every order, cut anywhere. The bytes are
+made by harness/nvme_pdu.py, independent of the target's own codecs. Meant for a build with AddressSanitizer."""
 
 import contextlib
 import itertools
@@ -77,8 +77,8 @@ def in_threads(count, work):
 
 
 def test_hosts_that_connect_over_and_over_and_terminate_at_once(served):
-    """One segment each: the second command finds no free request, so it is parsed after the answer to the first was sent, and
-    the connection ends while its own answer is still to be sent."""
+    """One segment each: the second command finds no free request, so it is parsed after the answer to the first was
+    sent, and the connection ends while its own answer is still to be sent."""
     segment = nvme.ic_req() + nvme.property_get(1) + nvme.property_get(2) + nvme.term_req()
     until = time.monotonic() + 5
 
@@ -106,8 +106,8 @@ PIECES = {
 
 
 def model(order):
-    """What the target does with PDUs in this order: how many answers it owes, and how the connection ends: None when it stays
-    open, the fatal status of its own termination request, or "closed"."""
+    """What the target does with PDUs in this order: how many answers it owes, and how the connection ends: None when it
+    stays open, the fatal status of its own termination request, or "closed"."""
     initialized, owed = False, 0
     for piece in order:
         if piece == "t":
@@ -153,8 +153,8 @@ def test_every_order_of_pdus_in_one_segment(served):
 
 
 def session_steps(port, digests, host_id):
-    """An admin queue and an I/O queue that write with R2T, as a generator: before each step it yields the connection and the
-    bytes that the step is going to send, so that the caller may send something else instead and stop."""
+    """An admin queue and an I/O queue that write with R2T, as a generator: before each step it yields the connection
+    and the bytes that the step is going to send, so that the caller may send something else instead and stop."""
     with contextlib.ExitStack() as stack:
         admin = stack.enter_context(RawConnection(port))
         yield admin, nvme.ic_req(digests)
@@ -199,8 +199,8 @@ def run_to(steps, number):
 
 def cuts(size, rng):
     """Places to cut a PDU: around each field of its headers, and some in its data."""
-    places = {cut for cut in (1, 2, 3, 4, 7, 8, 9, 12, 16, 20, 23, 24, 25, 28, 40, 64, 71, 72, 73, 76, 127, size - 5, size - 1)
-              if 0 < cut < size}
+    fields = (1, 2, 3, 4, 7, 8, 9, 12, 16, 20, 23, 24, 25, 28, 40, 64, 71, 72, 73, 76, 127, size - 5, size - 1)
+    places = {cut for cut in fields if 0 < cut < size}
     return sorted(places | {rng.randrange(1, size) for _ in range(4)})
 
 
@@ -224,8 +224,8 @@ def test_ends_in_the_middle_of_each_pdu(served, digests):
 
 
 def test_termination_at_each_point(served):
-    """Instead of a step, in one segment after it, and in one segment between two whole steps; by the host's termination
-    request or by its end of the stream."""
+    """Instead of a step, in one segment before or after it; by the host's termination request or by its end of the
+    stream."""
     for number, digests in itertools.product(range(STEPS), (0, 3)):
         for before, after in itertools.product((False, True), repeat=2):
             for ending in (nvme.term_req(), nvme.term_req(nvme.SEQUENCE_ERROR, bytes(100)), b""):
