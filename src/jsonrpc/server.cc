@@ -6,7 +6,7 @@
 #include <sys/timerfd.h>
 #include <unistd.h>
 
-#include <array>
+#include <algorithm>
 #include <cerrno>
 #include <cstdlib>
 #include <map>
@@ -46,6 +46,14 @@ void SetPeriod(const base::UniqueFd& timer, std::chrono::milliseconds period) {
   ::timerfd_settime(timer.get(), 0, &spec, nullptr);
 }
 
+// Where sockets are looked at now and then only, what is there at one look is served at once.
+ServerOptions WithPeriod(ServerOptions options) {
+  std::chrono::microseconds period(options.poll_period);
+  options.round_time = std::max(options.round_time, period);
+  options.connection_time = std::max(options.connection_time, period);
+  return options;
+}
+
 void ReadTimer(const base::UniqueFd& timer) {
   uint64_t ticks;
   if (::read(timer.get(), &ticks, sizeof(ticks)) < 0 && errno != EAGAIN) {
@@ -62,7 +70,7 @@ void Responder::Error(int code, std::string_view message) const { exchange_->Err
 class Server::Impl : public ServerConnection::Host {
  public:
   explicit Impl(ServerOptions options)
-      : options_(options),
+      : options_(WithPeriod(options)),
         epoll_(Required(::epoll_create1(EPOLL_CLOEXEC), "epoll_create1")),
         tick_(MakeTimer()) {
     Control(EPOLL_CTL_ADD, tick_.get(), EPOLLIN);

@@ -255,6 +255,10 @@ void Connection::CloseSocket() {
     if (out.kind == Outgoing::Kind::kResponse)
       ReleaseData(*static_cast<TcpRequest::Out&>(out).request);
   }
+  // Neither does what is not in the hands of a bdev keep memory.
+  for (uint32_t i = 0; i < request_count_; ++i) {
+    if (RequestAt(i).state != TcpRequest::State::kExecuting) ReleaseBuffer(RequestAt(i));
+  }
   Close();
 }
 
