@@ -91,6 +91,8 @@ const Sequence kSequences[] = {
     {.name = "Defect42_TwoEndpointsInTwoCalls",
      .script = "create 0; attach 5 0 d1 | attach 6 0 d2",
      .options = {.sim = kSlowDiscovery}},
+    {.name = "Defect42_TheOtherServiceHasTheVolume",
+     .script = "create 0; hang 5 1; attach 5 0 d12; up 5 1; compare"},
     {.name = "Defect43_IncompleteDescription",
      .script = "create 0; attach 1 0 d1q; expect OK",
      .options = {.sim = kIncomplete}},

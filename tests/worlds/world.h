@@ -108,6 +108,7 @@ class World {
 
   // world_judge.cc
   void Judge();
+  void JudgeServices();
   void JudgeAnswers(const Call& call);
   void Heal();
   std::vector<std::string> Unsettled();

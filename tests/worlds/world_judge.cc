@@ -76,10 +76,29 @@ void World::Judge() {
   }
 }
 
+// Discovery services of the agent that refer to each other: they are one.
+void World::JudgeServices() {
+  target_->With([this](SimSpdk& spdk) {
+    spdk.FinishDiscovery();
+    for (const auto& [name, service] : spdk.services) {
+      for (const auto& [other, twin] : spdk.services) {
+        const bool are_up = storage_.StateOf(service.address) == AddressState::kUp &&
+                            storage_.StateOf(twin.address) == AddressState::kUp;
+        const bool is_twin = other < name && std::count(service.referrals.begin(),
+                                                        service.referrals.end(), twin.address) > 0;
+        if (is_twin && are_up && service.owner == Owner::kAgent) {
+          Problem(fmt::format("{}: a second service beside {}, which refers to it", name, other));
+        }
+      }
+    }
+  });
+}
+
 // A call that attaches a volume was answered OK: its device exports the volume, and nothing else in
 // its name.
 void World::JudgeAnswers(const Call& call) {
   if (call.volume == 0 || (call.verb != "attach" && call.verb != "create")) return;
+  JudgeServices();
   const std::string uuid = UuidOf(call.volume);
   target_->With([&](SimSpdk& spdk) {
     const std::vector<std::string> exported = Exported(spdk, call.device, uuid);
@@ -155,6 +174,7 @@ bool World::Finish() {
     std::this_thread::sleep_for(std::chrono::microseconds(500));
   }
   Judge();
+  JudgeServices();
   for (std::string& text : unsettled) Problem(std::move(text));
   return problems_.empty();
 }
@@ -313,13 +333,6 @@ void World::FindLeaks(const std::map<int, admin::v1::Volume>& rows,
       }
     }
     for (const auto& [name, service] : spdk.services) {
-      for (const auto& [other, twin] : spdk.services) {
-        const bool is_twin = other < name && std::count(service.referrals.begin(),
-                                                        service.referrals.end(), twin.address) > 0;
-        if (is_twin && service.owner == Owner::kAgent) {
-          leak(fmt::format("{}, a second service beside {}, which refers to it", name, other));
-        }
-      }
       bool is_explained = in_use.contains(name) || addresses.contains(service.address);
       for (const NodeAddress& address : service.referrals) {
         is_explained |= addresses.contains(address);
