@@ -51,6 +51,7 @@ void SimSpdk::AddEvent(const char* type, const std::string& bdev) {
 bool SimSpdk::AddBdev(SimBdev bdev) {
   if (FindBdev(bdev.name) != nullptr || FindBdev(bdev.uuid) != nullptr) return false;
   const std::string name = bdev.name;
+  bdev.born = round_trips_;
   bdevs[name] = std::move(bdev);
   AddEvent("bdev_register", name);
   // Crypto bdevs that were asked for before their base was there appear with it.

@@ -188,6 +188,8 @@ SimSpdk::Answer SimSpdk::AddListener(const Json& params) {
                     [&](const auto& entry) { return entry.second.uuid == uuid; });
     const SimBdev* bdev = FindBdev(uuid);
     if (is_there || bdev == nullptr || !bdev->claimed_by.empty()) continue;
+    // It may have come after the agent had asked for it.
+    if (round_trips_ - bdev->born < 3) continue;
     violations.push_back(fmt::format("{} was opened to hosts without volume {}", NqnOf(params), uuid));
   }
   return true;

@@ -54,6 +54,7 @@ SimSpdk::Answer SimSpdk::StartDiscovery(const Json& params) {
 }
 
 void SimSpdk::Advance() {
+  ++round_trips_;
   for (auto& [name, service] : services) {
     if (service.lag > 0 && --service.lag == 0) ReadLog(name);
   }

@@ -171,7 +171,7 @@ std::vector<std::string> SimSpdk::Intrusions() const {
   return found;
 }
 
-void SimSpdk::Transfer(const std::string& name) {
+void SimSpdk::Transfer(const std::string& name, const std::string& uuid) {
   if (auto vhost = vhosts.find(name); vhost != vhosts.end()) vhost->second.owner = Owner::kAgent;
   auto found = subsystems.find(name);
   if (found == subsystems.end()) return;
@@ -180,6 +180,7 @@ void SimSpdk::Transfer(const std::string& name) {
   for (auto& [host, owner] : subsystem.hosts) owner = Owner::kAgent;
   for (auto& [listener, owner] : subsystem.listeners) owner = Owner::kAgent;
   for (auto& [nsid, ns] : subsystem.namespaces) {
+    if (!uuid.empty() && ns.uuid != uuid) continue;
     ns.owner = Owner::kAgent;
     // Layers and connections that a device's volumes hang on come with it.
     for (SimBdev* bdev = FindBdev(ns.bdev); bdev != nullptr;) {

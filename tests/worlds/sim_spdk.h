@@ -32,6 +32,7 @@ struct SimBdev {
   std::string controller{};  // of an NVMe bdev
   uint32_t remote_nsid = 0;  // of an NVMe bdev
   int age = 0;               // how often it was described
+  uint64_t born = 0;         // in which round trip it appeared
 };
 
 struct SimNamespace {
@@ -163,8 +164,9 @@ class SimSpdk {
   void JudgeExports();
   /// Objects of the agent in other owners' subsystems: allowed only during a call.
   std::vector<std::string> Intrusions() const;
-  /// From now on the subsystem, or vhost controller, with all that is in it is the agent's.
-  void Transfer(const std::string& name);
+  /// From now on the subsystem, or vhost controller, is the agent's, and what it exports as this
+  /// volume; empty: all.
+  void Transfer(const std::string& name, const std::string& uuid);
 
  private:
   using Handler = Answer (SimSpdk::*)(const Json&);
@@ -235,6 +237,7 @@ class SimSpdk {
   std::deque<Json> events_;
   uint64_t next_event_ = 0;
   uint64_t next_iscsi_uuid_ = 1;
+  uint64_t round_trips_ = 0;
 };
 
 absl::Status SimError(int code, const std::string& message);

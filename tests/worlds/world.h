@@ -16,9 +16,16 @@ namespace sma::worlds {
 
 struct WorldOptions {
   bool has_machine = false;
-  SimOptions sim;
+  SimOptions sim{};
+  /// Whether limits that stay on bdevs of volumes that were detached are a problem.
+  bool judges_limits = true;
+  /// Whether a device may not be shown to hosts without a volume that it has. An agent whose hold
+  /// for incomplete devices is over shows them.
+  bool judges_exposure = false;
+  /// Problems whose text has one of these in it are none.
+  std::vector<std::string> forgiven{};
   /// How long Finish waits for the agent.
-  std::chrono::milliseconds patience{3000};
+  std::chrono::milliseconds patience{1500};
 };
 
 /// An agent, its target, storage nodes, a virtual machine and an operator, driven by steps in a

@@ -18,6 +18,7 @@ namespace {
 
 using Words = std::vector<std::string>;
 
+constexpr int kSomeDevice = -1;
 constexpr char kOperatorsHost[] = "nqn.2016-06.io.spdk:operators-host";
 
 StepFault FaultOf(const std::string& name) {
@@ -196,7 +197,7 @@ void World::WaitUntilQuiet() {
 // those that could not be attached.
 void World::TellAttached(bool is_strict) {
   base::MutexLock lock(mutex_);
-  had_faults_ |= !is_strict || fault_at_ != 0;
+  had_faults_ |= !is_strict || fault_at_ != 0 || !options_.judges_exposure;
   target_->With([this](SimSpdk& spdk) {
     spdk.attached.clear();
     for (const auto& [number, volume] : volumes_) {
@@ -311,13 +312,17 @@ void World::NoteUnknown(const Call& call) {
     const bool is_of_device = volume.device == call.device && call.verb == "delete";
     if (number != call.volume && !is_of_device) continue;
     volume.limit = std::nullopt;
-    const bool stays = call.verb != "delete" && call.verb != "detach" &&
-                       volume.is_attached == Known::kYes;
-    if (!stays) volume.is_attached = Known::kUnknown;
+    const bool may_go = call.verb == "delete" || call.verb == "detach";
+    if (may_go && volume.is_attached == Known::kYes) volume.is_attached = Known::kUnknown;
   }
-  if (call.volume != 0 && !volumes_.contains(call.volume)) {
-    volumes_[call.volume] = {.is_attached = Known::kUnknown, .device = call.device, .limit = {}};
-  }
+  if (call.volume == 0 || (call.verb != "create" && call.verb != "attach")) return;
+  VolumeState& volume = volumes_[call.volume];
+  if (volume.is_attached == Known::kYes) return;
+  // Where it is, if it is anywhere, no longer follows from the calls once there are two of them.
+  const bool is_first = volume.is_attached == Known::kNo;
+  volume.device = is_first || volume.device == call.device ? call.device : kSomeDevice;
+  volume.is_attached = Known::kUnknown;
+  volume.limit = std::nullopt;
 }
 
 // While a call is under way that asks for a subsystem as it is there, the agent may take it over.
@@ -326,8 +331,15 @@ void World::PrepareAdoption(const Call& call, bool begins, bool succeeded) {
   const std::string name = IsVhost(call.device) ? VhostOf(call.device) : NqnOf(call.device);
   bool is_transferred = false;
   target_->With([&](SimSpdk& spdk) {
-    if (begins && IsVhost(call.device) && call.volume != 0 && !spdk.vhosts.contains(name)) {
-      spdk.vhost_volumes[name] = UuidOf(call.volume);
+    if (IsVhost(call.device) && call.volume != 0) {
+      const Known is_there = devices_[call.device].is_there;
+      if (begins && is_there != Known::kNo) {
+        if (is_there == Known::kUnknown) spdk.vhost_volumes.erase(name);
+      } else if (begins || succeeded) {
+        spdk.vhost_volumes[name] = UuidOf(call.volume);
+      } else if (is_there == Known::kUnknown) {
+        spdk.vhost_volumes.erase(name);
+      }
     }
     auto found = spdk.subsystems.find(name);
     if (found != spdk.subsystems.end() && found->second.owner == Owner::kOthers) {
@@ -340,7 +352,9 @@ void World::PrepareAdoption(const Call& call, bool begins, bool succeeded) {
       is_equal = is_equal && found->second.listeners[0].first["trsvcid"] == params.trsvcid();
       found->second.is_adoptable = begins && (is_equal || call.verb == "adopt");
     }
-    if (is_transferred) spdk.Transfer(name);
+    if (is_transferred) {
+      spdk.Transfer(name, call.verb == "adopt" ? "" : UuidOf(call.volume));
+    }
   });
   if (!is_transferred || call.verb != "adopt") return;
   // The volumes that came with it.
