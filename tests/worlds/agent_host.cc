@@ -63,6 +63,14 @@ void AgentHost::Crash() {
   serving_ = false;
 }
 
+std::vector<std::string> AgentHost::LimitsWithoutVolume() const {
+  std::vector<std::string> found;
+  for (const auto& [id, limits] : disk_->limits) {
+    if (!disk_->volumes.contains(id)) found.push_back(id.ToString());
+  }
+  return found;
+}
+
 void AgentHost::Compare() { core_->OnConnect(target_.generation()); }
 
 }  // namespace sma::worlds

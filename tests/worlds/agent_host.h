@@ -32,6 +32,9 @@ class AgentHost {
   /// Has it compare its record with the target, as it does every drift period.
   void Compare();
 
+  /// Rows of limits in the record of volumes that it does not have.
+  std::vector<std::string> LimitsWithoutVolume() const;
+
   core::Options options;
 
  private:

@@ -67,7 +67,14 @@ class RandomRun {
       if (seed >= last_) return;
       RandomWorld world = MakeRandomWorld(seed, risks_);
       world.options.forgiven = forgiven_;
+      const auto begin = std::chrono::steady_clock::now();
       const std::vector<std::string> problems = RunWorld(world.options, world.steps);
+      const auto took = std::chrono::steady_clock::now() - begin;
+      if (std::getenv("SMA_WORLDS_TRACE") != nullptr && took > std::chrono::milliseconds(600)) {
+        base::MutexLock lock(mutex_);
+        std::cout << took / std::chrono::milliseconds(1)
+                  << " ms: " << absl::StrJoin(world.steps, "; ") << std::endl;
+      }
       if (!problems.empty()) Report(world, problems);
     }
   }
@@ -80,10 +87,9 @@ class RandomRun {
     const std::vector<std::string> steps =
         Shrink(world.options, world.steps, KindOf(problems.front()));
     base::MutexLock lock(mutex_);
-    ADD_FAILURE() << "seed " << world.seed
-                  << (world.options.has_machine ? " with a machine" : "") << ", discovery lag "
-                  << world.options.sim.discovery_lag << ": " << absl::StrJoin(steps, "; ")
-                  << "\n  " << absl::StrJoin(problems, "\n  ")
+    ADD_FAILURE() << "seed " << world.seed << (world.options.has_machine ? " with a machine" : "")
+                  << ", discovery lag " << world.options.sim.discovery_lag << ": "
+                  << absl::StrJoin(steps, "; ") << "\n  " << absl::StrJoin(problems, "\n  ")
                   << "\n  all: " << absl::StrJoin(world.steps, "; ");
   }
 

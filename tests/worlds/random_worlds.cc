@@ -159,17 +159,16 @@ class Generator {
     if (kind <= 66) {
       const std::string fault =
           OneOf<std::string>({"refuse", "notsent", "drop", "lose", "hang", "late"});
-      return risks_.faults
-                 ? fmt::format("fault {} {} {}", Number(1, kMaxFaultyStep), fault, Call())
-                 : "";
+      return risks_.faults ? fmt::format("fault {} {} {}", Number(1, kMaxFaultyStep), fault, Call())
+                           : "";
     }
     if (kind <= 76) return risks_.storage ? Neighbour() : "";
     if (kind <= 86) return risks_.clashes ? Clash() : "";
     if (kind <= 89) {
       if (!risks_.adoption) return "";
       const int device = OneOf(devices_) % 4;
-      return Chance(50) ? fmt::format("op copy {} {}", device, LocalVolume())
-                        : fmt::format("adopt {}", device);
+      const std::string copy = fmt::format("op copy {} {}", device, LocalVolume());
+      return Chance(50) ? copy + fmt::format("; adopt {}", device) : copy;
     }
     if (kind <= 92) return "restart target";
     if (kind <= 94) return "restart agent";
@@ -228,7 +227,8 @@ std::vector<std::string> Shrink(const WorldOptions& options, std::vector<std::st
                                 const std::string& kind) {
   WorldOptions quick = options;
   quick.patience = std::min(quick.patience, milliseconds(300));
-  for (size_t chunk = std::max<size_t>(steps.size() / 2, 1);; chunk = std::max<size_t>(chunk / 2, 1)) {
+  for (size_t chunk = std::max<size_t>(steps.size() / 2, 1);;
+       chunk = std::max<size_t>(chunk / 2, 1)) {
     bool any = false;
     for (size_t i = 0; i < steps.size();) {
       std::vector<std::string> fewer = steps;

@@ -11,7 +11,6 @@ namespace sma::worlds {
 struct Sequence {
   const char* name;    // of the test: the defect's number in the contract, and what happens
   const char* script;  // steps of World; "$N" stands for each of 1 to kMaxDeath
-  const char* fails_today = "";  // why it is not run, unless disabled tests are; empty: it is run
   WorldOptions options{};
 };
 inline void PrintTo(const Sequence& sequence, std::ostream* out) { *out << sequence.script; }

@@ -26,7 +26,8 @@ std::string UnitUrl(std::string url) {
   if (const size_t query = url.find('?'); query != std::string::npos) url.resize(query);
   const size_t login = url.find('@');
   const size_t host = url.find("//");
-  if (login != std::string::npos && host != std::string::npos) url.erase(host + 2, login - host - 1);
+  if (login != std::string::npos && host != std::string::npos)
+    url.erase(host + 2, login - host - 1);
   return url;
 }
 

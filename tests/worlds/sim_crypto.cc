@@ -28,9 +28,10 @@ bool IsAesKey(const std::string& digits) {
 
 // Equal for keys that decrypt alike.
 std::string Material(const Json& key) {
-  return base::ToLower(fmt::format(
-      "{} {} {} {}", StringMember(key, "cipher").value_or(""), StringMember(key, "key").value_or(""),
-      StringMember(key, "key2").value_or(""), StringMember(key, "tweak_mode").value_or("SIMPLE_LBA")));
+  return base::ToLower(fmt::format("{} {} {} {}", StringMember(key, "cipher").value_or(""),
+                                   StringMember(key, "key").value_or(""),
+                                   StringMember(key, "key2").value_or(""),
+                                   StringMember(key, "tweak_mode").value_or("SIMPLE_LBA")));
 }
 
 }  // namespace

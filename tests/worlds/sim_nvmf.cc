@@ -183,14 +183,14 @@ SimSpdk::Answer SimSpdk::AddListener(const Json& params) {
   listeners.insert(listeners.begin(), {address, caller_});
   if (caller_ != Owner::kAgent) return true;
   for (const std::string& uuid : attached[NqnOf(params)]) {
-    const bool is_there =
-        std::any_of(subsystem->namespaces.begin(), subsystem->namespaces.end(),
-                    [&](const auto& entry) { return entry.second.uuid == uuid; });
+    const bool is_there = std::any_of(subsystem->namespaces.begin(), subsystem->namespaces.end(),
+                                      [&](const auto& entry) { return entry.second.uuid == uuid; });
     const SimBdev* bdev = FindBdev(uuid);
     if (is_there || bdev == nullptr || !bdev->claimed_by.empty()) continue;
     // It may have come after the agent had asked for it.
     if (round_trips_ - bdev->born < 3) continue;
-    violations.push_back(fmt::format("{} was opened to hosts without volume {}", NqnOf(params), uuid));
+    violations.push_back(
+        fmt::format("{} was opened to hosts without volume {}", NqnOf(params), uuid));
   }
   return true;
 }
@@ -212,7 +212,8 @@ SimSpdk::Answer SimSpdk::GetListeners(const Json& params) {
   SimSubsystem* subsystem = FindSubsystem(params);
   if (subsystem == nullptr) return NoSuchSubsystem(params);
   Json result = Json::array();
-  for (const auto& [address, owner] : subsystem->listeners) result.push_back({{"address", address}});
+  for (const auto& [address, owner] : subsystem->listeners)
+    result.push_back({{"address", address}});
   return result;
 }
 

@@ -48,7 +48,9 @@ SimSpdk::Answer SimSpdk::StartDiscovery(const Json& params) {
                     .owner = caller_,
                     .lag = options.discovery_lag,
                     .referrals = {},
-                    .next_index = 0};
+                    .next_index = 0,
+                    .is_connected = false,
+                    .seen = {}};
   if (options.discovery_lag == 0) ReadLog(name);
   return true;
 }
@@ -67,17 +69,26 @@ void SimSpdk::FinishDiscovery() {
   }
 }
 
-// Connects what the log lists and is not connected, as the service; drops what it lists no longer.
-// A referral stands in for an address that is down.
-void SimSpdk::ReadLog(const std::string& name) {
-  SimService& service = services.at(name);
+// The node whose log the service can read now; null if there is none.
+const StorageNode* SimSpdk::SourceOf(const SimService& service) const {
   std::vector<NodeAddress> sources{service.address};
   sources.insert(sources.end(), service.referrals.begin(), service.referrals.end());
   auto up = std::find_if(sources.begin(), sources.end(), [&](const NodeAddress& address) {
     return storage_.StateOf(address) == AddressState::kUp;
   });
-  if (up == sources.end()) return;
-  const StorageNode& node = *storage_.NodeAt(*up);
+  return up == sources.end() ? nullptr : storage_.NodeAt(*up);
+}
+
+// Connects what the log lists and is not connected, as the service; drops what it lists no longer.
+// A referral stands in for an address that is down.
+void SimSpdk::ReadLog(const std::string& name) {
+  SimService& service = services.at(name);
+  const StorageNode* source = SourceOf(service);
+  service.is_connected = source != nullptr;
+  if (source == nullptr) return;
+  const StorageNode& node = *source;
+  service.seen.clear();
+  for (const auto& [nqn, namespaces] : node.subsystems) service.seen.insert(nqn);
   service.referrals.clear();
   for (const auto& [address, state] : node.addresses) {
     if (node.has_referrals) service.referrals.push_back(address);
@@ -99,7 +110,7 @@ void SimSpdk::ReadLog(const std::string& name) {
           is_new ? fmt::format("{}{}", name, service.next_index) : own->first;
       if (is_new) {
         controllers[controller] = {
-            .subnqn = nqn, .service = name, .owner = service.owner, .paths = {}};
+            .subnqn = nqn, .service = name, .owner = service.owner, .paths = {}, .seen = {}};
       }
       const bool connected = Connect(controller, address, service.hostnqn);
       if (is_new && !connected) controllers.erase(controller);
@@ -140,6 +151,7 @@ void SimSpdk::Populate(const std::string& name) {
   auto found = node->subsystems.find(controller.subnqn);
   if (found == node->subsystems.end()) return;
   const std::map<uint32_t, RemoteNamespace>& namespaces = found->second;
+  controller.seen = namespaces;
   std::vector<std::string> gone;
   for (const auto& [bdev_name, bdev] : bdevs) {
     if (bdev.controller != name) continue;
@@ -169,23 +181,36 @@ void SimSpdk::RemoveController(const std::string& name) {
   controllers.erase(name);
 }
 
+// A controller looks at its namespaces when a path comes back and when the node tells of a change;
+// a service reads its log likewise.
 void SimSpdk::FollowStorage() {
   std::vector<std::string> names;
   for (auto& [name, controller] : controllers) {
-    bool any = false;
+    bool is_back = false;
+    bool is_changed = false;
     for (SimPath& path : controller.paths) {
       const StorageNode* node = storage_.NodeAt(path.address);
+      const bool was_connected = path.is_connected;
       path.is_connected = node != nullptr &&
                           node->addresses.at(path.address) == AddressState::kUp &&
                           node->subsystems.contains(controller.subnqn);
-      any |= path.is_connected;
+      if (!path.is_connected) continue;
+      is_back |= !was_connected;
+      is_changed |= node->subsystems.at(controller.subnqn) != controller.seen;
     }
-    if (any) names.push_back(name);
+    if (is_back || is_changed) names.push_back(name);
   }
   for (const std::string& name : names) Populate(name);
   names.clear();
-  for (const auto& [name, service] : services) {
-    if (service.lag == 0) names.push_back(name);
+  for (auto& [name, service] : services) {
+    if (service.lag > 0) continue;
+    const StorageNode* node = SourceOf(service);
+    const bool was_connected = service.is_connected;
+    service.is_connected = node != nullptr;
+    if (node == nullptr) continue;
+    std::set<std::string> nqns;
+    for (const auto& [nqn, namespaces] : node->subsystems) nqns.insert(nqn);
+    if (!was_connected || nqns != service.seen) names.push_back(name);
   }
   for (const std::string& name : names) ReadLog(name);
   JudgeExports();
@@ -263,8 +288,7 @@ SimSpdk::Answer SimSpdk::AttachController(const Json& params) {
     }
   }
   if (is_new) {
-    controllers[name] = {
-        .subnqn = nqn, .service = "", .owner = caller_, .paths = {}};
+    controllers[name] = {.subnqn = nqn, .service = "", .owner = caller_, .paths = {}, .seen = {}};
   }
   if (!Connect(name, address, hostnqn)) {
     if (is_new) controllers.erase(name);

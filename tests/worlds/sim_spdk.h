@@ -27,12 +27,12 @@ struct SimBdev {
   std::string claimed_by{};  // empty: not claimed
   std::map<std::string, uint64_t> limits{};
   Owner limits_owner = Owner::kOthers;  // who set them last
-  std::string base{};        // of a crypto bdev
-  std::string key_name{};    // of a crypto bdev
-  std::string controller{};  // of an NVMe bdev
-  uint32_t remote_nsid = 0;  // of an NVMe bdev
-  int age = 0;               // how often it was described
-  uint64_t born = 0;         // in which round trip it appeared
+  std::string base{};                   // of a crypto bdev
+  std::string key_name{};               // of a crypto bdev
+  std::string controller{};             // of an NVMe bdev
+  uint32_t remote_nsid = 0;             // of an NVMe bdev
+  int age = 0;                          // how often it was described
+  uint64_t born = 0;                    // in which round trip it appeared
 };
 
 struct SimNamespace {
@@ -68,6 +68,7 @@ struct SimController {
   std::string service;  // the discovery service that attached it; empty: attached by a call
   Owner owner = Owner::kOthers;
   std::vector<SimPath> paths;
+  std::map<uint32_t, RemoteNamespace> seen{};  // as they were when it last looked
 };
 
 struct SimService {
@@ -77,6 +78,8 @@ struct SimService {
   int lag = 0;  // round trips until it has read the discovery log
   std::vector<NodeAddress> referrals;
   int next_index = 0;
+  bool is_connected = false;
+  std::set<std::string> seen{};  // the NQNs in the log that it last read
 };
 
 struct SimCryptoName {
@@ -103,6 +106,8 @@ struct SimOptions {
   int discovery_lag = 0;
   /// The first descriptions of an NVMe bdev lack its paths.
   int incomplete_descriptions = 0;
+  /// A listing of all bdevs would be larger than 32 MiB: it is never answered.
+  bool has_too_many_bdevs = false;
   /// Builds without a transport: "VFIOUSER".
   std::set<std::string> refused_transports{};
 };
@@ -220,6 +225,7 @@ class SimSpdk {
   Answer AttachController(const Json& params);
   Answer DetachController(const Json& params);
   Answer GetControllers(const Json& params);
+  const StorageNode* SourceOf(const SimService& service) const;
   void ReadLog(const std::string& name);
   bool Connect(const std::string& controller, const NodeAddress& address,
                const std::string& hostnqn);

@@ -31,6 +31,7 @@ std::vector<absl::StatusOr<Json>> SimTarget::CallMany(const base::Context& conte
   std::function<void(uint64_t)> on_connect;
   uint64_t reconnected_as = 0;
   bool is_patient = false;
+  std::chrono::milliseconds waited{0};
   {
     MutexLock lock(mutex_);
     ++round_trips_;
@@ -40,6 +41,7 @@ std::vector<absl::StatusOr<Json>> SimTarget::CallMany(const base::Context& conte
     for (const Request& request : requests) {
       StepFault fault = plan_ && !lost ? plan_() : StepFault::kNone;
       if (is_hung_ || WouldHang(request)) fault = StepFault::kLate;
+      if (is_patient_ && fault == StepFault::kNone) waited = std::max(waited, WaitOf(request));
       ++calls_;
       if (lost) {
         const bool is_known = *lost == StepFault::kNotSent;
@@ -71,7 +73,7 @@ std::vector<absl::StatusOr<Json>> SimTarget::CallMany(const base::Context& conte
           Execute(request).IgnoreError();
           [[fallthrough]];
         case StepFault::kLate:
-          if (fault == StepFault::kLate) late_.push_back(request);
+          if (fault == StepFault::kLate) late_.push_back({request, RemovedBdev(request)});
           unanswered.insert(results.size());
           results.push_back(absl::DeadlineExceededError("out of time"));
           break;
@@ -83,14 +85,32 @@ std::vector<absl::StatusOr<Json>> SimTarget::CallMany(const base::Context& conte
     }
   }
   if (on_connect) on_connect(reconnected_as);
+  if (waited.count() > 0) {
+    const base::TimePoint end = std::chrono::steady_clock::now() + waited;
+    if (absl::Status status = context.SleepUntil(end); !status.ok()) {
+      for (auto& result : results) result = jsonrpc::WithFateUnknown(status);
+      return results;
+    }
+  }
   absl::Status ended = absl::DeadlineExceededError("out of time");
   if (!unanswered.empty() && is_patient) ended = context.SleepUntil(base::TimePoint::max());
   for (size_t i : unanswered) results[i] = jsonrpc::WithFateUnknown(ended);
   return results;
 }
 
+// How long a patient target waits for a bdev that is not there.
+std::chrono::milliseconds SimTarget::WaitOf(const Request& request) {
+  if (request.method != "bdev_get_bdevs" || !request.params.is_object()) return {};
+  spdk_.FinishDiscovery();
+  const std::string name = spdk::StringMember(request.params, "name").value_or("");
+  if (spdk_.FindBdev(name) != nullptr) return {};
+  return std::chrono::milliseconds(spdk::UintMember(request.params, "timeout").value_or(0));
+}
+
 bool SimTarget::WouldHang(const Request& request) {
   const Json& params = request.params;
+  const bool lists_all = request.method == "bdev_get_bdevs" && !params.contains("name");
+  if (lists_all && spdk_.options.has_too_many_bdevs) return true;
   if (request.method == "bdev_nvme_attach_controller") {
     const NodeAddress address{.traddr = spdk::StringMember(params, "traddr").value_or(""),
                               .trsvcid = spdk::StringMember(params, "trsvcid").value_or("")};
@@ -142,15 +162,25 @@ void SimTarget::SetPatient(bool patient) {
 
 void SimTarget::DoLate() {
   MutexLock lock(mutex_);
-  std::vector<Request> late;
+  std::vector<Late> late;
   late.swap(late_);
-  for (const Request& request : late) {
-    if (WouldHang(request)) {
-      late_.push_back(request);
-    } else {
-      Execute(request).IgnoreError();
+  for (Late& one : late) {
+    if (WouldHang(one.request)) {
+      late_.push_back(std::move(one));
+    } else if (RemovedBdev(one.request) == one.bdev) {
+      Execute(one.request).IgnoreError();
     }
   }
+}
+
+// The bdev whose namespace the request removes.
+std::string SimTarget::RemovedBdev(const Request& request) {
+  if (request.method != "nvmf_subsystem_remove_ns") return "";
+  auto subsystem = spdk_.subsystems.find(spdk::StringMember(request.params, "nqn").value_or(""));
+  if (subsystem == spdk_.subsystems.end()) return "";
+  const auto nsid = static_cast<uint32_t>(spdk::UintMember(request.params, "nsid").value_or(0));
+  auto ns = subsystem->second.namespaces.find(nsid);
+  return ns == subsystem->second.namespaces.end() ? "" : ns->second.bdev;
 }
 
 void SimTarget::Restart() {

@@ -70,6 +70,14 @@ class SimTarget : public jsonrpc::Caller {
   std::vector<std::string> log() const;
 
  private:
+  // A request that is executed later. `bdev`: of the namespace that it removes.
+  struct Late {
+    jsonrpc::Request request;
+    std::string bdev;
+  };
+
+  std::string RemovedBdev(const jsonrpc::Request& request) SMA_REQUIRES(mutex_);
+  std::chrono::milliseconds WaitOf(const jsonrpc::Request& request) SMA_REQUIRES(mutex_);
   bool WouldHang(const jsonrpc::Request& request) SMA_REQUIRES(mutex_);
   absl::StatusOr<jsonrpc::Json> Execute(const jsonrpc::Request& request) SMA_REQUIRES(mutex_);
 
@@ -77,7 +85,7 @@ class SimTarget : public jsonrpc::Caller {
   SimSpdk spdk_ SMA_GUARDED_BY(mutex_);
   std::function<StepFault()> plan_ SMA_GUARDED_BY(mutex_);
   std::function<void(uint64_t)> on_connect_ SMA_GUARDED_BY(mutex_);
-  std::vector<jsonrpc::Request> late_ SMA_GUARDED_BY(mutex_);
+  std::vector<Late> late_ SMA_GUARDED_BY(mutex_);
   std::set<std::string> busy_ SMA_GUARDED_BY(mutex_);
   std::vector<std::string> log_ SMA_GUARDED_BY(mutex_);
   bool is_patient_ SMA_GUARDED_BY(mutex_) = false;

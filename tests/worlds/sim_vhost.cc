@@ -38,10 +38,9 @@ SimSpdk::Answer SimSpdk::GetVhosts(const Json& params) {
                {"iops_threshold", 60000},
                {"socket", "/var/tmp/" + name},
                {"sessions", Json::array()}};
-    entry["backend_specific"]["block"] = {
-        {"readonly", false},
-        {"bdev", vhost.bdev.empty() ? Json() : Json(vhost.bdev)},
-        {"transport", "vhost_user_blk"}};
+    entry["backend_specific"]["block"] = {{"readonly", false},
+                                          {"bdev", vhost.bdev.empty() ? Json() : Json(vhost.bdev)},
+                                          {"transport", "vhost_user_blk"}};
     const int sessions = vhost_sessions ? vhost_sessions(name) : 0;
     for (int i = 0; i < sessions; ++i) {
       entry["sessions"].push_back({{"vid", i}, {"started", true}});

@@ -36,6 +36,8 @@ enum class AddressState {
 struct RemoteNamespace {
   std::string uuid;
   std::string medium;
+
+  friend bool operator==(const RemoteNamespace&, const RemoteNamespace&) = default;
 };
 
 /// A storage node with NVMe-oF subsystems. Each address serves all subsystems and is a discovery

@@ -36,9 +36,7 @@ Place PlaceOf(int volume) {
   return volume <= 8 ? Place::kIscsi : Place::kLocal;
 }
 
-bool IsEncrypted(int volume) {
-  return volume == 4 || volume == 8 || volume == 10 || volume == 12;
-}
+bool IsEncrypted(int volume) { return volume == 4 || volume == 8 || volume == 10 || volume == 12; }
 
 std::string UuidOf(int volume) { return fmt::format("{:08d}-1111-4222-8333-444444444444", volume); }
 
@@ -88,8 +86,8 @@ Storage MakeStorage() {
     node.has_referrals = PlaceOf(volume) == Place::kNodeB;
     for (int number : {1, 2}) node.addresses[AddressOf(volume, number)] = AddressState::kUp;
     auto& namespaces = node.subsystems[SubsystemOf(volume)];
-    namespaces[static_cast<uint32_t>(namespaces.size() + 1)] = {
-        .uuid = UuidOf(volume), .medium = TruthOf(volume).medium};
+    namespaces[static_cast<uint32_t>(namespaces.size() + 1)] = {.uuid = UuidOf(volume),
+                                                                .medium = TruthOf(volume).medium};
   }
   for (int volume : {7, 8}) storage.iscsi_units[IscsiUrlOf(volume)] = TruthOf(volume).medium;
   return storage;

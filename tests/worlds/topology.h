@@ -49,7 +49,8 @@ CreateDeviceRequest DeviceRequest(int device);
 /// How the volume is connected: "d1", "d2", "d12" by discovery at these addresses of its node,
 /// "p1", "p2", "p12" directly; "" the first of these, or as the place of the volume asks for. A
 /// trailing "s": with one host NQN for all volumes, not one for each. A trailing "q": with the NQN
-/// of the subsystem, where it is not needed. "=N": as the unit of volume N. A trailing "c": as if it were not encrypted.
+/// of the subsystem, where it is not needed. "=N": as the unit of volume N. A trailing "c": as if
+/// it were not encrypted.
 VolumeParameters VolumeRequest(int volume, std::string how);
 
 }  // namespace sma::worlds

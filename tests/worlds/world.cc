@@ -55,6 +55,7 @@ World::World(WorldOptions options) : options_(std::move(options)) {
     return fails ? absl::ResourceExhaustedError("disk full") : absl::OkStatus();
   };
   host_ = std::make_unique<AgentHost>(*target_, disk_, machine_.get(), folder_);
+  host_->options.repair_drift = options_.repairs_drift;
   host_->Open();
   WaitUntilServing(milliseconds(5000));
 }

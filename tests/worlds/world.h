@@ -22,6 +22,8 @@ struct WorldOptions {
   /// Whether a device may not be shown to hosts without a volume that it has. An agent whose hold
   /// for incomplete devices is over shows them.
   bool judges_exposure = false;
+  /// `drift: report` where false.
+  bool repairs_drift = true;
   /// Problems whose text has one of these in it are none.
   std::vector<std::string> forgiven{};
   /// How long Finish waits for the agent.
@@ -48,9 +50,11 @@ struct WorldOptions {
 ///   op limit VOL N · op claim VOL · op unclaim VOL
 ///   op discover VOL ADDRESS · op stop VOL ADDRESS · op control VOL ADDRESS · op rmdisk VOL
 ///   op disk VOL                                     his own things
+///   op vhost DEV [VOL] · op rmvhost DEV             a vhost controller of the device's name
 ///   op clear VOL · op cipher VOL                    the volume is formatted anew: without its
 ///                                                   key, with it
 ///   down VOL ADDRESS · hang VOL ADDRESS · up VOL ADDRESS    of the volume's node; 0: all
+///   busy VOL                                        its hosts always have I/O under way
 ///   vanish VOL · appear VOL · swap VOL VOL          namespaces of nodes
 ///   restart target · restart agent · restart machine · compare · late
 ///   expect CODE...                                  of the calls before, "OK", or "error" for any
@@ -103,6 +107,8 @@ class World {
   absl::Status Invoke(const Call& call);
   void Note(const Call& call, const absl::Status& status);
   void NoteUnknown(const Call& call);
+  static bool MayRemove(const Call& call) { return call.verb == "delete" || call.verb == "detach"; }
+  bool IsAdoptable(int device);
   void PrepareAdoption(const Call& call, bool begins, bool succeeded);
   void OperatorStep(const std::vector<std::string>& words);
   void StorageStep(const std::vector<std::string>& words);
@@ -116,7 +122,7 @@ class World {
   // world_judge.cc
   void Judge();
   void JudgeServices();
-  void JudgeAnswers(const Call& call);
+  void JudgeAnswers(const Call& call, bool is_again);
   void Heal();
   std::vector<std::string> Unsettled();
   void FindLost(const std::map<int, admin::v1::Volume>& rows, std::vector<std::string>& found);
@@ -136,6 +142,7 @@ class World {
 
   std::map<int, DeviceState> devices_;
   std::map<int, VolumeState> volumes_;
+  std::set<std::string> busy_;
   std::vector<std::string> problems_;
   std::vector<absl::Status> answers_;
 

@@ -96,7 +96,7 @@ void World::JudgeServices() {
 
 // A call that attaches a volume was answered OK: its device exports the volume, and nothing else in
 // its name.
-void World::JudgeAnswers(const Call& call) {
+void World::JudgeAnswers(const Call& call, bool is_again) {
   if (call.volume == 0 || (call.verb != "attach" && call.verb != "create")) return;
   JudgeServices();
   const std::string uuid = UuidOf(call.volume);
@@ -105,10 +105,15 @@ void World::JudgeAnswers(const Call& call) {
     const std::string what = fmt::format("{} of volume {} to device {} was answered OK, and ",
                                          call.verb, call.volume, call.device);
     if (exported.empty()) Problem(what + "the device does not export it");
+    const bool has_right = std::any_of(exported.begin(), exported.end(), [&](const auto& name) {
+      return spdk.bdevs.at(name).contents == spdk.truth.at(uuid);
+    });
+    // What an operator adds later under the volume's UUID is his affair; what was there before is
+    // what hosts take for the volume.
     for (const std::string& name : exported) {
-      const SimBdev* bdev = spdk.FindBdev(name);
-      if (bdev == nullptr || bdev->contents == spdk.truth.at(uuid)) continue;
-      Problem(what + "the device exports " + ToString(bdev->contents));
+      const Contents& contents = spdk.bdevs.at(name).contents;
+      if (contents == spdk.truth.at(uuid) || (has_right && is_again)) continue;
+      Problem(what + "the device exports " + ToString(contents));
     }
   });
 }
@@ -238,8 +243,8 @@ std::vector<std::string> World::Unsettled() {
     for (int device : {6, 7}) {
       const bool is_plugged = machine_->HasDevice(VhostOf(device));
       if (is_plugged != devices.contains(HandleOf(device))) {
-        found.push_back(fmt::format("{}: device {} in the machine", is_plugged ? "leaked" : "lost",
-                                    device));
+        found.push_back(
+            fmt::format("{}: device {} in the machine", is_plugged ? "leaked" : "lost", device));
       }
     }
   }
@@ -282,7 +287,8 @@ void World::FindLost(const std::map<int, admin::v1::Volume>& rows,
       const std::optional<uint64_t> limit = volumes_[volume].limit;
       for (size_t i = 0; limit && i < chain.size(); ++i) {
         const uint64_t wanted = i == 0 ? *limit * 1000 : 0;
-        if (chain[i]->limits[kRate] == wanted) continue;
+        const bool is_others = i > 0 && chain[i]->limits_owner == Owner::kOthers;
+        if (is_others || chain[i]->limits[kRate] == wanted) continue;
         found.push_back(fmt::format("volume {} has limit {} on bdev {}, not {}", volume,
                                     chain[i]->limits[kRate], chain[i]->name, wanted));
       }
@@ -325,7 +331,13 @@ void World::FindLeaks(const std::map<int, admin::v1::Volume>& rows,
       if (subsystem.owner != Owner::kAgent) continue;
       const int device = nqn.back() - '0';
       const bool has_row = devices_.contains(device) && devices_[device].is_there != Known::kNo;
-      if (!has_row) leak("subsystem " + nqn);
+      // One to which somebody has added something is left to him.
+      const bool is_mixed =
+          std::any_of(subsystem.hosts.begin(), subsystem.hosts.end(),
+                      [](const auto& host) { return host.second != Owner::kAgent; }) ||
+          std::any_of(subsystem.namespaces.begin(), subsystem.namespaces.end(),
+                      [](const auto& entry) { return entry.second.owner != Owner::kAgent; });
+      if (!has_row && !is_mixed) leak("subsystem " + nqn);
       for (const auto& [nsid, ns] : subsystem.namespaces) {
         if (ns.owner == Owner::kAgent && !rows.contains(VolumeOfUuid(ns.uuid))) {
           leak(fmt::format("namespace {} in {}", ns.uuid, nqn));

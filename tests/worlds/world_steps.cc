@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <stdexcept>
 #include <thread>
 
@@ -23,16 +24,14 @@ constexpr char kOperatorsHost[] = "nqn.2016-06.io.spdk:operators-host";
 
 StepFault FaultOf(const std::string& name) {
   static const std::map<std::string, StepFault> kFaults{
-      {"refuse", StepFault::kRefuse},   {"notsent", StepFault::kNotSent},
-      {"drop", StepFault::kDropCall},   {"lose", StepFault::kLoseAnswer},
-      {"hang", StepFault::kHang},       {"late", StepFault::kLate}};
+      {"refuse", StepFault::kRefuse}, {"notsent", StepFault::kNotSent},
+      {"drop", StepFault::kDropCall}, {"lose", StepFault::kLoseAnswer},
+      {"hang", StepFault::kHang},     {"late", StepFault::kLate}};
   return kFaults.at(name);
 }
 
 std::string WordAt(const Words& words, size_t i) { return i < words.size() ? words[i] : ""; }
-int NumberAt(const Words& words, size_t i) {
-  return i < words.size() ? std::stoi(words[i]) : 0;
-}
+int NumberAt(const Words& words, size_t i) { return i < words.size() ? std::stoi(words[i]) : 0; }
 
 Json Listener(int device) {
   return {{"trtype", "TCP"},
@@ -43,9 +42,7 @@ Json Listener(int device) {
 
 // A disk that only the operator uses.
 std::string OperatorsDisk(int number) { return "local-" + UuidOf(90 + number); }
-std::string ClaimNqn(int volume) {
-  return fmt::format("nqn.2016-06.io.spdk:operators-{}", volume);
-}
+std::string ClaimNqn(int volume) { return fmt::format("nqn.2016-06.io.spdk:operators-{}", volume); }
 
 }  // namespace
 
@@ -69,6 +66,9 @@ bool World::Step(const std::string& line) {
     OperatorStep(words);
   } else if (verb == "restart") {
     Restart(WordAt(words, 1));
+  } else if (verb == "busy") {
+    busy_.insert(UuidOf(NumberAt(words, 1)));
+    target_->SetBusy(busy_);
   } else if (verb == "compare") {
     host_->Compare();
     WaitUntilQuiet();
@@ -132,13 +132,19 @@ void World::RunCalls(const Words& words, bool may_die) {
     die_at_ = fault_at_ = 0;
     died_ = false;
   }
-  for (size_t i = 0; i < calls.size(); ++i) {
-    const bool is_clear = !died && (calls.size() == 1);
-    if (is_clear) {
-      Note(calls[i], answers_[i]);
-    } else {
-      NoteUnknown(calls[i]);
+  const bool is_clear = !died && calls.size() == 1;
+  const bool is_again = volumes_[calls[0].volume].is_attached == Known::kYes;
+  if (is_clear) {
+    Note(calls[0], answers_[0]);
+  } else {
+    // Whatever their order was: first those that may take something away.
+    for (const bool removes : {true, false}) {
+      for (const Call& call : calls) {
+        if (MayRemove(call) == removes) NoteUnknown(call);
+      }
     }
+  }
+  for (size_t i = 0; i < calls.size(); ++i) {
     PrepareAdoption(calls[i], /*begins=*/false, answers_[i].ok() && !died);
   }
   if (may_die) {
@@ -159,9 +165,7 @@ void World::RunCalls(const Words& words, bool may_die) {
       Problem(fmt::format("{} took volume {} away", absl::StrJoin(words, " "), volume));
     }
   }
-  for (size_t i = 0; i < calls.size(); ++i) {
-    if (answers_[i].ok() && !died && calls.size() == 1) JudgeAnswers(calls[i]);
-  }
+  if (is_clear && answers_[0].ok()) JudgeAnswers(calls[0], is_again);
 }
 
 // "expect CODE...": the last call was answered with one of these codes; "error": with any but OK.
@@ -257,6 +261,8 @@ absl::Status World::Invoke(const Call& call) {
     return agent.SetQos(context, request).status();
   }
   if (call.verb == "adopt") {
+    // Nobody has the agent take over what no agent made.
+    if (!IsAdoptable(call.device)) return absl::FailedPreconditionError("not a device");
     auto candidates = host_->admin().ListAdoptionCandidates(context, {});
     if (!candidates.ok()) return candidates.status();
     admin::v1::AdoptDeviceRequest request;
@@ -312,8 +318,7 @@ void World::NoteUnknown(const Call& call) {
     const bool is_of_device = volume.device == call.device && call.verb == "delete";
     if (number != call.volume && !is_of_device) continue;
     volume.limit = std::nullopt;
-    const bool may_go = call.verb == "delete" || call.verb == "detach";
-    if (may_go && volume.is_attached == Known::kYes) volume.is_attached = Known::kUnknown;
+    if (MayRemove(call) && volume.is_attached == Known::kYes) volume.is_attached = Known::kUnknown;
   }
   if (call.volume == 0 || (call.verb != "create" && call.verb != "attach")) return;
   VolumeState& volume = volumes_[call.volume];
@@ -323,6 +328,19 @@ void World::NoteUnknown(const Call& call) {
   volume.device = is_first || volume.device == call.device ? call.device : kSomeDevice;
   volume.is_attached = Known::kUnknown;
   volume.limit = std::nullopt;
+}
+
+bool World::IsAdoptable(int device) {
+  return target_->With([&](SimSpdk& spdk) {
+    auto found = spdk.subsystems.find(NqnOf(device));
+    if (found == spdk.subsystems.end() || !found->second.is_adoptable) return false;
+    const auto& namespaces = found->second.namespaces;
+    return std::all_of(namespaces.begin(), namespaces.end(), [&](const auto& entry) {
+      auto truth = spdk.truth.find(entry.second.uuid);
+      return truth != spdk.truth.end() &&
+             spdk.bdevs.at(entry.second.bdev).contents == truth->second;
+    });
+  });
 }
 
 // While a call is under way that asks for a subsystem as it is there, the agent may take it over.
@@ -350,7 +368,7 @@ void World::PrepareAdoption(const Call& call, bool begins, bool succeeded) {
       bool is_equal = found->second.hosts == hosts && found->second.listeners.size() == 1 &&
                       found->second.allow_any_host == params.allow_any_host();
       is_equal = is_equal && found->second.listeners[0].first["trsvcid"] == params.trsvcid();
-      found->second.is_adoptable = begins && (is_equal || call.verb == "adopt");
+      found->second.is_adoptable = begins && is_equal;
     }
     if (is_transferred) {
       spdk.Transfer(name, call.verb == "adopt" ? "" : UuidOf(call.volume));
@@ -362,8 +380,7 @@ void World::PrepareAdoption(const Call& call, bool begins, bool succeeded) {
     for (const auto& [nsid, ns] : spdk.subsystems[name].namespaces) {
       const int volume = VolumeOfUuid(ns.uuid);
       if (volume == 0) continue;
-      volumes_[volume] = {
-          .is_attached = Known::kYes, .device = call.device, .limit = std::nullopt};
+      volumes_[volume] = {.is_attached = Known::kYes, .device = call.device, .limit = std::nullopt};
     }
   });
 }
@@ -441,13 +458,18 @@ void World::OperatorStep(const Words& words) {
     });
     Op("nvmf_subsystem_remove_ns", {{"nqn", nqn}, {"nsid", nsid}});
   } else if (what == "limit") {
-    Op("bdev_set_qos_limit",
-       {{"name", UuidOf(n)}, {"rw_ios_per_sec", NumberAt(words, 3) * 1000}});
+    Op("bdev_set_qos_limit", {{"name", UuidOf(n)}, {"rw_ios_per_sec", NumberAt(words, 3) * 1000}});
   } else if (what == "claim") {
     Op("nvmf_create_subsystem", {{"nqn", ClaimNqn(n)}});
     Op("nvmf_subsystem_add_ns", {{"nqn", ClaimNqn(n)}, {"namespace", {{"bdev_name", UuidOf(n)}}}});
   } else if (what == "unclaim") {
     Op("nvmf_delete_subsystem", {{"nqn", ClaimNqn(n)}});
+  } else if (what == "vhost") {
+    const int volume = NumberAt(words, 3);
+    Op("vhost_create_blk_controller",
+       {{"ctrlr", VhostOf(n)}, {"dev_name", volume != 0 ? UuidOf(volume) : OperatorsDisk(n % 4)}});
+  } else if (what == "rmvhost") {
+    Op("vhost_delete_controller", {{"ctrlr", VhostOf(n)}});
   } else if (what == "rmdisk") {
     Op("bdev_null_delete", {{"name", "local-" + UuidOf(n)}});
   } else if (what == "disk") {
@@ -491,7 +513,7 @@ void World::StorageStep(const Words& words) {
     } else if (is_iscsi) {
       storage_.iscsi_up = verb == "up";
     } else {
-      const AddressState state = verb == "down"  ? AddressState::kDown
+      const AddressState state = verb == "down"   ? AddressState::kDown
                                  : verb == "hang" ? AddressState::kHanging
                                                   : AddressState::kUp;
       const int number = NumberAt(words, 2);
