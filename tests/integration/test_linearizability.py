@@ -11,8 +11,8 @@ FOLDER = pathlib.Path(__file__).resolve().parents[1] / "linearizability"
 VIOLATED = 1
 # Removed as the defects are fixed.
 NOT_YET = pytest.mark.xfail(reason="late writes, wrong disks and torn blocks are being mended", strict=False)
-SCRIPTS = ["late-waiting", "late-frozen", "late-frozen-cut", "late-limit", "wrong-disk-second-path",
-           "wrong-disk-path-down", "wrong-disk-waiting", "namespace-number"]
+SCRIPTS = ["late-waiting", "late-frozen", "late-frozen-cut", "late-retry", "late-limit",
+           "wrong-disk-second-path", "wrong-disk-path-down", "wrong-disk-waiting", "namespace-number"]
 
 
 @pytest.fixture(scope="module")
@@ -33,10 +33,11 @@ def run(program, bin_dir, work_dir, *arguments, timeout_s=120):
     return done.returncode, done.stdout
 
 
-def test_the_judge_knows_good_histories_from_bad_ones(module):
+def test_the_judge_and_the_proxy(module):
     tested = module.go("test", "-count=1", "./...")
     assert tested.returncode == 0, tested.stdout + tested.stderr
     assert "ok  \tlinearizability/history" in tested.stdout
+    assert "ok  \tlinearizability/proxy" in tested.stdout
 
 
 def test_the_sources_are_in_order(module):
@@ -51,6 +52,12 @@ def test_a_planted_late_write_is_caught(program, bin_dir, work_dir):
     assert status == VIOLATED
     assert "not linearizable" in output and "late or stale: #" in output
     assert "verdict: 1 violations, 0 blocks undecided" in output
+
+
+def test_late_writes_are_caught_among_many(program, bin_dir, work_dir):
+    status, output = run(program, bin_dir, work_dir, "-faults", "none", "-time", "3s", "-plant", "20", "-seed", "1")
+    assert status == VIOLATED
+    assert "not linearizable" in output and "late writes planted: 0" not in output
 
 
 @NOT_YET

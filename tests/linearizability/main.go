@@ -26,6 +26,7 @@ var (
 	seed     = flag.Int64("seed", 0, "of the random choices; 0: another one each time")
 	length   = flag.Duration("time", 20*time.Second, "how long the random scenario does harm")
 	faults   = flag.String("faults", "", "kinds of harm of the random scenario, with commas in between; none; empty: all")
+	plant    = flag.Int("plant", 0, "in the random scenario, so many writes are repeated late on the way to each target")
 	verbose  = flag.Bool("v", false, "tell what happens")
 )
 
@@ -106,12 +107,13 @@ func random(options world.Options) (*world.World, error) {
 	if err != nil {
 		return w, err
 	}
+	planted := w.Plant(*plant)
 	nemesis, err := world.NewNemesis(w, *seed, *faults)
 	if err != nil {
 		return w, err
 	}
 	err = w.RunRandom(*seed, *length, nemesis)
-	fmt.Printf("harm done: %v\n", nemesis.Done)
+	fmt.Printf("harm done: %v; late writes planted: %d\n", nemesis.Done, planted())
 	return w, err
 }
 

@@ -42,6 +42,7 @@ type replayTap struct {
 	kept              map[uint64][]byte // by block: the first write's capsule
 	under             map[uint16]uint64 // by command id: the block of a write that has no answer yet
 	acked             map[uint64]int    // by block: acknowledged writes
+	open              bool              // a late write has no answer yet
 }
 
 // split cuts whole PDUs off the front.
@@ -88,7 +89,7 @@ func (t *replayTap) follow(pdu []byte) {
 func (t *replayTap) late() []byte {
 	t.owner.mutex.Lock()
 	defer t.owner.mutex.Unlock()
-	if t.owner.replayed >= t.owner.Most {
+	if t.open || t.owner.replayed >= t.owner.Most {
 		return nil
 	}
 	for block, count := range t.acked {
@@ -96,6 +97,7 @@ func (t *replayTap) late() []byte {
 			capsule := t.kept[block]
 			delete(t.acked, block)
 			t.owner.replayed++
+			t.open = true
 			return capsule
 		}
 	}
@@ -111,6 +113,7 @@ func (t *replayTap) Answers(data []byte) []byte {
 		if pdu[0] == kindResponse && len(pdu) >= 24 {
 			cid := binary.LittleEndian.Uint16(pdu[20:])
 			if cid == replayedCid {
+				t.open = false
 				continue
 			}
 			if block, found := t.under[cid]; found && binary.LittleEndian.Uint16(pdu[22:])>>1 == 0 {

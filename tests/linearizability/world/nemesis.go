@@ -68,7 +68,7 @@ func (n *Nemesis) Run(until <-chan struct{}) error {
 		select {
 		case <-until:
 			return nil
-		case <-time.After(n.between(100, 700)):
+		case <-time.After(n.between(50, 350)):
 		}
 		name := n.faults[n.random.Intn(len(n.faults))]
 		if name == "none" {
@@ -110,6 +110,10 @@ func (n *Nemesis) link() *Link {
 }
 
 func (n *Nemesis) hold(what string, least, most int) {
+	// Mostly short, so that there are many, and now and then longer than all time limits.
+	if n.random.Intn(3) > 0 {
+		most = least + (most-least)/5
+	}
 	duration := n.between(least, most)
 	n.say("%s for %v", what, duration)
 	n.world.pause(duration)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"linearizability/proxy"
 	"linearizability/target"
 )
 
@@ -71,11 +72,36 @@ func NewRandomWorld(options Options) (*World, error) {
 	return w, w.ConnectHosts()
 }
 
+// Plant has proxies repeat up to `most` writes late on each host's way to each target, from its next association
+// on, which begins. The result counts them.
+func (w *World) Plant(most int) func() int {
+	var all []*proxy.Replayer
+	for _, host := range w.Hosts {
+		for _, link := range host.Links {
+			if most > 0 {
+				one := &proxy.Replayer{Most: most}
+				link.Proxy.Tap(one.Tap)
+				link.Lose(link.Current())
+				all = append(all, one)
+			}
+		}
+	}
+	return func() (count int) {
+		for _, one := range all {
+			count += one.Planted()
+		}
+		return count
+	}
+}
+
 // RunRandom has the hosts work while the nemesis does harm, and then reads everything.
 func (w *World) RunRandom(seed int64, duration time.Duration, nemesis *Nemesis) error {
 	blocks := blocksFor(duration)
 	if blocks > diskBytes/BlockBytes {
 		return fmt.Errorf("the disks are too small for %v", duration)
+	}
+	if err := w.Settle(); err != nil {
+		return err
 	}
 	if err := w.Fill(blocks); err != nil {
 		return err

@@ -18,6 +18,7 @@ var Scripts = map[string]Script{
 	"late-waiting":           lateWaiting,
 	"late-frozen":            lateFrozen,
 	"late-frozen-cut":        lateFrozenCut,
+	"late-retry":             lateRetry,
 	"late-limit":             lateLimit,
 	"planted":                planted,
 	"wrong-disk-second-path": wrongDiskSecondPath,

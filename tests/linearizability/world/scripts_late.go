@@ -73,6 +73,34 @@ func (w *World) late(harm func(*proxy.Proxy), sent bool) error {
 	return w.readAllOf(disk, 3)
 }
 
+// lateRetry: a write has been sent on a path that has become a black hole; the gateway gives the path up and
+// sends the write on the other one; after newer writes the first path comes back.
+func lateRetry(options Options) (*World, error) {
+	options.PathTimeout = 300 * time.Millisecond
+	w, err := scriptWorld(options, 1, true)
+	if err != nil {
+		return w, err
+	}
+	gateway, host, disk := w.Gateways[0], w.Hosts[0], w.Disk("one")
+	link := host.Link(gateway.Name)
+	for round, path := range gateway.Paths {
+		path.Freeze(proxy.Requests, proxy.Answers)
+		// One after the other, so that each queue has sent on the path that is frozen, if it uses it.
+		for queue := 0; queue < ioQueues; queue++ {
+			lba := uint64(round*ioQueues + queue)
+			w.log("write while %s is frozen: %+v", path.Name, host.Write(link, disk, lba, queue, true))
+			if err := w.writeTwice(link, disk, lba); err != nil {
+				return w, err
+			}
+		}
+		path.Heal()
+		if err := w.Settle(); err != nil {
+			return w, err
+		}
+	}
+	return w, w.readAllOf(disk, 2)
+}
+
 // lateLimit: writes wait at a limit of the store's; the host gives its association up, makes a new one,
 // writes and reads.
 func lateLimit(options Options) (*World, error) {
