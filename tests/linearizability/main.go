@@ -119,7 +119,12 @@ func random(options world.Options) (*world.World, error) {
 
 func report(verdict *history.Verdict) {
 	fmt.Printf("%d blocks; %d reads, %d writes, %d writes of unknown outcome\n", verdict.Blocks, verdict.Reads, verdict.Writes, verdict.Unknown)
-	for _, violation := range verdict.Violations {
+	const shown = 20
+	for index, violation := range verdict.Violations {
+		if index == shown {
+			fmt.Printf("and %d violations more\n", len(verdict.Violations)-shown)
+			break
+		}
 		fmt.Println("violation:", violation)
 	}
 	for _, block := range verdict.Undecided {

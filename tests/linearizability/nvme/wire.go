@@ -67,11 +67,6 @@ const (
 // code in bits 7:0, Do Not Retry in bit 14.
 type Status uint16
 
-const (
-	StatusAbortRequested Status = 0x007
-	StatusInvalidNS      Status = 0x00b
-)
-
 // Code is the status without More, Command Retry Delay and Do Not Retry.
 func (s Status) Code() Status { return s & 0x7ff }
 

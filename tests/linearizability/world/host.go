@@ -172,7 +172,7 @@ func (h *Host) record(link *Link, disk *Disk, lba uint64, op *history.Op, life i
 	}
 	// An error is the end of the command where the disk is; an intermediate host may not know what became
 	// of it on the way to the disk.
-	final := aborted || err == nil && (link.direct || answer.Status.Code() == nvme.StatusInvalidNS || answer.Status.Code() == nvme.StatusAbortRequested)
+	final := aborted || err == nil && link.direct
 	recorder.Fail(op, result.Note, final)
 	if !final && op.Kind == history.Write {
 		link.remember(op, life)

@@ -23,19 +23,20 @@ type Nemesis struct {
 type fault func(n *Nemesis) error
 
 var faults = map[string]fault{
-	"cut-path":     (*Nemesis).cutPath,
-	"cut-paths":    (*Nemesis).cutPaths,
-	"freeze-path":  (*Nemesis).freezePath,
-	"freeze-paths": (*Nemesis).freezePaths,
-	"cut-host":     (*Nemesis).cutHost,
-	"freeze-host":  (*Nemesis).freezeHost,
-	"reconnect":    (*Nemesis).reconnect,
-	"stop":         (*Nemesis).stopTarget,
-	"kill-gateway": (*Nemesis).killGateway,
-	"kill-store":   (*Nemesis).killStore,
-	"namespaces":   (*Nemesis).swapNamespaces,
-	"limit":        (*Nemesis).limit,
-	"astray":       (*Nemesis).leadAstray,
+	"cut-path":         (*Nemesis).cutPath,
+	"cut-paths":        (*Nemesis).cutPaths,
+	"freeze-path":      (*Nemesis).freezePath,
+	"freeze-paths":     (*Nemesis).freezePaths,
+	"cut-host":         (*Nemesis).cutHost,
+	"freeze-host":      (*Nemesis).freezeHost,
+	"reconnect":        (*Nemesis).reconnect,
+	"stop":             (*Nemesis).stopTarget,
+	"kill-gateway":     (*Nemesis).killGateway,
+	"kill-store":       (*Nemesis).killStore,
+	"namespaces":       (*Nemesis).swapNamespaces,
+	"store-namespaces": (*Nemesis).swapAtStore,
+	"limit":            (*Nemesis).limit,
+	"astray":           (*Nemesis).leadAstray,
 }
 
 // FaultNames of all kinds.
@@ -223,24 +224,60 @@ func (n *Nemesis) killStore() error {
 	return nil
 }
 
-// swapNamespaces removes two namespaces of a gateway and exports them under each other's number.
+// swapNamespaces has two namespaces of a gateway change places.
 func (n *Nemesis) swapNamespaces() error {
 	gateway := n.gateway()
-	one := n.random.Intn(len(gateway.Exports))
-	other := (one + 1 + n.random.Intn(len(gateway.Exports)-1)) % len(gateway.Exports)
-	n.say("%s: namespaces %d and %d change places", gateway.Name, one+1, other+1)
-	gateway.Exports[one], gateway.Exports[other] = gateway.Exports[other], gateway.Exports[one]
-	for _, index := range []int{one, other} {
-		if _, err := gateway.Target.Call("nvmf_subsystem_remove_ns", target.RemoveNamespace(gateway.Subsystem, index+1).Params); err != nil {
+	return n.swap(&gateway.Server, gateway.Exports)
+}
+
+// swapAtStore does that to a store for a while, under the gateways that use it.
+func (n *Nemesis) swapAtStore() error {
+	store := n.world.Stores[0]
+	before := append([]string(nil), store.exports...)
+	if err := n.swap(&store.Server, store.exports); err != nil {
+		return err
+	}
+	n.hold("they stay there", 100, 1500)
+	var moved []int
+	for index := range before {
+		if store.exports[index] != before[index] {
+			moved = append(moved, index)
+		}
+	}
+	copy(store.exports, before)
+	if err := n.replace(&store.Server, store.exports, moved); err != nil {
+		return err
+	}
+	for _, gateway := range n.world.Gateways {
+		if err := gateway.Restore(); err != nil {
 			return err
 		}
 	}
-	for _, index := range []int{one, other} {
+	return nil
+}
+
+// swap exports two of a target's namespaces under each other's number.
+func (n *Nemesis) swap(server *Server, exports []string) error {
+	one := n.random.Intn(len(exports))
+	other := (one + 1 + n.random.Intn(len(exports)-1)) % len(exports)
+	n.say("%s: namespaces %d and %d change places", server.Name, one+1, other+1)
+	exports[one], exports[other] = exports[other], exports[one]
+	return n.replace(server, exports, []int{one, other})
+}
+
+// replace removes these namespaces and exports what they are to be.
+func (n *Nemesis) replace(server *Server, exports []string, indexes []int) error {
+	for _, index := range indexes {
+		if err := server.Target.Calls(target.RemoveNamespace(server.Subsystem, index+1)); err != nil {
+			return err
+		}
+	}
+	for _, index := range indexes {
 		// A number is taken until all hosts have been told that its namespace is gone.
-		step := target.AddNamespace(gateway.Subsystem, index+1, gateway.Exports[index])
+		step := target.AddNamespace(server.Subsystem, index+1, exports[index])
 		var last error
 		if err := WaitFor(20*time.Second, "the number is free", func() bool {
-			_, last = gateway.Target.Call(step.Method, step.Params)
+			last = server.Target.Calls(step)
 			return last == nil
 		}); err != nil {
 			return fmt.Errorf("%w: %v", err, last)
@@ -251,16 +288,20 @@ func (n *Nemesis) swapNamespaces() error {
 
 // limit has a disk of a store or a gateway take few I/Os per second for a while.
 func (n *Nemesis) limit() error {
-	gateway := n.gateway()
-	bdev := gateway.Exports[n.random.Intn(len(gateway.Exports))]
+	gateway, store := n.gateway(), n.world.Stores[0]
+	server, bdevs := &gateway.Server, gateway.Exports
+	if n.random.Intn(2) == 0 {
+		server, bdevs = &store.Server, store.exports
+	}
+	bdev := bdevs[n.random.Intn(len(bdevs))]
 	set := func(rate int) error {
-		_, err := gateway.Target.Call("bdev_set_qos_limit", target.Params{"name": bdev, "rw_ios_per_sec": rate})
+		_, err := server.Target.Call("bdev_set_qos_limit", target.Params{"name": bdev, "rw_ios_per_sec": rate})
 		return err
 	}
 	if err := set(1000 * (1 + n.random.Intn(3))); err != nil {
 		return err
 	}
-	n.hold("limited "+bdev+" of "+gateway.Name, 300, 1500)
+	n.hold("limited "+bdev+" of "+server.Name, 300, 1500)
 	return set(0)
 }
 

@@ -57,10 +57,10 @@ func (w *World) late(harm func(*proxy.Proxy), sent bool) error {
 	for queue := 0; queue < ioQueues; queue++ {
 		w.log("old write: %+v", host.Write(link, disk, 0, queue, true))
 	}
-	// A target may refuse the host as long as it cannot tell what becomes of the writes: then nothing is
-	// known of their end. At most one attempt of the link's is waited for.
-	ready := WaitFor(15*time.Second, "a new association", link.ready) == nil
-	w.log("new association with %s: %v", first.Name, ready)
+	// The writes end with their association, at the latest when the gateway has given the path up.
+	if err := WaitFor(20*time.Second, "the host is connected to "+first.Name, link.ready); err != nil {
+		return err
+	}
 	if err := w.writeTwice(host.Link(second.Name), disk, 0); err != nil {
 		return err
 	}

@@ -28,6 +28,7 @@ type Store struct {
 	Durable bool // its disks outlive it
 	second  int  // port of its second listener
 	steps   []target.Step
+	exports []string // bdevs; the NSID is the place, from 1
 }
 
 // Ports it listens on: two.
@@ -40,7 +41,7 @@ func (w *World) AddStore(name, subsystem string, durable bool, steps []target.St
 		return nil, err
 	}
 	store := &Store{Server: Server{Name: name, Target: program, Subsystem: nqnPrefix + subsystem, Port: target.FreePort()},
-		Durable: durable, second: target.FreePort()}
+		Durable: durable, second: target.FreePort(), exports: bdevs}
 	store.steps = append(append([]target.Step{{Method: "nvmf_create_transport", Params: target.Params{"trtype": "tcp"}}}, steps...),
 		target.Export(store.Subsystem, store.Ports(), bdevs...)...)
 	w.Stores = append(w.Stores, store)
