@@ -58,6 +58,7 @@ func main() {
 	report(verdict)
 	if !verdict.OK() {
 		fmt.Println("logs:", *folder)
+		fmt.Printf("again: -scenario %s -seed %d -time %v -faults %q -plant %d\n", *scenario, *seed, *length, *faults, *plant)
 		os.Exit(exitViolated)
 	}
 	if temporary {
