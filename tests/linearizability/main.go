@@ -119,7 +119,8 @@ func random(options world.Options) (*world.World, error) {
 }
 
 func report(verdict *history.Verdict) {
-	fmt.Printf("%d blocks; %d reads, %d writes, %d writes of unknown outcome\n", verdict.Blocks, verdict.Reads, verdict.Writes, verdict.Unknown)
+	fmt.Printf("%d blocks; %d reads, %d writes, %d writes of unknown outcome\n",
+		verdict.Blocks, verdict.Reads, verdict.Writes, verdict.Unknown)
 	const shown = 20
 	for index, violation := range verdict.Violations {
 		if index == shown {

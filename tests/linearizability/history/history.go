@@ -65,7 +65,8 @@ func (o *Op) String() string {
 			end += fmt.Sprintf("until %.6f", seconds(o.Fence))
 		}
 	}
-	text := fmt.Sprintf("#%d %s %s by %s via %s: [%.6f, %s]", o.ID, o.Kind, value(o.Value), o.Host, o.Path, seconds(o.Call), end)
+	text := fmt.Sprintf("#%d %s %s by %s via %s: [%.6f, %s]", o.ID, o.Kind, value(o.Value), o.Host, o.Path,
+		seconds(o.Call), end)
 	if o.Note != "" {
 		text += " " + o.Note
 	}
@@ -104,7 +105,8 @@ func (r *Recorder) Begin(kind Kind, block Block, host, path string, repeats int)
 	r.mutex.Lock()
 	defer r.mutex.Unlock()
 	r.lastID++
-	op := &Op{ID: r.lastID, Kind: kind, Block: block, Host: host, Path: path, Repeats: repeats, Fence: Never, Call: r.Now()}
+	op := &Op{ID: r.lastID, Kind: kind, Block: block, Host: host, Path: path, Repeats: repeats, Fence: Never}
+	op.Call = r.Now()
 	if kind == Write {
 		op.Value = op.ID
 		// As long as nothing else is known.

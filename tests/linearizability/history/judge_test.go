@@ -72,7 +72,8 @@ func TestBlocksAreJudgedApart(t *testing.T) {
 		bad[index].Block = Block{"disk", 7}
 	}
 	verdict := Judge(append(bad, good), nil, time.Minute, "")
-	if verdict.Blocks != 2 || len(verdict.Violations) != 1 || !strings.Contains(verdict.Violations[0], "block 7 of disk") {
+	if verdict.Blocks != 2 || len(verdict.Violations) != 1 ||
+		!strings.Contains(verdict.Violations[0], "block 7 of disk") {
 		t.Errorf("%+v", verdict)
 	}
 }
@@ -81,7 +82,8 @@ func TestTheExplanationNamesTheLateWrite(t *testing.T) {
 	ops := []Op{unknown(1, 1, 2, 4), write(2, 5, 6), read(2, 7, 8), read(1, 9, 10)}
 	verdict := Judge(ops, nil, time.Minute, t.TempDir())
 	if len(verdict.Violations) != 1 || !strings.Contains(verdict.Violations[0], "late or stale: #1 write") ||
-		!strings.Contains(verdict.Violations[0], "although newer: #2 write") || !strings.Contains(verdict.Violations[0], ".html") {
+		!strings.Contains(verdict.Violations[0], "although newer: #2 write") ||
+		!strings.Contains(verdict.Violations[0], ".html") {
 		t.Errorf("%+v", verdict)
 	}
 }

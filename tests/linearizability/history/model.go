@@ -93,7 +93,8 @@ func operations(ops []Op) []porcupine.Operation {
 			end, optional = op.Fence, true
 		}
 		if !optional || seen[op.Value] {
-			all = append(all, porcupine.Operation{ClientId: client(op.Host), Input: step{op, optional}, Call: op.Call, Return: end})
+			all = append(all, porcupine.Operation{ClientId: client(op.Host), Input: step{op, optional},
+				Call: op.Call, Return: end})
 		}
 		if op.Kind != Write || !seen[op.Value] {
 			continue

@@ -39,7 +39,8 @@ type Controller struct {
 
 // Connect makes an association with up to `queues` I/O queues. onNamespaces is called, in a goroutine of
 // its own, when the controller reports that its namespaces have changed; it has to call Namespaces.
-func Connect(address, subsystem string, host Host, queues int, onNamespaces func(*Controller)) (*Controller, error) {
+func Connect(address, subsystem string, host Host, queues int,
+	onNamespaces func(*Controller)) (*Controller, error) {
 	admin, err := openQueue(address, 0, AdminTimeout)
 	if err != nil {
 		return nil, err
@@ -264,8 +265,10 @@ func (c *Controller) Alive() bool {
 }
 
 // Write submits a write on I/O queue `queue`, from 0.
-func (c *Controller) Write(queue int, nsid uint32, lba uint64, data []byte, blocks int, inCapsule bool) (*Command, error) {
-	return c.queues[queue].Submit(blockSqe(OpWrite, nsid, lba, blocks), data, inCapsule && len(data) <= c.inCapsule, 0)
+func (c *Controller) Write(queue int, nsid uint32, lba uint64, data []byte, blocks int,
+	inCapsule bool) (*Command, error) {
+	sqe := blockSqe(OpWrite, nsid, lba, blocks)
+	return c.queues[queue].Submit(sqe, data, inCapsule && len(data) <= c.inCapsule, 0)
 }
 
 // Read submits a read.

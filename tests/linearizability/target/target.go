@@ -167,7 +167,8 @@ func Export(subsystem string, ports []int, bdevs ...string) []Step {
 		steps = append(steps, AddNamespace(subsystem, index+1, bdev))
 	}
 	for _, port := range ports {
-		steps = append(steps, Step{"nvmf_subsystem_add_listener", Params{"nqn": subsystem, "listen_address": Address(port)}})
+		steps = append(steps, Step{"nvmf_subsystem_add_listener",
+			Params{"nqn": subsystem, "listen_address": Address(port)}})
 	}
 	return steps
 }

@@ -120,7 +120,8 @@ func (h *Host) run(link *Link, disk *Disk, lba uint64, kind history.Kind, queue 
 		repeats = h.world.repeats
 	}
 	queue %= controller.Queues()
-	op := h.world.Recorder.Begin(kind, history.Block{Disk: disk.Name, LBA: lba}, h.Name, fmt.Sprintf("%s queue %d", link.Name, queue+1), repeats)
+	path := fmt.Sprintf("%s queue %d", link.Name, queue+1)
+	op := h.world.Recorder.Begin(kind, history.Block{Disk: disk.Name, LBA: lba}, h.Name, path, repeats)
 	var command *nvme.Command
 	var err error
 	if kind == history.Write {
@@ -136,9 +137,9 @@ func (h *Host) run(link *Link, disk *Disk, lba uint64, kind history.Kind, queue 
 	answer, err := command.Wait(CommandTimeout)
 	aborted := false
 	if errors.Is(err, nvme.ErrTimeout) {
-		answer, aborted, err = h.abort(link, controller, queue, command)
+		answer, aborted, err = abort(controller, queue, command)
 	}
-	result := h.record(link, disk, lba, op, life, answer, aborted, err)
+	result := h.record(link, disk, op, life, answer, aborted, err)
 	if errors.Is(err, nvme.ErrLost) {
 		h.failOver(link)
 		link.Lose(controller)
@@ -147,9 +148,9 @@ func (h *Host) run(link *Link, disk *Disk, lba uint64, kind history.Kind, queue 
 }
 
 // abort ends a command that has no answer: by Abort or, where that does not help, with its association.
-func (h *Host) abort(link *Link, controller *nvme.Controller, queue int, command *nvme.Command) (nvme.Completion, bool, error) {
-	aborted, _ := controller.Abort(queue, command)
-	answer, err := command.Wait(abortGrace)
+func abort(controller *nvme.Controller, queue int, command *nvme.Command) (answer nvme.Completion, aborted bool, err error) {
+	aborted, _ = controller.Abort(queue, command)
+	answer, err = command.Wait(abortGrace)
 	if errors.Is(err, nvme.ErrTimeout) && !aborted {
 		controller.Close()
 		answer, err = command.Wait(time.Hour) // ends at once: lost
@@ -157,12 +158,13 @@ func (h *Host) abort(link *Link, controller *nvme.Controller, queue int, command
 	return answer, aborted, err
 }
 
-func (h *Host) record(link *Link, disk *Disk, lba uint64, op *history.Op, life int, answer nvme.Completion, aborted bool, err error) Result {
+func (h *Host) record(link *Link, disk *Disk, op *history.Op, life int, answer nvme.Completion, aborted bool,
+	err error) Result {
 	recorder := h.world.Recorder
 	result := Result{Sent: true, Outcome: history.Unknown, Status: answer.Status.Code(), Aborted: aborted}
 	switch {
 	case err == nil && answer.Status == 0:
-		return h.succeed(disk, lba, op, answer.Data)
+		return h.succeed(disk, op, answer.Data)
 	case aborted:
 		result.Note = "aborted"
 	case err == nil:
@@ -180,12 +182,13 @@ func (h *Host) record(link *Link, disk *Disk, lba uint64, op *history.Op, life i
 	return result
 }
 
-func (h *Host) succeed(disk *Disk, lba uint64, op *history.Op, data []byte) Result {
-	value := op.Value
+func (h *Host) succeed(disk *Disk, op *history.Op, data []byte) Result {
+	value, lba := op.Value, op.Block.LBA
 	if op.Kind == history.Read {
 		var err error
 		if value, err = decode(disk.UUID, lba, data); err != nil {
-			h.world.Recorder.Strange("block %d of %s %v, read by #%d of %s via %s", lba, disk.Name, err, op.ID, op.Host, op.Path)
+			h.world.Recorder.Strange("block %d of %s %v, read by #%d of %s via %s",
+				lba, disk.Name, err, op.ID, op.Host, op.Path)
 			h.world.Recorder.Fail(op, "strange", true)
 			return Result{Sent: true, Note: err.Error(), Strange: true}
 		}

@@ -41,7 +41,8 @@ func newLink(host *Host, server *Server, direct bool) (*Link, error) {
 	if err != nil {
 		return nil, err
 	}
-	link := &Link{host: host, Name: server.Name, Proxy: between, subsystem: server.Subsystem, server: server, direct: direct}
+	link := &Link{host: host, Name: server.Name, Proxy: between, subsystem: server.Subsystem, server: server,
+		direct: direct}
 	link.idle = sync.NewCond(&link.mutex)
 	return link, nil
 }

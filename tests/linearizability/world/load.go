@@ -134,7 +134,8 @@ func (w *World) Settle() error {
 	}
 	for _, host := range w.Hosts {
 		for _, link := range host.Links {
-			if err := WaitFor(30*time.Second, fmt.Sprintf("%s is connected to %s", host.Name, link.Name), link.ready); err != nil {
+			what := fmt.Sprintf("%s is connected to %s", host.Name, link.Name)
+			if err := WaitFor(30*time.Second, what, link.ready); err != nil {
 				return err
 			}
 		}
@@ -142,7 +143,8 @@ func (w *World) Settle() error {
 	return nil
 }
 
-// ReadAll reads each block before `last` over each link of the first host to a target that exports it, which has to succeed.
+// ReadAll reads each block before `last` over each link of the first host to a target that exports it, which
+// has to succeed.
 func (w *World) ReadAll(last uint64) error {
 	for _, disk := range w.Disks {
 		for _, link := range w.Hosts[0].Links {
@@ -159,7 +161,8 @@ func (w *World) ReadAll(last uint64) error {
 // readOnce reads until it succeeds: an error may be a path that is just being lost.
 func (w *World) readOnce(link *Link, disk *Disk, lba uint64) error {
 	var result Result
-	err := WaitFor(20*time.Second, fmt.Sprintf("block %d of %s is read via %s", lba, disk.Name, link.Name), func() bool {
+	what := fmt.Sprintf("block %d of %s is read via %s", lba, disk.Name, link.Name)
+	err := WaitFor(20*time.Second, what, func() bool {
 		result = w.Hosts[0].Read(link, disk, lba, int(lba))
 		return result.Outcome == history.OK || result.Strange
 	})

@@ -44,7 +44,8 @@ func NewRandomWorld(options Options) (*World, error) {
 		return w, err
 	}
 	for len(w.Gateways) < options.Gateways {
-		_, err := w.AddGateway([]*Store{files, memory}, CryptoBdev("layer", "filesn4"), "filesn1", "filesn2", "filesn3", "layer", "memoryn1")
+		_, err := w.AddGateway([]*Store{files, memory}, CryptoBdev("layer", "filesn4"),
+			"filesn1", "filesn2", "filesn3", "layer", "memoryn1")
 		if err != nil {
 			return w, err
 		}

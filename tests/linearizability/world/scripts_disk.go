@@ -95,7 +95,9 @@ func (w *World) exportOne() error {
 		return err
 	}
 	direct := w.Hosts[0].Link(store.Name)
-	return WaitFor(20*time.Second, "the host has both disks", func() bool { return direct.has("one") && direct.has("two") })
+	return WaitFor(20*time.Second, "the host has both disks", func() bool {
+		return direct.has("one") && direct.has("two")
+	})
 }
 
 // wrongDiskPathDown: one path of a gateway is down while NSID 1 of the store becomes another disk; then the
@@ -107,7 +109,7 @@ func wrongDiskPathDown(options Options) (*World, error) {
 	}
 	gateway := w.Gateways[0]
 	gateway.Paths[0].Cut(true)
-	if err := WaitFor(20*time.Second, "the first path is down", func() bool { up, _ := gateway.countPaths(); return up == 1 }); err != nil {
+	if err := gateway.waitForPaths(1); err != nil {
 		return w, err
 	}
 	if err := w.swapAtStore(); err != nil {
@@ -130,7 +132,7 @@ func wrongDiskWaiting(options Options) (*World, error) {
 	for _, path := range gateway.Paths {
 		path.Cut(true)
 	}
-	if err := WaitFor(20*time.Second, "the paths are down", func() bool { up, _ := gateway.countPaths(); return up == 0 }); err != nil {
+	if err := gateway.waitForPaths(0); err != nil {
 		return w, err
 	}
 	wait := inBackground(func() Result { return w.Hosts[0].Write(link, w.Disk("one"), 0, 0, true) })

@@ -50,7 +50,7 @@ func (w *World) late(harm func(*proxy.Proxy), sent bool) error {
 		harm(path)
 	}
 	if !sent {
-		if err := WaitFor(20*time.Second, "the paths are down", func() bool { up, _ := first.countPaths(); return up == 0 }); err != nil {
+		if err := first.waitForPaths(0); err != nil {
 			return err
 		}
 	}
@@ -111,7 +111,8 @@ func lateLimit(options Options) (*World, error) {
 	host, disk := w.Hosts[0], w.Disk("one")
 	link := host.Links[0]
 	limit := func(rate int) error {
-		_, err := w.Stores[0].Target.Call("bdev_set_qos_limit", target.Params{"name": "one", "w_mbytes_per_sec": rate})
+		_, err := w.Stores[0].Target.Call("bdev_set_qos_limit",
+			target.Params{"name": "one", "w_mbytes_per_sec": rate})
 		return err
 	}
 	if err := limit(1); err != nil {
@@ -127,7 +128,9 @@ func lateLimit(options Options) (*World, error) {
 			host.Write(link, disk, uint64(count%blocks), count, true)
 		}(count)
 	}
-	if err := WaitFor(10*time.Second, "writes wait at the limit", func() bool { return link.Current().InFlight() > waiting/2 }); err != nil {
+	if err := WaitFor(10*time.Second, "writes wait at the limit", func() bool {
+		return link.Current().InFlight() > waiting/2
+	}); err != nil {
 		return w, err
 	}
 	link.Lose(link.Current())

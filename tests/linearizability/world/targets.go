@@ -22,6 +22,8 @@ const (
 	key2          = "ffeeddccbbaa99887766554433221100"
 )
 
+var createTransport = target.Step{Method: "nvmf_create_transport", Params: target.Params{"trtype": "tcp"}}
+
 // Store is a target with disks.
 type Store struct {
 	Server
@@ -35,15 +37,16 @@ type Store struct {
 func (s *Store) Ports() []int { return []int{s.Port, s.second} }
 
 // AddStore starts a target whose bdevs are made by `steps` and exported as namespaces 1, 2, ...
-func (w *World) AddStore(name, subsystem string, durable bool, steps []target.Step, bdevs ...string) (*Store, error) {
+func (w *World) AddStore(name, subsystem string, durable bool, steps []target.Step,
+	bdevs ...string) (*Store, error) {
 	program, err := target.Start(w.Program, w.Folder, name)
 	if err != nil {
 		return nil, err
 	}
-	store := &Store{Server: Server{Name: name, Target: program, Subsystem: nqnPrefix + subsystem, Port: target.FreePort()},
-		Durable: durable, second: target.FreePort(), exports: bdevs}
-	store.steps = append(append([]target.Step{{Method: "nvmf_create_transport", Params: target.Params{"trtype": "tcp"}}}, steps...),
-		target.Export(store.Subsystem, store.Ports(), bdevs...)...)
+	server := Server{Name: name, Target: program, Subsystem: nqnPrefix + subsystem, Port: target.FreePort()}
+	store := &Store{Server: server, Durable: durable, second: target.FreePort(), exports: bdevs}
+	store.steps = append([]target.Step{createTransport}, steps...)
+	store.steps = append(store.steps, target.Export(store.Subsystem, store.Ports(), bdevs...)...)
 	w.Stores = append(w.Stores, store)
 	return store, program.Calls(store.steps...)
 }
@@ -82,8 +85,10 @@ func MallocBdev(name string, number int) target.Step {
 // CryptoBdev encrypts a bdev.
 func CryptoBdev(name, base string) []target.Step {
 	return []target.Step{
-		{Method: "accel_crypto_key_create", Params: target.Params{"name": name + "-key", "cipher": "AES_XTS", "key": key, "key2": key2}},
-		{Method: "bdev_crypto_create", Params: target.Params{"name": name, "base_bdev_name": base, "key_name": name + "-key"}},
+		{Method: "accel_crypto_key_create", Params: target.Params{"name": name + "-key", "cipher": "AES_XTS",
+			"key": key, "key2": key2}},
+		{Method: "bdev_crypto_create", Params: target.Params{"name": name, "base_bdev_name": base,
+			"key_name": name + "-key"}},
 	}
 }
 
@@ -110,7 +115,8 @@ func (w *World) AddGateway(stores []*Store, layers []target.Step, exports ...str
 	w.Gateways = append(w.Gateways, gateway)
 	for _, store := range stores {
 		for index, port := range store.Ports() {
-			path, err := proxy.New(fmt.Sprintf("%s-%s-%c", name, store.Name, 'A'+index), fmt.Sprintf("127.0.0.1:%d", port))
+			path, err := proxy.New(fmt.Sprintf("%s-%s-%c", name, store.Name, 'A'+index),
+				fmt.Sprintf("127.0.0.1:%d", port))
 			if err != nil {
 				return nil, err
 			}
@@ -128,8 +134,7 @@ func (g *Gateway) setUp() error {
 	if g.options.ActiveActive {
 		options["multipath_opts"] = target.Params{"policy": "active_active"}
 	}
-	if err := g.Target.Calls(target.Step{Method: "nvmf_create_transport", Params: target.Params{"trtype": "tcp"}},
-		target.Step{Method: "bdev_nvme_set_options", Params: options}); err != nil {
+	if err := g.Target.Calls(createTransport, target.Step{Method: "bdev_nvme_set_options", Params: options}); err != nil {
 		return err
 	}
 	for index, path := range g.Paths {
@@ -225,6 +230,14 @@ func (g *Gateway) Kill() error {
 func (g *Gateway) PathsUp() bool {
 	up, all := g.countPaths()
 	return all > 0 && up == all
+}
+
+// waitForPaths waits until so many of its paths are connected.
+func (g *Gateway) waitForPaths(wanted int) error {
+	return WaitFor(20*time.Second, fmt.Sprintf("%s has %d paths", g.Name, wanted), func() bool {
+		up, _ := g.countPaths()
+		return up == wanted
+	})
 }
 
 func (g *Gateway) countPaths() (up, all int) {

@@ -75,7 +75,8 @@ func New(options Options) (*World, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &World{Options: options, Recorder: history.NewRecorder(), repeats: options.Repeats, stop: make(chan struct{}), logFile: file}, nil
+	return &World{Options: options, Recorder: history.NewRecorder(), repeats: options.Repeats,
+		stop: make(chan struct{}), logFile: file}, nil
 }
 
 func (w *World) log(format string, arguments ...interface{}) {
