@@ -224,7 +224,7 @@ bool Channel::Abort(Io& io) {
     Finish(io, IoStatus::kAborted);
     return true;
   }
-  return false;
+  return IsNative(io.type) && DoAbort(io);
 }
 
 void Channel::BeginReset(ChannelTable::Token quiet) {

@@ -65,6 +65,11 @@ class Channel {
   }
   /// A reset has begun: complete soon what is outstanding, with kAborted where it cannot be done.
   virtual void DoReset() {}
+  /// Stops `io`, which DoSubmit was given and Complete was not called for. True: it has been
+  /// answered by Complete(io, kAborted) in here, because none of it is with the medium. False: it
+  /// ends in its own time, as what it has come to by then, and the module sends no further part of
+  /// it. A stacked module forwards this to the channel below.
+  virtual bool DoAbort(Io& /*io*/) { return false; }
   /// Answers `io`; the module does not touch it afterwards.
   void Complete(Io& io, IoStatus status);
 
