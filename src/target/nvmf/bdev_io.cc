@@ -52,6 +52,7 @@ void FillIo(Request& request, const BdevIo& io, void (*done)(bdev::Io&, IoStatus
   request.lba = io.lba;
   request.block_count = io.block_count;
   request.fua = io.fua;
+  request.deallocate = io.deallocate;
   request.done = done;
 }
 

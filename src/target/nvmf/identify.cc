@@ -42,8 +42,8 @@ nvme::IdentifyNamespace DescribeNamespace(const NamespaceInfo& info) {
                      0;
   if (preferences) ns.nsfeat = nvme::kNsfeatOptimalPerformance;
   ns.nmic = nvme::kNmicShared;
-  if (device.unmap_reads_zero)
-    ns.dlfeat = nvme::kDlfeatReadsZeroes | nvme::kDlfeatWriteZeroesDeallocates;
+  if (device.unmap_reads_zero) ns.dlfeat |= nvme::kDlfeatReadsZeroes;
+  if (device.write_zeroes_deallocates) ns.dlfeat |= nvme::kDlfeatWriteZeroesDeallocates;
   ns.npwg = Preference(device.write_granularity);
   ns.npwa = Preference(device.write_alignment);
   ns.npdg = Preference(device.unmap_granularity);

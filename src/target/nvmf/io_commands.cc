@@ -73,6 +73,7 @@ void WriteZeroes(QueuePair& queue_pair, NamespaceEntry& entry, Request& request)
                                                                      << limit) {
     return queue_pair.Complete(request, Status::kInvalidField);
   }
+  io.deallocate = (request.command.cdw12 & nvme::kDeac) != 0;
   io.fua = MustBeDurable(queue_pair, request);
   SubmitIo(entry, request, io);
 }
