@@ -40,6 +40,7 @@ absl::Status RemoveDevice(Core& core, const base::Context& context, const record
   absl::StatusOr<DeviceManager*> manager = ManagerOf(core, row);
   if (!manager.ok()) return manager.status();
   const std::vector<DeviceVolume> volumes = VolumesOf(rows);
+  auto guard = core.volumes->BeginDetach(context, rows);
   absl::Status status;
   if (row.state == DeviceState::kDeleting) {
     status = (*manager)->DeleteDevice(context, SpecOf(row), volumes);
@@ -47,6 +48,7 @@ absl::Status RemoveDevice(Core& core, const base::Context& context, const record
     status =
         (*manager)->UndoCreate(context, SpecOf(row), volumes.empty() ? nullptr : &volumes.front());
   }
+  guard.reset();
   return status.ok() ? ReleaseAll(core, context, rows) : status;
 }
 
@@ -56,6 +58,7 @@ absl::Status RemoveVolume(Core& core, const base::Context& context, const record
     if (!manager.ok()) return manager.status();
     DeviceVolume volume = VolumeOf(row);
     volume.attachment.clear();
+    auto guard = core.volumes->BeginDetach(context, {row});
     absl::Status status = (*manager)->DetachVolume(context, SpecOf(*device), volume);
     if (!status.ok()) return status;
   }

@@ -144,10 +144,12 @@ FakeTarget::Exchange FakeTarget::Exchanged(const base::Context& context,
     const bool is_late = fault == Fault::kLate || ended_by == Fault::kLateAll;
     bool reaches_target = ended_by != Fault::kNotSent && ended_by != Fault::kDropCall && !is_late;
     absl::StatusOr<Json> answer = unsent;
+    const bool is_stuck = reaches_target && !is_refusal && IsNeverAnswered(request);
+    if (is_stuck) exchange.unanswered.insert(exchange.results.size());
     if (reaches_target && is_refusal) {
       answer = fault == Fault::kBusy ? FakeError(-EAGAIN, "Resource temporarily unavailable")
                                      : FakeError(jsonrpc::kInternalError, "Internal error");
-    } else if (reaches_target) {
+    } else if (reaches_target && !is_stuck) {
       answer = Serve(context, request);
     }
     if (is_late) late_.push_back(request);
