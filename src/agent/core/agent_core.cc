@@ -77,6 +77,10 @@ void AgentCore::OnDisconnect(uint64_t /*generation*/, const absl::Status& reason
   reconciler_->OnDisconnect(reason);
 }
 
+std::optional<volume::PathCount> AgentCore::PathsOf(const base::Uuid& volume) const {
+  return core_->volumes->PathsOf(volume);
+}
+
 service::Agent& AgentCore::agent() { return *use_cases_; }
 
 service::Admin& AgentCore::admin() { return *admin_cases_; }

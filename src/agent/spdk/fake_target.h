@@ -188,6 +188,7 @@ class FakeTarget : public jsonrpc::Caller {
     std::vector<Answer> results;
     base::TimePoint answered;
     std::set<size_t> unanswered;  // places in `results` that wait for the context's end
+    std::map<size_t, jsonrpc::Request> stuck;  // and those that wait for a storage node
     bool is_impatient = false;
     uint64_t reconnected_as = 0;  // 0: the connection was not lost
     std::function<void(uint64_t)> on_connect;
@@ -200,6 +201,7 @@ class FakeTarget : public jsonrpc::Caller {
   absl::StatusOr<jsonrpc::Json> Serve(const base::Context& context, const jsonrpc::Request& request)
       SMA_REQUIRES(mutex_);
   void DoAllLate() SMA_REQUIRES(mutex_);
+  void WaitForNodes(const base::Context& context, Exchange& exchange);
   void WaitForBdev(const base::Context& context, const jsonrpc::Json& params) SMA_REQUIRES(mutex_);
   void Reset() SMA_REQUIRES(mutex_);
   Answer GetVersion(const jsonrpc::Json& params);

@@ -86,9 +86,11 @@ absl::Status Controllers::Join(const Context& context, const Uuid& volume,
         TryOne(context.Child(steady_clock::now() + share), subsystem, address);
     is_connected |= status.ok();
     if (status.ok()) continue;
-    if (context.done() || (absl::IsUnavailable(status) && jsonrpc::IsFateUnknown(status))) {
-      return status;
+    if (context.done()) {
+      absl::Status ended(context.status().code(), status.message());
+      return jsonrpc::IsFateUnknown(status) ? jsonrpc::WithFateUnknown(std::move(ended)) : ended;
     }
+    if (absl::IsUnavailable(status) && jsonrpc::IsFateUnknown(status)) return status;
     any_answered |= !absl::IsUnavailable(status);
     fate_unknown |= jsonrpc::IsFateUnknown(status);
     failed.push_back(&address);
