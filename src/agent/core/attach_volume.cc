@@ -7,7 +7,6 @@
 #include "agent/core/settle.h"
 #include "agent/core/use_cases.h"
 #include "agent/spdk/call.h"
-#include "jsonrpc/error.h"
 
 namespace sma::core {
 
@@ -24,7 +23,7 @@ absl::Status NoDevice(const std::string& handle) {
 bool IsAutonomous(const Core& core, const std::string& handle) {
   std::optional<record::Device> row = core.record->FindDevice(handle);
   DeviceManager* manager = row ? core.registry.ForName(row->manager) : nullptr;
-  return manager != nullptr && manager->autonomous() != nullptr;
+  return manager != nullptr && manager->traits().names_devices;
 }
 
 std::string NameOf(const base::Uuid& id) { return "volume " + id.ToString(); }
@@ -40,21 +39,20 @@ absl::StatusOr<AttachVolumeResponse> UseCases::AttachVolume(const base::Context&
   const std::string& handle = request.device_handle();
   absl::Status status = AdoptAutonomous(context, handle);
   if (!status.ok()) return status;
-  status = AttachOnce(context, handle, *volume);
-  if (!status.ok() && IsAutonomous(core_, handle)) {
+  Outcome outcome = AttachOnce(context, handle, *volume);
+  if (!outcome.ok() && IsAutonomous(core_, handle)) {
     ForgetUnused(context, handle);
-  } else if (absl::IsFailedPrecondition(status)) {
+  } else if (outcome.is_device_missing()) {
     // The target has lost the device, and it was not yet its turn to be made again.
     RestoreDevice(core_, context, handle, {.expose_incomplete = false}).IgnoreError();
-    status = AttachOnce(context, handle, *volume);
-    if (absl::IsFailedPrecondition(status)) status = absl::UnavailableError(status.message());
+    outcome = AttachOnce(context, handle, *volume);
   }
-  if (!status.ok()) return status;
+  if (!outcome.ok()) return outcome.status();
   return AttachVolumeResponse();
 }
 
-absl::Status UseCases::AttachOnce(const base::Context& context, const std::string& handle,
-                                  const VolumeRequest& volume) {
+Outcome UseCases::AttachOnce(const base::Context& context, const std::string& handle,
+                             const VolumeRequest& volume) {
   auto locks = core_.locks.Acquire(
       context, {LockTable::Device(handle, /*shared=*/true), LockTable::Volume(volume.id)});
   if (!locks.ok()) return locks.status();
@@ -62,15 +60,15 @@ absl::Status UseCases::AttachOnce(const base::Context& context, const std::strin
   if (!device || device->state != DeviceState::kReady) return NoDevice(handle);
   absl::StatusOr<DeviceManager*> manager = ManagerOf(core_, *device);
   if (!manager.ok()) return manager.status();
-  if ((*manager)->needs_volume()) {
+  if ((*manager)->traits().needs_volume) {
     return absl::UnimplementedError(
         fmt::format("{}: its volume is given when it is created", handle));
   }
   return AttachLocked(context, **manager, SpecOf(*device), volume);
 }
 
-absl::Status UseCases::AttachLocked(const base::Context& context, DeviceManager& manager,
-                                    const DeviceSpec& device, const VolumeRequest& volume) {
+Outcome UseCases::AttachLocked(const base::Context& context, DeviceManager& manager,
+                               const DeviceSpec& device, const VolumeRequest& volume) {
   std::optional<record::Volume> row = core_.record->FindVolume(volume.id);
   if (row && row->device_handle != device.handle) return IsElsewhere(*row);
   if (row && row->state == VolumeState::kAttached) {
@@ -86,7 +84,7 @@ absl::Status UseCases::AttachLocked(const base::Context& context, DeviceManager&
 bool UseCases::IsIntact(const base::Context& context, DeviceManager& manager,
                         const DeviceSpec& device, const VolumeRequest& request,
                         const record::Volume& row) {
-  if (manager.autonomous() != nullptr || !core_.volumes->IsKnownSame(request, row)) return false;
+  if (manager.traits().names_devices || !core_.volumes->IsKnownSame(request, row)) return false;
   const DeviceVolume volume = VolumeOf(row);
   const RestoreResult found =
       manager.Restore(context, {.device = device, .volumes = {&volume, 1}, .repair = false});
@@ -111,19 +109,19 @@ absl::Status UseCases::VerifyAttached(const base::Context& context, DeviceManage
                                       record::Volume row) {
   if (IsIntact(context, manager, device, request, row)) return absl::OkStatus();
   absl::Status status = ConnectAgain(context, request, row);
-  if (!status.ok()) return About(device.handle, status);
+  if (!status.ok()) return WithContext(device.handle, status);
   const DeviceVolume volume = VolumeOf(row);
-  if (manager.autonomous() != nullptr) {
-    return About(device.handle, manager.AttachVolume(context, device, volume).status());
+  if (manager.traits().names_devices) {
+    return WithContext(device.handle, manager.AttachVolume(context, device, volume).status());
   }
   RestoreResult result = manager.Restore(
       context, {.device = device, .volumes = {&volume, 1}, .expose_incomplete = false});
   NoteLate(core_, device.handle, result);
   const RestoredVolume& restored = result.volumes.front();
-  if (!restored.attachment.ok()) return About(device.handle, restored.attachment.status());
+  if (!restored.attachment.ok()) return WithContext(device.handle, restored.attachment.status());
   if (auto limits = core_.record->FindLimits(row.id); limits && restored.attached_again) {
-    status = manager.SetQos(context, device, &volume, *limits);
-    if (!status.ok()) return About(device.handle, status);
+    status = manager.SetQos(context, device, &volume, *limits).status();
+    if (!status.ok()) return WithContext(device.handle, status);
   }
   if (*restored.attachment == row.attachment) return absl::OkStatus();
   record::Change change;
@@ -132,8 +130,8 @@ absl::Status UseCases::VerifyAttached(const base::Context& context, DeviceManage
   return core_.record->Write(std::move(change), Durability::kProcess);
 }
 
-absl::Status UseCases::AttachNew(const base::Context& context, DeviceManager& manager,
-                                 const DeviceSpec& device, const VolumeRequest& request) {
+Outcome UseCases::AttachNew(const base::Context& context, DeviceManager& manager,
+                            const DeviceSpec& device, const VolumeRequest& request) {
   absl::StatusOr<record::Volume> row = core_.volumes->NewRow(request, device.handle);
   if (!row.ok()) return row.status();
   record::Change intent;
@@ -141,61 +139,62 @@ absl::Status UseCases::AttachNew(const base::Context& context, DeviceManager& ma
   absl::Status status = core_.record->Write(std::move(intent), Durability::kProcess);
   if (!status.ok()) return status;
 
-  status = AttachByPlan(context, manager, device, request, *row);
-  if (absl::IsAborted(status) && !jsonrpc::IsFateUnknown(status)) {
-    status = core_.volumes->Connect(context, request, *row);
-    if (!status.ok()) return About(device.handle, FailAttach(*row, status));
-    status = AttachConnected(context, manager, device, *row, /*plan=*/nullptr);
+  Outcome outcome = AttachByPlan(context, manager, device, request, *row);
+  if (outcome.needs_setup()) {
+    outcome = core_.volumes->Connect(context, request, *row);
+    if (!outcome.ok()) return FailAttach(*row, std::move(outcome)).WithContext(device.handle);
+    outcome = AttachConnected(context, manager, device, *row, /*plan=*/nullptr);
   }
-  if (status.ok()) return status;
-  if (!jsonrpc::IsFateUnknown(status)) {
-    absl::Status released = core_.volumes->Release(spdk::UndoContext(), *row);
-    if (!released.ok()) status = jsonrpc::WithFateUnknown(std::move(status));
+  if (outcome.ok()) return outcome;
+  if (!outcome.is_unknown()) {
+    const Outcome released = core_.volumes->Release(spdk::UndoContext(), *row);
+    if (!released.ok()) outcome = Outcome::Unknown(outcome.status());
   }
-  return About(device.handle, FailAttach(*row, status));
+  return FailAttach(*row, std::move(outcome)).WithContext(device.handle);
 }
 
-// Never null. ABORTED: there is none for this volume and type.
-absl::StatusOr<std::unique_ptr<BdevPlan>> UseCases::PlanFor(const base::Context& context,
-                                                            DeviceManager& manager,
-                                                            const VolumeRequest& request,
-                                                            record::Volume& row) {
+// Never null. Needs setup: there is none for this volume and type.
+OutcomeOr<std::unique_ptr<BdevPlan>> UseCases::PlanFor(const base::Context& context,
+                                                       DeviceManager& manager,
+                                                       const VolumeRequest& request,
+                                                       record::Volume& row) {
   absl::StatusOr<std::unique_ptr<BdevPlan>> plan = nullptr;
-  if (manager.takes_plans()) plan = core_.volumes->Plan(context, request, row);
-  if (plan.ok() && *plan == nullptr) return absl::AbortedError("there is no plan");
+  if (manager.traits().takes_plans) plan = core_.volumes->Plan(context, request, row);
+  if (plan.ok() && *plan == nullptr) {
+    return Outcome::NeedsSetup(absl::InternalError("there is no plan"));
+  }
   return plan;
 }
 
-// Connects and attaches a volume in one go. ABORTED, and nothing is left: it takes more than that.
-absl::Status UseCases::AttachByPlan(const base::Context& context, DeviceManager& manager,
-                                    const DeviceSpec& device, const VolumeRequest& request,
-                                    record::Volume row) {
-  absl::StatusOr<std::unique_ptr<BdevPlan>> plan = PlanFor(context, manager, request, row);
-  if (!plan.ok()) return plan.status();
-  absl::Status status = AttachConnected(context, manager, device, std::move(row), plan->get());
-  if (status.ok() || jsonrpc::IsFateUnknown(status)) return status;
-  return (*plan)->Undo(std::move(status));
+// Connects and attaches a volume in one go. Needs setup, with nothing left, where that takes more.
+Outcome UseCases::AttachByPlan(const base::Context& context, DeviceManager& manager,
+                               const DeviceSpec& device, const VolumeRequest& request,
+                               record::Volume row) {
+  OutcomeOr<std::unique_ptr<BdevPlan>> plan = PlanFor(context, manager, request, row);
+  if (!plan.ok()) return plan.outcome();
+  Outcome outcome = AttachConnected(context, manager, device, std::move(row), plan->get());
+  if (outcome.ok() || outcome.is_unknown()) return outcome;
+  return (*plan)->Undo(std::move(outcome));
 }
 
 // Attaches a volume that is connected already, or is by `plan`, and writes down that it is. It is
-// not on the device after a failure, or the status says so.
-absl::Status UseCases::AttachConnected(const base::Context& context, DeviceManager& manager,
-                                       const DeviceSpec& device, record::Volume row,
-                                       BdevPlan* plan) {
+// not on the device after a failure, or it is unknown.
+Outcome UseCases::AttachConnected(const base::Context& context, DeviceManager& manager,
+                                  const DeviceSpec& device, record::Volume row, BdevPlan* plan) {
   DeviceVolume volume = VolumeOf(row);
   volume.plan = plan;
   volume.wait = core_.volumes->WaitOf(row);
-  if (manager.autonomous() != nullptr) {
+  if (manager.traits().names_devices) {
     absl::Status found = WaitForBdev(core_, context, volume);
     if (!found.ok()) return found;
   }
-  absl::StatusOr<std::string> attachment = manager.AttachVolume(context, device, volume);
-  if (!attachment.ok()) return attachment.status();
+  OutcomeOr<std::string> attachment = manager.AttachVolume(context, device, volume);
+  if (!attachment.ok()) return attachment.outcome();
   row.attachment = volume.attachment = *attachment;
   volume.plan = nullptr;
   absl::Status status;
   if (auto limits = core_.record->FindLimits(row.id)) {
-    status = manager.SetQos(context, device, &volume, *limits);
+    status = manager.SetQos(context, device, &volume, *limits).status();
   }
   // The caller has been told that it failed if the answers came after its time.
   if (status.ok()) status = context.status();
@@ -203,15 +202,16 @@ absl::Status UseCases::AttachConnected(const base::Context& context, DeviceManag
   done.put_volumes = {InState(std::move(row), VolumeState::kAttached)};
   if (status.ok()) status = core_.record->Write(std::move(done), Durability::kHost);
   if (status.ok()) return status;
-  absl::Status undone = manager.DetachVolume(spdk::UndoContext(), device, volume);
-  return undone.ok() ? status : jsonrpc::WithFateUnknown(std::move(status));
+  return Outcome(std::move(status))
+      .AfterUndo(manager.DetachVolume(spdk::UndoContext(), device, volume));
 }
 
 // Takes the intent back, or, when something of the call may be left on the target, has it undone
 // later.
-absl::Status UseCases::FailAttach(const record::Volume& row, const absl::Status& error) {
+Outcome UseCases::FailAttach(const record::Volume& row, Outcome outcome) {
+  const absl::Status& error = outcome.status();
   record::Change change;
-  bool settled = !jsonrpc::IsFateUnknown(error) && !LeftLate(core_, error, {row});
+  bool settled = outcome.is_settled() && !LeftLate(core_, error, {row});
   if (settled) {
     change.remove_volumes.push_back(row.id);
   } else {
@@ -220,7 +220,7 @@ absl::Status UseCases::FailAttach(const record::Volume& row, const absl::Status&
   absl::Status written = core_.record->Write(std::move(change), Durability::kProcess);
   if (!written.ok()) spdlog::error("{}: {}", NameOf(row.id), written.ToString());
   if (!settled || !written.ok()) core_.wake_background();
-  return error;
+  return outcome;
 }
 
 absl::StatusOr<DetachVolumeResponse> UseCases::DetachVolume(const base::Context& caller,
@@ -233,7 +233,7 @@ absl::StatusOr<DetachVolumeResponse> UseCases::DetachVolume(const base::Context&
   DeviceManager* manager =
       device ? core_.registry.ForName(device->manager) : core_.registry.ForHandle(handle);
   if (manager == nullptr) return NoDevice(handle);
-  if (manager->needs_volume()) {
+  if (manager->traits().needs_volume) {
     return absl::UnimplementedError(fmt::format("{}: its volume goes when it is deleted", handle));
   }
   auto locks = core_.locks.Acquire(
@@ -245,11 +245,11 @@ absl::StatusOr<DetachVolumeResponse> UseCases::DetachVolume(const base::Context&
                               ? DetachLocked(context, *row)
                               : SettleVolume(core_, context, *id, /*now=*/true);
     if (!status.ok()) return status;
-  } else if (manager->autonomous() != nullptr) {
+  } else if (manager->traits().names_devices) {
     const DeviceVolume volume = UnknownVolume(*id);
     const DeviceSpec spec = device ? SpecOf(*device) : DeviceSpec{.handle = handle, .params = {}};
-    absl::Status status = manager->DetachVolume(context, spec, volume);
-    if (!status.ok()) return About(handle, status);
+    absl::Status status = manager->DetachVolume(context, spec, volume).status();
+    if (!status.ok()) return WithContext(handle, status);
   }
   return DetachVolumeResponse();
 }
@@ -275,14 +275,15 @@ absl::Status UseCases::DetachLocked(const base::Context& context, const record::
     // The target has given away what was its place: it has to be looked for.
     if (other.id != row.id && other.attachment == row.attachment) volume.attachment.clear();
   }
-  status = (*manager)->DetachVolume(context, SpecOf(*device), volume);
+  const Outcome outcome = (*manager)->DetachVolume(context, SpecOf(*device), volume);
   guard.reset();
-  if ((*manager)->autonomous() != nullptr && !status.ok() && !jsonrpc::IsFateUnknown(status)) {
+  status = outcome.status();
+  if ((*manager)->traits().names_devices && !status.ok() && !outcome.is_unknown()) {
     // Refused by a type that knows its devices: all stays as it was.
     record::Change back;
     back.put_volumes = {row};
     core_.record->Write(std::move(back), Durability::kProcess).IgnoreError();
-    return About(NameOf(row.id), status);
+    return WithContext(NameOf(row.id), status);
   }
   if (status.ok()) status = core_.volumes->Release(context, row);
   record::Change change;
@@ -298,7 +299,7 @@ absl::Status UseCases::DetachLocked(const base::Context& context, const record::
     core_.record->Write(std::move(change), Durability::kProcess).IgnoreError();
   }
   if (!status.ok()) core_.wake_background();
-  return About(NameOf(row.id), status);
+  return WithContext(NameOf(row.id), status);
 }
 
 }  // namespace sma::core

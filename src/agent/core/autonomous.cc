@@ -1,7 +1,5 @@
-// Devices whose type names and keeps them itself (AutonomousDeviceManager): what is not as for
+// Devices whose type names and keeps them itself (DeviceTraits::names_devices): what is not as for
 // other devices.
-
-#include "sma/autonomous_device_manager.h"
 
 #include <fmt/format.h>
 
@@ -12,7 +10,6 @@
 #include "agent/core/use_cases.h"
 #include "agent/spdk/bdev.h"
 #include "agent/spdk/call.h"
-#include "jsonrpc/error.h"
 
 namespace sma::core {
 
@@ -22,32 +19,13 @@ using record::VolumeState;
 
 namespace {
 
-// Stands for a device, by what requests call it, until its type has told its handle. No handle of
-// a client has it: they are looked up in the record, and this row is one that is being created.
-std::string ProvisionalHandle(const CreateDeviceRequest& request) {
-  switch (request.params_case()) {
-    case CreateDeviceRequest::kNvmfTcp:
-      return fmt::format("new nvmf_tcp {}", request.nvmf_tcp().subnqn());
-    case CreateDeviceRequest::kNvme:
-      return fmt::format("new nvme {} {}", request.nvme().physical_id(),
-                         request.nvme().virtual_id());
-    case CreateDeviceRequest::kVirtioBlk:
-      return fmt::format("new virtio_blk {} {}", request.virtio_blk().physical_id(),
-                         request.virtio_blk().virtual_id());
-    case CreateDeviceRequest::PARAMS_NOT_SET:
-      break;
-  }
-  return "new";
-}
-
 // The device of `manager` that requests call as they do the one that `provisional` stands for.
 std::optional<record::Device> FindSameDevice(const Core& core, const DeviceManager& manager,
                                              const std::string& provisional) {
   for (record::Device& row : core.record->Devices()) {
-    if (row.manager == manager.name() && row.state == DeviceState::kReady &&
-        ProvisionalHandle(row.params) == provisional) {
-      return std::move(row);
-    }
+    if (row.manager != manager.name() || row.state != DeviceState::kReady) continue;
+    absl::StatusOr<DeviceSpec> device = manager.Describe(row.params);
+    if (device.ok() && device->handle == provisional) return std::move(row);
   }
   return std::nullopt;
 }
@@ -62,7 +40,7 @@ record::Device DeviceRow(const DeviceManager& manager, std::string handle, Devic
 }
 
 bool IsAutonomous(const absl::StatusOr<DeviceManager*>& manager) {
-  return manager.ok() && *manager != nullptr && (*manager)->autonomous() != nullptr;
+  return manager.ok() && *manager != nullptr && (*manager)->traits().names_devices;
 }
 
 }  // namespace
@@ -78,7 +56,7 @@ bool UseCases::IsPlugins(DeviceType type) const {
 // A handle that is not in the record, and that no other type owns, such types are asked about.
 bool UseCases::IsPlugins(std::string_view handle) const {
   const auto& managers = core_.registry.managers();
-  auto is_plugins = [](const auto& manager) { return manager->autonomous() != nullptr; };
+  auto is_plugins = [](const auto& manager) { return manager->traits().names_devices; };
   if (std::none_of(managers.begin(), managers.end(), is_plugins)) return false;
   if (std::optional<record::Device> row = core_.record->FindDevice(handle)) {
     return IsAutonomous(core_.registry.ForName(row->manager));
@@ -96,18 +74,19 @@ absl::Status WaitForBdev(const Core& core, const base::Context& context,
 }
 
 absl::StatusOr<CreateDeviceResponse> UseCases::CreateAutonomous(
-    const base::Context& context, AutonomousDeviceManager& manager,
-    const CreateDeviceRequest& request) {
+    const base::Context& context, DeviceManager& manager, const CreateDeviceRequest& request) {
   std::optional<VolumeRequest> volume;
   if (request.has_volume()) {
     absl::StatusOr<VolumeRequest> checked = core_.volumes->Check(context, request.volume());
     if (!checked.ok()) return checked.status();
     volume = *std::move(checked);
   }
-  const std::string provisional = ProvisionalHandle(request);
+  absl::StatusOr<DeviceSpec> device = manager.Describe(request);
+  if (!device.ok()) return device.status();
+  const std::string& provisional = device->handle;
   auto lock = core_.locks.Acquire(context, {LockTable::Device(provisional)});
   if (!lock.ok()) return lock.status();
-  absl::Status settled = SettleDevice(core_, context, provisional, /*now=*/true);
+  absl::Status settled = SettleDevice(core_, context, provisional, /*now=*/true).status();
   if (!settled.ok()) return settled;
   std::optional<record::Device> known = FindSameDevice(core_, manager, provisional);
   LockTable::Held known_lock;
@@ -117,8 +96,7 @@ absl::StatusOr<CreateDeviceResponse> UseCases::CreateAutonomous(
     known_lock = *std::move(taken);
   }
   record::Device row = known ? *known : DeviceRow(manager, provisional, DeviceState::kCreating);
-  row.params = request;
-  row.params.clear_volume();
+  row.params = device->params;
   LockTable::Held volume_lock;
   if (volume) {
     auto taken = core_.locks.Acquire(context, {LockTable::Volume(volume->id)});
@@ -135,7 +113,7 @@ absl::StatusOr<CreateDeviceResponse> UseCases::CreateAutonomous(
 
 // `row`: of the device, when it is known already, or of what stands for it.
 absl::StatusOr<std::string> UseCases::CreateAutonomousLocked(const base::Context& context,
-                                                             AutonomousDeviceManager& manager,
+                                                             DeviceManager& manager,
                                                              const record::Device& row,
                                                              const VolumeRequest* volume) {
   bool is_new = row.state == DeviceState::kCreating;
@@ -164,58 +142,57 @@ absl::StatusOr<std::string> UseCases::CreateAutonomousLocked(const base::Context
   absl::Status status = core_.record->Write(std::move(intent), Durability::kProcess);
   if (!status.ok()) return status;
 
-  absl::StatusOr<std::string> handle =
+  OutcomeOr<std::string> handle =
       MakeAutonomous(context, manager, row, volume, attached, new_volumes);
-  if (handle.ok()) return handle;
-  status = handle.status();
-  if (!new_volumes.empty() && !jsonrpc::IsFateUnknown(status)) {
-    absl::Status released = core_.volumes->Release(spdk::UndoContext(), new_volumes.front());
-    if (!released.ok()) status = jsonrpc::WithFateUnknown(std::move(status));
+  if (handle.ok()) return *handle;
+  Outcome outcome = handle.outcome();
+  if (!new_volumes.empty() && !outcome.is_unknown()) {
+    outcome = std::move(outcome).AfterUndo(
+        core_.volumes->Release(spdk::UndoContext(), new_volumes.front()));
   }
-  if (is_new) return FailCreate(row, new_volumes, status);
-  return new_volumes.empty() ? status : FailAttach(new_volumes.front(), status);
+  if (is_new) return FailCreate(row, new_volumes, outcome);
+  if (new_volumes.empty()) return outcome.status();
+  return FailAttach(new_volumes.front(), std::move(outcome)).status();
 }
 
 // Connects a new volume, has the device made, and writes down what it is called.
-absl::StatusOr<std::string> UseCases::MakeAutonomous(const base::Context& context,
-                                                     AutonomousDeviceManager& manager,
-                                                     const record::Device& row,
-                                                     const VolumeRequest* asked_for,
-                                                     const std::optional<record::Volume>& attached,
-                                                     std::vector<record::Volume>& new_volumes) {
-  absl::Status status;
-  CreateDeviceRequest request = row.params;
+OutcomeOr<std::string> UseCases::MakeAutonomous(const base::Context& context,
+                                                DeviceManager& manager, const record::Device& row,
+                                                const VolumeRequest* asked_for,
+                                                const std::optional<record::Volume>& attached,
+                                                std::vector<record::Volume>& new_volumes) {
   std::optional<DeviceVolume> volume;
   if (!new_volumes.empty()) {
-    status = core_.volumes->Connect(context, *asked_for, new_volumes.front());
-    if (!status.ok()) return status;
+    Outcome outcome = core_.volumes->Connect(context, *asked_for, new_volumes.front());
+    if (!outcome.ok()) return outcome;
     volume = VolumeOf(new_volumes.front());
     volume->wait = core_.volumes->WaitOf(new_volumes.front());
-    status = WaitForBdev(core_, context, *volume);
-    if (!status.ok()) return status;
+    outcome = WaitForBdev(core_, context, *volume);
+    if (!outcome.ok()) return outcome;
   } else if (attached) {
     volume = VolumeOf(*attached);
   }
-  if (volume) *request.mutable_volume() = volume->params;
-  absl::StatusOr<std::string> handle =
-      manager.MakeDevice(context, request, volume ? &*volume : nullptr);
-  if (!handle.ok()) return handle;
+  OutcomeOr<CreatedDevice> created =
+      manager.CreateDevice(context, SpecOf(row), volume ? &*volume : nullptr);
+  if (!created.ok()) return created.outcome();
+  const std::string& handle = created->handle;
 
-  std::optional<record::Device> other = core_.record->FindDevice(*handle);
+  std::optional<record::Device> other = core_.record->FindDevice(handle);
   if (other && other->manager != manager.name()) {
-    return absl::InternalError(fmt::format("{} gave {}, which is a device of {}", manager.name(),
-                                           *handle, other->manager));
+    return absl::InternalError(
+        fmt::format("{} gave {}, which is a device of {}", manager.name(), handle, other->manager));
   }
+  absl::Status status;
   record::Change done;
   record::Device made = InState(row, DeviceState::kReady);
-  made.handle = *handle;
+  made.handle = handle;
   if (made.handle != row.handle) done.remove_devices = {row.handle};
   done.put_devices = {made};
   for (record::Volume added : new_volumes) {
-    added.device_handle = *handle;
-    added.attachment = AutonomousDeviceManager::kWithDevice;
+    added.device_handle = handle;
+    added.attachment = created->attachment;
     if (auto limits = core_.record->FindLimits(added.id); limits && status.ok()) {
-      status = manager.SetQos(context, SpecOf(made), &*volume, *limits);
+      status = manager.SetQos(context, SpecOf(made), &*volume, *limits).status();
     }
     done.put_volumes.push_back(InState(std::move(added), VolumeState::kAttached));
   }
@@ -228,7 +205,7 @@ absl::StatusOr<std::string> UseCases::MakeAutonomous(const base::Context& contex
 absl::Status UseCases::AdoptAutonomous(const base::Context& context, const std::string& handle) {
   if (core_.record->FindDevice(handle)) return absl::OkStatus();
   DeviceManager* manager = core_.registry.ForHandle(handle);
-  if (manager == nullptr || manager->autonomous() == nullptr) return absl::OkStatus();
+  if (manager == nullptr || !manager->traits().names_devices) return absl::OkStatus();
   auto lock = core_.locks.Acquire(context, {LockTable::Device(handle)});
   if (!lock.ok()) return lock.status();
   if (core_.record->FindDevice(handle)) return absl::OkStatus();
@@ -249,7 +226,7 @@ void UseCases::ForgetUnused(const base::Context& context, const std::string& han
 }
 
 absl::StatusOr<SetQosResponse> UseCases::SetQosAutonomous(const base::Context& context,
-                                                          AutonomousDeviceManager& manager,
+                                                          DeviceManager& manager,
                                                           const DeviceSpec& device,
                                                           const SetQosRequest& request) {
   base::Uuid id = LimitsKeyOf(device.handle);
@@ -272,9 +249,10 @@ absl::StatusOr<SetQosResponse> UseCases::SetQosAutonomous(const base::Context& c
     volume = is_known ? VolumeOf(*row) : UnknownVolume(id);
   }
   const DeviceVolume* of_call = volume ? &*volume : nullptr;
-  absl::Status status = is_known ? SetLimits(context, manager, device, of_call, request.maximum())
-                                 : manager.SetQos(context, device, of_call, request.maximum());
-  if (!status.ok()) return About(device.handle, status);
+  absl::Status status = is_known
+                            ? SetLimits(context, manager, device, of_call, request.maximum())
+                            : manager.SetQos(context, device, of_call, request.maximum()).status();
+  if (!status.ok()) return WithContext(device.handle, status);
   return SetQosResponse();
 }
 

@@ -74,13 +74,4 @@ void NoteLate(Core& core, const std::string& handle, const RestoreResult& result
   if (!result.differences.empty() && MayActLate(core)) core.restored_late.Add(handle);
 }
 
-absl::Status About(std::string_view object, const absl::Status& error) {
-  if (error.ok()) return error;
-  absl::Status named(error.code(), fmt::format("{}: {}", object, std::string(error.message())));
-  error.ForEachPayload([&named](absl::string_view url, const absl::Cord& payload) {
-    named.SetPayload(url, payload);
-  });
-  return named;
-}
-
 }  // namespace sma::core

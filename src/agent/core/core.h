@@ -15,6 +15,7 @@
 #include "base/lock_table.h"
 #include "jsonrpc/caller.h"
 #include "sma/device_manager.h"
+#include "sma/outcome.h"
 #include "sma_admin.pb.h"
 
 namespace sma::core {
@@ -126,9 +127,6 @@ base::Uuid LimitsKeyOf(std::string_view device_handle);
 
 /// The manager of a device in the record. FAILED_PRECONDITION: its type is not enabled any more.
 absl::StatusOr<DeviceManager*> ManagerOf(const Core& core, const record::Device& row);
-
-/// `error` for a client: with what it is about, and without our own marks.
-absl::Status About(std::string_view object, const absl::Status& error);
 
 /// Why a volume cannot be attached that is in the record for another device. ALREADY_EXISTS.
 /// UNAVAILABLE: it is being taken off that one.

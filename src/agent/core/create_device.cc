@@ -6,7 +6,6 @@
 #include "agent/core/settle.h"
 #include "agent/core/use_cases.h"
 #include "agent/spdk/call.h"
-#include "jsonrpc/error.h"
 
 namespace sma::core {
 
@@ -31,12 +30,6 @@ absl::Status HasOtherVolumes(const std::string& handle) {
   return absl::AlreadyExistsError(fmt::format("{}: exists with other volumes", handle));
 }
 
-// A device that the target has lost while its volume was attached is made again when it is asked
-// for again.
-absl::Status UnlessLost(absl::Status status) {
-  return absl::IsFailedPrecondition(status) ? absl::UnavailableError(status.message()) : status;
-}
-
 }  // namespace
 
 absl::StatusOr<CreateDeviceResponse> UseCases::CreateDevice(const base::Context& caller,
@@ -44,9 +37,7 @@ absl::StatusOr<CreateDeviceResponse> UseCases::CreateDevice(const base::Context&
   const base::Context context = Bounded(caller);
   absl::StatusOr<DeviceManager*> manager = core_.registry.ForRequest(request);
   if (!manager.ok()) return manager.status();
-  if (AutonomousDeviceManager* autonomous = (*manager)->autonomous()) {
-    return CreateAutonomous(context, *autonomous, request);
-  }
+  if ((*manager)->traits().names_devices) return CreateAutonomous(context, **manager, request);
   absl::StatusOr<DeviceSpec> device = (*manager)->Describe(request);
   if (!device.ok()) return device.status();
   std::optional<VolumeRequest> volume;
@@ -54,7 +45,7 @@ absl::StatusOr<CreateDeviceResponse> UseCases::CreateDevice(const base::Context&
     absl::StatusOr<VolumeRequest> checked = core_.volumes->Check(context, request.volume());
     if (!checked.ok()) return checked.status();
     volume = *std::move(checked);
-  } else if ((*manager)->needs_volume()) {
+  } else if ((*manager)->traits().needs_volume) {
     return absl::InvalidArgumentError(
         fmt::format("volume: a device of type {} needs one", (*manager)->name()));
   }
@@ -76,7 +67,7 @@ absl::Status UseCases::CreateLocked(const base::Context& context, DeviceManager&
     std::optional<record::Volume> row = core_.record->FindVolume(volume->id);
     if (row && row->device_handle != device.handle) return IsElsewhere(*row);
   }
-  absl::Status settled = SettleDevice(core_, context, device.handle, /*now=*/true);
+  absl::Status settled = SettleDevice(core_, context, device.handle, /*now=*/true).status();
   if (settled.ok() && volume != nullptr) {
     settled = SettleVolume(core_, context, volume->id, /*now=*/true);
   }
@@ -85,7 +76,7 @@ absl::Status UseCases::CreateLocked(const base::Context& context, DeviceManager&
     return CreateAgain(context, manager, *row, device, volume);
   }
   absl::StatusOr<std::optional<ExistingDevice>> existing = manager.FindExisting(context, device);
-  if (!existing.ok()) return About(device.handle, existing.status());
+  if (!existing.ok()) return WithContext(device.handle, existing.status());
   if (*existing) return TakeOver(context, manager, device, **existing, volume);
   return CreateNew(context, manager, device, volume);
 }
@@ -105,37 +96,38 @@ absl::Status UseCases::CreateNew(const base::Context& context, DeviceManager& ma
   absl::Status status = core_.record->Write(std::move(intent), Durability::kProcess);
   if (!status.ok()) return status;
 
-  if (volume != nullptr) status = MakeByPlan(context, manager, row, *volume, volumes.front());
-  if (volume == nullptr || (absl::IsAborted(status) && !jsonrpc::IsFateUnknown(status))) {
-    if (volume != nullptr) status = core_.volumes->Connect(context, *volume, volumes.front());
-    if (!status.ok()) return FailCreate(row, volumes, status);
-    status = MakeDevice(context, manager, row, volumes, /*plan=*/nullptr);
+  Outcome outcome;
+  if (volume != nullptr) outcome = MakeByPlan(context, manager, row, *volume, volumes.front());
+  if (volume == nullptr || outcome.needs_setup()) {
+    if (volume != nullptr) outcome = core_.volumes->Connect(context, *volume, volumes.front());
+    if (volume != nullptr && !outcome.ok()) return FailCreate(row, volumes, outcome);
+    outcome = MakeDevice(context, manager, row, volumes, /*plan=*/nullptr);
   }
-  if (status.ok()) return status;
-  if (!volumes.empty() && !jsonrpc::IsFateUnknown(status)) {
-    absl::Status released = core_.volumes->Release(spdk::UndoContext(), volumes.front());
-    if (!released.ok()) status = jsonrpc::WithFateUnknown(std::move(status));
+  if (outcome.ok()) return absl::OkStatus();
+  if (!volumes.empty() && !outcome.is_unknown()) {
+    outcome =
+        std::move(outcome).AfterUndo(core_.volumes->Release(spdk::UndoContext(), volumes.front()));
   }
-  return FailCreate(row, volumes, status);
+  return FailCreate(row, volumes, outcome);
 }
 
-// Connects the volume and makes the device with it in one go. ABORTED, and nothing is left: it
-// takes more than that.
-absl::Status UseCases::MakeByPlan(const base::Context& context, DeviceManager& manager,
-                                  const record::Device& row, const VolumeRequest& request,
-                                  record::Volume volume) {
-  absl::StatusOr<std::unique_ptr<BdevPlan>> plan = PlanFor(context, manager, request, volume);
-  if (!plan.ok()) return plan.status();
-  absl::Status status = MakeDevice(context, manager, row, {std::move(volume)}, plan->get());
-  if (status.ok() || jsonrpc::IsFateUnknown(status)) return status;
-  return (*plan)->Undo(std::move(status));
+// Connects the volume and creates the device with it in one go. Needs setup, with nothing left,
+// where that takes more.
+Outcome UseCases::MakeByPlan(const base::Context& context, DeviceManager& manager,
+                             const record::Device& row, const VolumeRequest& request,
+                             record::Volume volume) {
+  OutcomeOr<std::unique_ptr<BdevPlan>> plan = PlanFor(context, manager, request, volume);
+  if (!plan.ok()) return plan.outcome();
+  Outcome outcome = MakeDevice(context, manager, row, {std::move(volume)}, plan->get());
+  if (outcome.ok() || outcome.is_unknown()) return outcome;
+  return (*plan)->Undo(std::move(outcome));
 }
 
 // Makes the device with the volumes, one at most, that are connected already or are by `plan`, and
-// writes down that it is ready. Nothing of it is left after a failure, or the status says so.
-absl::Status UseCases::MakeDevice(const base::Context& context, DeviceManager& manager,
-                                  const record::Device& row,
-                                  const std::vector<record::Volume>& volumes, BdevPlan* plan) {
+// writes down that it is ready. Nothing of it is left after a failure, or it is unknown.
+Outcome UseCases::MakeDevice(const base::Context& context, DeviceManager& manager,
+                             const record::Device& row, const std::vector<record::Volume>& volumes,
+                             BdevPlan* plan) {
   const DeviceSpec device = SpecOf(row);
   std::optional<DeviceVolume> device_volume;
   if (!volumes.empty()) {
@@ -143,18 +135,18 @@ absl::Status UseCases::MakeDevice(const base::Context& context, DeviceManager& m
     device_volume->wait = core_.volumes->WaitOf(volumes.front());
     device_volume->plan = plan;
   }
-  absl::StatusOr<std::string> attachment =
+  OutcomeOr<CreatedDevice> created =
       manager.CreateDevice(context, device, device_volume ? &*device_volume : nullptr);
-  if (!attachment.ok()) return attachment.status();
+  if (!created.ok()) return created.outcome();
   if (device_volume) device_volume->plan = nullptr;
 
   absl::Status status;
   record::Change done;
   done.put_devices = {InState(row, DeviceState::kReady)};
   for (record::Volume attached : volumes) {
-    attached.attachment = *attachment;
+    attached.attachment = created->attachment;
     if (auto limits = core_.record->FindLimits(attached.id)) {
-      status = manager.SetQos(context, device, &*device_volume, *limits);
+      status = manager.SetQos(context, device, &*device_volume, *limits).status();
     }
     done.put_volumes.push_back(InState(std::move(attached), VolumeState::kAttached));
   }
@@ -162,17 +154,18 @@ absl::Status UseCases::MakeDevice(const base::Context& context, DeviceManager& m
   if (status.ok()) status = context.status();
   if (status.ok()) status = core_.record->Write(std::move(done), Durability::kHost);
   if (status.ok()) return status;
-  absl::Status undone = manager.DeleteDevice(spdk::UndoContext(), device, {});
-  return undone.ok() ? status : jsonrpc::WithFateUnknown(std::move(status));
+  return Outcome(std::move(status))
+      .AfterUndo(manager.DeleteDevice(spdk::UndoContext(), device, {}));
 }
 
 // Takes the intent back, or, when something of the call may be left on the target, has it undone
 // later.
 absl::Status UseCases::FailCreate(const record::Device& device,
                                   const std::vector<record::Volume>& volumes,
-                                  const absl::Status& error) {
+                                  const Outcome& outcome) {
+  const absl::Status& error = outcome.status();
   record::Change change;
-  bool settled = !jsonrpc::IsFateUnknown(error) && !LeftLate(core_, error, volumes);
+  bool settled = outcome.is_settled() && !LeftLate(core_, error, volumes);
   if (settled) {
     change.remove_devices.push_back(device.handle);
   } else {
@@ -188,7 +181,7 @@ absl::Status UseCases::FailCreate(const record::Device& device,
   absl::Status written = core_.record->Write(std::move(change), Durability::kProcess);
   if (!written.ok()) spdlog::error("{}: {}", device.handle, written.ToString());
   if (!settled || !written.ok()) core_.wake_background();
-  return About(device.handle, error);
+  return WithContext(device.handle, error);
 }
 
 absl::Status UseCases::CreateAgain(const base::Context& context, DeviceManager& manager,
@@ -208,24 +201,24 @@ absl::Status UseCases::CreateAgain(const base::Context& context, DeviceManager& 
   for (record::Volume& known : volumes) {
     if (volume == nullptr || known.id != volume->id) continue;
     absl::Status status = ConnectAgain(context, *volume, known);
-    if (!status.ok()) return About(device.handle, status);
+    if (!status.ok()) return WithContext(device.handle, status);
   }
   const std::vector<DeviceVolume> attached = VolumesOf(volumes);
   RestoreResult result =
       manager.Restore(context, {.device = device, .volumes = attached, .expose_incomplete = false});
   NoteLate(core_, device.handle, result);
-  if (!result.status.ok()) return About(device.handle, result.status);
+  if (!result.status.ok()) return WithContext(device.handle, result.status);
   for (size_t i = 0; i < attached.size(); ++i) {
     bool asked_for = volume != nullptr && attached[i].id == volume->id;
     absl::Status status = result.volumes[i].attachment.status();
     auto limits = core_.record->FindLimits(attached[i].id);
     if (status.ok() && limits && result.volumes[i].attached_again) {
-      status = manager.SetQos(context, device, &attached[i], *limits);
+      status = manager.SetQos(context, device, &attached[i], *limits).status();
     }
-    if (asked_for && !status.ok()) return About(device.handle, status);
+    if (asked_for && !status.ok()) return WithContext(device.handle, status);
   }
   if (volume == nullptr || has_it) return absl::OkStatus();
-  return UnlessLost(AttachNew(context, manager, device, *volume));
+  return AttachNew(context, manager, device, *volume).status();
 }
 
 // A device that is on the target, equal to what is asked for, though the record does not have it.
@@ -242,7 +235,7 @@ absl::Status UseCases::TakeOver(const base::Context& context, DeviceManager& man
     if (!row.ok()) return row.status();
     row->attachment = attached.attachment;
     absl::Status same = core_.volumes->TakeOver(context, *volume, *row);
-    if (!same.ok()) return About(device.handle, same);
+    if (!same.ok()) return WithContext(device.handle, same);
     change.put_volumes.push_back(InState(*std::move(row), VolumeState::kAttached));
   }
   if (volume != nullptr && !has_it && !existing.volumes.empty()) {
@@ -252,7 +245,7 @@ absl::Status UseCases::TakeOver(const base::Context& context, DeviceManager& man
   if (!status.ok()) return status;
   spdlog::info("{}: was on the target and is ours from now on", device.handle);
   if (volume == nullptr || has_it) return status;
-  status = UnlessLost(AttachNew(context, manager, device, *volume));
+  status = AttachNew(context, manager, device, *volume).status();
   if (status.ok() || core_.record->FindVolume(volume->id)) return status;
   record::Change undo;
   undo.remove_devices.push_back(device.handle);

@@ -6,8 +6,7 @@
 
 #include "agent/core/settle.h"
 #include "agent/core/use_cases.h"
-#include "jsonrpc/error.h"
-#include "sma/removal.h"
+#include "sma/outcome.h"
 
 namespace sma::core {
 
@@ -34,23 +33,23 @@ absl::StatusOr<DeleteDeviceResponse> UseCases::DeleteDevice(const base::Context&
       return absl::NotFoundError(fmt::format("handle: no device type has handles like {}", handle));
     }
     absl::Status status;
-    if (owner->autonomous() != nullptr) {
-      status = owner->DeleteDevice(context, {.handle = handle, .params = {}}, {});
+    if (owner->traits().names_devices) {
+      status = owner->DeleteDevice(context, {.handle = handle, .params = {}}, {}).status();
     }
-    if (!status.ok()) return About(handle, status);
+    if (!status.ok()) return WithContext(handle, status);
     return DeleteDeviceResponse();
   }
   if (row->state != DeviceState::kReady) {
-    absl::Status settled = SettleDevice(core_, context, handle, /*now=*/true);
-    if (!settled.ok() && !IsRemovalUnderWay(settled)) return settled;
+    Outcome settled = SettleDevice(core_, context, handle, /*now=*/true);
+    if (!settled.ok() && !settled.is_under_way()) return settled.status();
     return DeleteDeviceResponse();
   }
   absl::StatusOr<DeviceManager*> manager = ManagerOf(core_, *row);
   if (!manager.ok()) return manager.status();
   std::vector<record::Volume> volumes = core_.record->VolumesOf(handle);
-  AutonomousDeviceManager* autonomous = (*manager)->autonomous();
-  bool refused = core_.options.refuse_delete_with_volumes && !(*manager)->needs_volume();
-  if (autonomous != nullptr) refused = !volumes.empty() && !autonomous->allow_delete_volumes();
+  const DeviceTraits traits = (*manager)->traits();
+  bool refused = core_.options.refuse_delete_with_volumes && !traits.needs_volume;
+  if (traits.names_devices) refused = !volumes.empty() && !(*manager)->deletes_with_volumes();
   if (refused && !volumes.empty()) {
     return absl::FailedPreconditionError(
         fmt::format("{}: {} volumes are attached to it", handle, volumes.size()));
@@ -74,15 +73,16 @@ absl::StatusOr<DeleteDeviceResponse> UseCases::DeleteDevice(const base::Context&
   auto guard = core_.volumes->BeginDetach(context, volumes);
   const bool may_come_back = MayComeBack(core_, handle) ||
                              ((is_unsettled || guard != nullptr) && MayActLate(core_));
-  status = (*manager)->DeleteDevice(context, SpecOf(*row), VolumesOf(volumes));
+  const Outcome outcome = (*manager)->DeleteDevice(context, SpecOf(*row), VolumesOf(volumes));
   guard.reset();
-  if (autonomous != nullptr && !status.ok() && !jsonrpc::IsFateUnknown(status)) {
+  status = outcome.status();
+  if (traits.names_devices && !status.ok() && !outcome.is_unknown()) {
     // Refused by a type that knows its devices: all stays as it was.
     record::Change back;
     back.put_devices = {*row};
     back.put_volumes = volumes;
     core_.record->Write(std::move(back), Durability::kProcess).IgnoreError();
-    return About(handle, status);
+    return WithContext(handle, status);
   }
   if (status.ok()) status = ReleaseAll(core_, context, volumes);
   if (status.ok() && may_come_back) {
@@ -95,7 +95,7 @@ absl::StatusOr<DeleteDeviceResponse> UseCases::DeleteDevice(const base::Context&
     change.remove_limits.push_back(LimitsKeyOf(handle));
     for (const record::Volume& volume : volumes) change.remove_volumes.push_back(volume.id);
     status = core_.record->Write(std::move(change), Durability::kHost);
-  } else if (IsRemovalUnderWay(status)) {
+  } else if (outcome.is_under_way()) {
     spdlog::info("{}: is being removed: {}", handle, std::string(status.message()));
     change.put_devices.push_back(WithError(going, status));
     status = core_.record->Write(std::move(change), Durability::kHost);
@@ -106,7 +106,7 @@ absl::StatusOr<DeleteDeviceResponse> UseCases::DeleteDevice(const base::Context&
   }
   if (status.ok()) return DeleteDeviceResponse();
   core_.wake_background();
-  return About(handle, status);
+  return WithContext(handle, status);
 }
 
 }  // namespace sma::core

@@ -40,7 +40,7 @@ absl::Status RestoreLimits(Core& core, const base::Context& context, DeviceManag
   if (!limits) return absl::OkStatus();
   // Asked before: what is set then stays.
   const bool may_act = MayActLate(core);
-  absl::Status status = manager.SetQos(context, device, &volume, *limits);
+  absl::Status status = manager.SetQos(context, device, &volume, *limits).status();
   if (status.ok() && may_act) {
     status = absl::UnavailableError("the target may still set other limits");
   }
@@ -100,7 +100,7 @@ absl::Status RestoreDeviceLimits(Core& core, const base::Context& context, Devic
   if (!core.unset_limits.Take(key) && !all) return absl::OkStatus();
   std::optional<QosLimit> limits = core.record->FindLimits(key);
   if (!limits) return absl::OkStatus();
-  absl::Status status = manager.SetQos(context, device, /*volume=*/nullptr, *limits);
+  absl::Status status = manager.SetQos(context, device, /*volume=*/nullptr, *limits).status();
   if (!status.ok()) core.unset_limits.Add(key);
   return status;
 }
@@ -117,7 +117,9 @@ absl::Status RestoreDevice(Core& core, const base::Context& context, const std::
   if (!lock.ok()) return lock.status();
   std::optional<record::Device> row = core.record->FindDevice(handle);
   if (!row) return absl::OkStatus();
-  if (row->state != DeviceState::kReady) return SettleDevice(core, context, handle, /*now=*/false);
+  if (row->state != DeviceState::kReady) {
+    return SettleDevice(core, context, handle, /*now=*/false).status();
+  }
   absl::StatusOr<DeviceManager*> manager = ManagerOf(core, *row);
   if (!manager.ok()) return manager.status();
   absl::Status first = SettleVolumesOf(core, context, handle);
@@ -158,7 +160,7 @@ absl::Status RestoreDevice(Core& core, const base::Context& context, const std::
     const bool set_limits = options.set_limits || restored.attached_again;
     if (status.ok() && (core.unset_limits.Take(volume.id) || set_limits)) {
       status = RestoreLimits(core, context, **manager, device, VolumeOf(volume));
-    } else if (status.ok() && options.limits != nullptr && (*manager)->autonomous() == nullptr) {
+    } else if (status.ok() && options.limits != nullptr && !(*manager)->traits().names_devices) {
       // What the limits of a plugin's device are set on, the plugin alone knows.
       status = CompareLimits(core, context, **manager, device, VolumeOf(volume), options);
     }

@@ -9,7 +9,6 @@
 #include "agent/spdk/bdev.h"
 #include "agent/spdk/call.h"
 #include "agent/spdk/qos.h"
-#include "jsonrpc/error.h"
 
 namespace sma::core {
 
@@ -95,10 +94,7 @@ absl::StatusOr<GetQosCapabilitiesResponse> UseCases::GetQosCapabilities(
     const base::Context& context, const GetQosCapabilitiesRequest& request) {
   absl::StatusOr<DeviceManager*> manager = core_.registry.ForType(request.device_type());
   if (!manager.ok()) return manager.status();
-  if (AutonomousDeviceManager* autonomous = (*manager)->autonomous()) {
-    return autonomous->FindQosCapabilities(Bounded(context), request);
-  }
-  return (*manager)->GetQosCapabilities();
+  return (*manager)->GetQosCapabilities(Bounded(context));
 }
 
 absl::StatusOr<record::Volume> UseCases::FindForQos(const base::Context& context,
@@ -126,18 +122,19 @@ absl::StatusOr<SetQosResponse> UseCases::SetQos(const base::Context& caller,
   std::optional<record::Device> device = core_.record->FindDevice(handle);
   if (!device) {
     DeviceManager* owner = core_.registry.ForHandle(handle);
-    if (owner != nullptr && owner->autonomous() != nullptr) {
-      return SetQosAutonomous(context, *owner->autonomous(), {.handle = handle, .params = {}},
-                              request);
+    if (owner != nullptr && owner->traits().names_devices) {
+      return SetQosAutonomous(context, *owner, {.handle = handle, .params = {}}, request);
     }
     return absl::NotFoundError(fmt::format("device_handle: there is no device {}", handle));
   }
   absl::StatusOr<DeviceManager*> manager = ManagerOf(core_, *device);
   if (!manager.ok()) return manager.status();
-  if (AutonomousDeviceManager* autonomous = (*manager)->autonomous()) {
-    return SetQosAutonomous(context, *autonomous, SpecOf(*device), request);
+  if ((*manager)->traits().names_devices) {
+    return SetQosAutonomous(context, **manager, SpecOf(*device), request);
   }
-  const GetQosCapabilitiesResponse capabilities = (*manager)->GetQosCapabilities();
+  auto found = (*manager)->GetQosCapabilities(context);
+  if (!found.ok()) return found.status();
+  const GetQosCapabilitiesResponse& capabilities = *found;
   std::vector<record::Volume> of_device = core_.record->VolumesOf(handle);
   base::Uuid id;
   if (!request.volume_id().empty()) {
@@ -166,7 +163,7 @@ absl::StatusOr<SetQosResponse> UseCases::SetQos(const base::Context& caller,
   }
   const DeviceVolume volume = VolumeOf(*row);
   status = SetLimits(context, **manager, SpecOf(*device), &volume, request.maximum());
-  if (!status.ok()) return About(handle, status);
+  if (!status.ok()) return WithContext(handle, status);
   return SetQosResponse();
 }
 
@@ -184,8 +181,9 @@ absl::Status UseCases::SetLimits(const base::Context& context, DeviceManager& ma
   if (has_intent) status = WriteLimits(id, intent, record::Durability::kProcess);
   if (!status.ok()) return status;
 
-  status = manager.SetQos(context, device, volume, maximum);
-  const bool may_be_set = status.ok() || jsonrpc::IsFateUnknown(status);
+  const Outcome outcome = manager.SetQos(context, device, volume, maximum);
+  status = outcome.status();
+  const bool may_be_set = outcome.ok() || outcome.is_unknown();
   if (status.ok()) status = context.status();
   if (status.ok()) {
     const QosLimit limits = Merged(before, maximum);
@@ -196,7 +194,7 @@ absl::Status UseCases::SetLimits(const base::Context& context, DeviceManager& ma
   // Asked before: it may still be set after that.
   const bool may_act = MayActLate(core_);
   absl::Status undone;
-  if (may_be_set) undone = manager.SetQos(spdk::UndoContext(), device, volume, inverse);
+  if (may_be_set) undone = manager.SetQos(spdk::UndoContext(), device, volume, inverse).status();
   if (!undone.ok() || may_act) {
     core_.unset_limits.Add(id);
     core_.wake_background();

@@ -1,5 +1,5 @@
 #include "agent/core/settle.h"
-#include "sma/removal.h"
+#include "sma/outcome.h"
 
 #include <spdlog/spdlog.h>
 
@@ -35,21 +35,21 @@ bool Pause(const Core& core, const base::Context& context, base::TimePoint give_
   return now < give_up && context.SleepUntil(now + core.options.min_retry_pause / 4).ok();
 }
 
-absl::Status RemoveDevice(Core& core, const base::Context& context, const record::Device& row,
-                          const std::vector<record::Volume>& rows) {
+Outcome RemoveDevice(Core& core, const base::Context& context, const record::Device& row,
+                     const std::vector<record::Volume>& rows) {
   absl::StatusOr<DeviceManager*> manager = ManagerOf(core, row);
   if (!manager.ok()) return manager.status();
   const std::vector<DeviceVolume> volumes = VolumesOf(rows);
   auto guard = core.volumes->BeginDetach(context, rows);
-  absl::Status status;
+  Outcome outcome;
   if (row.state == DeviceState::kDeleting) {
-    status = (*manager)->DeleteDevice(context, SpecOf(row), volumes);
+    outcome = (*manager)->DeleteDevice(context, SpecOf(row), volumes);
   } else {
-    status =
+    outcome =
         (*manager)->UndoCreate(context, SpecOf(row), volumes.empty() ? nullptr : &volumes.front());
   }
   guard.reset();
-  return status.ok() ? ReleaseAll(core, context, rows) : status;
+  return outcome.ok() ? ReleaseAll(core, context, rows) : outcome;
 }
 
 absl::Status RemoveVolume(Core& core, const base::Context& context, const record::Volume& row) {
@@ -59,7 +59,7 @@ absl::Status RemoveVolume(Core& core, const base::Context& context, const record
     DeviceVolume volume = VolumeOf(row);
     volume.attachment.clear();
     auto guard = core.volumes->BeginDetach(context, {row});
-    absl::Status status = (*manager)->DetachVolume(context, SpecOf(*device), volume);
+    absl::Status status = (*manager)->DetachVolume(context, SpecOf(*device), volume).status();
     if (!status.ok()) return status;
   }
   return core.volumes->Release(context, row);
@@ -74,8 +74,8 @@ absl::Status ReleaseAll(Core& core, const base::Context& context,
   return first;
 }
 
-absl::Status SettleDevice(Core& core, const base::Context& context, const std::string& handle,
-                          bool now) {
+Outcome SettleDevice(Core& core, const base::Context& context, const std::string& handle,
+                     bool now) {
   const base::TimePoint give_up = steady_clock::now() + kMaxWait;
   while (true) {
     std::optional<record::Device> row = core.record->FindDevice(handle);
@@ -83,16 +83,17 @@ absl::Status SettleDevice(Core& core, const base::Context& context, const std::s
     // Asked before the target is: what it has then is all that there will be.
     const bool may_act = MayStillAct(core, row->state_since, now);
     const std::vector<record::Volume> rows = core.record->VolumesOf(handle);
-    absl::Status status = RemoveDevice(core, context, *row, rows);
+    const Outcome outcome = RemoveDevice(core, context, *row, rows);
+    const absl::Status& status = outcome.status();
     if (may_act && now && absl::IsUnavailable(status) && Pause(core, context, give_up)) continue;
     record::Change change;
     if (!status.ok()) {
       // The caller of a removal that goes on is told of success, which outlives the host.
-      const bool goes_on = row->state == DeviceState::kDeleting && IsRemovalUnderWay(status);
+      const bool goes_on = row->state == DeviceState::kDeleting && outcome.is_under_way();
       change.put_devices.push_back(WithError(*row, status));
       absl::Status written =
           core.record->Write(std::move(change), goes_on ? Durability::kHost : Durability::kProcess);
-      return goes_on && !written.ok() ? written : About(handle, status);
+      return goes_on && !written.ok() ? written : outcome.WithContext(handle);
     }
     if (!may_act) {
       change.remove_devices.push_back(handle);
@@ -101,7 +102,7 @@ absl::Status SettleDevice(Core& core, const base::Context& context, const std::s
       spdlog::info("{}: what an unfinished call had left is gone", handle);
       return core.record->Write(std::move(change), Durability::kHost);
     }
-    if (!now || !Pause(core, context, give_up)) return About(handle, MayStillActError());
+    if (!now || !Pause(core, context, give_up)) return WithContext(handle, MayStillActError());
   }
 }
 
@@ -119,14 +120,14 @@ absl::Status SettleVolume(Core& core, const base::Context& context, const base::
     if (!status.ok()) {
       change.put_volumes.push_back(WithError(*row, status));
       core.record->Write(std::move(change), Durability::kProcess).IgnoreError();
-      return About(name, status);
+      return WithContext(name, status);
     }
     if (!may_act) {
       change.remove_volumes.push_back(id);
       spdlog::info("{}: what an unfinished call had left is gone", name);
       return core.record->Write(std::move(change), Durability::kHost);
     }
-    if (!now || !Pause(core, context, give_up)) return About(name, MayStillActError());
+    if (!now || !Pause(core, context, give_up)) return WithContext(name, MayStillActError());
   }
 }
 

@@ -12,8 +12,7 @@ namespace sma::core {
 /// is unless it is of an agent before this one.
 
 /// The device, unless it is ready. Its lock is held exclusively.
-absl::Status SettleDevice(Core& core, const base::Context& context, const std::string& handle,
-                          bool now);
+Outcome SettleDevice(Core& core, const base::Context& context, const std::string& handle, bool now);
 
 /// The volume, unless it is attached. Its device's lock is held, its own too.
 absl::Status SettleVolume(Core& core, const base::Context& context, const base::Uuid& id, bool now);

@@ -6,7 +6,8 @@
 
 #include "agent/core/core.h"
 #include "agent/service/agent_api.h"
-#include "sma/autonomous_device_manager.h"
+#include "sma/device_manager.h"
+#include "sma/outcome.h"
 
 namespace sma::core {
 
@@ -53,22 +54,22 @@ class UseCases : public service::Agent {
   absl::Status TakeOver(const base::Context& context, DeviceManager& manager,
                         const DeviceSpec& device, const ExistingDevice& existing,
                         const VolumeRequest* volume);
-  absl::Status MakeByPlan(const base::Context& context, DeviceManager& manager,
-                          const record::Device& row, const VolumeRequest& request,
-                          record::Volume volume);
-  absl::Status MakeDevice(const base::Context& context, DeviceManager& manager,
-                          const record::Device& row, const std::vector<record::Volume>& volumes,
-                          BdevPlan* plan);
+  Outcome MakeByPlan(const base::Context& context, DeviceManager& manager,
+                     const record::Device& row, const VolumeRequest& request,
+                     record::Volume volume);
+  Outcome MakeDevice(const base::Context& context, DeviceManager& manager,
+                     const record::Device& row, const std::vector<record::Volume>& volumes,
+                     BdevPlan* plan);
   absl::Status FailCreate(const record::Device& device, const std::vector<record::Volume>& volumes,
-                          const absl::Status& error);
+                          const Outcome& outcome);
 
   // attach_volume.cc. Under the locks of the device and the volume.
-  absl::Status AttachOnce(const base::Context& context, const std::string& handle,
-                          const VolumeRequest& volume);
-  absl::Status AttachLocked(const base::Context& context, DeviceManager& manager,
-                            const DeviceSpec& device, const VolumeRequest& volume);
-  absl::Status AttachNew(const base::Context& context, DeviceManager& manager,
-                         const DeviceSpec& device, const VolumeRequest& volume);
+  Outcome AttachOnce(const base::Context& context, const std::string& handle,
+                     const VolumeRequest& volume);
+  Outcome AttachLocked(const base::Context& context, DeviceManager& manager,
+                       const DeviceSpec& device, const VolumeRequest& volume);
+  Outcome AttachNew(const base::Context& context, DeviceManager& manager, const DeviceSpec& device,
+                    const VolumeRequest& volume);
   bool IsIntact(const base::Context& context, DeviceManager& manager, const DeviceSpec& device,
                 const VolumeRequest& request, const record::Volume& row);
   absl::Status ConnectAgain(const base::Context& context, const VolumeRequest& request,
@@ -76,39 +77,33 @@ class UseCases : public service::Agent {
   absl::Status VerifyAttached(const base::Context& context, DeviceManager& manager,
                               const DeviceSpec& device, const VolumeRequest& request,
                               record::Volume row);
-  absl::StatusOr<std::unique_ptr<BdevPlan>> PlanFor(const base::Context& context,
-                                                    DeviceManager& manager,
-                                                    const VolumeRequest& request,
-                                                    record::Volume& row);
-  absl::Status AttachByPlan(const base::Context& context, DeviceManager& manager,
-                            const DeviceSpec& device, const VolumeRequest& request,
-                            record::Volume row);
-  absl::Status AttachConnected(const base::Context& context, DeviceManager& manager,
-                               const DeviceSpec& device, record::Volume row, BdevPlan* plan);
-  absl::Status FailAttach(const record::Volume& row, const absl::Status& error);
+  OutcomeOr<std::unique_ptr<BdevPlan>> PlanFor(const base::Context& context, DeviceManager& manager,
+                                               const VolumeRequest& request, record::Volume& row);
+  Outcome AttachByPlan(const base::Context& context, DeviceManager& manager,
+                       const DeviceSpec& device, const VolumeRequest& request, record::Volume row);
+  Outcome AttachConnected(const base::Context& context, DeviceManager& manager,
+                          const DeviceSpec& device, record::Volume row, BdevPlan* plan);
+  Outcome FailAttach(const record::Volume& row, Outcome outcome);
   absl::Status DetachLocked(const base::Context& context, const record::Volume& row);
 
   // autonomous.cc
   absl::StatusOr<CreateDeviceResponse> CreateAutonomous(const base::Context& context,
-                                                        AutonomousDeviceManager& manager,
+                                                        DeviceManager& manager,
                                                         const CreateDeviceRequest& request);
   absl::StatusOr<std::string> CreateAutonomousLocked(const base::Context& context,
-                                                     AutonomousDeviceManager& manager,
+                                                     DeviceManager& manager,
                                                      const record::Device& row,
                                                      const VolumeRequest* volume);
-  absl::StatusOr<std::string> MakeAutonomous(const base::Context& context,
-                                             AutonomousDeviceManager& manager,
-                                             const record::Device& row,
-                                             const VolumeRequest* asked_for,
-                                             const std::optional<record::Volume>& attached,
-                                             std::vector<record::Volume>& new_volumes);
+  OutcomeOr<std::string> MakeAutonomous(const base::Context& context, DeviceManager& manager,
+                                        const record::Device& row, const VolumeRequest* asked_for,
+                                        const std::optional<record::Volume>& attached,
+                                        std::vector<record::Volume>& new_volumes);
   /// Takes a device into the record whose type says that it has it. Any other handle: OK.
   absl::Status AdoptAutonomous(const base::Context& context, const std::string& handle);
   /// Takes a device that AdoptAutonomous has added out again, unless it has volumes.
   void ForgetUnused(const base::Context& context, const std::string& handle);
   absl::StatusOr<SetQosResponse> SetQosAutonomous(const base::Context& context,
-                                                  AutonomousDeviceManager& manager,
-                                                  const DeviceSpec& device,
+                                                  DeviceManager& manager, const DeviceSpec& device,
                                                   const SetQosRequest& request);
 
   // set_qos.cc

@@ -13,7 +13,6 @@
 #include "agent/volume/merge.h"
 #include "agent/volume/probe.h"
 #include "agent/volume/shared_names.h"
-#include "jsonrpc/error.h"
 
 namespace sma::volume {
 
@@ -72,19 +71,20 @@ std::string Connections::Plan(const Uuid& volume, const VolumeParameters& params
   return names.ToText();
 }
 
-absl::Status Connections::Connect(const Context& context, const VolumeParameters& secrets,
-                                  record::Volume& row) {
+Outcome Connections::Connect(const Context& context, const VolumeParameters& secrets,
+                             record::Volume& row) {
   if (row.params.has_iscsi()) return units_.Connect(context, secrets, row);
   const auto until = steady_clock::now() + timeout_;
-  absl::Status status;
+  Outcome outcome;
   if (row.params.nvmf().has_discovery()) {
-    status = JoinServices(context, until, row);
+    outcome = JoinServices(context, until, row);
   } else if (row.params.nvmf().has_direct()) {
-    status = controllers_.Join(context, row.id, SubsystemOf(row), timeout_);
+    outcome = controllers_.Join(context, row.id, SubsystemOf(row), timeout_);
   } else {
-    return status;
+    return outcome;
   }
-  return status.ok() ? WaitForBdev(context, row.params.nvmf().subnqn(), row, until) : status;
+  if (!outcome.ok()) return outcome;
+  return WaitForBdev(context, row.params.nvmf().subnqn(), row, until);
 }
 
 absl::Status Connections::JoinServices(const Context& context, base::TimePoint until,
@@ -240,7 +240,7 @@ absl::Status Connections::Extend(const Context& context, const VolumeParameters&
         spdk::FindBdev(target_, context, row.id.ToString(), nanoseconds(0));
     if (!bdev.ok() || *bdev) return bdev.status();
     units_.EndAttempts(row);
-    absl::Status status = units_.Connect(context, secrets, row);
+    absl::Status status = units_.Connect(context, secrets, row).status();
     return absl::IsAlreadyExists(status) ? absl::OkStatus() : status;
   }
   // The agent may die as soon as a new service is started.
@@ -250,7 +250,7 @@ absl::Status Connections::Extend(const Context& context, const VolumeParameters&
   if (absl::Status status = WriteConnection(row, row.connection); !status.ok()) return status;
   absl::Status status;
   if (row.params.nvmf().has_direct()) {
-    status = controllers_.Join(context, row.id, SubsystemOf(row), timeout_);
+    status = controllers_.Join(context, row.id, SubsystemOf(row), timeout_).status();
   } else if (row.params.has_nvmf()) {
     status = RestoreServices(context, row);
   }

@@ -19,6 +19,7 @@
 #include "base/context.h"
 #include "jsonrpc/caller.h"
 #include "sma.pb.h"
+#include "sma/outcome.h"
 
 namespace sma::volume {
 
@@ -42,8 +43,8 @@ class Connections {
   /// appear in time, and why. INVALID_ARGUMENT: it is not in the subsystem asked for.
   /// ALREADY_EXISTS: another bdev has the name, or another volume is the same logical unit.
   /// UNAVAILABLE: the storage node has not answered lately.
-  absl::Status Connect(const base::Context& context, const VolumeParameters& secrets,
-                       record::Volume& row);
+  Outcome Connect(const base::Context& context, const VolumeParameters& secrets,
+                  record::Volume& row);
 
   /// Connects an attached volume in the ways of `asked` besides those that it has, makes sure of
   /// the others as Restore does, and waits for the bdev. What it may come to use is in the record

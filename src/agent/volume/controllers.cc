@@ -9,7 +9,6 @@
 #include "agent/spdk/call.h"
 #include "agent/volume/connection_names.h"
 #include "agent/volume/probe.h"
-#include "jsonrpc/error.h"
 
 namespace sma::volume {
 
@@ -67,34 +66,35 @@ absl::Status Controllers::AddUser(const Context& context, const Uuid& volume,
   return absl::OkStatus();
 }
 
-absl::Status Controllers::Join(const Context& context, const Uuid& volume,
-                               const RemoteSubsystem& subsystem, std::chrono::nanoseconds timeout) {
+Outcome Controllers::Join(const Context& context, const Uuid& volume,
+                          const RemoteSubsystem& subsystem, std::chrono::nanoseconds timeout) {
   const std::string& name = subsystem.controller;
   if (absl::Status status = AddUser(context, volume, name); !status.ok()) return status;
   // One after the other: the first makes the controller, the others become paths to it. Each gets
   // its share of the time.
   const auto share = timeout / std::max<size_t>(subsystem.addresses.size(), 1);
   std::vector<std::string> errors;
-  bool fate_unknown = false;
+  bool is_unknown = false;
   bool any_answered = false;
   bool is_connected = false;
   std::vector<const TransportAddress*> failed;
   for (const TransportAddress& address : subsystem.addresses) {
     if (HasPath(name, &address)) continue;
     if (HasPath(name, nullptr) && nodes_.IsRestoring(PathKey(name, address))) continue;
-    absl::Status status =
+    const Outcome outcome =
         TryOne(context.Child(steady_clock::now() + share), subsystem, address);
-    is_connected |= status.ok();
-    if (status.ok()) continue;
+    is_connected |= outcome.ok();
+    if (outcome.ok()) continue;
     if (context.done()) {
-      absl::Status ended(context.status().code(), status.message());
-      return jsonrpc::IsFateUnknown(status) ? jsonrpc::WithFateUnknown(std::move(ended)) : ended;
+      absl::Status ended(context.status().code(), outcome.message());
+      return outcome.is_unknown() ? Outcome::Unknown(std::move(ended)) : ended;
     }
-    if (absl::IsUnavailable(status) && jsonrpc::IsFateUnknown(status)) return status;
-    any_answered |= !absl::IsUnavailable(status);
-    fate_unknown |= jsonrpc::IsFateUnknown(status);
+    const bool is_lost = absl::IsUnavailable(outcome.status());
+    if (is_lost && outcome.is_unknown()) return outcome;
+    any_answered |= !is_lost;
+    is_unknown |= outcome.is_unknown();
     failed.push_back(&address);
-    errors.push_back(std::string(status.message()));
+    errors.push_back(outcome.message());
   }
   is_connected |= HasPath(name, nullptr);
   if (!errors.empty()) {
@@ -109,25 +109,26 @@ absl::Status Controllers::Join(const Context& context, const Uuid& volume,
   const auto code = any_answered ? absl::StatusCode::kNotFound : absl::StatusCode::kUnavailable;
   absl::Status status(code, fmt::format("subsystem {} could not be reached: {}", subsystem.subnqn,
                                         fmt::join(errors, "; ")));
-  return fate_unknown ? jsonrpc::WithFateUnknown(std::move(status)) : status;
+  return is_unknown ? Outcome::Unknown(std::move(status)) : status;
 }
 
 // NOT_FOUND: it could not be connected. UNAVAILABLE: it was not tried.
-absl::Status Controllers::TryOne(const Context& context, const RemoteSubsystem& subsystem,
-                                 const TransportAddress& address) {
+Outcome Controllers::TryOne(const Context& context, const RemoteSubsystem& subsystem,
+                            const TransportAddress& address) {
   const std::string node = NodeOf(address);
   if (absl::Status status = nodes_.Admit(node); !status.ok()) return status;
   const auto start = steady_clock::now();
-  absl::Status status = Attach(context, subsystem, address);
-  if (status.ok() || absl::IsUnavailable(status)) return status;
+  const Outcome outcome = Attach(context, subsystem, address);
+  const absl::Status& status = outcome.status();
+  if (outcome.ok() || absl::IsUnavailable(status)) return outcome;
   // A caller with little time learns nothing of the node.
   const bool has_waited = steady_clock::now() - start >= std::chrono::seconds(1);
   if (!absl::IsDeadlineExceeded(status) || has_waited) nodes_.Report(node, status);
   const std::string why = absl::IsDeadlineExceeded(status) ? "it does not answer"
                                                            : Explain(context, address, subsystem);
   absl::Status failure = absl::NotFoundError(
-      fmt::format("{}: {} ({})", node, why, std::string(status.message())));
-  return jsonrpc::IsFateUnknown(status) ? jsonrpc::WithFateUnknown(std::move(failure)) : failure;
+      fmt::format("{}: {} ({})", node, why, outcome.message()));
+  return outcome.is_unknown() ? Outcome::Unknown(std::move(failure)) : failure;
 }
 
 // The lock of the name is not held meanwhile: whoever leaves the connection does not wait for it.

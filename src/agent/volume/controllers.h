@@ -11,6 +11,7 @@
 #include "agent/volume/shared_connections.h"
 #include "base/context.h"
 #include "jsonrpc/caller.h"
+#include "sma/outcome.h"
 
 namespace sma::volume {
 
@@ -38,8 +39,8 @@ class Controllers {
   /// connected by, within `timeout`. Addresses that cannot be reached are tried again in the
   /// background; NOT_FOUND when that is all of them, UNAVAILABLE when none of them has answered
   /// lately. After an error, Leave.
-  absl::Status Join(const base::Context& context, const base::Uuid& volume,
-                    const RemoteSubsystem& subsystem, std::chrono::nanoseconds timeout);
+  Outcome Join(const base::Context& context, const base::Uuid& volume,
+               const RemoteSubsystem& subsystem, std::chrono::nanoseconds timeout);
 
   /// Makes sure that the target is connected to `subsystem`. Never waits for a node that does not
   /// answer. UNAVAILABLE: it is being connected in the background.
@@ -62,8 +63,8 @@ class Controllers {
  private:
   absl::Status Attach(const base::Context& context, const RemoteSubsystem& subsystem,
                       const spdk::TransportAddress& address);
-  absl::Status TryOne(const base::Context& context, const RemoteSubsystem& subsystem,
-                      const spdk::TransportAddress& address);
+  Outcome TryOne(const base::Context& context, const RemoteSubsystem& subsystem,
+                 const spdk::TransportAddress& address);
   absl::Status RestorePath(const RemoteSubsystem& subsystem, const spdk::TransportAddress& address,
                            bool waits);
   bool HasPath(const std::string& name, const spdk::TransportAddress* address) const;

@@ -11,7 +11,6 @@
 #include "agent/spdk/bdev_nvme.h"
 #include "agent/spdk/call.h"
 #include "agent/volume/probe.h"
-#include "jsonrpc/error.h"
 
 namespace sma::volume {
 
@@ -73,8 +72,8 @@ absl::Status IscsiUnits::Reserve(const record::Volume& row) {
                   row.params.iscsi().target_iqn(), reserved->second.ToString()));
 }
 
-absl::Status IscsiUnits::Connect(const Context& context, const VolumeParameters& secrets,
-                                 const record::Volume& row) {
+Outcome IscsiUnits::Connect(const Context& context, const VolumeParameters& secrets,
+                            const record::Volume& row) {
   if (absl::Status status = Reserve(row); !status.ok()) return status;
   absl::StatusOr<std::optional<spdk::Bdev>> bdev =
       spdk::FindBdev(target_, context, row.id.ToString(), nanoseconds(0));
@@ -88,18 +87,19 @@ absl::Status IscsiUnits::Connect(const Context& context, const VolumeParameters&
   const std::string& portal = row.params.iscsi().portal();
   if (absl::Status status = nodes_.Admit(portal); !status.ok()) return status;
   const auto start = steady_clock::now();
-  absl::Status status = Create(context.Child(start + timeout_), secrets, row);
-  if (status.ok() || absl::IsUnavailable(status)) return status;
+  const Outcome outcome = Create(context.Child(start + timeout_), secrets, row);
+  const absl::Status& status = outcome.status();
+  if (outcome.ok() || absl::IsUnavailable(status)) return outcome;
   const bool has_waited = steady_clock::now() - start >= std::chrono::seconds(1);
   if (!absl::IsDeadlineExceeded(status) || has_waited) nodes_.Report(portal, status);
-  if (context.done()) return status;
+  if (context.done()) return outcome;
   const std::string why =
       absl::IsDeadlineExceeded(status) ? "it does not answer" : WhyNotFound(context, row);
   absl::Status not_found = absl::NotFoundError(fmt::format(
       "volume {} could not be connected: LUN {} of {} at {}: {} ({})", row.id.ToString(),
       row.params.iscsi().lun(), row.params.iscsi().target_iqn(), portal, why,
-      std::string(status.message())));
-  return jsonrpc::IsFateUnknown(status) ? jsonrpc::WithFateUnknown(not_found) : not_found;
+      outcome.message()));
+  return outcome.is_unknown() ? Outcome::Unknown(std::move(not_found)) : not_found;
 }
 
 absl::Status IscsiUnits::Create(const Context& context, const VolumeParameters& secrets,

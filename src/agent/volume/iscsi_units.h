@@ -16,6 +16,7 @@
 #include "base/mutex.h"
 #include "jsonrpc/caller.h"
 #include "sma.pb.h"
+#include "sma/outcome.h"
 
 namespace sma::volume {
 
@@ -32,8 +33,8 @@ class IscsiUnits {
   /// Connects. NOT_FOUND: the unit was not found, and why. ALREADY_EXISTS, and nothing is done:
   /// another volume is this unit, or another bdev has the name. UNAVAILABLE: the portal has not
   /// answered lately.
-  absl::Status Connect(const base::Context& context, const VolumeParameters& secrets,
-                       const record::Volume& row);
+  Outcome Connect(const base::Context& context, const VolumeParameters& secrets,
+                  const record::Volume& row);
 
   /// Makes the bdev again if it is missing. Never waits for a portal that does not answer.
   /// UNAVAILABLE: it is being connected in the background.

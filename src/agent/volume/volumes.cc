@@ -9,7 +9,6 @@
 #include "agent/spdk/bdev.h"
 #include "agent/spdk/call.h"
 #include "agent/volume/check_connection.h"
-#include "jsonrpc/error.h"
 
 namespace sma::volume {
 
@@ -76,15 +75,14 @@ std::chrono::nanoseconds Volumes::WaitOf(const record::Volume& row) const {
   return is_there ? std::chrono::nanoseconds(0) : options_.local_wait;
 }
 
-absl::Status Volumes::Connect(const base::Context& context, const VolumeRequest& request,
-                              record::Volume& row) {
-  absl::Status status =
+Outcome Volumes::Connect(const base::Context& context, const VolumeRequest& request,
+                         record::Volume& row) {
+  Outcome outcome =
       IsRemote(row) ? connections_.Connect(context, request.secrets, row) : FindLocal(context, row);
-  if (absl::IsAlreadyExists(status)) return status;
-  if (status.ok()) status = encryption_.Setup(context, request, row);
-  if (status.ok() || jsonrpc::IsFateUnknown(status)) return status;
-  absl::Status undone = Release(spdk::UndoContext(), row);
-  return undone.ok() ? status : jsonrpc::WithFateUnknown(std::move(status));
+  if (absl::IsAlreadyExists(outcome.status())) return outcome;
+  if (outcome.ok()) outcome = encryption_.Setup(context, request, row);
+  if (outcome.ok() || outcome.is_unknown()) return outcome;
+  return std::move(outcome).AfterUndo(Release(spdk::UndoContext(), row));
 }
 
 // The device that exports a volume waits for its bdev; the layer that encrypts does not.

@@ -42,9 +42,8 @@ bool IsRemote(const record::Volume& row);
 /// device's lock taken exclusively. They block, for as long as their context allows, where nothing
 /// else is said.
 ///
-/// Errors. Target not reachable: UNAVAILABLE. What could not be undone, or may still be done by the
-/// target, is marked by jsonrpc::WithFateUnknown: then Release is called later, as often as it
-/// takes.
+/// Errors. Target not reachable: UNAVAILABLE. Where something could not be undone, or may still be
+/// done by the target, the outcome is unknown: then Release is called later, as often as it takes.
 class Volumes {
  public:
   /// `target` and `record` outlive this; what the record's rows use is counted. Writes to the
@@ -80,8 +79,7 @@ class Volumes {
   /// there is a bdev `row.bdev_name`; fills in of `row` what is to be kept. Takes back what it did
   /// when it fails. NOT_FOUND: the volume was not found in time. INVALID_ARGUMENT: it is not in the
   /// subsystem asked for.
-  absl::Status Connect(const base::Context& context, const VolumeRequest& request,
-                       record::Volume& row);
+  Outcome Connect(const base::Context& context, const VolumeRequest& request, record::Volume& row);
 
   /// In place of Connect, for a device that takes plans (DeviceManager::takes_plans): not null
   /// where all that has to be made can be made along with the device's own calls, and then nothing

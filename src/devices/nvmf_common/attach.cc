@@ -22,15 +22,16 @@ absl::Status VolumeError(absl::StatusCode code, const DeviceVolume& volume, std:
   return absl::Status(code, fmt::format("volume {} {}", volume.id.ToString(), what));
 }
 
-absl::Status NotOnTarget(const std::string& nqn) {
-  return absl::FailedPreconditionError(fmt::format("subsystem {} is not on the target", nqn));
+Outcome NotOnTarget(const std::string& nqn) {
+  return Outcome::DeviceMissing(
+      absl::UnavailableError(fmt::format("subsystem {} is not on the target", nqn)));
 }
 
 }  // namespace
 
-absl::StatusOr<std::string> SubsystemDevices::Attach(const base::Context& context,
-                                                     const std::string& nqn,
-                                                     const DeviceVolume& volume) {
+OutcomeOr<std::string> SubsystemDevices::Attach(const base::Context& context,
+                                                const std::string& nqn,
+                                                const DeviceVolume& volume) {
   if (volume.plan != nullptr) return AttachPlanned(context, nqn, volume);
   return FinishAttach(
       context, nqn, volume,
@@ -39,15 +40,15 @@ absl::StatusOr<std::string> SubsystemDevices::Attach(const base::Context& contex
 
 // Makes the bdev and the namespace in one round trip. What the target made of the bdev is known
 // only after the namespace is there.
-absl::StatusOr<std::string> SubsystemDevices::AttachPlanned(const base::Context& context,
-                                                            const std::string& nqn,
-                                                            const DeviceVolume& volume) {
+OutcomeOr<std::string> SubsystemDevices::AttachPlanned(const base::Context& context,
+                                                       const std::string& nqn,
+                                                       const DeviceVolume& volume) {
   std::vector<Request> requests = volume.plan->TakeRequests();
   requests.push_back(spdk::AddNamespace(nqn, NamespaceOf(volume)));
   spdk::Results results = spdk::CallToEnd(target_, context, requests);
   const size_t planned = requests.size() - 1;
-  absl::Status made =
-      volume.plan->Judge(std::span(requests).first(planned), std::span(results).first(planned));
+  Outcome made = volume.plan->CheckResults(std::span(requests).first(planned),
+                                           std::span(results).first(planned));
   DeviceVolume ready = volume;
   ready.plan = nullptr;
   const absl::StatusOr<jsonrpc::Json>& answer = results.back();
@@ -57,32 +58,33 @@ absl::StatusOr<std::string> SubsystemDevices::AttachPlanned(const base::Context&
     if (refused && !spdk::IsNoSuchSubsystem(answer.status())) return Attach(context, nqn, ready);
     return FinishAttach(context, nqn, ready, answer);
   }
-  if (!answer.ok() && !jsonrpc::IsFateUnknown(answer.status())) return made;
-  absl::Status undone = RemoveFound(spdk::UndoContext(), nqn, volume.id);
-  return undone.ok() ? made : jsonrpc::WithFateUnknown(std::move(made));
+  if (!answer.ok() && !Outcome(answer.status()).is_unknown()) return made;
+  Outcome undone = RemoveFound(spdk::UndoContext(), nqn, volume.id);
+  return undone.ok() ? made : Outcome::Unknown(made.status());
 }
 
 // Whether the namespace is there, by the target's `answer`.
-absl::StatusOr<std::string> SubsystemDevices::FinishAttach(
-    const base::Context& context, const std::string& nqn, const DeviceVolume& volume,
-    const absl::StatusOr<jsonrpc::Json>& answer) {
+OutcomeOr<std::string> SubsystemDevices::FinishAttach(const base::Context& context,
+                                                      const std::string& nqn,
+                                                      const DeviceVolume& volume,
+                                                      const absl::StatusOr<jsonrpc::Json>& answer) {
   if (!answer.ok()) {
     bool refused = jsonrpc::GetTargetError(answer.status()).has_value();
-    return refused ? AttachRefused(context, nqn, volume, answer.status()) : answer.status();
+    if (refused) return AttachRefused(context, nqn, volume, answer.status());
+    return answer.status();
   }
   absl::StatusOr<uint32_t> nsid = spdk::ParseNsid(*answer);
-  absl::Status status = nsid.ok() ? context.status() : nsid.status();
-  if (status.ok()) return std::to_string(*nsid);
-  absl::Status undone = RemoveFound(spdk::UndoContext(), nqn, volume.id);
-  return undone.ok() ? status : jsonrpc::WithFateUnknown(std::move(status));
+  Outcome outcome = nsid.ok() ? context.status() : nsid.status();
+  if (outcome.ok()) return std::to_string(*nsid);
+  return std::move(outcome).AfterUndo(RemoveFound(spdk::UndoContext(), nqn, volume.id));
 }
 
 // The target says of most things that it does not like about a namespace only "Invalid parameters":
 // looks what it is, and waits for a bdev that is not there yet.
-absl::StatusOr<std::string> SubsystemDevices::AttachRefused(const base::Context& context,
-                                                            const std::string& nqn,
-                                                            const DeviceVolume& volume,
-                                                            absl::Status refusal) {
+OutcomeOr<std::string> SubsystemDevices::AttachRefused(const base::Context& context,
+                                                       const std::string& nqn,
+                                                       const DeviceVolume& volume,
+                                                       absl::Status refusal) {
   // By the time of a look another call may have made it again.
   if (spdk::IsNoSuchSubsystem(refusal)) return NotOnTarget(nqn);
   const Request looks[] = {spdk::GetSubsystem(nqn), spdk::GetBdev(volume.bdev_name)};
@@ -117,8 +119,8 @@ absl::StatusOr<std::string> SubsystemDevices::AttachRefused(const base::Context&
                      fmt::format("was refused: {}", std::string(refusal.message())));
 }
 
-absl::Status SubsystemDevices::Detach(const base::Context& context, const std::string& nqn,
-                                      const DeviceVolume& volume) {
+Outcome SubsystemDevices::Detach(const base::Context& context, const std::string& nqn,
+                                 const DeviceVolume& volume) {
   uint32_t nsid = NsidOf(volume.attachment);
   if (nsid == 0) return RemoveFound(context, nqn, volume.id);
 
@@ -139,8 +141,8 @@ absl::Status SubsystemDevices::Detach(const base::Context& context, const std::s
   return RemoveFound(spdk::UndoContext(), nqn, volume.id);
 }
 
-absl::Status SubsystemDevices::RemoveFound(const base::Context& context, const std::string& nqn,
-                                           const base::Uuid& id) {
+Outcome SubsystemDevices::RemoveFound(const base::Context& context, const std::string& nqn,
+                                      const base::Uuid& id) {
   FoundSubsystem subsystem = spdk::FindSubsystem(target_, context, nqn);
   if (!subsystem.ok()) return subsystem.status();
   const spdk::Namespace* ns = *subsystem ? FindNamespace(**subsystem, id) : nullptr;

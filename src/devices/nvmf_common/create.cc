@@ -12,7 +12,6 @@
 
 namespace sma::nvmf_common {
 
-using jsonrpc::IsFateUnknown;
 using jsonrpc::Request;
 
 namespace {
@@ -75,9 +74,9 @@ absl::StatusOr<std::optional<ExistingDevice>> SubsystemDevices::FindExisting(
   return existing;
 }
 
-absl::StatusOr<std::string> SubsystemDevices::Create(const base::Context& context,
-                                                     const SubsystemSpec& spec,
-                                                     const DeviceVolume* volume) {
+OutcomeOr<std::string> SubsystemDevices::Create(const base::Context& context,
+                                                const SubsystemSpec& spec,
+                                                const DeviceVolume* volume) {
   const std::string& nqn = spec.nqn;
   if (absl::Status status = Prepare(context); !status.ok()) return status;
   std::vector<Request> requests;
@@ -90,15 +89,16 @@ absl::StatusOr<std::string> SubsystemDevices::Create(const base::Context& contex
   if (volume != nullptr) requests.push_back(spdk::AddNamespace(nqn, NamespaceOf(*volume)));
 
   spdk::Results results = spdk::CallToEnd(target_, context, requests);
-  absl::Status made;
+  Outcome made;
   if (plan != nullptr) {
-    made = plan->Judge(std::span(requests).first(planned), std::span(results).first(planned));
+    made =
+        plan->CheckResults(std::span(requests).first(planned), std::span(results).first(planned));
   }
   const std::span own_requests = std::span(requests).subspan(planned);
   const std::span own_results = std::span(results).subspan(planned);
   // What came of the bdev is not for this to find out.
-  auto with_its_fate = [&made](absl::Status status) {
-    return jsonrpc::IsFateUnknown(made) ? jsonrpc::WithFateUnknown(std::move(status)) : status;
+  auto with_its_fate = [&made](Outcome outcome) {
+    return made.is_unknown() ? Outcome::Unknown(outcome.status()) : outcome;
   };
   if (!own_results.front().ok()) {
     return with_its_fate(UndoRefused(nqn, own_requests, own_results));
@@ -106,17 +106,15 @@ absl::StatusOr<std::string> SubsystemDevices::Create(const base::Context& contex
 
   // From here on the subsystem is ours: undoing is deleting it.
   known_.Add(nqn);
-  absl::StatusOr<std::string> attachment =
+  OutcomeOr<std::string> attachment =
       made.ok() ? FinishCreate(context, nqn, volume, own_requests, own_results) : made;
-  absl::Status status = attachment.ok() ? context.status() : attachment.status();
-  // The target has lost it again meanwhile.
-  if (absl::IsFailedPrecondition(status)) status = absl::UnavailableError(status.message());
-  if (!status.ok()) return with_its_fate(UndoCreated(std::move(status), nqn));
+  Outcome outcome = attachment.ok() ? Outcome(context.status()) : attachment.outcome();
+  if (!outcome.ok()) return with_its_fate(UndoCreated(std::move(outcome), nqn));
   return attachment;
 }
 
 // Looks what came of the parts of a subsystem that was created; what its volume is attached as.
-absl::StatusOr<std::string> SubsystemDevices::FinishCreate(
+OutcomeOr<std::string> SubsystemDevices::FinishCreate(
     const base::Context& context, const std::string& nqn, const DeviceVolume* volume,
     std::span<const Request> requests, std::span<const absl::StatusOr<jsonrpc::Json>> results) {
   for (size_t i = 1; i < results.size(); ++i) {
@@ -137,26 +135,27 @@ absl::StatusOr<std::string> SubsystemDevices::FinishCreate(
   return std::to_string(*nsid);
 }
 
-absl::Status SubsystemDevices::UndoCreated(absl::Status why, const std::string& nqn) {
+Outcome SubsystemDevices::UndoCreated(Outcome why, const std::string& nqn) {
   absl::Status undone = spdk::DoToEnd(target_, spdk::UndoContext(), spdk::DeleteSubsystem(nqn));
   if (!undone.ok() && !spdk::IsNoSuchSubsystem(undone)) {
     spdlog::warn("subsystem {} could not be deleted again: {}", nqn, undone.ToString());
-    return jsonrpc::WithFateUnknown(std::move(why));
+    return Outcome::Unknown(why.status());
   }
   known_.Remove(nqn);
   // Nothing is left of it, whatever became of its parts.
-  return absl::Status(why.code(), why.message());
+  if (why.needs_setup()) return why;
+  return Outcome::NotDone(why.status());
 }
 
 // The subsystem was not created, or it is not known whether it was. If it is there already, what
 // was added went to another's.
-absl::Status SubsystemDevices::UndoRefused(const std::string& nqn,
-                                           std::span<const Request> requests,
-                                           std::span<const absl::StatusOr<jsonrpc::Json>> results) {
+Outcome SubsystemDevices::UndoRefused(const std::string& nqn, std::span<const Request> requests,
+                                      std::span<const absl::StatusOr<jsonrpc::Json>> results) {
   const absl::Status& refusal = results.front().status();
   if (!jsonrpc::GetTargetError(refusal)) {
-    if (jsonrpc::IsFateUnknown(refusal)) known_.Add(nqn);
-    return refusal;
+    Outcome outcome = refusal;
+    if (outcome.is_unknown()) known_.Add(nqn);
+    return outcome;
   }
   known_.Add(nqn);
   std::vector<Request> inverses;
@@ -173,11 +172,11 @@ absl::Status SubsystemDevices::UndoRefused(const std::string& nqn,
       spdk::FindSubsystem(target_, spdk::UndoContext(), nqn);
   if (found.ok() && *found) return Exists(nqn);
   if (found.ok()) known_.Remove(nqn);
-  return absl::Status(refusal.code(), refusal.message());
+  return Outcome::NotDone(refusal);
 }
 
-absl::Status SubsystemDevices::UndoCreate(const base::Context& context, const SubsystemSpec& spec,
-                                          const DeviceVolume* volume) {
+Outcome SubsystemDevices::UndoCreate(const base::Context& context, const SubsystemSpec& spec,
+                                     const DeviceVolume* volume) {
   absl::StatusOr<std::optional<spdk::Subsystem>> found =
       spdk::FindSubsystem(target_, context, spec.nqn);
   if (!found.ok()) return found.status();

@@ -8,7 +8,6 @@
 
 #include "devices/nvmf_common/comparison.h"
 #include "devices/nvmf_common/subsystem_devices.h"
-#include "jsonrpc/error.h"
 
 namespace sma::nvmf_common {
 

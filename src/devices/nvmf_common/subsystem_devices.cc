@@ -14,7 +14,7 @@ absl::Status SubsystemDevices::Prepare(const base::Context& context) {
   return status;
 }
 
-absl::Status SubsystemDevices::Delete(const base::Context& context, const std::string& nqn) {
+Outcome SubsystemDevices::Delete(const base::Context& context, const std::string& nqn) {
   // Its namespaces go with the subsystem.
   absl::Status status = spdk::DoToEnd(target_, context, spdk::DeleteSubsystem(nqn));
   if (!status.ok() && !spdk::IsNoSuchSubsystem(status)) {
@@ -27,8 +27,8 @@ absl::Status SubsystemDevices::Delete(const base::Context& context, const std::s
   return absl::OkStatus();
 }
 
-absl::Status SubsystemDevices::SetQos(const base::Context& context, const DeviceVolume* volume,
-                                      const QosLimit& maximum) {
+Outcome SubsystemDevices::SetQos(const base::Context& context, const DeviceVolume* volume,
+                                 const QosLimit& maximum) {
   if (volume == nullptr) return absl::UnimplementedError("a device has no limits of its own");
   absl::StatusOr<spdk::RateLimits> limits = spdk::ToRateLimits(maximum);
   if (!limits.ok()) return limits.status();

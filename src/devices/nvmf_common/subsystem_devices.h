@@ -51,44 +51,42 @@ class SubsystemDevices {
   absl::Status Prepare(const base::Context& context);
   absl::StatusOr<std::optional<ExistingDevice>> FindExisting(const base::Context& context,
                                                              const SubsystemSpec& spec);
-  absl::StatusOr<std::string> Create(const base::Context& context, const SubsystemSpec& spec,
-                                     const DeviceVolume* volume);
-  absl::Status UndoCreate(const base::Context& context, const SubsystemSpec& spec,
-                          const DeviceVolume* volume);
-  absl::Status Delete(const base::Context& context, const std::string& nqn);
-  absl::StatusOr<std::string> Attach(const base::Context& context, const std::string& nqn,
-                                     const DeviceVolume& volume);
-  absl::Status Detach(const base::Context& context, const std::string& nqn,
-                      const DeviceVolume& volume);
+  /// Returns the attachment of `volume`.
+  OutcomeOr<std::string> Create(const base::Context& context, const SubsystemSpec& spec,
+                                const DeviceVolume* volume);
+  Outcome UndoCreate(const base::Context& context, const SubsystemSpec& spec,
+                     const DeviceVolume* volume);
+  Outcome Delete(const base::Context& context, const std::string& nqn);
+  OutcomeOr<std::string> Attach(const base::Context& context, const std::string& nqn,
+                                const DeviceVolume& volume);
+  Outcome Detach(const base::Context& context, const std::string& nqn, const DeviceVolume& volume);
   absl::StatusOr<std::unique_ptr<SubsystemListing>> List(const base::Context& context);
   /// `request.listing`, if any, is a SubsystemListing.
   RestoreResult Restore(const base::Context& context, const SubsystemSpec& spec,
                         const RestoreRequest& request);
   /// Of a volume; null: of a device, which has no limits.
-  absl::Status SetQos(const base::Context& context, const DeviceVolume* volume,
-                      const QosLimit& maximum);
+  Outcome SetQos(const base::Context& context, const DeviceVolume* volume, const QosLimit& maximum);
   static GetQosCapabilitiesResponse QosCapabilities();
 
  private:
   // create.cc
-  absl::StatusOr<std::string> FinishCreate(const base::Context& context, const std::string& nqn,
-                                           const DeviceVolume* volume,
-                                           std::span<const jsonrpc::Request> requests,
-                                           std::span<const absl::StatusOr<jsonrpc::Json>> results);
-  absl::Status UndoRefused(const std::string& nqn, std::span<const jsonrpc::Request> requests,
-                           std::span<const absl::StatusOr<jsonrpc::Json>> results);
-  absl::Status UndoCreated(absl::Status why, const std::string& nqn);
+  OutcomeOr<std::string> FinishCreate(const base::Context& context, const std::string& nqn,
+                                      const DeviceVolume* volume,
+                                      std::span<const jsonrpc::Request> requests,
+                                      std::span<const absl::StatusOr<jsonrpc::Json>> results);
+  Outcome UndoRefused(const std::string& nqn, std::span<const jsonrpc::Request> requests,
+                      std::span<const absl::StatusOr<jsonrpc::Json>> results);
+  Outcome UndoCreated(Outcome why, const std::string& nqn);
 
   // attach.cc
-  absl::StatusOr<std::string> AttachPlanned(const base::Context& context, const std::string& nqn,
-                                            const DeviceVolume& volume);
-  absl::StatusOr<std::string> FinishAttach(const base::Context& context, const std::string& nqn,
-                                           const DeviceVolume& volume,
-                                           const absl::StatusOr<jsonrpc::Json>& answer);
-  absl::StatusOr<std::string> AttachRefused(const base::Context& context, const std::string& nqn,
-                                            const DeviceVolume& volume, absl::Status refusal);
-  absl::Status RemoveFound(const base::Context& context, const std::string& nqn,
-                           const base::Uuid& id);
+  OutcomeOr<std::string> AttachPlanned(const base::Context& context, const std::string& nqn,
+                                       const DeviceVolume& volume);
+  OutcomeOr<std::string> FinishAttach(const base::Context& context, const std::string& nqn,
+                                      const DeviceVolume& volume,
+                                      const absl::StatusOr<jsonrpc::Json>& answer);
+  OutcomeOr<std::string> AttachRefused(const base::Context& context, const std::string& nqn,
+                                       const DeviceVolume& volume, absl::Status refusal);
+  Outcome RemoveFound(const base::Context& context, const std::string& nqn, const base::Uuid& id);
   void PutBack(const std::string& nqn, const spdk::Namespace& ns);
 
   // restore.cc

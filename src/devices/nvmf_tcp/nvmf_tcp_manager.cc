@@ -47,30 +47,32 @@ absl::StatusOr<std::optional<ExistingDevice>> NvmfTcpManager::FindExisting(
   return subsystems_.FindExisting(context, SpecOf(device));
 }
 
-absl::StatusOr<std::string> NvmfTcpManager::CreateDevice(const base::Context& context,
-                                                         const DeviceSpec& device,
-                                                         const DeviceVolume* volume) {
-  return subsystems_.Create(context, SpecOf(device), volume);
+OutcomeOr<CreatedDevice> NvmfTcpManager::CreateDevice(const base::Context& context,
+                                                      const DeviceSpec& device,
+                                                      const DeviceVolume* volume) {
+  OutcomeOr<std::string> attachment = subsystems_.Create(context, SpecOf(device), volume);
+  if (!attachment.ok()) return attachment.outcome();
+  return CreatedDevice{.handle = device.handle, .attachment = *std::move(attachment)};
 }
 
-absl::Status NvmfTcpManager::UndoCreate(const base::Context& context, const DeviceSpec& device,
-                                        const DeviceVolume* volume) {
+Outcome NvmfTcpManager::UndoCreate(const base::Context& context, const DeviceSpec& device,
+                                   const DeviceVolume* volume) {
   return subsystems_.UndoCreate(context, SpecOf(device), volume);
 }
 
-absl::Status NvmfTcpManager::DeleteDevice(const base::Context& context, const DeviceSpec& device,
-                                          std::span<const DeviceVolume> /*volumes*/) {
+Outcome NvmfTcpManager::DeleteDevice(const base::Context& context, const DeviceSpec& device,
+                                     std::span<const DeviceVolume> /*volumes*/) {
   return subsystems_.Delete(context, NqnOf(device));
 }
 
-absl::StatusOr<std::string> NvmfTcpManager::AttachVolume(const base::Context& context,
-                                                         const DeviceSpec& device,
-                                                         const DeviceVolume& volume) {
+OutcomeOr<std::string> NvmfTcpManager::AttachVolume(const base::Context& context,
+                                                    const DeviceSpec& device,
+                                                    const DeviceVolume& volume) {
   return subsystems_.Attach(context, NqnOf(device), volume);
 }
 
-absl::Status NvmfTcpManager::DetachVolume(const base::Context& context, const DeviceSpec& device,
-                                          const DeviceVolume& volume) {
+Outcome NvmfTcpManager::DetachVolume(const base::Context& context, const DeviceSpec& device,
+                                     const DeviceVolume& volume) {
   return subsystems_.Detach(context, NqnOf(device), volume);
 }
 
@@ -82,12 +84,13 @@ RestoreResult NvmfTcpManager::Restore(const base::Context& context, const Restor
   return subsystems_.Restore(context, SpecOf(request.device), request);
 }
 
-absl::Status NvmfTcpManager::SetQos(const base::Context& context, const DeviceSpec& /*device*/,
-                                    const DeviceVolume* volume, const QosLimit& maximum) {
+Outcome NvmfTcpManager::SetQos(const base::Context& context, const DeviceSpec& /*device*/,
+                               const DeviceVolume* volume, const QosLimit& maximum) {
   return subsystems_.SetQos(context, volume, maximum);
 }
 
-GetQosCapabilitiesResponse NvmfTcpManager::GetQosCapabilities() const {
+absl::StatusOr<GetQosCapabilitiesResponse> NvmfTcpManager::GetQosCapabilities(
+    const base::Context& /*context*/) const {
   return nvmf_common::SubsystemDevices::QosCapabilities();
 }
 

@@ -5,7 +5,6 @@
 
 #include "agent/spdk/fake_target.h"
 #include "devices/nvmf_tcp/nvmf_tcp_manager.h"
-#include "jsonrpc/error.h"
 
 namespace sma::nvmf_tcp {
 namespace {
@@ -88,7 +87,7 @@ TEST_F(NvmfTcpTest, CreateWithVolumeTakesOneRoundTrip) {
   DeviceVolume volume = Volume(kVolume);
   auto attachment = manager_.CreateDevice(context_, device_, &volume);
   ASSERT_TRUE(attachment.ok()) << attachment.status();
-  EXPECT_EQ(*attachment, "1");
+  EXPECT_EQ(attachment->attachment, "1");
   EXPECT_EQ(target_.round_trips(), 1u);
   const Json subsystem = Subsystem();
   EXPECT_EQ(subsystem["hosts"], Json::parse(R"([{"nqn":"nqn.2016-06.io.spdk:host0"}])"));
@@ -147,9 +146,9 @@ TEST_F(NvmfTcpTest, LostRaceForANameHarmsNothing) {
   Operator("nvmf_create_subsystem", {{"nqn", kNqn}, {"allow_any_host", true}});
   const std::string before = target_.Dump();
   DeviceVolume volume = Volume(kVolume);
-  absl::Status status = manager_.CreateDevice(context_, device_, &volume).status();
-  EXPECT_EQ(status.code(), absl::StatusCode::kAlreadyExists);
-  EXPECT_FALSE(jsonrpc::IsFateUnknown(status));
+  Outcome outcome = manager_.CreateDevice(context_, device_, &volume).outcome();
+  EXPECT_EQ(outcome.code(), absl::StatusCode::kAlreadyExists);
+  EXPECT_TRUE(outcome.is_settled());
   EXPECT_EQ(target_.Dump(), before);
 }
 
@@ -171,7 +170,7 @@ TEST_F(NvmfTcpTest, EachRefusedStepIsUndone) {
     });
     auto attachment = manager_.CreateDevice(context_, device_, &volume);
     EXPECT_FALSE(attachment.ok()) << failing;
-    EXPECT_FALSE(jsonrpc::IsFateUnknown(attachment.status())) << failing;
+    EXPECT_TRUE(attachment.outcome().is_settled()) << failing;
     EXPECT_EQ(target_.Dump(), empty_) << failing;
   }
 }
@@ -187,10 +186,10 @@ TEST_F(NvmfTcpTest, LostAnswersAreUndoneLater) {
         failed |= index == failing;
         return index == failing ? fault : Fault::kNone;
       });
-      absl::Status status = manager_.CreateDevice(context_, device_, &volume).status();
+      Outcome outcome = manager_.CreateDevice(context_, device_, &volume).outcome();
       target_.SetFaultPlan(nullptr);
-      EXPECT_EQ(status.ok(), !failed) << failing;
-      if (!status.ok() && !jsonrpc::IsFateUnknown(status)) {
+      EXPECT_EQ(outcome.ok(), !failed) << failing;
+      if (!outcome.ok() && outcome.is_settled()) {
         EXPECT_EQ(target_.Dump(), empty_) << failing;
       }
       EXPECT_TRUE(manager_.UndoCreate(context_, device_, &volume).ok()) << failing;
@@ -489,7 +488,7 @@ TEST_F(RestoreTest, CandidatesForAdoption) {
 
 class LimitsTest : public AttachTest {
  protected:
-  absl::Status Set(uint64_t rw_iops, uint64_t rd, uint64_t wr, uint64_t rw) {
+  Outcome Set(uint64_t rw_iops, uint64_t rd, uint64_t wr, uint64_t rw) {
     QosLimit limits;
     limits.set_rw_iops(rw_iops);
     limits.set_rd_bandwidth(rd);
@@ -529,9 +528,9 @@ TEST_F(LimitsTest, BusyTargetIsAskedAgain) {
 TEST_F(LimitsTest, OfTheWholeDeviceAreNotSupported) {
   EXPECT_EQ(manager_.SetQos(context_, device_, nullptr, {}).code(),
             absl::StatusCode::kUnimplemented);
-  EXPECT_FALSE(manager_.GetQosCapabilities().has_max_device_caps());
-  EXPECT_TRUE(manager_.GetQosCapabilities().max_volume_caps().rw_iops());
-  EXPECT_FALSE(manager_.GetQosCapabilities().max_volume_caps().rd_iops());
+  EXPECT_FALSE(manager_.GetQosCapabilities(context_)->has_max_device_caps());
+  EXPECT_TRUE(manager_.GetQosCapabilities(context_)->max_volume_caps().rw_iops());
+  EXPECT_FALSE(manager_.GetQosCapabilities(context_)->max_volume_caps().rd_iops());
 }
 
 }  // namespace

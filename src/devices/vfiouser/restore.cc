@@ -109,9 +109,9 @@ absl::Status VfioUserManager::RestorePlug(const base::Context& context,
   if (!request.repair) return absl::UnavailableError(fmt::format("{} is not in its machine", name));
   // QEMU does not connect again to a listener that has gone: the function is plugged anew.
   if (*plugged) {
-    if (absl::Status status = Release(context, request.device); !status.ok()) return status;
+    if (Outcome outcome = Release(context, request.device); !outcome.ok()) return outcome.status();
   }
-  return Plug(context, request.device);
+  return Plug(context, request.device).status();
 }
 
 std::vector<AdoptionCandidate> VfioUserManager::ListAdoptionCandidates(
