@@ -269,7 +269,9 @@ absl::Status UseCases::DetachLocked(const base::Context& context, const record::
   intent.put_volumes = {going};
   absl::Status status = core_.record->Write(std::move(intent), Durability::kProcess);
   if (!status.ok()) return status;
-  const bool may_come_back = MayComeBack(core_, row.device_handle);
+  auto guard = core_.volumes->BeginDetach(context, {row});
+  const bool may_come_back =
+      MayComeBack(core_, row.device_handle) || (guard != nullptr && MayActLate(core_));
 
   DeviceVolume volume = VolumeOf(row);
   for (const record::Volume& other : core_.record->VolumesOf(row.device_handle)) {
@@ -277,6 +279,7 @@ absl::Status UseCases::DetachLocked(const base::Context& context, const record::
     if (other.id != row.id && other.attachment == row.attachment) volume.attachment.clear();
   }
   const Outcome outcome = (*manager)->DetachVolume(context, SpecOf(*device), volume);
+  guard.reset();
   status = outcome.status();
   if ((*manager)->traits().names_devices && !status.ok() && !outcome.is_unknown()) {
     // Refused by a type that knows its devices: all stays as it was.

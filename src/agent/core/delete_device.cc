@@ -70,8 +70,11 @@ absl::StatusOr<DeleteDeviceResponse> UseCases::DeleteDevice(const base::Context&
   const bool is_unsettled = std::any_of(volumes.begin(), volumes.end(), [](const auto& volume) {
     return volume.state != VolumeState::kAttached;
   });
-  const bool may_come_back = MayComeBack(core_, handle) || (is_unsettled && MayActLate(core_));
+  auto guard = core_.volumes->BeginDetach(context, volumes);
+  const bool may_come_back = MayComeBack(core_, handle) ||
+                             ((is_unsettled || guard != nullptr) && MayActLate(core_));
   const Outcome outcome = (*manager)->DeleteDevice(context, SpecOf(*row), VolumesOf(volumes));
+  guard.reset();
   status = outcome.status();
   if (traits.names_devices && !status.ok() && !outcome.is_unknown()) {
     // Refused by a type that knows its devices: all stays as it was.

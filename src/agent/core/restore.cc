@@ -166,13 +166,16 @@ absl::Status RestoreDevice(Core& core, const base::Context& context, const std::
       // What the limits of a plugin's device are set on, the plugin alone knows.
       status = CompareLimits(core, context, **manager, device, VolumeOf(volume), options);
     }
-    const bool is_gone = !status.ok() && IsGone(core, context, volume, status);
+    // One that is being connected in the background has told why it is missing.
+    const bool is_connecting = !status.ok() && core.volumes->IsConnecting(volume);
+    const bool is_gone = is_connecting || (!status.ok() && IsGone(core, context, volume, status));
     const bool may_end = is_gone && result.status.ok() && volume::IsRemote(volume);
     if (core.gone_volumes->Look(volume.id, may_end)) {
       volume = Overdue(core, std::move(volume));
       status = absl::NotFoundError("it has been gone for longer than volume_cleanup_period");
     }
-    first.Update(status);
+    // The device is looked at again when it is connected.
+    if (!is_connecting) first.Update(status);
     if (!status.ok() && !SameError(volume.last_error, status)) {
       spdlog::warn("{}: volume {}: {}", handle, volume.id.ToString(),
                    std::string(status.message()));

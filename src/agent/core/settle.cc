@@ -40,6 +40,7 @@ Outcome RemoveDevice(Core& core, const base::Context& context, const record::Dev
   absl::StatusOr<DeviceManager*> manager = ManagerOf(core, row);
   if (!manager.ok()) return manager.status();
   const std::vector<DeviceVolume> volumes = VolumesOf(rows);
+  auto guard = core.volumes->BeginDetach(context, rows);
   Outcome outcome;
   if (row.state == DeviceState::kDeleting) {
     outcome = (*manager)->DeleteDevice(context, SpecOf(row), volumes);
@@ -47,6 +48,7 @@ Outcome RemoveDevice(Core& core, const base::Context& context, const record::Dev
     outcome =
         (*manager)->UndoCreate(context, SpecOf(row), volumes.empty() ? nullptr : &volumes.front());
   }
+  guard.reset();
   return outcome.ok() ? ReleaseAll(core, context, rows) : outcome;
 }
 
@@ -56,6 +58,7 @@ absl::Status RemoveVolume(Core& core, const base::Context& context, const record
     if (!manager.ok()) return manager.status();
     DeviceVolume volume = VolumeOf(row);
     volume.attachment.clear();
+    auto guard = core.volumes->BeginDetach(context, {row});
     absl::Status status = (*manager)->DetachVolume(context, SpecOf(*device), volume).status();
     if (!status.ok()) return status;
   }
