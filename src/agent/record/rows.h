@@ -81,6 +81,12 @@ struct Change {
   std::vector<base::Uuid> remove_limits;  // of volumes
 };
 
+inline bool IsEmpty(const Change& change) {
+  return change.put_devices.empty() && change.remove_devices.empty() &&
+         change.put_volumes.empty() && change.remove_volumes.empty() && change.put_limits.empty() &&
+         change.remove_limits.empty();
+}
+
 /// All that is kept.
 struct Contents {
   std::vector<Device> devices;

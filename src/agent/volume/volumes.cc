@@ -9,6 +9,7 @@
 #include "agent/spdk/bdev.h"
 #include "agent/spdk/call.h"
 #include "agent/volume/check_connection.h"
+#include "base/lock_table.h"
 
 namespace sma::volume {
 
@@ -126,8 +127,9 @@ absl::Status Volumes::ConnectAgain(const base::Context& context, const VolumeReq
 
 absl::Status Volumes::Release(const base::Context& context, const record::Volume& row) {
   // A layer whose base goes is out of reach, and its key with it.
-  const bool may_get_layer =
-      row.params.has_crypto() && IsRemote(row) && target_.MayActLate(options_.late_action_time);
+  const std::vector<std::string> object = {base::LockTable::Volume(row.id).name};
+  const bool may_get_layer = row.params.has_crypto() && IsRemote(row) &&
+                             target_.MayActLate(object, options_.late_action_time);
   if (absl::Status status = encryption_.Cleanup(context, row); !status.ok()) return status;
   if (may_get_layer) {
     return absl::UnavailableError(fmt::format(
