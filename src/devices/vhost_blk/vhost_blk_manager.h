@@ -102,6 +102,7 @@ class VhostBlkManager : public DeviceManager {
   absl::StatusOr<State> LookUp(const RestoreRequest& request) const;
   absl::Status Repair(const base::Context& context, const RestoreRequest& request, State state,
                       RestoreResult& result);
+  static bool IsReplaced(const State& state);
   static std::vector<std::string> Differences(const DeviceSpec& device, const State& state);
   static void Judge(const RestoreRequest& request, const absl::StatusOr<State>& state,
                     const absl::Status& error, RestoreResult& result);
