@@ -162,6 +162,8 @@ absl::StatusOr<SetQosResponse> UseCases::SetQos(const base::Context& caller,
     return SetQosResponse();
   }
   const DeviceVolume volume = VolumeOf(*row);
+  status = core_.volumes->ClearLimitsBelowLayer(context, *row);
+  if (!status.ok()) return WithContext(handle, status);
   status = SetLimits(context, **manager, SpecOf(*device), &volume, request.maximum());
   if (!status.ok()) return WithContext(handle, status);
   return SetQosResponse();
