@@ -153,8 +153,8 @@ def test_defect46_a_node_that_hangs_delays_nobody(remote, local, agent):
     finally:
         node.close()
     remote.restart()
-    wait_until(lambda: sorted(exported(local, 0) + exported(local, 1)) == sorted([str(near)] + [str(v) for v in far[1:]]),
-               60, "all are back")
+    wanted = sorted(str(volume) for volume in [near, *far[1:]])
+    wait_until(lambda: sorted(exported(local, 0) + exported(local, 1)) == wanted, 60, "all are back")
 
 
 def error_of(agent, volume):

@@ -234,8 +234,7 @@ absl::Status UseCases::TakeOver(const base::Context& context, DeviceManager& man
     absl::StatusOr<record::Volume> row = core_.volumes->NewRow(*volume, device.handle);
     if (!row.ok()) return row.status();
     row->attachment = attached.attachment;
-    absl::Status same = 
-        core_.volumes->TakeOver(context, *volume, *row, attached.bdev_name);
+    absl::Status same = core_.volumes->TakeOver(context, *volume, *row, attached.bdev_name);
     if (!same.ok()) return WithContext(device.handle, same);
     change.put_volumes.push_back(InState(*std::move(row), VolumeState::kAttached));
   }

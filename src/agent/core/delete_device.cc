@@ -71,8 +71,8 @@ absl::StatusOr<DeleteDeviceResponse> UseCases::DeleteDevice(const base::Context&
     return volume.state != VolumeState::kAttached;
   });
   auto guard = core_.volumes->BeginDetach(context, volumes);
-  const bool may_come_back = MayComeBack(core_, handle) ||
-                             ((is_unsettled || guard != nullptr) && MayActLate(core_));
+  const bool may_come_back =
+      MayComeBack(core_, handle) || ((is_unsettled || guard != nullptr) && MayActLate(core_));
   const Outcome outcome = (*manager)->DeleteDevice(context, SpecOf(*row), VolumesOf(volumes));
   guard.reset();
   status = outcome.status();

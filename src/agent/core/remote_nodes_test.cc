@@ -199,9 +199,8 @@ TEST_F(RemoteNodesTest, Defect53_DetachOfAVolumeWhoseRemoteDiedUnderIo) {
       target_.SetRemote("n", down);
       target_.SetIoUnderWay(true);
       absl::Status status;
-      const auto time = TimeOf([&] {
-        status = deletes ? Delete(Handle(0)) : Detach(Handle(0), 100);
-      });
+      const auto time =
+          TimeOf([&] { status = deletes ? Delete(Handle(0)) : Detach(Handle(0), 100); });
       EXPECT_TRUE(status.ok()) << status;
       EXPECT_LT(time, seconds(5));
       WaitFor([&] { return core_->record().volume_count() == 0; });

@@ -37,12 +37,11 @@ class TakeoverTest : public EncryptionFixture {
                                     {"key2", kKey2}});
     Operator("nvmf_create_subsystem", {{"nqn", Nqn(1)}});
     Operator("nvmf_subsystem_add_host", {{"nqn", Nqn(1)}, {"host", "nqn.2016-06.io.spdk:host0"}});
-    Operator("nvmf_subsystem_add_listener", {{"nqn", Nqn(1)},
-                                             {"listen_address",
-                                              {{"trtype", "TCP"},
-                                               {"adrfam", "IPv4"},
-                                               {"traddr", "127.0.0.1"},
-                                               {"trsvcid", "4420"}}}});
+    Operator(
+        "nvmf_subsystem_add_listener",
+        {{"nqn", Nqn(1)},
+         {"listen_address",
+          {{"trtype", "TCP"}, {"adrfam", "IPv4"}, {"traddr", "127.0.0.1"}, {"trsvcid", "4420"}}}});
     Operator("nvmf_subsystem_add_ns", {{"nqn", Nqn(1)},
                                        {"namespace",
                                         {{"bdev_name", kTheirLayer},

@@ -177,8 +177,8 @@ absl::StatusOr<std::optional<spdk::Bdev>> BdevCryptoEngine::FindForeignLayer(
   auto layer = spdk::FindBdev(target_, context, spdk::CryptoBdevUuid(*base.uuid).ToString(),
                               std::chrono::nanoseconds(0));
   if (!layer.ok()) return layer.status();
-  const bool is_on_base = *layer && (*layer)->crypto &&
-                          (*layer)->crypto->base_bdev_name == base.name;
+  const bool is_on_base =
+      *layer && (*layer)->crypto && (*layer)->crypto->base_bdev_name == base.name;
   return is_on_base ? *std::move(layer) : std::nullopt;
 }
 

@@ -81,8 +81,7 @@ Outcome Controllers::Join(const Context& context, const Uuid& volume,
   for (const TransportAddress& address : subsystem.addresses) {
     if (HasPath(name, &address)) continue;
     if (HasPath(name, nullptr) && nodes_.IsRestoring(PathKey(name, address))) continue;
-    const Outcome outcome =
-        TryOne(context.Child(steady_clock::now() + share), subsystem, address);
+    const Outcome outcome = TryOne(context.Child(steady_clock::now() + share), subsystem, address);
     is_connected |= outcome.ok();
     if (outcome.ok()) continue;
     if (context.done()) {
@@ -126,8 +125,8 @@ Outcome Controllers::TryOne(const Context& context, const RemoteSubsystem& subsy
   if (!absl::IsDeadlineExceeded(status) || has_waited) nodes_.Report(node, status);
   const std::string why = absl::IsDeadlineExceeded(status) ? "it does not answer"
                                                            : Explain(context, address, subsystem);
-  absl::Status failure = absl::NotFoundError(
-      fmt::format("{}: {} ({})", node, why, outcome.message()));
+  absl::Status failure =
+      absl::NotFoundError(fmt::format("{}: {} ({})", node, why, outcome.message()));
   return outcome.is_unknown() ? Outcome::Unknown(std::move(failure)) : failure;
 }
 
@@ -174,8 +173,8 @@ absl::Status Controllers::Restore(const Context& context, const Uuid& volume,
     if (!status.ok()) errors.push_back(std::string(status.message()));
   }
   if (is_connected || HasPath(name, nullptr)) return absl::OkStatus();
-  return absl::UnavailableError(fmt::format("subsystem {} is not connected: {}", subsystem.subnqn,
-                                            fmt::join(errors, "; ")));
+  return absl::UnavailableError(
+      fmt::format("subsystem {} is not connected: {}", subsystem.subnqn, fmt::join(errors, "; ")));
 }
 
 bool Controllers::IsRestoring(const RemoteSubsystem& subsystem) const {

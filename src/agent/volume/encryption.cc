@@ -121,7 +121,8 @@ absl::Status Encryption::Adopt(const base::Context& context, const std::string& 
   if (!bdev->crypto) return absl::OkStatus();
   const std::string name = "volume " + row.id.ToString();
   if (engine_->name() == crypto::NopEngine::kName) {
-    return absl::FailedPreconditionError(name + ": is encrypted, and no crypto engine is configured");
+    return absl::FailedPreconditionError(name +
+                                         ": is encrypted, and no crypto engine is configured");
   }
   const jsonrpc::Request request = spdk::GetCryptoKey(bdev->crypto->key_name);
   spdk::Results answers = target_.CallMany(context, {&request, 1});

@@ -75,8 +75,8 @@ class Encryption {
 
  private:
   Outcome Make(const base::Context& context, const crypto::VolumeKeys& keys, record::Volume& row);
-  absl::StatusOr<spdk::Bdev> FindExported(const base::Context& context,
-                                          const std::string& exported, const record::Volume& row);
+  absl::StatusOr<spdk::Bdev> FindExported(const base::Context& context, const std::string& exported,
+                                          const record::Volume& row);
   absl::Status CheckKeys(const base::Context& context, const VolumeRequest& request,
                          const record::Volume& row);
 

@@ -145,10 +145,8 @@ absl::Status Volumes::Release(const base::Context& context, const record::Volume
 
 // A bdev keeps its limits when nobody exports it any more.
 absl::Status Volumes::ClearLimits(const base::Context& context, const record::Volume& row) {
-  const spdk::RateLimits none{.rw_ios_per_sec = 0,
-                              .rw_mbytes_per_sec = 0,
-                              .r_mbytes_per_sec = 0,
-                              .w_mbytes_per_sec = 0};
+  const spdk::RateLimits none{
+      .rw_ios_per_sec = 0, .rw_mbytes_per_sec = 0, .r_mbytes_per_sec = 0, .w_mbytes_per_sec = 0};
   absl::Status status = spdk::SetQosLimits(target_, context, BaseBdevName(row), none);
   return spdk::IsUnknownName(status) ? absl::OkStatus() : status;
 }
@@ -166,8 +164,8 @@ std::unique_ptr<DetachGuard> Volumes::BeginDetach(const base::Context& context,
   return std::make_unique<DetachGuard>(
       [this, rows = std::move(rows)](const base::Context& limited, bool is_known) {
         for (const record::Volume& row : rows) {
-          absl::Status status = connections_.ReleaseIfDown(
-              limited, row, encryption_.RemovalRequests(row), is_known);
+          absl::Status status =
+              connections_.ReleaseIfDown(limited, row, encryption_.RemovalRequests(row), is_known);
           if (!status.ok()) {
             spdlog::debug("volume {}: {}", row.id.ToString(), std::string(status.message()));
           }

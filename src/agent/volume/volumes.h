@@ -132,8 +132,8 @@ class Volumes {
                                            std::vector<record::Volume> rows);
 
   /// Removes the layers, and releases the connection if nothing else uses it or hangs on it. The
-  /// device has released the bdev before. OK when there is nothing left to do. UNAVAILABLE: the connection of
-  /// an encrypted volume stays for as long as the target may still make its layer.
+  /// device has released the bdev before. OK when there is nothing left to do. UNAVAILABLE: the
+  /// connection of an encrypted volume stays for as long as the target may still make its layer.
   absl::Status Release(const base::Context& context, const record::Volume& row);
 
   /// Looks at the target what is there of what `rows` share; before a Restore of many rows.
