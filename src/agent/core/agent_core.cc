@@ -3,8 +3,8 @@
 #include <utility>
 
 #include "agent/core/admin_cases.h"
+#include "agent/core/agent_cases.h"
 #include "agent/core/reconciler.h"
-#include "agent/core/use_cases.h"
 #include "agent/core/volume_watch.h"
 #include "agent/crypto/nop_engine.h"
 
@@ -24,7 +24,6 @@ absl::StatusOr<std::unique_ptr<AgentCore>> AgentCore::Open(
                                       .registry = {},
                                       .locks = {},
                                       .unset_limits = {},
-                                      .restored_late = {},
                                       .volumes = nullptr,
                                       .gone_volumes = nullptr,
                                       .wake_background = {}});
@@ -48,7 +47,7 @@ AgentCore::AgentCore(std::unique_ptr<Core> core, std::function<void(bool)> servi
                                          if (told) told(serving);
                                          admin_cases_->TellStatus();
                                        })),
-      use_cases_(std::make_unique<UseCases>(*core_)),
+      agent_cases_(std::make_unique<AgentCases>(*core_)),
       admin_cases_(std::make_unique<AdminCases>(*core_, *reconciler_)),
       volume_watch_(std::make_unique<VolumeWatch>(*core_)) {
   core_->wake_background = [this] { reconciler_->Wake(); };
@@ -80,7 +79,7 @@ std::optional<volume::PathCount> AgentCore::PathsOf(const base::Uuid& volume) co
   return core_->volumes->PathsOf(volume);
 }
 
-service::Agent& AgentCore::agent() { return *use_cases_; }
+service::Agent& AgentCore::agent() { return *agent_cases_; }
 
 service::Admin& AgentCore::admin() { return *admin_cases_; }
 

@@ -15,8 +15,8 @@
 namespace sma::core {
 
 class AdminCases;
+class AgentCases;
 class Reconciler;
-class UseCases;
 class VolumeWatch;
 
 /// The agent without its edges: the record, the device types, the use cases and the comparison of
@@ -61,7 +61,7 @@ class AgentCore {
   // In the order in which they use each other.
   const std::unique_ptr<Core> core_;
   std::unique_ptr<Reconciler> reconciler_;
-  std::unique_ptr<UseCases> use_cases_;
+  std::unique_ptr<AgentCases> agent_cases_;
   std::unique_ptr<AdminCases> admin_cases_;
   std::unique_ptr<VolumeWatch> volume_watch_;
 };

@@ -5,6 +5,7 @@
 
 #include <optional>
 
+#include "agent/core/operation.h"
 #include "agent/core/settle.h"
 #include "agent/spdk/bdev.h"
 
@@ -39,7 +40,7 @@ absl::Status RestoreLimits(Core& core, const base::Context& context, DeviceManag
   std::optional<QosLimit> limits = core.record->FindLimits(volume.id);
   if (!limits) return absl::OkStatus();
   // Asked before: what is set then stays.
-  const bool may_act = MayActLate(core);
+  const bool may_act = MayActLate(core, {ObjectOf(volume.id)});
   absl::Status status = manager.SetQos(context, device, &volume, *limits).status();
   if (status.ok() && may_act) {
     status = absl::UnavailableError("the target may still set other limits");
@@ -126,6 +127,7 @@ absl::Status RestoreDevice(Core& core, const base::Context& context, const std::
 
   const DeviceSpec device = SpecOf(*row);
   std::vector<record::Volume> rows = AttachedVolumes(core, handle);
+  const jsonrpc::CallScope scope(ObjectsOf(handle, rows));
   std::vector<absl::Status> connected(rows.size());
   for (size_t i = 0; i < rows.size() && options.repair; ++i) {
     connected[i] = RestoreConnection(core, context, rows[i]);
@@ -139,9 +141,10 @@ absl::Status RestoreDevice(Core& core, const base::Context& context, const std::
                                     .listing = fresh ? options.listing : nullptr,
                                     .repair = options.repair,
                                     .expose_incomplete = options.expose_incomplete});
-  NoteLate(core, handle, result);
   record::Change change;
-  if (!SameError(row->last_error, result.status)) {
+  const bool has_new_mark = !result.mark.empty() && result.mark != row->mark;
+  if (has_new_mark) row->mark = result.mark;
+  if (has_new_mark || !SameError(row->last_error, result.status)) {
     change.put_devices.push_back(WithError(*row, result.status));
     for (const std::string& difference : result.differences) {
       spdlog::warn("{}: {}", handle, difference);

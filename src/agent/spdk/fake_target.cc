@@ -172,7 +172,7 @@ FakeTarget::Exchange FakeTarget::Exchanged(const base::Context& context,
     } else if (reaches_target && !is_stuck) {
       answer = Serve(context, request);
     }
-    if (is_late) late_.push_back(request);
+    if (is_late) late_.push_back({request, jsonrpc::CallScope::Current()});
     if (is_late && late_.size() == 1) calls_until_late_ = late_after_;
     if (!is_late && !late_.empty() && calls_until_late_ > 0 && --calls_until_late_ == 0) {
       DoAllLate();
@@ -205,10 +205,12 @@ absl::StatusOr<Json> FakeTarget::Serve(const base::Context& context, const Reque
 }
 
 void FakeTarget::DoAllLate() {
-  std::vector<Request> late;
+  std::vector<LateRequest> late;
   late.swap(late_);
   if (late_reversed_) std::reverse(late.begin(), late.end());
-  for (const Request& request : late) Serve(base::Context::Background(), request).IgnoreError();
+  for (const LateRequest& call : late) {
+    Serve(base::Context::Background(), call.request).IgnoreError();
+  }
 }
 
 void FakeTarget::SetLate(uint64_t after_calls, bool reversed) {
@@ -254,9 +256,14 @@ uint64_t FakeTarget::generation() const {
   return generation_;
 }
 
-bool FakeTarget::MayActLate(std::chrono::nanoseconds /*after_loss*/) const {
+bool FakeTarget::MayActLate(std::span<const std::string> objects,
+                            std::chrono::nanoseconds /*after_loss*/) const {
   MutexLock lock(mutex_);
-  return !late_.empty();
+  return std::any_of(late_.begin(), late_.end(), [&](const LateRequest& late) {
+    return late.objects != nullptr &&
+           std::find_first_of(objects.begin(), objects.end(), late.objects->begin(),
+                              late.objects->end()) != objects.end();
+  });
 }
 
 void FakeTarget::SetFaultPlan(FaultPlan plan) {

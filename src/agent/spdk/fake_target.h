@@ -11,6 +11,7 @@
 
 #include "base/context.h"
 #include "base/mutex.h"
+#include "jsonrpc/call_scope.h"
 #include "jsonrpc/caller.h"
 
 namespace sma::spdk {
@@ -50,7 +51,8 @@ class FakeTarget : public jsonrpc::Caller {
   std::vector<absl::StatusOr<jsonrpc::Json>> CallMany(
       const base::Context& context, std::span<const jsonrpc::Request> requests) override;
   uint64_t generation() const override;
-  bool MayActLate(std::chrono::nanoseconds after_loss) const override;
+  bool MayActLate(std::span<const std::string> objects,
+                  std::chrono::nanoseconds after_loss) const override;
 
   /// As an operator calls it: no fault, not counted.
   absl::StatusOr<jsonrpc::Json> Operator(std::string method,
@@ -116,6 +118,10 @@ class FakeTarget : public jsonrpc::Caller {
   std::set<std::string> Inventory() const;
 
  private:
+  struct LateRequest {
+    jsonrpc::Request request;
+    jsonrpc::CallObjects objects;
+  };
   struct Bdev {
     std::string name;
     std::string uuid;
@@ -298,7 +304,7 @@ class FakeTarget : public jsonrpc::Caller {
   FaultPlan fault_plan_ SMA_GUARDED_BY(mutex_);
   std::function<void(uint64_t)> on_connect_ SMA_GUARDED_BY(mutex_);
   std::function<int(const std::string&)> session_source_ SMA_GUARDED_BY(mutex_);
-  std::vector<jsonrpc::Request> late_ SMA_GUARDED_BY(mutex_);
+  std::vector<LateRequest> late_ SMA_GUARDED_BY(mutex_);
   uint64_t late_after_ SMA_GUARDED_BY(mutex_) = 0;
   uint64_t calls_until_late_ SMA_GUARDED_BY(mutex_) = 0;
   bool late_reversed_ SMA_GUARDED_BY(mutex_) = false;

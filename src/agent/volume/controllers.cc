@@ -9,6 +9,8 @@
 #include "agent/spdk/call.h"
 #include "agent/volume/connection_names.h"
 #include "agent/volume/probe.h"
+#include "base/lock_table.h"
+#include "jsonrpc/call_scope.h"
 
 namespace sma::volume {
 
@@ -151,7 +153,12 @@ absl::Status Controllers::Attach(const Context& context, const RemoteSubsystem& 
 absl::Status Controllers::RestorePath(const RemoteSubsystem& subsystem,
                                       const TransportAddress& address, bool waits) {
   auto attempt = [this, subsystem, address](const Context& context) -> absl::Status {
-    if (!connections_.IsUsed(subsystem.controller)) return absl::OkStatus();
+    absl::StatusOr<std::set<Uuid>> users = connections_.UsersOf(context, subsystem.controller);
+    if (!users.ok() || users->empty()) return users.status();
+    // Should the attempt be given up: these are what it was about.
+    std::vector<std::string> objects;
+    for (const Uuid& user : *users) objects.push_back(base::LockTable::Volume(user).name);
+    const jsonrpc::CallScope scope(std::move(objects));
     return Attach(context, subsystem, address);
   };
   return nodes_.Restore(NodeOf(address), PathKey(subsystem.controller, address), attempt, waits);

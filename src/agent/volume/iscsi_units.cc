@@ -11,6 +11,8 @@
 #include "agent/spdk/bdev_nvme.h"
 #include "agent/spdk/call.h"
 #include "agent/volume/probe.h"
+#include "base/lock_table.h"
+#include "jsonrpc/call_scope.h"
 
 namespace sma::volume {
 
@@ -128,6 +130,7 @@ std::string IscsiUnits::WhyNotFound(const Context& context, const record::Volume
 absl::Status IscsiUnits::TryAgain(const Context& context, const Uuid& volume) {
   const std::optional<record::Volume> row = record_.FindVolume(volume);
   if (!row || row->state != record::VolumeState::kAttached) return absl::OkStatus();
+  const jsonrpc::CallScope scope({base::LockTable::Volume(volume).name});
   absl::StatusOr<VolumeParameters> secrets = secrets_of_(*row);
   if (!secrets.ok()) return secrets.status();
   absl::StatusOr<std::optional<spdk::Bdev>> bdev =

@@ -10,6 +10,8 @@
 #include "agent/spdk/bdev_nvme.h"
 #include "agent/spdk/call.h"
 #include "agent/volume/check_connection.h"
+#include "jsonrpc/call_scope.h"
+#include "base/lock_table.h"
 
 namespace sma::volume {
 
@@ -27,7 +29,6 @@ Volumes::Volumes(Options options, jsonrpc::Caller& target, record::Record& recor
                  std::unique_ptr<CryptoEngine> engine, std::optional<base::Secret> sealing_key)
     : options_(options),
       target_(target),
-      record_(record),
       sealer_(std::move(sealing_key)),
       connections_(options.discovery_timeout, target, record,
                    [this](const record::Volume& row) { return SecretsOf(row); }),
@@ -128,32 +129,26 @@ absl::Status Volumes::ConnectAgain(const base::Context& context, const VolumeReq
 
 absl::Status Volumes::Release(const base::Context& context, const record::Volume& row) {
   // A layer whose base goes is out of reach, and its key with it.
-  const bool may_get_layer =
-      row.params.has_crypto() && IsRemote(row) && target_.MayActLate(options_.late_action_time);
+  const std::vector<std::string> object = {base::LockTable::Volume(row.id).name};
+  const bool may_get_layer = row.params.has_crypto() && IsRemote(row) &&
+                             target_.MayActLate(object, options_.late_action_time);
   if (absl::Status status = encryption_.Cleanup(context, row); !status.ok()) return status;
   if (may_get_layer) {
     return absl::UnavailableError(fmt::format(
         "volume {}: the target may still act on a call that was given up", row.id.ToString()));
-  }
-  if (record_.FindLimits(row.id)) {
-    if (absl::Status status = ClearLimits(context, row); !status.ok()) return status;
   }
   if (absl::Status status = connections_.Release(context, row); !status.ok()) return status;
   sealer_.Forget(row.id);
   return absl::OkStatus();
 }
 
-// A bdev keeps its limits when nobody exports it any more.
-absl::Status Volumes::ClearLimits(const base::Context& context, const record::Volume& row) {
+absl::Status Volumes::ClearLimitsBelowLayer(const base::Context& context,
+                                            const record::Volume& row) {
+  if (row.bdev_name == BaseBdevName(row)) return absl::OkStatus();
   const spdk::RateLimits none{
       .rw_ios_per_sec = 0, .rw_mbytes_per_sec = 0, .r_mbytes_per_sec = 0, .w_mbytes_per_sec = 0};
   absl::Status status = spdk::SetQosLimits(target_, context, BaseBdevName(row), none);
   return spdk::IsUnknownName(status) ? absl::OkStatus() : status;
-}
-
-absl::Status Volumes::ClearLimitsBelowLayer(const base::Context& context,
-                                            const record::Volume& row) {
-  return row.bdev_name == BaseBdevName(row) ? absl::OkStatus() : ClearLimits(context, row);
 }
 
 std::unique_ptr<DetachGuard> Volumes::BeginDetach(const base::Context& context,
@@ -162,7 +157,9 @@ std::unique_ptr<DetachGuard> Volumes::BeginDetach(const base::Context& context,
   if (rows.empty()) return nullptr;
   for (const record::Volume& row : rows) connections_.EndAttempts(context, row).IgnoreError();
   return std::make_unique<DetachGuard>(
-      [this, rows = std::move(rows)](const base::Context& limited, bool is_known) {
+      [this, rows = std::move(rows), objects = jsonrpc::CallScope::Current()](
+          const base::Context& limited, bool is_known) {
+        const jsonrpc::CallScope scope(objects);
         for (const record::Volume& row : rows) {
           absl::Status status =
               connections_.ReleaseIfDown(limited, row, encryption_.RemovalRequests(row), is_known);
