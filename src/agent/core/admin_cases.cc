@@ -195,6 +195,12 @@ absl::StatusOr<admin::v1::Device> AdminCases::AdoptDevice(
   }
   absl::StatusOr<record::Change> change = AdoptionOf(*found, *manager, confirmed, *core_.record);
   if (!change.ok()) return WithContext(request.handle(), change.status());
+  for (record::Volume& row : change->put_volumes) {
+    auto volume = std::find_if(found->volumes.begin(), found->volumes.end(),
+                               [&](const DeviceVolume& v) { return v.id == row.id; });
+    absl::Status adopted = core_.volumes->Adopt(context, volume->bdev_name, row);
+    if (!adopted.ok()) return WithContext(request.handle(), adopted);
+  }
   absl::Status status = core_.record->Write(*std::move(change), record::Durability::kHost);
   if (!status.ok()) return status;
   return Message(*core_.record->FindDevice(request.handle()));

@@ -28,9 +28,8 @@ absl::StatusOr<std::unique_ptr<AgentCore>> AgentCore::Open(
                                       .gone_volumes = nullptr,
                                       .wake_background = {}});
   core->options.volumes.late_action_time = core->options.late_action_time;
-  core->volumes =
-      std::make_unique<volume::Volumes>(core->options.volumes, target, *core->record,
-                                        std::move(engine), std::move(sealing_key));
+  core->volumes = std::make_unique<volume::Volumes>(core->options.volumes, target, *core->record,
+                                                    std::move(engine), std::move(sealing_key));
   core->gone_volumes = std::make_unique<volume::GoneVolumes>(core->options.volume_cleanup_period);
   for (auto& manager : managers) {
     absl::Status added = core->registry.Add(std::move(manager));

@@ -120,6 +120,9 @@ absl::Status SetQosOfVolume(Core& core, const base::Context& context, DeviceMana
     return absl::OkStatus();
   }
   const DeviceVolume volume = VolumeOf(*row);
+  // A limit that is left below the layer would go on to count.
+  status = core.volumes->ClearLimitsBelowLayer(context, *row);
+  if (!status.ok()) return status;
   return SetLimits(core, context, manager, device, &volume, request.maximum());
 }
 
