@@ -1,6 +1,7 @@
 #include "target/nvmf/async_events.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "target/nvmf/request.h"
 
@@ -34,6 +35,20 @@ void AsyncEvents::AbortAll(nvme::Status status) {
 void AsyncEvents::NamespaceChanged(uint32_t nsid) {
   if (changed_namespaces_.size() <= nvme::NamespaceList().size()) changed_namespaces_.insert(nsid);
   Happened(events_[0]);
+}
+
+void AsyncEvents::NamespaceRemoved(uint32_t nsid, std::shared_ptr<void> untold) {
+  if (sink_ != nullptr) untold_.push_back({nsid, std::move(untold)});
+  NamespaceChanged(nsid);
+}
+
+// With too many changes for the page the host has been told of none.
+void AsyncEvents::ChangedNamespacesRead() {
+  if (changed_namespaces_.size() <= nvme::NamespaceList().size()) untold_.clear();
+}
+
+void AsyncEvents::NamespacesListed(uint32_t first, uint32_t last) {
+  std::erase_if(untold_, [&](const Untold& u) { return u.nsid >= first && u.nsid <= last; });
 }
 
 void AsyncEvents::DiscoveryLogChanged() { Happened(events_[1]); }

@@ -2,7 +2,9 @@
 
 #include <array>
 #include <cstdint>
+#include <memory>
 #include <set>
+#include <vector>
 
 #include "target/nvme/identify_namespace.h"
 #include "target/nvme/log_page.h"
@@ -28,6 +30,7 @@ class AsyncEvents {
   void Detach() {
     sink_ = nullptr;
     request_count_ = 0;
+    untold_.clear();
   }
 
   /// Takes an Asynchronous Event Request; may complete it at once.
@@ -42,6 +45,13 @@ class AsyncEvents {
   void set_config(uint32_t config) { config_ = config & supported_; }
 
   void NamespaceChanged(uint32_t nsid);
+  /// The same for one that has been removed. Keeps `untold` until the host has been told, by the
+  /// log page or a list of the active namespaces, or the admin queue is gone.
+  void NamespaceRemoved(uint32_t nsid, std::shared_ptr<void> untold);
+  /// The host has read all of the Changed Namespace List.
+  void ChangedNamespacesRead();
+  /// The host has read which namespaces with an NSID from `first` to `last` are active.
+  void NamespacesListed(uint32_t first, uint32_t last);
   void DiscoveryLogChanged();
 
   /// The host has read a log page, and not asked to retain its event.
@@ -73,6 +83,11 @@ class AsyncEvents {
   std::array<Request*, kRequestLimit> requests_{};  // the oldest first
   size_t request_count_ = 0;
   std::set<uint32_t> changed_namespaces_;  // one more than the page holds at most
+  struct Untold {
+    uint32_t nsid;
+    std::shared_ptr<void> token;
+  };
+  std::vector<Untold> untold_;  // removed namespaces that the host does not know of
 };
 
 }  // namespace sma::target::nvmf

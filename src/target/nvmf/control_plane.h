@@ -52,9 +52,14 @@ class ControlPlane {
   /// The counters of `reactor`, one of the I/O reactors. Any thread.
   virtual PollGroup& PollGroupOf(const Reactor& reactor) const = 0;
 
-  /// Decides on a Connect command (NVMe-oF 1.1 §3.3). On success `queue_pair` belongs to the
-  /// controller in the result until ForgetQueuePair.
-  virtual ConnectResult Connect(QueuePair& queue_pair, const ConnectRequest& request) = 0;
+  /// Decides on a Connect command (NVMe-oF 1.1 §3.3); `done` gets the result, perhaps later. On
+  /// success `queue_pair` belongs to the controller in the result until ForgetQueuePair. The admin
+  /// queue of a host whose earlier association with the subsystem has ended is connected when the
+  /// last I/O of that one has ended, so that no late write lands over newer data.
+  virtual void Connect(QueuePair& queue_pair, const ConnectRequest& request, ConnectDone done) = 0;
+  /// The connection of `queue_pair`, a queue of `controller`, has ended while commands are
+  /// outstanding.
+  virtual void NoteClosed(QueuePair& queue_pair, const Controller& controller) = 0;
   /// `queue_pair` has no command outstanding and will be destroyed. `controller` is null if it was
   /// not connected.
   virtual void ForgetQueuePair(QueuePair& queue_pair,

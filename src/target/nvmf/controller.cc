@@ -176,7 +176,8 @@ void Controller::OnTimer() {
   spdlog::warn("{}: controller {} of host {}: nothing heard for {} ms, disconnecting",
                subsystem_->nqn, id(), host_nqn(), quiet / 1'000'000);
   csts_ |= nvme::kCstsFatal;
-  disconnect_admin_();
+  auto disconnect = disconnect_admin_;  // DetachAdmin drops the member
+  disconnect();
 }
 
 }  // namespace sma::target::nvmf

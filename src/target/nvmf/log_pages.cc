@@ -40,6 +40,10 @@ void SendPart(QueuePair& queue_pair, Request& request, std::span<const std::byte
     return queue_pair.Complete(request, Status::kInvalidField);
   }
   if (!queue_pair.SendData(request, page.subspan(wanted.offset_bytes))) return;
+  if (wanted.page == LogPage::kChangedNamespaces && wanted.offset_bytes == 0 &&
+      wanted.size_bytes >= page.size()) {
+    queue_pair.controller().async_events().ChangedNamespacesRead();
+  }
   if (!wanted.retain_event) queue_pair.controller().async_events().PageRead(wanted.page);
   queue_pair.Complete(request, Status::kSuccess);
 }

@@ -119,7 +119,20 @@ void QueuePair::Close() {
   assert(!closed_);
   closed_ = true;
   if (connected() && is_admin()) controller_->DetachAdmin();
+  ++running_;  // the last command that is aborted does not detach yet
+  VisitRequests([](Request& request) { AbortIo(request); });
+  --running_;
+  if (running_ != 0 && connected()) {
+    control_plane_.control().Post(
+        [this, controller = controller_] { control_plane_.NoteClosed(*this, *controller); });
+  }
   DetachWhenIdle();
+}
+
+bool QueuePair::AbortIo(Request& request) {
+  if (!request.in_bdev) return false;
+  request.abort_requested = true;
+  return request.entry->channel().Abort(request);
 }
 
 void QueuePair::DetachWhenIdle() {

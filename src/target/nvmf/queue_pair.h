@@ -86,10 +86,16 @@ class QueuePair : public CompletionSink {
   virtual void KeepData(Request& request) = 0;
   /// Connect has succeeded; the answer follows. The transport prepares for queue_size() commands.
   virtual void OnConnected() = 0;
-  /// Aborts a command that waits in this queue pair, where that is possible; true when it was done.
+  /// Aborts command `cid` if it waits in this queue pair or in its bdev. Returns true if it has
+  /// been completed with kAbortRequested.
   virtual bool Abort(uint16_t cid) = 0;
-  /// Ends the connection. Again: nothing.
+  /// Takes what the host has sent so far, and notices whether it has closed the connection.
+  virtual void CatchUp() = 0;
+  /// Ends the connection. Idempotent.
   virtual void Disconnect() = 0;
+
+  /// True from the end of the connection on: commands are aborted, and none is answered.
+  bool closed() const { return closed_; }
 
   /// A Connect command goes to the control reactor, and what it decided comes back.
   bool connecting() const { return connecting_; }
@@ -97,16 +103,21 @@ class QueuePair : public CompletionSink {
   void FinishConnect(Request& request, const ConnectResult& result);
 
  protected:
-  /// The connection is gone: no more Start, Execute and Respond. When no command is running any
-  /// more, the controller and the target forget this queue pair and OnDetached is called.
+  /// The connection is gone: no more Start, Execute and Respond. Commands that still wait in their
+  /// bdev are aborted. When no command is running any more, the controller and the target forget
+  /// this queue pair and OnDetached is called.
   void Close();
-  bool closed() const { return closed_; }
+  /// Aborts a command that waits in its bdev. Returns true if that has answered it; false if it
+  /// will be completed in its own time, or is in no bdev.
+  static bool AbortIo(Request& request);
   void set_reads_in_place(bool yes) { reads_in_place_ = yes; }
   /// A command has been taken from the submission queue.
   void AdvanceSqHead() {
     if (queue_size_ != 0) sq_head_ = sq_head_ + 1 == queue_size_ ? 0 : sq_head_ + 1;
   }
 
+  /// Calls `visit` for each request of this queue pair, in use or not.
+  virtual void VisitRequests(void (*visit)(Request& request)) = 0;
   /// Send the completion and, when it is a success, request.data_size bytes of data if they go to
   /// the host; then ReleaseData.
   virtual void Respond(Request& request) = 0;

@@ -74,7 +74,8 @@ class Target final : public ControlPlane {
 
   // ControlPlane
   PollGroup& PollGroupOf(const Reactor& reactor) const override;
-  ConnectResult Connect(QueuePair& queue_pair, const ConnectRequest& request) override;
+  void Connect(QueuePair& queue_pair, const ConnectRequest& request, ConnectDone done) override;
+  void NoteClosed(QueuePair& queue_pair, const Controller& controller) override;
   void ForgetQueuePair(QueuePair& queue_pair,
                        const std::shared_ptr<Controller>& controller) override;
   void AbortCommand(const Controller& controller, uint16_t queue_id, uint16_t cid,

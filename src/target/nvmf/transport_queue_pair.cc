@@ -46,7 +46,7 @@ Status TransportQueuePair::Classify(Request& request) {
   if (!connected() || connecting()) return Status::kCommandSequenceError;
   if (is_admin()) return AdminDataSize(*this, request, request.data_size);
   controller().NoteTraffic();
-  return IoDataSize(*this, request, request.data_size);
+  return StartIo(*this, request, request.data_size);
 }
 
 void TransportQueuePair::Execute(Request& request) {

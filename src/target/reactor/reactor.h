@@ -111,6 +111,13 @@ class Reactor {
     ++file_ops_;
     file_backend_->Submit(op);
   }
+  /// Takes back `op`, which has not been answered. True: nothing of it was done, and `done` is not
+  /// called. False: `done` is called, with -ECANCELED if the kernel could still leave it undone.
+  bool CancelFileOp(FileOp& op) {
+    if (!file_backend_->Cancel(op)) return false;
+    --file_ops_;
+    return true;
+  }
   /// True when file operations go through io_uring, false when through a pool of threads.
   bool uses_io_uring() const { return file_backend_->is_io_uring(); }
 

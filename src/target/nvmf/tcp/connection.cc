@@ -2,7 +2,9 @@
 
 #include "target/nvmf/tcp/connection.h"
 
+#include <poll.h>
 #include <sys/epoll.h>
+#include <sys/ioctl.h>
 
 #include <algorithm>
 #include <cstring>
@@ -15,6 +17,8 @@
 namespace sma::target::nvmf::tcp {
 namespace {
 
+// What one call of Receive reads at least, where there is so much.
+constexpr int kLeastRead = 4096;
 constexpr uint32_t kAdminSlotSize = 8192;
 constexpr uint64_t kIdleNs = 2'000'000'000;
 
@@ -184,10 +188,26 @@ bool Connection::Abort(uint16_t cid) {
   }
   for (uint32_t i = 0; i < request_count_; ++i) {
     TcpRequest& request = RequestAt(i);
-    bool in_bdev = request.state == TcpRequest::State::kExecuting && request.entry != nullptr;
-    if (in_bdev && request.command.cid == cid) return request.entry->channel().Abort(request);
+    if (request.in_bdev && request.command.cid == cid) return AbortIo(request);
   }
   return false;
+}
+
+void Connection::VisitRequests(void (*visit)(Request& request)) {
+  for (uint32_t i = 0; i < request_count_; ++i) visit(RequestAt(i));
+}
+
+// What a host has sent before it closed the connection is not executed any more.
+void Connection::CatchUp() {
+  if (closed()) return;
+  pollfd state{.fd = fd_.get(), .events = POLLRDHUP, .revents = 0};
+  if (::poll(&state, 1, 0) > 0 && (state.revents & (POLLRDHUP | POLLHUP | POLLERR)) != 0)
+    return CloseSocket();
+  // As much as was there when this began, at most.
+  int unread = 0;
+  if (::ioctl(fd_.get(), FIONREAD, &unread) != 0) return;
+  for (int left = unread; left > 0 && Poll(); left -= kLeastRead) {
+  }
 }
 
 void Connection::OnFdReady(uint32_t events) {

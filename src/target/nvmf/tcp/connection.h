@@ -51,6 +51,8 @@ class Connection final : public TransportQueuePair, private FdHandler, private B
   void OnConnected() override;
   void OnDetached() override;
   bool Abort(uint16_t cid) override;
+  void VisitRequests(void (*visit)(Request& request)) override;
+  void CatchUp() override;
   void AddRequest(TcpRequest& request, uint32_t index, std::byte* slot);
   TcpRequest& RequestAt(uint32_t index) {
     return index == 0 ? first_request_ : more_requests_[index - 1];

@@ -47,7 +47,6 @@ class SubmissionQueue final : public TransportQueuePair {
   /// Takes no more commands and answers none; the function is told when it may destroy this. Again:
   /// nothing.
   void Disconnect() override;
-  using QueuePair::closed;
 
   /// Whether the host, by its shadow doorbells, is to tell of the next command or need not.
   void RequestEvents();
@@ -79,6 +78,8 @@ class SubmissionQueue final : public TransportQueuePair {
   void KeepData(Request& /*request*/) override {}
   void OnConnected() override {}
   bool Abort(uint16_t cid) override;
+  void VisitRequests(void (*visit)(Request& request)) override;
+  void CatchUp() override;
   nvme::Status LocateData(Request& request) override;
   void ReceiveData(Request& base) override;
   void Respond(Request& request) override;
