@@ -19,8 +19,6 @@ ReactorQueuePair::ReactorQueuePair(Reactor& reactor, const QueuePair::Options& o
 
 ReactorQueuePair::~ReactorQueuePair() {
   Close("destroyed");
-  flusher_->queue = nullptr;
-  if (flusher_->scheduled) static_cast<void>(flusher_.release());  // RunFlusher deletes it
 }
 
 void ReactorQueuePair::Start() {
@@ -47,10 +45,6 @@ bool ReactorQueuePair::Submit(Request& request) {
 
 void ReactorQueuePair::RunFlusher(Deferred& deferred) {
   auto& flusher = static_cast<Flusher&>(deferred);
-  if (flusher.queue == nullptr) {
-    delete &flusher;
-    return;
-  }
   flusher.queue->queue_pair_.Flush();
   flusher.queue->Advance();
 }

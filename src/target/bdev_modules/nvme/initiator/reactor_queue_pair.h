@@ -47,7 +47,6 @@ class ReactorQueuePair : private FdHandler {
   bool ready() const { return queue_pair_.ready(); }
 
  private:
-  // Outlives the queue pair when that is destroyed while a flush is due.
   struct Flusher : Deferred {
     ReactorQueuePair* queue = nullptr;
   };
