@@ -9,11 +9,24 @@ namespace sma::target::nvmf::tcp {
 namespace {
 
 constexpr size_t kShareOfFree = 4;
+constexpr size_t kLeastPart = 8;
+
+MappedMemory Map(size_t size_bytes) {
+  const size_t least = size_bytes / kLeastPart;
+  MappedMemory memory(size_bytes);
+  while (!memory.valid() && size_bytes / 2 >= least) {
+    size_bytes = size_bytes / 2 / BufferArena::kGranularity * BufferArena::kGranularity;
+    memory = MappedMemory(size_bytes);
+  }
+  return memory;
+}
 
 }  // namespace
 
 BufferPool::BufferPool(Reactor& reactor, size_t size_bytes)
-    : reactor_(reactor), memory_(size_bytes), arena_(std::span(memory_.data(), memory_.size())) {
+    : reactor_(reactor),
+      memory_(Map(size_bytes)),
+      arena_(std::span(memory_.data(), memory_.size())) {
   serve_.pool = this;
   serve_.run = [](Deferred& self) { static_cast<Serve&>(self).pool->ServeWaiting(); };
 }

@@ -42,7 +42,8 @@ class BufferPool {
     User* previous_ = nullptr;
   };
 
-  /// `size_bytes`: a multiple of BufferArena::kGranularity.
+  /// `size_bytes`: a multiple of BufferArena::kGranularity. The pool is smaller when the process
+  /// may not have as much address space.
   BufferPool(Reactor& reactor, size_t size_bytes);
   BufferPool(const BufferPool&) = delete;
   BufferPool& operator=(const BufferPool&) = delete;

@@ -43,6 +43,11 @@ bool ReactorQueuePair::Submit(Request& request) {
   return true;
 }
 
+void ReactorQueuePair::EndAbort(uint16_t cid) {
+  queue_pair_.EndAbort(cid);
+  if (queue_pair_.has_unsent()) reactor_.Defer(*flusher_);
+}
+
 void ReactorQueuePair::RunFlusher(Deferred& deferred) {
   auto& flusher = static_cast<Flusher&>(deferred);
   flusher.queue->queue_pair_.Flush();
