@@ -194,7 +194,7 @@ absl::StatusOr<admin::v1::Device> AdminCases::AdoptDevice(
     return absl::NotFoundError(fmt::format("handle: {} is not on the target", request.handle()));
   }
   absl::StatusOr<record::Change> change = AdoptionOf(*found, *manager, confirmed, *core_.record);
-  if (!change.ok()) return About(request.handle(), change.status());
+  if (!change.ok()) return WithContext(request.handle(), change.status());
   absl::Status status = core_.record->Write(*std::move(change), record::Durability::kHost);
   if (!status.ok()) return status;
   return Message(*core_.record->FindDevice(request.handle()));

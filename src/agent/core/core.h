@@ -15,6 +15,7 @@
 #include "base/lock_table.h"
 #include "jsonrpc/caller.h"
 #include "sma/device_manager.h"
+#include "sma/outcome.h"
 #include "sma_admin.pb.h"
 
 namespace sma::core {
@@ -87,8 +88,6 @@ struct Core {
   LockTable locks;
   /// Volumes that may have other limits on the target than in the record.
   Marks<base::Uuid> unset_limits;
-  /// Devices of which something was made again by calls that the target may still act on.
-  Marks<std::string> restored_late;
   std::unique_ptr<volume::Volumes> volumes;
   std::unique_ptr<volume::GoneVolumes> gone_volumes;
   /// Has the background look soon at what a call could not finish.
@@ -96,23 +95,6 @@ struct Core {
   /// Rows that are older are of an agent before this one.
   record::Time opened = std::chrono::system_clock::now();
 };
-
-/// Whether the target may still act on a call that was given up, of whatever device.
-inline bool MayActLate(const Core& core) {
-  return core.target.MayActLate(core.options.late_action_time);
-}
-
-/// Whether it may still act on something of a call that ended with `error`, about these volumes:
-/// what was given up, or a path to one of them that another has served for.
-bool LeftLate(const Core& core, const absl::Status& error,
-              const std::vector<record::Volume>& volumes);
-
-/// To be asked before a device that is ready, or a volume of it, is taken away: whether calls that
-/// were given up may make some of it again after that.
-bool MayComeBack(Core& core, const std::string& handle);
-
-/// To be told what Restore did, for MayComeBack.
-void NoteLate(Core& core, const std::string& handle, const RestoreResult& result);
 
 /// What a device manager needs to know of rows of the record.
 DeviceSpec SpecOf(const record::Device& row);
@@ -127,12 +109,20 @@ base::Uuid LimitsKeyOf(std::string_view device_handle);
 /// The manager of a device in the record. FAILED_PRECONDITION: its type is not enabled any more.
 absl::StatusOr<DeviceManager*> ManagerOf(const Core& core, const record::Device& row);
 
-/// `error` for a client: with what it is about, and without our own marks.
-absl::Status About(std::string_view object, const absl::Status& error);
+/// NOT_FOUND: the record does not have the device.
+absl::Status NoDevice(const std::string& handle);
+
+/// A row for a device that `manager` has described.
+record::Device NewDeviceRow(const DeviceManager& manager, const DeviceSpec& device,
+                            record::DeviceState state);
 
 /// Why a volume cannot be attached that is in the record for another device. ALREADY_EXISTS.
 /// UNAVAILABLE: it is being taken off that one.
 absl::Status IsElsewhere(const record::Volume& row);
+
+/// Has `change` remove a row, with what else the record and the memory have of the object.
+void AddRemoval(const Core& core, const record::Device& row, record::Change& change);
+void AddRemoval(const Core& core, const record::Volume& row, record::Change& change);
 
 /// `row` in another state.
 template <typename Row, typename State>

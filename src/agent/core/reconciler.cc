@@ -165,7 +165,7 @@ absl::Status Reconciler::RestoreAll(bool repair, bool set_limits) {
   std::map<std::string, std::unique_ptr<DeviceListing>, std::less<>> listings;
   auto look = [&](bool plugins) -> absl::Status {
     for (const auto& manager : core_.registry.managers()) {
-      if ((manager->autonomous() != nullptr) != plugins) continue;
+      if (manager->traits().names_devices != plugins) continue;
       absl::Status status = manager->Prepare(context);
       if (!status.ok()) return status;
       auto listing = manager->List(context);
@@ -183,7 +183,7 @@ absl::Status Reconciler::RestoreAll(bool repair, bool set_limits) {
   const auto of_plugins =
       std::stable_partition(devices.begin(), devices.end(), [&](const record::Device& device) {
         DeviceManager* manager = core_.registry.ForName(device.manager);
-        return manager == nullptr || manager->autonomous() == nullptr;
+        return manager == nullptr || !manager->traits().names_devices;
       });
   {
     MutexLock lock(mutex_);

@@ -5,6 +5,7 @@
 
 #include <optional>
 
+#include "agent/core/operation.h"
 #include "agent/core/settle.h"
 #include "agent/spdk/bdev.h"
 
@@ -39,8 +40,8 @@ absl::Status RestoreLimits(Core& core, const base::Context& context, DeviceManag
   std::optional<QosLimit> limits = core.record->FindLimits(volume.id);
   if (!limits) return absl::OkStatus();
   // Asked before: what is set then stays.
-  const bool may_act = MayActLate(core);
-  absl::Status status = manager.SetQos(context, device, &volume, *limits);
+  const bool may_act = MayActLate(core, {ObjectOf(volume.id)});
+  absl::Status status = manager.SetQos(context, device, &volume, *limits).status();
   if (status.ok() && may_act) {
     status = absl::UnavailableError("the target may still set other limits");
   }
@@ -100,7 +101,7 @@ absl::Status RestoreDeviceLimits(Core& core, const base::Context& context, Devic
   if (!core.unset_limits.Take(key) && !all) return absl::OkStatus();
   std::optional<QosLimit> limits = core.record->FindLimits(key);
   if (!limits) return absl::OkStatus();
-  absl::Status status = manager.SetQos(context, device, /*volume=*/nullptr, *limits);
+  absl::Status status = manager.SetQos(context, device, /*volume=*/nullptr, *limits).status();
   if (!status.ok()) core.unset_limits.Add(key);
   return status;
 }
@@ -117,13 +118,16 @@ absl::Status RestoreDevice(Core& core, const base::Context& context, const std::
   if (!lock.ok()) return lock.status();
   std::optional<record::Device> row = core.record->FindDevice(handle);
   if (!row) return absl::OkStatus();
-  if (row->state != DeviceState::kReady) return SettleDevice(core, context, handle, /*now=*/false);
+  if (row->state != DeviceState::kReady) {
+    return SettleDevice(core, context, handle, /*now=*/false).status();
+  }
   absl::StatusOr<DeviceManager*> manager = ManagerOf(core, *row);
   if (!manager.ok()) return manager.status();
   absl::Status first = SettleVolumesOf(core, context, handle);
 
   const DeviceSpec device = SpecOf(*row);
   std::vector<record::Volume> rows = AttachedVolumes(core, handle);
+  const jsonrpc::CallScope scope(ObjectsOf(handle, rows));
   std::vector<absl::Status> connected(rows.size());
   for (size_t i = 0; i < rows.size() && options.repair; ++i) {
     connected[i] = RestoreConnection(core, context, rows[i]);
@@ -137,9 +141,10 @@ absl::Status RestoreDevice(Core& core, const base::Context& context, const std::
                                     .listing = fresh ? options.listing : nullptr,
                                     .repair = options.repair,
                                     .expose_incomplete = options.expose_incomplete});
-  NoteLate(core, handle, result);
   record::Change change;
-  if (!SameError(row->last_error, result.status)) {
+  const bool has_new_mark = !result.mark.empty() && result.mark != row->mark;
+  if (has_new_mark) row->mark = result.mark;
+  if (has_new_mark || !SameError(row->last_error, result.status)) {
     change.put_devices.push_back(WithError(*row, result.status));
     for (const std::string& difference : result.differences) {
       spdlog::warn("{}: {}", handle, difference);
@@ -158,17 +163,20 @@ absl::Status RestoreDevice(Core& core, const base::Context& context, const std::
     const bool set_limits = options.set_limits || restored.attached_again;
     if (status.ok() && (core.unset_limits.Take(volume.id) || set_limits)) {
       status = RestoreLimits(core, context, **manager, device, VolumeOf(volume));
-    } else if (status.ok() && options.limits != nullptr && (*manager)->autonomous() == nullptr) {
+    } else if (status.ok() && options.limits != nullptr && !(*manager)->traits().names_devices) {
       // What the limits of a plugin's device are set on, the plugin alone knows.
       status = CompareLimits(core, context, **manager, device, VolumeOf(volume), options);
     }
-    const bool is_gone = !status.ok() && IsGone(core, context, volume, status);
+    // One that is being connected in the background has told why it is missing.
+    const bool is_connecting = !status.ok() && core.volumes->IsConnecting(volume);
+    const bool is_gone = is_connecting || (!status.ok() && IsGone(core, context, volume, status));
     const bool may_end = is_gone && result.status.ok() && volume::IsRemote(volume);
     if (core.gone_volumes->Look(volume.id, may_end)) {
       volume = Overdue(core, std::move(volume));
       status = absl::NotFoundError("it has been gone for longer than volume_cleanup_period");
     }
-    first.Update(status);
+    // The device is looked at again when it is connected.
+    if (!is_connecting) first.Update(status);
     if (!status.ok() && !SameError(volume.last_error, status)) {
       spdlog::warn("{}: volume {}: {}", handle, volume.id.ToString(),
                    std::string(status.message()));

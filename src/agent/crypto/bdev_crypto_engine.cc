@@ -7,7 +7,6 @@
 
 #include "agent/spdk/call.h"
 #include "base/secret.h"
-#include "jsonrpc/error.h"
 
 namespace sma::crypto {
 
@@ -58,9 +57,9 @@ Attempt BdevCryptoEngine::TryCreate(const base::Context& context, const CryptoVo
   return ParseAttempt(params, requests, results);
 }
 
-absl::StatusOr<std::string> BdevCryptoEngine::Setup(const base::Context& context,
-                                                    const CryptoVolume& volume,
-                                                    const CryptoParams& params) {
+OutcomeOr<std::string> BdevCryptoEngine::Setup(const base::Context& context,
+                                               const CryptoVolume& volume,
+                                               const CryptoParams& params) {
   absl::Status wrong;
   for (int i = 0; i < kMaxAttempts; ++i) {
     const Attempt attempt = TryCreate(context, volume, params);
@@ -77,7 +76,7 @@ absl::StatusOr<std::string> BdevCryptoEngine::Setup(const base::Context& context
       return Undo(volume, attempt, std::move(wrong));
     }
     // What was done for it may be left.
-    if (!status.ok()) return jsonrpc::WithFateUnknown(std::move(status));
+    if (!status.ok()) return Outcome::Unknown(std::move(status));
   }
   return wrong;
 }
@@ -95,7 +94,7 @@ absl::StatusOr<std::unique_ptr<BdevPlan>> BdevCryptoEngine::Plan(const base::Con
   if (!found.ok()) return found.status();
   if (!found->base || found->base->claimed || found->layer || found->key) return nullptr;
   std::vector<Request> steps = AttemptRequests(name, volume, params, driver_);
-  auto undo = [this, volume](const Attempt& attempt, absl::Status reason) {
+  auto undo = [this, volume](const Attempt& attempt, Outcome reason) {
     return Undo(volume, attempt, std::move(reason));
   };
   return std::make_unique<CryptoBdevPlan>(name, volume, params, std::move(steps), std::move(undo));
@@ -114,19 +113,17 @@ absl::Status BdevCryptoEngine::Awaken(const base::Context& context, const Crypto
   return spdk::IsNoSuchCryptoBdev(gone) ? absl::OkStatus() : gone;
 }
 
-// Takes back what `attempt` has made, and gives `reason`, marked when something may be left.
-absl::Status BdevCryptoEngine::Undo(const CryptoVolume& volume, const Attempt& attempt,
-                                    absl::Status reason) {
+// Rolls back what `attempt` has created. Returns `reason`, as unknown when something may be left.
+Outcome BdevCryptoEngine::Undo(const CryptoVolume& volume, const Attempt& attempt, Outcome reason) {
   bool unknown =
-      jsonrpc::IsFateUnknown(attempt.create_bdev) || jsonrpc::IsFateUnknown(attempt.create_key);
+      Outcome(attempt.create_bdev).is_unknown() || Outcome(attempt.create_key).is_unknown();
   absl::Status undone;
   if (attempt.create_bdev.ok()) {
     undone = Cleanup(spdk::UndoContext(), volume);
   } else if (!unknown && attempt.create_key.ok()) {
     undone = DestroyKey(spdk::UndoContext(), NameOf(volume.id));
   }
-  if (unknown || !undone.ok()) return jsonrpc::WithFateUnknown(std::move(reason));
-  return reason;
+  return unknown || !undone.ok() ? Outcome::Unknown(reason.status()) : reason;
 }
 
 absl::StatusOr<Found> BdevCryptoEngine::Look(const base::Context& context,

@@ -34,6 +34,7 @@ struct Device {
   std::string handle;
   std::string manager;         // name of the device manager that made it
   CreateDeviceRequest params;  // DeviceSpec::params
+  std::string mark{};          // DeviceSpec::mark
   DeviceState state = DeviceState::kCreating;
   Time created;
   Time state_since;
@@ -79,6 +80,12 @@ struct Change {
   std::vector<VolumeLimits> put_limits;
   std::vector<base::Uuid> remove_limits;  // of volumes
 };
+
+inline bool IsEmpty(const Change& change) {
+  return change.put_devices.empty() && change.remove_devices.empty() &&
+         change.put_volumes.empty() && change.remove_volumes.empty() && change.put_limits.empty() &&
+         change.remove_limits.empty();
+}
 
 /// All that is kept.
 struct Contents {

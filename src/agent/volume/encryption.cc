@@ -7,6 +7,7 @@
 
 #include "agent/crypto/nop_engine.h"
 #include "agent/spdk/bdev.h"
+#include "agent/spdk/crypto.h"
 
 namespace sma::volume {
 namespace {
@@ -30,9 +31,9 @@ absl::Status Encryption::Check(const VolumeRequest& request) const {
   return request.keys ? engine_->Check(request.keys->params()) : absl::OkStatus();
 }
 
-absl::Status Encryption::Setup(const base::Context& context, const VolumeRequest& request,
-                               record::Volume& row) {
-  return request.keys ? Make(context, *request.keys, row) : absl::OkStatus();
+Outcome Encryption::Setup(const base::Context& context, const VolumeRequest& request,
+                          record::Volume& row) {
+  return request.keys ? Make(context, *request.keys, row) : Outcome();
 }
 
 absl::StatusOr<std::unique_ptr<BdevPlan>> Encryption::Plan(const base::Context& context,
@@ -44,12 +45,11 @@ absl::StatusOr<std::unique_ptr<BdevPlan>> Encryption::Plan(const base::Context& 
   return plan;
 }
 
-absl::Status Encryption::Make(const base::Context& context, const crypto::VolumeKeys& keys,
-                              record::Volume& row) {
-  absl::StatusOr<std::string> name = engine_->Setup(context, CryptoVolumeOf(row), keys.params());
-  if (!name.ok()) return name.status();
-  row.bdev_name = *std::move(name);
-  return absl::OkStatus();
+Outcome Encryption::Make(const base::Context& context, const crypto::VolumeKeys& keys,
+                         record::Volume& row) {
+  OutcomeOr<std::string> name = engine_->Setup(context, CryptoVolumeOf(row), keys.params());
+  if (name.ok()) row.bdev_name = *name;
+  return name.outcome();
 }
 
 bool Encryption::IsKnownSame(const VolumeRequest& request, const record::Volume& row) const {
@@ -70,8 +70,8 @@ absl::Status Encryption::SetupAgain(const base::Context& context, const VolumeRe
   if (!layer.ok()) return layer.status();
   if (*layer) {
     row.bdev_name = **layer;
-  } else if (absl::Status status = Make(context, *request.keys, row); !status.ok()) {
-    return status;
+  } else if (Outcome made = Make(context, *request.keys, row); !made.ok()) {
+    return made.status();
   }
   if (sealer_.ShouldSealAgain(row.id, row.sealed)) {
     row.sealed = sealer_.Seal(row.id, request.secrets, &*request.keys);
@@ -128,7 +128,12 @@ absl::Status Encryption::Restore(const base::Context& context, record::Volume& r
   auto base = spdk::FindBdev(target_, context, BaseBdevName(row), std::chrono::nanoseconds(0));
   if (!base.ok()) return base.status();
   if (!*base) return absl::NotFoundError(name + ": was not found on the target");
-  return Make(context, *keys, row);
+  return Make(context, *keys, row).status();
+}
+
+std::vector<jsonrpc::Request> Encryption::RemovalRequests(const record::Volume& row) const {
+  if (!row.params.has_crypto() || row.bdev_name == BaseBdevName(row)) return {};
+  return {spdk::DeleteCryptoBdev(row.bdev_name)};
 }
 
 absl::Status Encryption::Cleanup(const base::Context& context, const record::Volume& row) {

@@ -3,6 +3,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "agent/record/rows.h"
@@ -18,7 +19,7 @@ namespace sma::volume {
 /// (its base), which is made sure of before, and the device that exports it. A row that is not
 /// encrypted passes through without a remote call.
 ///
-/// Errors as of CryptoEngine; what may be left on the target is marked by jsonrpc::WithFateUnknown.
+/// Errors as of CryptoEngine; the outcome is unknown where something may be left on the target.
 class Encryption {
  public:
   /// `target` and `sealer` outlive this.
@@ -31,8 +32,7 @@ class Encryption {
   absl::Status Check(const VolumeRequest& request) const;
 
   /// Encrypts the volume of `row` as `request` asks for; its bdev_name is then that of the layer.
-  absl::Status Setup(const base::Context& context, const VolumeRequest& request,
-                     record::Volume& row);
+  Outcome Setup(const base::Context& context, const VolumeRequest& request, record::Volume& row);
 
   /// The same along with the calls of the device, CryptoEngine::Plan: `row` names the bdev that
   /// will be there. Null: Setup has to be called.
@@ -58,12 +58,14 @@ class Encryption {
   /// are not known any more. NOT_FOUND: its base is not there.
   absl::Status Restore(const base::Context& context, record::Volume& row);
 
+  /// Requests that begin the removal of the layer, for Cleanup to finish; none if there is none.
+  std::vector<jsonrpc::Request> RemovalRequests(const record::Volume& row) const;
+
   /// Takes the layer away. OK when it is not there.
   absl::Status Cleanup(const base::Context& context, const record::Volume& row);
 
  private:
-  absl::Status Make(const base::Context& context, const crypto::VolumeKeys& keys,
-                    record::Volume& row);
+  Outcome Make(const base::Context& context, const crypto::VolumeKeys& keys, record::Volume& row);
   absl::Status CheckKeys(const base::Context& context, const VolumeRequest& request,
                          const record::Volume& row);
 

@@ -44,38 +44,40 @@ class VfioUserManager : public DeviceManager {
   absl::Status Prepare(const base::Context& context) override;
   absl::StatusOr<std::optional<ExistingDevice>> FindExisting(const base::Context& context,
                                                              const DeviceSpec& device) override;
-  absl::StatusOr<std::string> CreateDevice(const base::Context& context, const DeviceSpec& device,
-                                           const DeviceVolume* volume) override;
-  absl::Status UndoCreate(const base::Context& context, const DeviceSpec& device,
-                          const DeviceVolume* volume) override;
-  absl::Status DeleteDevice(const base::Context& context, const DeviceSpec& device,
-                            std::span<const DeviceVolume> volumes) override;
-  absl::StatusOr<std::string> AttachVolume(const base::Context& context, const DeviceSpec& device,
-                                           const DeviceVolume& volume) override;
-  bool takes_plans() const override { return true; }
-  absl::Status DetachVolume(const base::Context& context, const DeviceSpec& device,
-                            const DeviceVolume& volume) override;
+  OutcomeOr<CreatedDevice> CreateDevice(const base::Context& context, const DeviceSpec& device,
+                                        const DeviceVolume* volume) override;
+  Outcome UndoCreate(const base::Context& context, const DeviceSpec& device,
+                     const DeviceVolume* volume) override;
+  Outcome DeleteDevice(const base::Context& context, const DeviceSpec& device,
+                       std::span<const DeviceVolume> volumes) override;
+  OutcomeOr<std::string> AttachVolume(const base::Context& context, const DeviceSpec& device,
+                                      const DeviceVolume& volume) override;
+  DeviceTraits traits() const override { return {.takes_plans = true}; }
+  Outcome DetachVolume(const base::Context& context, const DeviceSpec& device,
+                       const DeviceVolume& volume) override;
   absl::StatusOr<std::unique_ptr<DeviceListing>> List(const base::Context& context) override;
   RestoreResult Restore(const base::Context& context, const RestoreRequest& request) override;
-  absl::Status SetQos(const base::Context& context, const DeviceSpec& device,
-                      const DeviceVolume* volume, const QosLimit& maximum) override;
-  GetQosCapabilitiesResponse GetQosCapabilities() const override;
+  Outcome SetQos(const base::Context& context, const DeviceSpec& device, const DeviceVolume* volume,
+                 const QosLimit& maximum) override;
+  absl::StatusOr<GetQosCapabilitiesResponse> GetQosCapabilities(
+      const base::Context& context) const override;
   std::vector<AdoptionCandidate> ListAdoptionCandidates(
       const DeviceListing& listing, std::span<const std::string> known) const override;
 
  private:
   std::string FolderOf(const DeviceSpec& device) const;
+  nvmf_common::SubsystemSpec SubsystemOf(const DeviceSpec& device) const;
   absl::StatusOr<qmp::Place> PlaceOf(const DeviceSpec& device) const;
 
   // vfiouser_manager.cc
-  absl::Status Undo(absl::Status why, const DeviceSpec& device, bool made_folder, bool plugged);
-  absl::Status Remove(const base::Context& context, const DeviceSpec& device);
+  Outcome Undo(Outcome why, const DeviceSpec& device, bool made_folder, bool plugged);
+  Outcome Remove(const base::Context& context, const DeviceSpec& device);
   absl::Status RemoveFolderOf(const base::Context& context, const DeviceSpec& device);
 
   // plug.cc: the device in its machine.
   absl::StatusOr<bool> IsPlugged(const base::Context& context, const DeviceSpec& device) const;
-  absl::Status Plug(const base::Context& context, const DeviceSpec& device);
-  absl::Status Release(const base::Context& context, const DeviceSpec& device);
+  Outcome Plug(const base::Context& context, const DeviceSpec& device);
+  Outcome Release(const base::Context& context, const DeviceSpec& device);
   static absl::Status Unplug(const base::Context& context, qmp::Client& machine,
                              const std::string& name);
 

@@ -199,19 +199,19 @@ absl::Status VhostBlkManager::Repair(const base::Context& context, const Restore
   if (!place.ok()) return place.status();
   // SPDK's controllers do not take back a bdev that was gone.
   if (state.controller && state.controller->bdev_name.empty() && state.bdev_name) {
-    if (absl::Status status = Remove(context, request.device); !status.ok()) return status;
+    if (Outcome outcome = Remove(context, request.device); !outcome.ok()) return outcome.status();
     state.controller.reset();
     state.plugged = !place->machine;
   }
   if (!state.controller) {
     DeviceVolume volume = request.volumes.front();
     volume.wait = std::chrono::nanoseconds(0);
-    absl::StatusOr<bool> made = MakeController(context, name, volume);
-    if (!made.ok()) return absl::Status(made.status().code(), made.status().message());
+    OutcomeOr<bool> made = MakeController(context, name, volume);
+    if (!made.ok()) return made.status();
     result.volumes.front().attached_again = true;
   }
   if (!state.plugged.ok() || *state.plugged) return absl::OkStatus();
-  return Plug(context, name, *place);
+  return Plug(context, name, *place).status();
 }
 
 void VhostBlkManager::Judge(const RestoreRequest& request, const absl::StatusOr<State>& state,

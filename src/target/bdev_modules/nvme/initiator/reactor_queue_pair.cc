@@ -19,8 +19,6 @@ ReactorQueuePair::ReactorQueuePair(Reactor& reactor, const QueuePair::Options& o
 
 ReactorQueuePair::~ReactorQueuePair() {
   Close("destroyed");
-  flusher_->queue = nullptr;
-  if (flusher_->scheduled) static_cast<void>(flusher_.release());  // RunFlusher deletes it
 }
 
 void ReactorQueuePair::Start() {
@@ -45,12 +43,13 @@ bool ReactorQueuePair::Submit(Request& request) {
   return true;
 }
 
+void ReactorQueuePair::EndAbort(uint16_t cid) {
+  queue_pair_.EndAbort(cid);
+  if (queue_pair_.has_unsent()) reactor_.Defer(*flusher_);
+}
+
 void ReactorQueuePair::RunFlusher(Deferred& deferred) {
   auto& flusher = static_cast<Flusher&>(deferred);
-  if (flusher.queue == nullptr) {
-    delete &flusher;
-    return;
-  }
   flusher.queue->queue_pair_.Flush();
   flusher.queue->Advance();
 }
