@@ -2,6 +2,7 @@
 
 #include <functional>
 #include <optional>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -45,9 +46,10 @@ class Operation {
   void Delete(record::Device row);
   void Detach(record::Volume row);
   void CanBeRefused() { can_be_refused_ = true; }
-  /// Limits that change, of a volume or of LimitsKeyOf a device. `intent` is what to set should the
-  /// operation not end; where it is `before`, nothing has to be written.
-  void Limit(const base::Uuid& id, std::optional<QosLimit> before, QosLimit intent);
+  /// Limits that change, of a volume of the device or of LimitsKeyOf it. `intent` is what to set
+  /// should the operation not end; where it is `before`, nothing has to be written.
+  void Limit(const std::string& handle, const base::Uuid& id, std::optional<QosLimit> before,
+             QosLimit intent);
 
   /// Writes the intent. An error: nothing was written, and the operation is over.
   absl::Status Begin();
@@ -86,7 +88,8 @@ class Operation {
     QosLimit intent;
   };
 
-  bool has_limits_intent(const Limits& limits) const;
+  static bool HasIntent(const Limits& limits);
+  void Wake() const;
   record::Change Restored() const;
   record::Change Unsettled(const absl::Status& error) const;
   absl::Status WriteEnd(record::Change change, record::Durability durability);
@@ -102,6 +105,7 @@ class Operation {
   bool is_removal_ = false;
   bool is_open_ = false;
   std::vector<std::string> objects_;
+  std::set<std::string> handles_;  // of the devices concerned
   std::optional<jsonrpc::CallScope> scope_;
 };
 

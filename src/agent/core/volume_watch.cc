@@ -6,8 +6,6 @@
 #include <optional>
 #include <string>
 
-#include "agent/core/restore.h"
-
 namespace sma::core {
 
 using base::MutexLock;
@@ -17,8 +15,6 @@ namespace {
 
 // So long a target that hangs holds the thread.
 constexpr std::chrono::seconds kPollTimeout{10};
-// Where more devices are concerned, the comparison of all, many side by side, is faster.
-constexpr size_t kFewDevices = 8;
 
 }  // namespace
 
@@ -84,15 +80,7 @@ void VolumeWatch::Restore(const std::set<base::Uuid>& volumes) {
     std::optional<record::Volume> row = core_.record->FindVolume(id);
     if (row) handles.insert(row->device_handle);
   }
-  bool is_done = handles.size() <= kFewDevices;
-  for (const std::string& handle : handles) {
-    if (!is_done) break;
-    is_done = RestoreDevice(core_, context_, handle,
-                            {.repair = core_.options.repair_drift, .expose_incomplete = false})
-                  .ok();
-  }
-  // The comparison goes on for as long as anything is missing.
-  if (!is_done) core_.wake_background();
+  for (const std::string& handle : handles) core_.wake_background(handle);
 }
 
 }  // namespace sma::core
