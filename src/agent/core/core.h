@@ -54,6 +54,9 @@ struct Options {
   /// The pause after a comparison that left something to do doubles from this to a maximum. A call
   /// that waits for what one before it left looks four times as often.
   std::chrono::nanoseconds min_retry_pause = std::chrono::milliseconds(100);
+  /// How long the limits of a volume that is not attached are kept, and of how many volumes.
+  std::chrono::nanoseconds keep_limits = std::chrono::hours(24);
+  size_t max_kept_limits = 1000;
   /// How many devices are restored side by side.
   int restore_parallelism = 16;
 
@@ -78,6 +81,7 @@ class Marks {
     base::MutexLock lock(mutex_);
     return names_.contains(name);
   }
+  void Remove(const Name& name) { Take(name); }
   /// Whether the object is one of them; it no longer is.
   bool Take(const Name& name) {
     base::MutexLock lock(mutex_);
@@ -135,6 +139,9 @@ absl::Status IsElsewhere(const record::Volume& row);
 /// Has `change` remove a row, with what else the record and the memory have of the object.
 void AddRemoval(const Core& core, const record::Device& row, record::Change& change);
 void AddRemoval(const Core& core, const record::Volume& row, record::Change& change);
+
+/// Has `change` keep the limits of a volume that is attached now.
+void AddLimits(const Core& core, const record::Volume& row, record::Change& change);
 
 /// `row` in another state.
 template <typename Row, typename State>

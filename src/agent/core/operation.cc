@@ -97,6 +97,10 @@ absl::Status Operation::Begin() {
   absl::Status status;
   if (!IsEmpty(intent)) status = core_.record->Write(std::move(intent), Durability::kProcess);
   is_open_ = status.ok();
+  if (is_open_ && is_removal_) {
+    absl::Status hung = core_.target_status();
+    if (!hung.ok()) return Abandon(Outcome::Unknown(std::move(hung))).status();
+  }
   return status;
 }
 

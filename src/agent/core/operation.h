@@ -51,7 +51,8 @@ class Operation {
   void Limit(const std::string& handle, const base::Uuid& id, std::optional<QosLimit> before,
              QosLimit intent);
 
-  /// Writes the intent. An error: nothing was written, and the operation is over.
+  /// Writes the intent. An error: the operation is over, with nothing written, but for a removal
+  /// where the target hangs: that is written, and done later.
   absl::Status Begin();
 
   /// Whether the target may still act on earlier calls about these objects that were given up. To

@@ -107,6 +107,7 @@ void Reconciler::Run() {
     }
     Probe(generation);
     if (to_begin) BeginLoops(generation);
+    DropOldLimits();
     UpdateServing();
     const auto now = steady_clock::now();
     next = is_periodic ? now + core_.options.health_period : base::TimePoint::max();
@@ -155,6 +156,15 @@ void Reconciler::TellUnservedDevices() {
       change.put_devices.push_back(WithError(row, status));
     }
   }
+  if (record::IsEmpty(change)) return;
+  core_.record->Write(std::move(change), record::Durability::kProcess).IgnoreError();
+}
+
+void Reconciler::DropOldLimits() {
+  const auto oldest = std::chrono::system_clock::now() -
+                      std::chrono::duration_cast<record::Time::duration>(core_.options.keep_limits);
+  record::Change change;
+  change.remove_limits = core_.record->LimitsDetachedBefore(oldest, core_.options.max_kept_limits);
   if (record::IsEmpty(change)) return;
   core_.record->Write(std::move(change), record::Durability::kProcess).IgnoreError();
 }

@@ -47,6 +47,7 @@ class Reconciler {
   void Probe(uint64_t generation);
   void BeginLoops(uint64_t generation);
   void TellUnservedDevices();
+  void DropOldLimits();
   void UpdateServing();
   bool IsStarted(uint64_t generation) const SMA_REQUIRES(mutex_);
   std::string WhyNotServing() const SMA_REQUIRES(mutex_);

@@ -28,6 +28,8 @@ constexpr const char* kMigrations[] = {
        ) STRICT, WITHOUT ROWID;)",
     // 1 → 2. What volumes use on the target together with others.
     "ALTER TABLE volumes ADD COLUMN connection TEXT NOT NULL DEFAULT '';",
+    // 2 → 3. Since when volumes that have limits are not attached.
+    "ALTER TABLE limits ADD COLUMN detached INTEGER NOT NULL DEFAULT 0;",
 };
 
 }  // namespace
