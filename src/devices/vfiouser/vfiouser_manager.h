@@ -46,6 +46,7 @@ class VfioUserManager : public DeviceManager {
 
   absl::StatusOr<DeviceSpec> Describe(const CreateDeviceRequest& request) const override;
   bool OwnsHandle(std::string_view handle) const override;
+  std::string NeighbourOf(const DeviceSpec& device) const override;
   absl::Status Prepare(const base::Context& context) override;
   absl::StatusOr<std::optional<ExistingDevice>> FindExisting(const base::Context& context,
                                                              const DeviceSpec& device) override;

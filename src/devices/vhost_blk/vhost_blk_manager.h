@@ -48,6 +48,7 @@ class VhostBlkManager : public DeviceManager {
 
   absl::StatusOr<DeviceSpec> Describe(const CreateDeviceRequest& request) const override;
   bool OwnsHandle(std::string_view handle) const override;
+  std::string NeighbourOf(const DeviceSpec& device) const override;
   absl::Status Prepare(const base::Context& /*context*/) override { return absl::OkStatus(); }
   absl::StatusOr<std::optional<ExistingDevice>> FindExisting(const base::Context& context,
                                                              const DeviceSpec& device) override;
