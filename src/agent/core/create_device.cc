@@ -194,6 +194,7 @@ absl::StatusOr<std::string> CreateNew(const Creation& creation, record::Device r
     added.device_handle = made.handle;
     added.attachment = created->attachment;
     done.put_volumes = {added};
+    AddLimits(core, added, done);
     absl::Status status = ApplyLimits(core, context, manager, SpecOf(made), VolumeOf(added));
     if (!status.ok()) return operation.Abandon(std::move(status)).status();
   }
