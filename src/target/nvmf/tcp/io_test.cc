@@ -54,7 +54,7 @@ TEST_P(IoTest, WhatIsUnreadAtAResetIsNotExecuted) {
   auto old_data = Pattern(4096, 1), new_data = Pattern(4096, 2);
   EXPECT_EQ(io_.Execute(Io(IoOpcode::kWrite, 5, 1), old_data).status(), Status::kSuccess);
   std::promise<void> held, release;
-  target_.io_reactor().Post([&] {
+  target_.reactor(0).Post([&] {
     held.set_value();
     release.get_future().wait();
   });

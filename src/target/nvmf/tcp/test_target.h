@@ -115,8 +115,6 @@ class TestTarget {
   Target& target() { return *target_; }
   Subsystem& subsystem() { return *subsystem_; }
   bdev::Registry& registry() { return *registry_; }
-  /// The one that has the connections.
-  Reactor& io_reactor() { return *io_; }
   const TransportAddress& address() const { return address_; }
   uint16_t cntlid() const { return cntlid_; }
 
