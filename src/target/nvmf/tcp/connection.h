@@ -72,6 +72,7 @@ class Connection final : public TransportQueuePair, private FdHandler, private B
   // connection_receive.cc: from bytes to commands.
   bool Receive();
   bool OnNothingReceived(ssize_t got);
+  bool IsReset() const;
   void Parse();
   bool ParsePdu();
   bool HandlePdu(const nvme::tcp::CommonHeader& header, const nvme::tcp::Layout& layout);
@@ -144,6 +145,7 @@ class Connection final : public TransportQueuePair, private FdHandler, private B
   uint64_t opened_ns_ = 0;
   uint64_t released_ns_ = 0;  // when idle memory was given back last
   uint64_t last_receive_ns_ = 0;
+  uint64_t last_look_ns_ = 0;  // at the socket, whether there was something or not
   uint64_t last_send_ns_ = 0;
   uint64_t terminated_ns_ = 0;
 };
