@@ -84,7 +84,7 @@ void Connection::OnConnected() {
   agreement_.max_in_capsule = is_admin() ? kAdminSlotSize : limits().in_capsule_data_size;
   // The first request, which is Connect, keeps its slot at the front.
   if (!is_admin()) slot_size_ = static_cast<uint32_t>(IoSlotSize(limits()));
-  more_requests_ = std::make_unique<TcpRequest[]>(queue_size() - 1);
+  more_requests_ = MappedArray<TcpRequest>(queue_size() - 1);
   request_count_ = queue_size();
   group_.OnLoggedIn(*this);
   for (uint32_t i = request_count_ - 1; i > 0; --i) AddRequest(more_requests_[i - 1], i);
@@ -174,7 +174,10 @@ bool Connection::Abort(uint16_t cid) {
   }
   for (uint32_t i = 0; i < request_count_; ++i) {
     TcpRequest& request = RequestAt(i);
-    if (request.in_bdev && request.command.cid == cid) return AbortIo(request);
+    // While its data are to come, too, so that they are not written then.
+    bool under_way = request.in_bdev || request.state == TcpRequest::State::kSendingR2t ||
+                     request.state == TcpRequest::State::kAwaitingData;
+    if (under_way && request.command.cid == cid) return AbortIo(request);
   }
   return false;
 }
