@@ -29,9 +29,17 @@ size_t IoSlotSize(const TransportLimits& limits) {
                           BufferArena::kPageSize);
 }
 
-size_t SlotsSize(const TransportLimits& limits) {
-  return std::max(IoSlotSize(limits) * limits.max_queue_depth,
-                  size_t{kAdminSlotSize} * limits.max_admin_queue_depth);
+// Of the only request before login: large enough for each kind of queue.
+size_t FirstSlotSize(const TransportLimits& limits) {
+  return std::max<size_t>(IoSlotSize(limits), kAdminSlotSize);
+}
+
+// Not for connections: allocations of the control plane must go on.
+constexpr size_t kAddressSpaceReserve = 64 << 20;
+
+MappedMemory MapUnlessShort(size_t size_bytes) {
+  if (!MappedMemory::HasRoomFor(size_bytes + kAddressSpaceReserve)) return {};
+  return MappedMemory(size_bytes);
 }
 
 }  // namespace
@@ -59,22 +67,20 @@ std::string Connection::Name() const {
 }
 
 bool Connection::Open() {
-  size_t slots_size = RoundUp(SlotsSize(limits()), BufferArena::kPageSize);
-  memory_ = MappedMemory(kInputSize + slots_size);
+  memory_ = MapUnlessShort(kInputSize + FirstSlotSize(limits()));
   if (!memory_.valid()) return false;
   input_ = InputBuffer({memory_.data(), kInputSize});
-  slots_ = memory_.data() + kInputSize;
   slot_size_ = kAdminSlotSize;
-  AddRequest(first_request_, 0);
+  AddRequest(first_request_, 0, memory_.data() + kInputSize);
   opened_ns_ = last_receive_ns_ = reactor().now_ns();
   watched_events_ = EPOLLIN;
   return reactor().Watch(fd_.get(), watched_events_, this) == 0;
 }
 
-void Connection::AddRequest(TcpRequest& request, uint32_t index) {
+void Connection::AddRequest(TcpRequest& request, uint32_t index, std::byte* slot) {
   request.index = static_cast<uint16_t>(index);
   request.queue_pair = this;
-  request.slot = slots_ + size_t{index} * slot_size_;
+  request.slot = slot;
   request.out.request = &request;
   request.next = free_;
   free_ = &request;
@@ -82,12 +88,20 @@ void Connection::AddRequest(TcpRequest& request, uint32_t index) {
 
 void Connection::OnConnected() {
   agreement_.max_in_capsule = is_admin() ? kAdminSlotSize : limits().in_capsule_data_size;
-  // The first request, which is Connect, keeps its slot at the front.
   if (!is_admin()) slot_size_ = static_cast<uint32_t>(IoSlotSize(limits()));
+  group_.OnLoggedIn(*this);
+  slots_ = MapUnlessShort(size_t{slot_size_} * (queue_size() - 1));
+  if (!slots_.valid()) {
+    // Closed by Flush, as the answer to Connect is still to come.
+    spdlog::error("{}: no memory for the queue", Name());
+    out_of_memory_ = true;
+    return reactor().Defer(flush_);
+  }
   more_requests_ = MappedArray<TcpRequest>(queue_size() - 1);
   request_count_ = queue_size();
-  group_.OnLoggedIn(*this);
-  for (uint32_t i = request_count_ - 1; i > 0; --i) AddRequest(more_requests_[i - 1], i);
+  for (uint32_t i = request_count_ - 1; i > 0; --i) {
+    AddRequest(more_requests_[i - 1], i, slots_.data() + size_t{slot_size_} * (i - 1));
+  }
 }
 
 TcpRequest* Connection::AllocateRequest() {
@@ -257,6 +271,7 @@ void Connection::ReleaseIdleMemory(uint64_t now_ns) {
     if (request.state != TcpRequest::State::kFree && request.data_size > 0) return;
   }
   memory_.Release();
+  if (slots_.valid()) slots_.Release();
   released_ns_ = now_ns;
 }
 

@@ -54,7 +54,7 @@ class Connection final : public TransportQueuePair, private FdHandler, private B
   bool Abort(uint16_t cid) override;
   void VisitRequests(void (*visit)(Request& request)) override;
   void CatchUp() override;
-  void AddRequest(TcpRequest& request, uint32_t index);
+  void AddRequest(TcpRequest& request, uint32_t index, std::byte* slot);
   TcpRequest& RequestAt(uint32_t index) {
     return index == 0 ? first_request_ : more_requests_[index - 1];
   }
@@ -117,7 +117,7 @@ class Connection final : public TransportQueuePair, private FdHandler, private B
   base::UniqueFd fd_;
   MappedMemory memory_;
   InputBuffer input_;
-  std::byte* slots_ = nullptr;
+  MappedMemory slots_;  // memory of the requests but the first
   uint32_t slot_size_ = 0;
 
   nvme::tcp::Agreement agreement_;
@@ -131,6 +131,7 @@ class Connection final : public TransportQueuePair, private FdHandler, private B
   int awaiting_data_ = 0;        // requests in that state
   int awaiting_large_data_ = 0;  // those of them with much to come
   bool stalled_ = false;         // a command waits for a free request
+  bool out_of_memory_ = false;   // to be closed
   bool terminating_ = false;     // a TermReq is on its way, what comes is dropped
 
   OutgoingQueue out_;
