@@ -9,6 +9,7 @@
 #include "target/nvme/tcp_pdu.h"
 #include "target/nvmf/tcp/buffer_pool.h"
 #include "target/nvmf/tcp/input_buffer.h"
+#include "target/nvmf/tcp/mapped_array.h"
 #include "target/nvmf/tcp/mapped_memory.h"
 #include "target/nvmf/tcp/options.h"
 #include "target/nvmf/tcp/tcp_request.h"
@@ -123,7 +124,7 @@ class Connection final : public TransportQueuePair, private FdHandler, private B
   nvme::tcp::Agreement agreement_;
   Incoming incoming_;
   TcpRequest first_request_;  // the only one before Connect
-  std::unique_ptr<TcpRequest[]> more_requests_;
+  MappedArray<TcpRequest> more_requests_;
   uint32_t request_count_ = 1;
   TcpRequest* free_ = nullptr;
   TcpRequest* waiting_head_ = nullptr;  // for memory
