@@ -37,12 +37,15 @@ Status StatusOf(IoStatus status, IoType type) {
 
 void BeginIo(NamespaceEntry& entry, Request& request) {
   request.entry = &entry;
+  request.in_bdev = true;
+  request.abort_requested = false;
   entry.Hold();
   request.queue_pair->BeginAsync();
 }
 
 void EndIo(Request& request, Status status) {
   NamespaceEntry* entry = std::exchange(request.entry, nullptr);
+  request.in_bdev = false;
   request.queue_pair->CompleteAsync(request, status);
   entry->Release();
 }
