@@ -3,6 +3,7 @@
 import contextlib
 import socket
 import time
+import uuid
 
 from harness.agent import free_port
 from harness.jsonrpc import JsonRpcClient
@@ -84,3 +85,35 @@ def test_it_idles_with_connections_and_many_disks(bin_dir, work_dir):
         before_s, started = target.process.cpu_seconds(), time.monotonic()
         time.sleep(3)  # what is measured
         assert (target.process.cpu_seconds() - before_s) / (time.monotonic() - started) < 0.01
+
+
+def count_in_memory(pid, needles):
+    """How often each is in memory that the process may write to."""
+    counts = dict.fromkeys(needles, 0)
+    with open(f"/proc/{pid}/maps") as maps, open(f"/proc/{pid}/mem", "rb") as memory:
+        for line in maps:
+            span, permissions, *_ = line.split()
+            if not permissions.startswith("rw"):
+                continue
+            begin, end = (int(part, 16) for part in span.split("-"))
+            with contextlib.suppress(OSError, ValueError):
+                memory.seek(begin)
+                content = memory.read(end - begin)
+                for needle in needles:
+                    counts[needle] += content.count(needle)
+    return counts
+
+
+def test_a_key_that_is_gone_is_nowhere_in_its_memory(bin_dir, work_dir):
+    """Neither as digits, as it came and was shown, nor as bytes; the connection that brought it is still there."""
+    keys = [uuid.uuid4().hex, uuid.uuid4().hex]
+    with Target(bin_dir, work_dir) as target, target.connect() as client:
+        client.call("bdev_malloc_create", name="base", block_size=512, num_blocks=8192)
+        client.call("accel_crypto_key_create", name="k", cipher="AES_XTS", key=keys[0], key2=keys[1])
+        client.call("bdev_crypto_create", base_bdev_name="base", name="crypt", key_name="k")
+        assert client.call("accel_crypto_keys_get")[0]["key"] == keys[0]
+        needles = [key.encode() for key in keys] + [bytes.fromhex(key) for key in keys]
+        assert all(count_in_memory(target.process.pid, needles).values())
+        client.call("bdev_crypto_delete", name="crypt")
+        client.call("accel_crypto_key_destroy", key_name="k")
+        assert count_in_memory(target.process.pid, needles) == dict.fromkeys(needles, 0)
