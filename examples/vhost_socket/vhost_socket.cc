@@ -42,7 +42,7 @@ class VhostSocketManager : public sma::DeviceManager {
   std::string_view name() const override { return "vhost_socket"; }
   std::string_view protocol() const override { return "virtio_blk"; }
   sma::DeviceType type() const override { return sma::DEVICE_TYPE_VIRTIO_BLK; }
-  bool needs_volume() const override { return true; }
+  sma::DeviceTraits traits() const override { return {.needs_volume = true}; }
 
   absl::StatusOr<sma::DeviceSpec> Describe(const sma::CreateDeviceRequest& request) const override {
     const sma::virtio_blk::DeviceParameters& params = request.virtio_blk();
@@ -69,9 +69,9 @@ class VhostSocketManager : public sma::DeviceManager {
     return absl::AlreadyExistsError(ControllerOf(device) + " is on the target already");
   }
 
-  absl::StatusOr<std::string> CreateDevice(const sma::base::Context& context,
-                                           const sma::DeviceSpec& device,
-                                           const sma::DeviceVolume* volume) override {
+  sma::OutcomeOr<sma::CreatedDevice> CreateDevice(const sma::base::Context& context,
+                                                  const sma::DeviceSpec& device,
+                                                  const sma::DeviceVolume* volume) override {
     // The target looks for the bdev at once; one of a remote volume may appear a little later.
     const auto wait_ms =
         std::chrono::duration_cast<std::chrono::milliseconds>(volume->wait).count();
@@ -81,15 +81,15 @@ class VhostSocketManager : public sma::DeviceManager {
     auto created = target_.Call(context, "vhost_create_blk_controller",
                                 {{"ctrlr", ControllerOf(device)}, {"dev_name", volume->bdev_name}});
     if (!created.ok()) return created.status();
-    return std::string();
+    return sma::CreatedDevice{.handle = device.handle, .attachment = {}};
   }
 
-  absl::Status UndoCreate(const sma::base::Context& context, const sma::DeviceSpec& device,
+  sma::Outcome UndoCreate(const sma::base::Context& context, const sma::DeviceSpec& device,
                           const sma::DeviceVolume*) override {
     return DeleteDevice(context, device, {});
   }
 
-  absl::Status DeleteDevice(const sma::base::Context& context, const sma::DeviceSpec& device,
+  sma::Outcome DeleteDevice(const sma::base::Context& context, const sma::DeviceSpec& device,
                             std::span<const sma::DeviceVolume>) override {
     auto deleted =
         target_.Call(context, "vhost_delete_controller", {{"ctrlr", ControllerOf(device)}});

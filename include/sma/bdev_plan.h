@@ -4,9 +4,9 @@
 #include <string>
 #include <vector>
 
-#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "jsonrpc/caller.h"
+#include "sma/outcome.h"
 
 namespace sma {
 
@@ -23,16 +23,16 @@ class BdevPlan {
   /// keys.
   virtual std::vector<jsonrpc::Request> TakeRequests() = 0;
 
-  /// Whether the bdev is there, just as it has to be, by the answers to all the requests that were
-  /// taken. Wipes the keys in both. Not OK: the bdev may be there all the same, with other content
-  /// than it should have: nobody may use it. ABORTED: something was in the way that
-  /// CryptoEngine::Setup can clear.
-  virtual absl::Status Judge(std::span<jsonrpc::Request> sent,
-                             std::span<absl::StatusOr<jsonrpc::Json>> answers) = 0;
+  /// Done: the bdev exists and is exactly as requested, according to the answers to all requests
+  /// that were taken. Otherwise it may exist all the same, with other content than it should have,
+  /// and must not be used; Undo is called. Needs setup: an obstacle that CryptoEngine::Setup can
+  /// clear. Wipes the keys in both spans.
+  virtual Outcome CheckResults(std::span<jsonrpc::Request> sent,
+                               std::span<absl::StatusOr<jsonrpc::Json>> answers) = 0;
 
-  /// Takes back what the requests made, and only that; the bdev is not in use any more. Gives
-  /// `reason`, marked by jsonrpc::WithFateUnknown when something may be left. Blocks.
-  virtual absl::Status Undo(absl::Status reason) = 0;
+  /// Rolls back what the requests created, and only that; the bdev is not in use any more. Returns
+  /// `reason`, as unknown where something may be left. Blocks.
+  virtual Outcome Undo(Outcome reason) = 0;
 };
 
 }  // namespace sma

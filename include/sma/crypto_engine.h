@@ -11,6 +11,7 @@
 #include "base/uuid.h"
 #include "sma.pb.h"
 #include "sma/bdev_plan.h"
+#include "sma/outcome.h"
 
 namespace sma {
 
@@ -38,8 +39,8 @@ struct CryptoVolume {
 /// context block, for as long as it allows.
 ///
 /// Errors. A call that fails has undone what it did, and only that. Where it cannot, or cannot find
-/// out what the target did, the status is marked by jsonrpc::WithFateUnknown and the agent calls
-/// Cleanup later. Target not reachable: UNAVAILABLE.
+/// out what the target did, the outcome is unknown (Outcome::Unknown) and the agent calls Cleanup
+/// later. Target not reachable: UNAVAILABLE.
 class CryptoEngine {
  public:
   virtual ~CryptoEngine() = default;
@@ -55,9 +56,8 @@ class CryptoEngine {
   /// When it returns, that bdev is on the target, on this volume and with these very keys, whatever
   /// was there before: one that has come back with an older key is made anew. ALREADY_EXISTS: the
   /// volume's bdev is in use by something else. NOT_FOUND: it is not on the target.
-  virtual absl::StatusOr<std::string> Setup(const base::Context& context,
-                                            const CryptoVolume& volume,
-                                            const CryptoParams& params) = 0;
+  virtual OutcomeOr<std::string> Setup(const base::Context& context, const CryptoVolume& volume,
+                                       const CryptoParams& params) = 0;
 
   /// Setup, to be done in one go with the calls that export the volume: looks at the target, and
   /// where nothing is in the way of Setup gives what it would send. Null: Setup has to be called,

@@ -16,7 +16,7 @@ namespace sma {
 
 /// The version of all that is in include/sma. A plugin works with an agent of the same version
 /// only.
-inline constexpr uint32_t kPluginInterfaceVersion = 2;
+inline constexpr uint32_t kPluginInterfaceVersion = 3;
 
 /// A device type that can be enabled under `devices`.
 struct DeviceFactory {

@@ -42,10 +42,12 @@ class Caller {
   /// before the first.
   virtual uint64_t generation() const = 0;
 
-  /// Whether the target may still act on a request whose caller was told that its fate is unknown.
-  /// It may while there is no answer to it, in whatever order it answers; when the connection was
-  /// lost, for the time `after_loss` from then on.
-  virtual bool MayActLate(std::chrono::nanoseconds after_loss) const = 0;
+  /// Whether the target may still act on a request about one of `objects` (CallScope) whose caller
+  /// was told that its fate is unknown. It may while there is no answer to it, in whatever order it
+  /// answers; when the connection was lost, for the time `after_loss` from then on. Requests that
+  /// only read (OnlyReads) do not count.
+  virtual bool MayActLate(std::span<const std::string> objects,
+                          std::chrono::nanoseconds after_loss) const = 0;
 };
 
 }  // namespace sma::jsonrpc

@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "jsonrpc/call_scope.h"
 #include "jsonrpc/client_impl.h"
 #include "jsonrpc/message.h"
 
@@ -50,6 +51,7 @@ std::vector<absl::StatusOr<Json>> Client::Impl::CallMany(const base::Context& co
   if (requests.empty()) return {};
   CallGroup group;
   group.requests = requests;
+  group.objects = CallScope::Current();
   group.first_id = next_id_.fetch_add(requests.size());
   auto none_sent = [&](const absl::Status& status) {
     return std::vector<absl::StatusOr<Json>>(requests.size(), status);
@@ -159,8 +161,9 @@ std::vector<absl::StatusOr<Json>> Client::CallMany(const base::Context& context,
 }
 
 uint64_t Client::generation() const { return impl_->generation(); }
-bool Client::MayActLate(std::chrono::nanoseconds after_loss) const {
-  return impl_->MayActLate(after_loss);
+bool Client::MayActLate(std::span<const std::string> objects,
+                        std::chrono::nanoseconds after_loss) const {
+  return impl_->MayActLate(objects, after_loss);
 }
 bool Client::connected() const { return impl_->connected(); }
 absl::Status Client::WaitConnected(const base::Context& context) {

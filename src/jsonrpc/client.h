@@ -73,7 +73,8 @@ class Client final : public Caller {
   std::vector<absl::StatusOr<Json>> CallMany(const base::Context& context,
                                              std::span<const Request> requests) override;
   uint64_t generation() const override;
-  bool MayActLate(std::chrono::nanoseconds after_loss) const override;
+  bool MayActLate(std::span<const std::string> objects,
+                  std::chrono::nanoseconds after_loss) const override;
 
   bool connected() const;
 

@@ -54,6 +54,10 @@ class ClientTest : public testing::Test {
       held_.emplace_back(params, std::move(responder));
       ++held_count_;
     });
+    server.Register("hold_get_all", [this](const Json& params, Responder responder) {
+      held_.emplace_back(params, std::move(responder));
+      ++held_count_;
+    });
     server.Register("release", [this](const Json&, Responder responder) {
       for (auto held = held_.rbegin(); held != held_.rend(); ++held)
         held->second.Result(held->first);

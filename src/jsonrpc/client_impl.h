@@ -39,10 +39,10 @@ class Client::Impl {
     base::MutexLock lock(mutex_);
     return calls_.stats();
   }
-  bool MayActLate(std::chrono::nanoseconds after_loss) const {
+  bool MayActLate(std::span<const std::string> objects, std::chrono::nanoseconds after_loss) const {
     base::MutexLock lock(mutex_);
     const auto now = std::chrono::steady_clock::now();
-    return calls_.MayActLate(now, after_loss, options_.max_answer_time);
+    return calls_.late().Any(objects, now, after_loss, options_.max_answer_time);
   }
 
  private:

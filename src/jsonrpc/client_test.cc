@@ -7,11 +7,14 @@
 #include <chrono>
 #include <thread>
 
+#include "jsonrpc/call_scope.h"
 #include "jsonrpc/client_fixture.h"
 #include "jsonrpc/error.h"
 
 namespace sma::jsonrpc {
 namespace {
+
+const std::vector<std::string> kThisCall = {"this"};
 
 using base::Context;
 using std::chrono::milliseconds;
@@ -141,6 +144,7 @@ TEST_F(ClientTest, CancelWhileWaitingForTheConnection) {
 }
 
 TEST_F(ClientTest, DeadlineThenTheLateAnswerIsDropped) {
+  CallScope scope(kThisCall);
   StartServer();
   Client& client = StartClient();
   const auto start = steady_clock::now();
@@ -148,30 +152,60 @@ TEST_F(ClientTest, DeadlineThenTheLateAnswerIsDropped) {
   EXPECT_GE(steady_clock::now() - start, milliseconds(50));
   EXPECT_EQ(result.status().code(), absl::StatusCode::kDeadlineExceeded);
   EXPECT_TRUE(IsFateUnknown(result.status()));
-  EXPECT_TRUE(client.MayActLate(milliseconds(0)));
+  EXPECT_TRUE(client.MayActLate(kThisCall, milliseconds(0)));
   EXPECT_TRUE(client.Call(Context::Background(), "release", nullptr).ok());
   EXPECT_EQ(client.stats().late_answers, 1u);
   EXPECT_EQ(client.stats().given_up, 1u);
   EXPECT_EQ(client.generation(), 1u);
-  EXPECT_FALSE(client.MayActLate(std::chrono::hours(1)));
+  EXPECT_FALSE(client.MayActLate(kThisCall, std::chrono::hours(1)));
 }
 
 TEST_F(ClientTest, TargetMayActForAMomentAfterTheConnectionIsLost) {
+  CallScope scope(kThisCall);
   StartServer();
   Client& client = StartClient();
   EXPECT_FALSE(client.Call(Context::WithTimeout(milliseconds(10)), "hold", nullptr).ok());
   server_.reset();
   WaitFor([&] { return !client.connected(); });
-  EXPECT_TRUE(client.MayActLate(std::chrono::hours(1)));
-  EXPECT_FALSE(client.MayActLate(milliseconds(0)));
+  EXPECT_TRUE(client.MayActLate(kThisCall, std::chrono::hours(1)));
+  EXPECT_FALSE(client.MayActLate(kThisCall, milliseconds(0)));
 }
 
 TEST_F(ClientTest, AnAnswerThatDoesNotComeIsNotWaitedForForEver) {
+  CallScope scope(kThisCall);
   options_.max_answer_time = milliseconds(1);
   StartServer();
   Client& client = StartClient();
   EXPECT_FALSE(client.Call(Context::WithTimeout(milliseconds(10)), "hold", nullptr).ok());
-  WaitFor([&] { return !client.MayActLate(std::chrono::hours(1)); });
+  WaitFor([&] { return !client.MayActLate(kThisCall, std::chrono::hours(1)); });
+}
+
+// One that gets no answer says nothing about calls that are about other things.
+TEST_F(ClientTest, Defect52_OnlyWhatACallIsAboutMayBeActedOnLate) {
+  StartServer();
+  Client& client = StartClient();
+  const std::vector<std::string> others = {"another"};
+  {
+    CallScope scope(kThisCall);
+    EXPECT_FALSE(client.Call(Context::WithTimeout(milliseconds(10)), "hold", nullptr).ok());
+    EXPECT_FALSE(client.Call(Context::WithTimeout(milliseconds(10)), "hold_get_all", nullptr).ok());
+  }
+  EXPECT_TRUE(client.MayActLate(kThisCall, milliseconds(0)));
+  EXPECT_FALSE(client.MayActLate(others, std::chrono::hours(1)));
+  server_.reset();
+  WaitFor([&] { return !client.connected(); });
+  EXPECT_TRUE(client.MayActLate(kThisCall, std::chrono::hours(1)));
+  EXPECT_FALSE(client.MayActLate(others, std::chrono::hours(1)));
+}
+
+// Neither is one that only reads, nor one whose sender has not said what it is about.
+TEST_F(ClientTest, WhatOnlyReadsIsNotActedOnLate) {
+  StartServer();
+  Client& client = StartClient();
+  EXPECT_FALSE(client.Call(Context::WithTimeout(milliseconds(10)), "hold", nullptr).ok());
+  CallScope scope(kThisCall);
+  EXPECT_FALSE(client.Call(Context::WithTimeout(milliseconds(10)), "hold_get_all", nullptr).ok());
+  EXPECT_FALSE(client.MayActLate(kThisCall, std::chrono::hours(1)));
 }
 
 TEST_F(ClientTest, DeadlineEndsOnlyWhatIsOpen) {

@@ -82,4 +82,9 @@ absl::Status WithFateUnknown(absl::Status status) {
   return status;
 }
 
+absl::Status WithoutFate(absl::Status status) {
+  status.ErasePayload(kFateUnknownPayload);
+  return status;
+}
+
 }  // namespace sma::jsonrpc

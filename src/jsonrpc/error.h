@@ -38,4 +38,7 @@ bool IsFateUnknown(const absl::Status& status);
 /// call.
 absl::Status WithFateUnknown(absl::Status status);
 
+/// `status` without that mark.
+absl::Status WithoutFate(absl::Status status);
+
 }  // namespace sma::jsonrpc

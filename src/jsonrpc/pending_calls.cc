@@ -2,20 +2,12 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <chrono>
 #include <utility>
 
 #include "jsonrpc/error.h"
 
 namespace sma::jsonrpc {
-namespace {
-
-// Enough to remember: a target that owes as many answers gives none.
-constexpr size_t kMaxUnanswered = 10'000;
-
-}  // namespace
-
 void PendingCalls::Add(CallGroup& group, std::string text) {
   group.open = group.requests.size();
   group.results.resize(group.open);
@@ -35,9 +27,10 @@ bool PendingCalls::GiveUp(CallGroup& group, const absl::Status& why) {
                         fmt::format("{}: {}", group.method(id), std::string(why.message())));
     End(id, group, nothing_sent ? status : WithFateUnknown(status));
     ++stats_.given_up;
-    if (!nothing_sent) unanswered_.emplace(id, std::chrono::steady_clock::now());
+    if (!nothing_sent && !OnlyReads(group.method(id))) {
+      late_.Add(id, group.objects, std::chrono::steady_clock::now());
+    }
   }
-  while (unanswered_.size() > kMaxUnanswered) unanswered_.erase(unanswered_.begin());
   return true;
 }
 
@@ -47,7 +40,7 @@ bool PendingCalls::Deliver(std::vector<Answer>& answers, uint64_t end_id) {
     if (found == open_.end()) {
       if (answer.id == 0 || answer.id >= end_id) return false;
       ++stats_.late_answers;
-      unanswered_.erase(answer.id);
+      late_.Remove(answer.id);
       continue;
     }
     CallGroup& group = *found->second;
@@ -65,26 +58,18 @@ bool PendingCalls::Deliver(std::vector<Answer>& answers, uint64_t end_id) {
 }
 
 void PendingCalls::FailAll(const std::string& reason) {
-  bool any_sent = !unanswered_.empty();
+  const auto now = std::chrono::steady_clock::now();
+  late_.LoseAll(now);
   for (auto& [id, group] : open_) {
     absl::Status status = absl::UnavailableError(fmt::format("{}: {}", group->method(id), reason));
     const bool sent = output_.SentBytes(group->piece) >= group->ends[id - group->first_id];
-    any_sent |= sent;
+    if (sent && !OnlyReads(group->method(id))) late_.Lose(group->objects, now);
     End(id, *group, sent ? WithFateUnknown(status) : status);
     if (group->open == 0) ended_.push_back(group);
     ++stats_.given_up;
   }
   open_.clear();
   output_.Clear();
-  unanswered_.clear();
-  if (any_sent) lost_at_ = std::chrono::steady_clock::now();
-}
-
-bool PendingCalls::MayActLate(base::TimePoint now, std::chrono::nanoseconds after_loss,
-                              std::chrono::nanoseconds max_answer_time) const {
-  if (lost_at_ && now - *lost_at_ < after_loss) return true;
-  return std::any_of(unanswered_.begin(), unanswered_.end(),
-                     [&](const auto& entry) { return now - entry.second < max_answer_time; });
 }
 
 void PendingCalls::End(uint64_t id, CallGroup& group, absl::StatusOr<Json> result) {

@@ -2,8 +2,6 @@
 
 #include <chrono>
 #include <cstdint>
-#include <map>
-#include <optional>
 #include <span>
 #include <string>
 #include <unordered_map>
@@ -15,6 +13,7 @@
 #include "base/event.h"
 #include "jsonrpc/caller.h"
 #include "jsonrpc/client.h"
+#include "jsonrpc/late_calls.h"
 #include "jsonrpc/message.h"
 #include "jsonrpc/send_queue.h"
 
@@ -23,6 +22,7 @@ namespace sma::jsonrpc {
 /// The requests of one CallMany on their way.
 struct CallGroup {
   std::span<const Request> requests;
+  CallObjects objects;  // null: about none
   uint64_t first_id = 0;
   std::vector<size_t> ends;  // EncodedRequests::ends
   SendQueue::PieceId piece = 0;
@@ -56,11 +56,8 @@ class PendingCalls {
   /// Ends all calls with UNAVAILABLE, because the connection is lost.
   void FailAll(const std::string& reason);
 
-  /// Whether the target may act at `now` on a call that was ended without its answer: it was given
-  /// up no longer than `max_answer_time` ago, or sent over a connection that was lost no longer
-  /// than `after_loss` ago.
-  bool MayActLate(base::TimePoint now, std::chrono::nanoseconds after_loss,
-                  std::chrono::nanoseconds max_answer_time) const;
+  /// Calls that were ended without their answer.
+  const LateCalls& late() const { return late_; }
 
   /// The groups whose last call Deliver or FailAll has ended since the last time. Their events are
   /// to be set when no lock is held any more: those who wait then go on without meeting at it.
@@ -74,10 +71,7 @@ class PendingCalls {
   SendQueue output_;
   std::unordered_map<uint64_t, CallGroup*> open_;  // by id
   std::vector<CallGroup*> ended_;
-  // When calls were given up to which no answer has come, by id. When there are too many the oldest
-  // go.
-  std::map<uint64_t, base::TimePoint> unanswered_;
-  std::optional<base::TimePoint> lost_at_;  // the last connection that had unanswered calls
+  LateCalls late_;
   ClientStats stats_;
 };
 

@@ -60,8 +60,9 @@ class FaultyCaller : public jsonrpc::Caller {
   std::vector<absl::StatusOr<jsonrpc::Json>> CallMany(
       const base::Context& context, std::span<const jsonrpc::Request> requests) override;
   uint64_t generation() const override { return target_.generation(); }
-  bool MayActLate(std::chrono::nanoseconds after_loss) const override {
-    return target_.MayActLate(after_loss);
+  bool MayActLate(std::span<const std::string> objects,
+                  std::chrono::nanoseconds after_loss) const override {
+    return target_.MayActLate(objects, after_loss);
   }
 
  private:

@@ -3,8 +3,8 @@
 #include <utility>
 
 #include "agent/core/admin_cases.h"
+#include "agent/core/agent_cases.h"
 #include "agent/core/reconciler.h"
-#include "agent/core/use_cases.h"
 #include "agent/core/volume_watch.h"
 #include "agent/crypto/nop_engine.h"
 
@@ -24,14 +24,13 @@ absl::StatusOr<std::unique_ptr<AgentCore>> AgentCore::Open(
                                       .registry = {},
                                       .locks = {},
                                       .unset_limits = {},
-                                      .restored_late = {},
                                       .volumes = nullptr,
                                       .gone_volumes = nullptr,
-                                      .wake_background = {}});
+                                      .wake_background = {},
+                                      .target_status = {}});
   core->options.volumes.late_action_time = core->options.late_action_time;
-  core->volumes =
-      std::make_unique<volume::Volumes>(core->options.volumes, target, core->record->Volumes(),
-                                        std::move(engine), std::move(sealing_key));
+  core->volumes = std::make_unique<volume::Volumes>(core->options.volumes, target, *core->record,
+                                                    std::move(engine), std::move(sealing_key));
   core->gone_volumes = std::make_unique<volume::GoneVolumes>(core->options.volume_cleanup_period);
   for (auto& manager : managers) {
     absl::Status added = core->registry.Add(std::move(manager));
@@ -49,10 +48,13 @@ AgentCore::AgentCore(std::unique_ptr<Core> core, std::function<void(bool)> servi
                                          if (told) told(serving);
                                          admin_cases_->TellStatus();
                                        })),
-      use_cases_(std::make_unique<UseCases>(*core_)),
+      agent_cases_(std::make_unique<AgentCases>(*core_)),
       admin_cases_(std::make_unique<AdminCases>(*core_, *reconciler_)),
       volume_watch_(std::make_unique<VolumeWatch>(*core_)) {
-  core_->wake_background = [this] { reconciler_->Wake(); };
+  core_->wake_background = [this](const std::string& handle) { reconciler_->Wake(handle); };
+  core_->target_status = [this] { return reconciler_->TargetStatus(); };
+  core_->volumes->SetOnConnected(
+      [this](const std::vector<base::Uuid>& volumes) { volume_watch_->OnConnected(volumes); });
 }
 
 AgentCore::~AgentCore() { Stop(); }
@@ -64,6 +66,7 @@ void AgentCore::Start() {
 }
 
 void AgentCore::Stop() {
+  core_->volumes->Stop();
   volume_watch_->Stop();
   reconciler_->Stop();
 }
@@ -74,7 +77,11 @@ void AgentCore::OnDisconnect(uint64_t /*generation*/, const absl::Status& reason
   reconciler_->OnDisconnect(reason);
 }
 
-service::Agent& AgentCore::agent() { return *use_cases_; }
+std::optional<volume::PathCount> AgentCore::PathsOf(const base::Uuid& volume) const {
+  return core_->volumes->PathsOf(volume);
+}
+
+service::Agent& AgentCore::agent() { return *agent_cases_; }
 
 service::Admin& AgentCore::admin() { return *admin_cases_; }
 

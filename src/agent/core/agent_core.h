@@ -15,8 +15,8 @@
 namespace sma::core {
 
 class AdminCases;
+class AgentCases;
 class Reconciler;
-class UseCases;
 class VolumeWatch;
 
 /// The agent without its edges: the record, the device types, the use cases and the comparison of
@@ -50,6 +50,9 @@ class AgentCore {
 
   service::Agent& agent();
   service::Admin& admin();
+  /// Paths to the remote subsystem of a volume that are up, of how many, as was last seen; nullopt:
+  /// unknown, or it has none.
+  std::optional<volume::PathCount> PathsOf(const base::Uuid& volume) const;
   const record::Record& record() const { return *core_->record; }
 
  private:
@@ -58,7 +61,7 @@ class AgentCore {
   // In the order in which they use each other.
   const std::unique_ptr<Core> core_;
   std::unique_ptr<Reconciler> reconciler_;
-  std::unique_ptr<UseCases> use_cases_;
+  std::unique_ptr<AgentCases> agent_cases_;
   std::unique_ptr<AdminCases> admin_cases_;
   std::unique_ptr<VolumeWatch> volume_watch_;
 };

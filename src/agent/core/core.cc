@@ -2,8 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
-
 namespace sma::core {
 
 namespace {
@@ -14,7 +12,7 @@ constexpr char kHandleNameSpace[] = "c5c4a1f7-40b5-4f6a-9d3c-6f0b6d0f4e52";
 }  // namespace
 
 DeviceSpec SpecOf(const record::Device& row) {
-  return {.handle = row.handle, .params = row.params};
+  return {.handle = row.handle, .params = row.params, .mark = row.mark};
 }
 
 DeviceVolume VolumeOf(const record::Volume& row) {
@@ -46,6 +44,22 @@ absl::StatusOr<DeviceManager*> ManagerOf(const Core& core, const record::Device&
       fmt::format("device {}: its type {} is not enabled", row.handle, row.manager));
 }
 
+absl::Status NoDevice(const std::string& handle) {
+  return absl::NotFoundError(fmt::format("device_handle: there is no device {}", handle));
+}
+
+record::Device NewDeviceRow(const DeviceManager& manager, const DeviceSpec& device,
+                            record::DeviceState state) {
+  record::Device row;
+  row.handle = device.handle;
+  row.manager = std::string(manager.name());
+  row.params = device.params;
+  row.mark = device.mark;
+  row.state = state;
+  row.created = row.state_since = std::chrono::system_clock::now();
+  return row;
+}
+
 absl::Status IsElsewhere(const record::Volume& row) {
   const bool going = row.state == record::VolumeState::kDetaching;
   return absl::Status(
@@ -54,33 +68,23 @@ absl::Status IsElsewhere(const record::Volume& row) {
                   going ? "still being detached from" : "attached to", row.device_handle));
 }
 
-bool LeftLate(const Core& core, const absl::Status& error,
-              const std::vector<record::Volume>& volumes) {
-  const bool was_given_up = absl::IsCancelled(error) || absl::IsDeadlineExceeded(error);
-  const bool has_paths =
-      std::any_of(volumes.begin(), volumes.end(),
-                  [](const record::Volume& volume) { return volume.params.nvmf().has_direct(); });
-  return (was_given_up || has_paths) && MayActLate(core);
+void AddRemoval(const Core& /*core*/, const record::Device& row, record::Change& change) {
+  change.remove_devices.push_back(row.handle);
+  change.remove_limits.push_back(LimitsKeyOf(row.handle));
 }
 
-bool MayComeBack(Core& core, const std::string& handle) {
-  if (!core.restored_late.Take(handle)) return false;
-  if (!MayActLate(core)) return false;
-  core.restored_late.Add(handle);
-  return true;
+void AddRemoval(const Core& core, const record::Volume& row, record::Change& change) {
+  change.remove_volumes.push_back(row.id);
+  // Kept for when it comes back.
+  if (auto limits = core.record->FindLimits(row.id)) {
+    change.put_limits.push_back(
+        {.volume_id = row.id, .limits = *limits, .detached = std::chrono::system_clock::now()});
+  }
 }
 
-void NoteLate(Core& core, const std::string& handle, const RestoreResult& result) {
-  if (!result.differences.empty() && MayActLate(core)) core.restored_late.Add(handle);
-}
-
-absl::Status About(std::string_view object, const absl::Status& error) {
-  if (error.ok()) return error;
-  absl::Status named(error.code(), fmt::format("{}: {}", object, std::string(error.message())));
-  error.ForEachPayload([&named](absl::string_view url, const absl::Cord& payload) {
-    named.SetPayload(url, payload);
-  });
-  return named;
+void AddLimits(const Core& core, const record::Volume& row, record::Change& change) {
+  auto limits = core.record->FindLimits(row.id);
+  if (limits) change.put_limits.push_back({.volume_id = row.id, .limits = *limits});
 }
 
 }  // namespace sma::core

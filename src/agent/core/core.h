@@ -15,6 +15,7 @@
 #include "base/lock_table.h"
 #include "jsonrpc/caller.h"
 #include "sma/device_manager.h"
+#include "sma/outcome.h"
 #include "sma_admin.pb.h"
 
 namespace sma::core {
@@ -41,12 +42,21 @@ struct Options {
   /// How long a call may take whose client has set no deadline.
   std::chrono::nanoseconds default_timeout = std::chrono::seconds(60);
   /// How long after a connect hosts are kept out of devices of which volumes are missing.
-  std::chrono::nanoseconds incomplete_hold = std::chrono::seconds(3);
+  std::chrono::nanoseconds incomplete_hold = std::chrono::milliseconds(500);
+  /// How often the target is asked whether it still answers; 0: once after each connect.
+  std::chrono::nanoseconds health_period = std::chrono::seconds(1);
+  /// A target that has not answered for longer counts as hung.
+  std::chrono::nanoseconds max_silence = std::chrono::seconds(3);
+  /// Serving does not wait for longer after a connect for a device type that is slow.
+  std::chrono::nanoseconds max_start_wait = std::chrono::seconds(2);
   /// How long after its connection was lost the target may still act on a call.
   std::chrono::nanoseconds late_action_time = std::chrono::seconds(2);
   /// The pause after a comparison that left something to do doubles from this to a maximum. A call
   /// that waits for what one before it left looks four times as often.
   std::chrono::nanoseconds min_retry_pause = std::chrono::milliseconds(100);
+  /// How long the limits of a volume that is not attached are kept, and of how many volumes.
+  std::chrono::nanoseconds keep_limits = std::chrono::hours(24);
+  size_t max_kept_limits = 1000;
   /// How many devices are restored side by side.
   int restore_parallelism = 16;
 
@@ -58,8 +68,8 @@ struct Options {
   std::vector<admin::v1::Plugin> plugins;
 };
 
-/// Objects that have something to be looked at again: volumes, or volumes and devices by their
-/// LimitsKeyOf. Thread-safe.
+/// Objects that have something to be looked at again: volumes, and devices by their LimitsKeyOf.
+/// Thread-safe.
 template <typename Name>
 class Marks {
  public:
@@ -67,6 +77,11 @@ class Marks {
     base::MutexLock lock(mutex_);
     names_.insert(name);
   }
+  bool Contains(const Name& name) const {
+    base::MutexLock lock(mutex_);
+    return names_.contains(name);
+  }
+  void Remove(const Name& name) { Take(name); }
   /// Whether the object is one of them; it no longer is.
   bool Take(const Name& name) {
     base::MutexLock lock(mutex_);
@@ -74,7 +89,7 @@ class Marks {
   }
 
  private:
-  base::Mutex mutex_;
+  mutable base::Mutex mutex_;
   std::set<Name> names_ SMA_GUARDED_BY(mutex_);
 };
 
@@ -87,32 +102,15 @@ struct Core {
   LockTable locks;
   /// Volumes that may have other limits on the target than in the record.
   Marks<base::Uuid> unset_limits;
-  /// Devices of which something was made again by calls that the target may still act on.
-  Marks<std::string> restored_late;
   std::unique_ptr<volume::Volumes> volumes;
   std::unique_ptr<volume::GoneVolumes> gone_volumes;
-  /// Has the background look soon at what a call could not finish.
-  std::function<void()> wake_background;
+  /// Has the background look soon at a device of which a call could not finish something.
+  std::function<void(const std::string& handle)> wake_background;
+  /// UNAVAILABLE: the target hangs, so that calls to it need not be tried.
+  std::function<absl::Status()> target_status;
   /// Rows that are older are of an agent before this one.
   record::Time opened = std::chrono::system_clock::now();
 };
-
-/// Whether the target may still act on a call that was given up, of whatever device.
-inline bool MayActLate(const Core& core) {
-  return core.target.MayActLate(core.options.late_action_time);
-}
-
-/// Whether it may still act on something of a call that ended with `error`, about these volumes:
-/// what was given up, or a path to one of them that another has served for.
-bool LeftLate(const Core& core, const absl::Status& error,
-              const std::vector<record::Volume>& volumes);
-
-/// To be asked before a device that is ready, or a volume of it, is taken away: whether calls that
-/// were given up may make some of it again after that.
-bool MayComeBack(Core& core, const std::string& handle);
-
-/// To be told what Restore did, for MayComeBack.
-void NoteLate(Core& core, const std::string& handle, const RestoreResult& result);
 
 /// What a device manager needs to know of rows of the record.
 DeviceSpec SpecOf(const record::Device& row);
@@ -127,12 +125,23 @@ base::Uuid LimitsKeyOf(std::string_view device_handle);
 /// The manager of a device in the record. FAILED_PRECONDITION: its type is not enabled any more.
 absl::StatusOr<DeviceManager*> ManagerOf(const Core& core, const record::Device& row);
 
-/// `error` for a client: with what it is about, and without our own marks.
-absl::Status About(std::string_view object, const absl::Status& error);
+/// NOT_FOUND: the record does not have the device.
+absl::Status NoDevice(const std::string& handle);
+
+/// A row for a device that `manager` has described.
+record::Device NewDeviceRow(const DeviceManager& manager, const DeviceSpec& device,
+                            record::DeviceState state);
 
 /// Why a volume cannot be attached that is in the record for another device. ALREADY_EXISTS.
 /// UNAVAILABLE: it is being taken off that one.
 absl::Status IsElsewhere(const record::Volume& row);
+
+/// Has `change` remove a row, with what else the record and the memory have of the object.
+void AddRemoval(const Core& core, const record::Device& row, record::Change& change);
+void AddRemoval(const Core& core, const record::Volume& row, record::Change& change);
+
+/// Has `change` keep the limits of a volume that is attached now.
+void AddLimits(const Core& core, const record::Volume& row, record::Change& change);
 
 /// `row` in another state.
 template <typename Row, typename State>

@@ -3,10 +3,10 @@
 
 #include <utility>
 
+#include "agent/core/operation.h"
 #include "agent/core/settle.h"
 #include "agent/core/use_cases.h"
-#include "agent/spdk/call.h"
-#include "jsonrpc/error.h"
+#include "agent/core/volume_steps.h"
 
 namespace sma::core {
 
@@ -16,248 +16,273 @@ using record::VolumeState;
 
 namespace {
 
-record::Device NewDeviceRow(const DeviceManager& manager, const DeviceSpec& device,
-                            DeviceState state) {
-  record::Device row;
-  row.handle = device.handle;
-  row.manager = std::string(manager.name());
-  row.params = device.params;
-  row.state = state;
-  row.created = row.state_since = std::chrono::system_clock::now();
-  return row;
-}
+/// What a call asks for, and what it runs with. Under the locks of the device and the volume.
+struct Creation {
+  Core& core;
+  const base::Context& context;
+  DeviceManager& manager;
+  DeviceSpec device;
+  const VolumeRequest* volume;  // null: none
+};
 
 absl::Status HasOtherVolumes(const std::string& handle) {
   return absl::AlreadyExistsError(fmt::format("{}: exists with other volumes", handle));
 }
 
-// A device that the target has lost while its volume was attached is made again when it is asked
-// for again.
-absl::Status UnlessLost(absl::Status status) {
-  return absl::IsFailedPrecondition(status) ? absl::UnavailableError(status.message()) : status;
-}
-
-}  // namespace
-
-absl::StatusOr<CreateDeviceResponse> UseCases::CreateDevice(const base::Context& caller,
-                                                            const CreateDeviceRequest& request) {
-  const base::Context context = Bounded(caller);
-  absl::StatusOr<DeviceManager*> manager = core_.registry.ForRequest(request);
-  if (!manager.ok()) return manager.status();
-  if (AutonomousDeviceManager* autonomous = (*manager)->autonomous()) {
-    return CreateAutonomous(context, *autonomous, request);
-  }
-  absl::StatusOr<DeviceSpec> device = (*manager)->Describe(request);
-  if (!device.ok()) return device.status();
-  std::optional<VolumeRequest> volume;
-  if (request.has_volume()) {
-    absl::StatusOr<VolumeRequest> checked = core_.volumes->Check(context, request.volume());
-    if (!checked.ok()) return checked.status();
-    volume = *std::move(checked);
-  } else if ((*manager)->needs_volume()) {
-    return absl::InvalidArgumentError(
-        fmt::format("volume: a device of type {} needs one", (*manager)->name()));
-  }
-
-  std::vector<LockTable::Key> keys{LockTable::Device(device->handle)};
-  if (volume) keys.push_back(LockTable::Volume(volume->id));
-  auto locks = core_.locks.Acquire(context, std::move(keys));
-  if (!locks.ok()) return locks.status();
-  absl::Status status = CreateLocked(context, **manager, *device, volume ? &*volume : nullptr);
-  if (!status.ok()) return status;
-  CreateDeviceResponse response;
-  response.set_handle(device->handle);
-  return response;
-}
-
-absl::Status UseCases::CreateLocked(const base::Context& context, DeviceManager& manager,
-                                    const DeviceSpec& device, const VolumeRequest* volume) {
-  if (volume != nullptr) {
-    std::optional<record::Volume> row = core_.record->FindVolume(volume->id);
-    if (row && row->device_handle != device.handle) return IsElsewhere(*row);
-  }
-  absl::Status settled = SettleDevice(core_, context, device.handle, /*now=*/true);
-  if (settled.ok() && volume != nullptr) {
-    settled = SettleVolume(core_, context, volume->id, /*now=*/true);
-  }
-  if (!settled.ok()) return settled;
-  if (std::optional<record::Device> row = core_.record->FindDevice(device.handle)) {
-    return CreateAgain(context, manager, *row, device, volume);
-  }
-  absl::StatusOr<std::optional<ExistingDevice>> existing = manager.FindExisting(context, device);
-  if (!existing.ok()) return About(device.handle, existing.status());
-  if (*existing) return TakeOver(context, manager, device, **existing, volume);
-  return CreateNew(context, manager, device, volume);
-}
-
-absl::Status UseCases::CreateNew(const base::Context& context, DeviceManager& manager,
-                                 const DeviceSpec& device, const VolumeRequest* volume) {
-  record::Device row = NewDeviceRow(manager, device, DeviceState::kCreating);
-  std::vector<record::Volume> volumes;
-  if (volume != nullptr) {
-    absl::StatusOr<record::Volume> planned = core_.volumes->NewRow(*volume, device.handle);
-    if (!planned.ok()) return planned.status();
-    volumes.push_back(*std::move(planned));
-  }
-  record::Change intent;
-  intent.put_devices = {row};
-  intent.put_volumes = volumes;
-  absl::Status status = core_.record->Write(std::move(intent), Durability::kProcess);
-  if (!status.ok()) return status;
-
-  if (volume != nullptr) status = MakeByPlan(context, manager, row, *volume, volumes.front());
-  if (volume == nullptr || (absl::IsAborted(status) && !jsonrpc::IsFateUnknown(status))) {
-    if (volume != nullptr) status = core_.volumes->Connect(context, *volume, volumes.front());
-    if (!status.ok()) return FailCreate(row, volumes, status);
-    status = MakeDevice(context, manager, row, volumes, /*plan=*/nullptr);
-  }
-  if (status.ok()) return status;
-  if (!volumes.empty() && !jsonrpc::IsFateUnknown(status)) {
-    absl::Status released = core_.volumes->Release(spdk::UndoContext(), volumes.front());
-    if (!released.ok()) status = jsonrpc::WithFateUnknown(std::move(status));
-  }
-  return FailCreate(row, volumes, status);
-}
-
-// Connects the volume and makes the device with it in one go. ABORTED, and nothing is left: it
-// takes more than that.
-absl::Status UseCases::MakeByPlan(const base::Context& context, DeviceManager& manager,
-                                  const record::Device& row, const VolumeRequest& request,
-                                  record::Volume volume) {
-  absl::StatusOr<std::unique_ptr<BdevPlan>> plan = PlanFor(context, manager, request, volume);
-  if (!plan.ok()) return plan.status();
-  absl::Status status = MakeDevice(context, manager, row, {std::move(volume)}, plan->get());
-  if (status.ok() || jsonrpc::IsFateUnknown(status)) return status;
-  return (*plan)->Undo(std::move(status));
-}
-
-// Makes the device with the volumes, one at most, that are connected already or are by `plan`, and
-// writes down that it is ready. Nothing of it is left after a failure, or the status says so.
-absl::Status UseCases::MakeDevice(const base::Context& context, DeviceManager& manager,
-                                  const record::Device& row,
-                                  const std::vector<record::Volume>& volumes, BdevPlan* plan) {
+// A device of ours that is asked for again: makes sure that it is all there, and attaches the
+// volume where that is new.
+absl::Status RepeatCreate(const Creation& creation, const record::Device& row) {
+  auto& [core, context, manager, asked, request] = creation;
   const DeviceSpec device = SpecOf(row);
-  std::optional<DeviceVolume> device_volume;
-  if (!volumes.empty()) {
-    device_volume = VolumeOf(volumes.front());
-    device_volume->wait = core_.volumes->WaitOf(volumes.front());
-    device_volume->plan = plan;
-  }
-  absl::StatusOr<std::string> attachment =
-      manager.CreateDevice(context, device, device_volume ? &*device_volume : nullptr);
-  if (!attachment.ok()) return attachment.status();
-  if (device_volume) device_volume->plan = nullptr;
-
-  absl::Status status;
-  record::Change done;
-  done.put_devices = {InState(row, DeviceState::kReady)};
-  for (record::Volume attached : volumes) {
-    attached.attachment = *attachment;
-    if (auto limits = core_.record->FindLimits(attached.id)) {
-      status = manager.SetQos(context, device, &*device_volume, *limits);
-    }
-    done.put_volumes.push_back(InState(std::move(attached), VolumeState::kAttached));
-  }
-  // The caller has been told that it failed if the answers came after its time.
-  if (status.ok()) status = context.status();
-  if (status.ok()) status = core_.record->Write(std::move(done), Durability::kHost);
-  if (status.ok()) return status;
-  absl::Status undone = manager.DeleteDevice(spdk::UndoContext(), device, {});
-  return undone.ok() ? status : jsonrpc::WithFateUnknown(std::move(status));
-}
-
-// Takes the intent back, or, when something of the call may be left on the target, has it undone
-// later.
-absl::Status UseCases::FailCreate(const record::Device& device,
-                                  const std::vector<record::Volume>& volumes,
-                                  const absl::Status& error) {
-  record::Change change;
-  bool settled = !jsonrpc::IsFateUnknown(error) && !LeftLate(core_, error, volumes);
-  if (settled) {
-    change.remove_devices.push_back(device.handle);
-  } else {
-    change.put_devices.push_back(WithError(InState(device, DeviceState::kUndoing), error));
-  }
-  for (const record::Volume& volume : volumes) {
-    if (settled) {
-      change.remove_volumes.push_back(volume.id);
-    } else {
-      change.put_volumes.push_back(WithError(InState(volume, VolumeState::kDetaching), error));
-    }
-  }
-  absl::Status written = core_.record->Write(std::move(change), Durability::kProcess);
-  if (!written.ok()) spdlog::error("{}: {}", device.handle, written.ToString());
-  if (!settled || !written.ok()) core_.wake_background();
-  return About(device.handle, error);
-}
-
-absl::Status UseCases::CreateAgain(const base::Context& context, DeviceManager& manager,
-                                   const record::Device& row, const DeviceSpec& device,
-                                   const VolumeRequest* volume) {
-  if (row.params.SerializeAsString() != device.params.SerializeAsString()) {
+  if (row.params.SerializeAsString() != asked.params.SerializeAsString()) {
     return absl::AlreadyExistsError(fmt::format("{}: exists with other parameters", device.handle));
   }
-  std::vector<record::Volume> volumes = core_.record->VolumesOf(device.handle);
-  bool has_it = volume != nullptr && core_.record->FindVolume(volume->id).has_value();
-  if (volume != nullptr && !has_it && !volumes.empty()) return HasOtherVolumes(device.handle);
+  std::vector<record::Volume> volumes = core.record->VolumesOf(device.handle);
+  const bool has_it = request != nullptr && core.record->FindVolume(request->id).has_value();
+  if (request != nullptr && !has_it && !volumes.empty()) return HasOtherVolumes(device.handle);
   std::erase_if(volumes, [](const record::Volume& v) { return v.state != VolumeState::kAttached; });
+  const jsonrpc::CallScope scope(ObjectsOf(device.handle, volumes));
   if (has_it && volumes.size() == 1 &&
-      IsIntact(context, manager, device, *volume, volumes.front())) {
+      IsIntact(core, context, manager, device, *request, volumes.front())) {
     return absl::OkStatus();
   }
   for (record::Volume& known : volumes) {
-    if (volume == nullptr || known.id != volume->id) continue;
-    absl::Status status = ConnectAgain(context, *volume, known);
-    if (!status.ok()) return About(device.handle, status);
+    if (request == nullptr || known.id != request->id) continue;
+    absl::Status status = ConnectAgain(core, context, *request, known);
+    if (!status.ok()) return WithContext(device.handle, status);
   }
   const std::vector<DeviceVolume> attached = VolumesOf(volumes);
   RestoreResult result =
       manager.Restore(context, {.device = device, .volumes = attached, .expose_incomplete = false});
-  NoteLate(core_, device.handle, result);
-  if (!result.status.ok()) return About(device.handle, result.status);
+  if (!result.status.ok()) return WithContext(device.handle, result.status);
   for (size_t i = 0; i < attached.size(); ++i) {
-    bool asked_for = volume != nullptr && attached[i].id == volume->id;
     absl::Status status = result.volumes[i].attachment.status();
-    auto limits = core_.record->FindLimits(attached[i].id);
-    if (status.ok() && limits && result.volumes[i].attached_again) {
-      status = manager.SetQos(context, device, &attached[i], *limits);
+    if (status.ok() && result.volumes[i].attached_again) {
+      status = ApplyLimits(core, context, manager, device, attached[i]);
     }
-    if (asked_for && !status.ok()) return About(device.handle, status);
+    const bool asked_for = request != nullptr && attached[i].id == request->id;
+    if (asked_for && !status.ok()) return WithContext(device.handle, status);
   }
-  if (volume == nullptr || has_it) return absl::OkStatus();
-  return UnlessLost(AttachNew(context, manager, device, *volume));
+  if (request == nullptr || has_it) return absl::OkStatus();
+  return AttachNew(core, context, manager, device, *request).status();
+}
+
+// Whether the bdev that a device found on the target exports is the volume's, with the layer that
+// encrypts it or without, as `row` says.
+absl::Status CheckExported(Core& core, const base::Context& context, const record::Volume& row,
+                           const std::string& exported) {
+  auto bdev = spdk::FindBdev(core.target, context, row.bdev_name, std::chrono::nanoseconds(0));
+  if (!bdev.ok()) return bdev.status();
+  if (*bdev && (*bdev)->name == exported) return absl::OkStatus();
+  return absl::AlreadyExistsError(
+      fmt::format("volume {} is exported already, through bdev {}", row.id.ToString(), exported));
 }
 
 // A device that is on the target, equal to what is asked for, though the record does not have it.
-absl::Status UseCases::TakeOver(const base::Context& context, DeviceManager& manager,
-                                const DeviceSpec& device, const ExistingDevice& existing,
-                                const VolumeRequest* volume) {
+absl::Status Adopt(const Creation& creation, const ExistingDevice& existing) {
+  auto& [core, context, manager, device, request] = creation;
   record::Change change;
   change.put_devices = {NewDeviceRow(manager, device, DeviceState::kReady)};
+  change.put_devices.front().mark = existing.mark;
   bool has_it = false;
   for (const DeviceVolume& attached : existing.volumes) {
-    if (volume == nullptr || attached.id != volume->id) continue;
+    if (request == nullptr || attached.id != request->id) continue;
     has_it = true;
-    absl::StatusOr<record::Volume> row = core_.volumes->NewRow(*volume, device.handle);
+    absl::StatusOr<record::Volume> row = core.volumes->NewRow(*request, device.handle);
     if (!row.ok()) return row.status();
     row->attachment = attached.attachment;
-    absl::Status same = core_.volumes->TakeOver(context, *volume, *row);
-    if (!same.ok()) return About(device.handle, same);
+    absl::Status same = 
+        core.volumes->TakeOver(context, *request, *row, attached.bdev_name);
+    if (same.ok()) same = CheckExported(core, context, *row, attached.bdev_name);
+    if (!same.ok()) return WithContext(device.handle, same);
     change.put_volumes.push_back(InState(*std::move(row), VolumeState::kAttached));
   }
-  if (volume != nullptr && !has_it && !existing.volumes.empty()) {
+  if (request != nullptr && !has_it && !existing.volumes.empty()) {
     return HasOtherVolumes(device.handle);
   }
-  absl::Status status = core_.record->Write(std::move(change), Durability::kHost);
+  absl::Status status = core.record->Write(std::move(change), Durability::kHost);
   if (!status.ok()) return status;
-  spdlog::info("{}: was on the target and is ours from now on", device.handle);
-  if (volume == nullptr || has_it) return status;
-  status = UnlessLost(AttachNew(context, manager, device, *volume));
-  if (status.ok() || core_.record->FindVolume(volume->id)) return status;
+  spdlog::info("{}: adopted", device.handle);
+  if (request == nullptr || has_it) return status;
+  status = AttachNew(core, context, manager, device, *request).status();
+  if (status.ok() || core.record->FindVolume(request->id)) return status;
   record::Change undo;
   undo.remove_devices.push_back(device.handle);
-  core_.record->Write(std::move(undo), Durability::kHost).IgnoreError();
+  core.record->Write(std::move(undo), Durability::kHost).IgnoreError();
   return status;
+}
+
+/// The volume of a device that is being created, where there is one.
+struct VolumeOfNew {
+  std::optional<record::Volume> row;
+  bool is_new = false;  // false: it is attached already, to a device that names itself
+};
+
+absl::StatusOr<VolumeOfNew> FindOrPlanVolume(const Creation& creation, const std::string& handle) {
+  auto& [core, context, manager, device, request] = creation;
+  VolumeOfNew volume;
+  if (request == nullptr) return volume;
+  volume.row = core.record->FindVolume(request->id);
+  if (volume.row) {
+    absl::Status status = ConnectAgain(core, context, *request, *volume.row);
+    if (!status.ok()) return WithContext(handle, status);
+    return volume;
+  }
+  absl::StatusOr<record::Volume> planned = core.volumes->NewRow(*request, handle);
+  if (!planned.ok()) return planned.status();
+  volume.row = *std::move(planned);
+  volume.is_new = true;
+  return volume;
+}
+
+// Connects the volume, creates the device with it, and undoes that with `operation`.
+OutcomeOr<CreatedDevice> CreateOnTarget(const Creation& creation, Operation& operation,
+                                        const DeviceSpec& device, VolumeOfNew& volume) {
+  auto& [core, context, manager, asked, request] = creation;
+  CreatedDevice created;
+  auto create = [&](const DeviceVolume* of_device) -> Outcome {
+    OutcomeOr<CreatedDevice> made = manager.CreateDevice(context, device, of_device);
+    if (made.ok()) created = *made;
+    return made.outcome();
+  };
+  Outcome outcome;
+  if (!volume.row) {
+    outcome = create(nullptr);
+  } else if (volume.is_new) {
+    outcome = ConnectAndExport(core, context, operation, manager, *request, *volume.row,
+                               [&](const DeviceVolume& to_export) { return create(&to_export); });
+  } else {
+    const DeviceVolume attached = VolumeOf(*volume.row);
+    outcome = create(&attached);
+  }
+  if (!outcome.ok()) return outcome;
+  if (!manager.traits().names_devices) {
+    operation.OnUndo([&manager, device](const base::Context& undo) {
+      return manager.DeleteDevice(undo, device, {});
+    });
+  }
+  return created;
+}
+
+// `row`: of a new device, or of one that names itself and is known already.
+absl::StatusOr<std::string> CreateNew(const Creation& creation, record::Device row) {
+  auto& [core, context, manager, asked, request] = creation;
+  row.params = asked.params;
+  absl::StatusOr<VolumeOfNew> volume = FindOrPlanVolume(creation, row.handle);
+  if (!volume.ok()) return volume.status();
+  const bool names_devices = manager.traits().names_devices;
+  Operation operation(core, context, names_devices ? std::string(manager.name()) : row.handle);
+  if (row.state != DeviceState::kReady) operation.Create(row);
+  if (volume->is_new) operation.Attach(*volume->row);
+  if (absl::Status status = operation.Begin(); !status.ok()) return status;
+
+  OutcomeOr<CreatedDevice> created = CreateOnTarget(creation, operation, SpecOf(row), *volume);
+  if (!created.ok()) return operation.Abandon(created.outcome()).status();
+  std::optional<record::Device> other = core.record->FindDevice(created->handle);
+  if (other && other->manager != manager.name()) {
+    return operation
+        .Abandon(absl::InternalError(fmt::format("{} gave {}, which is a device of {}",
+                                                 manager.name(), created->handle, other->manager)))
+        .status();
+  }
+  record::Change done;
+  if (created->handle != row.handle) done.remove_devices = {row.handle};
+  record::Device made = InState(std::move(row), DeviceState::kReady);
+  made.handle = created->handle;
+  done.put_devices = {made};
+  if (volume->is_new) {
+    record::Volume added = InState(*std::move(volume->row), VolumeState::kAttached);
+    added.device_handle = made.handle;
+    added.attachment = created->attachment;
+    done.put_volumes = {added};
+    AddLimits(core, added, done);
+    absl::Status status = ApplyLimits(core, context, manager, SpecOf(made), VolumeOf(added));
+    if (!status.ok()) return operation.Abandon(std::move(status)).status();
+  }
+  if (Outcome outcome = operation.Commit(std::move(done)); !outcome.ok()) return outcome.status();
+  return made.handle;
+}
+
+absl::StatusOr<std::string> CreateLocked(const Creation& creation) {
+  auto& [core, context, manager, device, request] = creation;
+  if (request != nullptr) {
+    std::optional<record::Volume> row = core.record->FindVolume(request->id);
+    if (row && row->device_handle != device.handle) return IsElsewhere(*row);
+  }
+  absl::Status settled = SettleDevice(core, context, device.handle, /*now=*/true).status();
+  if (settled.ok() && request != nullptr) {
+    settled = SettleVolume(core, context, request->id, /*now=*/true);
+  }
+  if (!settled.ok()) return settled;
+  std::optional<record::Device> row = core.record->FindDevice(device.handle);
+  if (manager.traits().names_devices) {
+    return CreateNew(creation, row ? *row : NewDeviceRow(manager, device, DeviceState::kCreating));
+  }
+  absl::Status status;
+  if (row) {
+    status = RepeatCreate(creation, *row);
+  } else {
+    absl::StatusOr<std::optional<ExistingDevice>> existing = manager.FindExisting(context, device);
+    if (!existing.ok()) return WithContext(device.handle, existing.status());
+    if (!*existing) {
+      return CreateNew(creation, NewDeviceRow(manager, device, DeviceState::kCreating));
+    }
+    status = Adopt(creation, **existing);
+  }
+  if (!status.ok()) return status;
+  return device.handle;
+}
+
+// The device of a type that names its devices itself that requests call as they do `device`.
+std::optional<record::Device> FindNamed(const Core& core, const DeviceManager& manager,
+                                        const DeviceSpec& device) {
+  if (!manager.traits().names_devices) return std::nullopt;
+  for (record::Device& row : core.record->Devices()) {
+    if (row.manager != manager.name() || row.state != DeviceState::kReady) continue;
+    absl::StatusOr<DeviceSpec> known = manager.Describe(row.params);
+    if (known.ok() && known->handle == device.handle) return std::move(row);
+  }
+  return std::nullopt;
+}
+
+}  // namespace
+
+absl::StatusOr<CreateDeviceResponse> CreateDevice(Core& core, const base::Context& context,
+                                                  const CreateDeviceRequest& request) {
+  absl::StatusOr<DeviceManager*> manager = core.registry.ForRequest(request);
+  if (!manager.ok()) return manager.status();
+  absl::StatusOr<DeviceSpec> device = (*manager)->Describe(request);
+  if (!device.ok()) return device.status();
+  std::optional<VolumeRequest> volume;
+  if (request.has_volume()) {
+    absl::StatusOr<VolumeRequest> checked = core.volumes->Check(context, request.volume());
+    if (!checked.ok()) return checked.status();
+    volume = *std::move(checked);
+  } else if ((*manager)->traits().needs_volume) {
+    return absl::InvalidArgumentError(
+        fmt::format("volume: a device of type {} needs one", (*manager)->name()));
+  }
+
+  auto lock = core.locks.Acquire(context, {LockTable::Device(device->handle)});
+  if (!lock.ok()) return lock.status();
+  absl::StatusOr<LockTable::Held> named_lock{LockTable::Held()};
+  if (std::optional<record::Device> named = FindNamed(core, **manager, *device)) {
+    named_lock = core.locks.Acquire(context, {LockTable::Device(named->handle)});
+    if (!named_lock.ok()) return named_lock.status();
+    device->handle = named->handle;
+  }
+  absl::StatusOr<LockTable::Held> volume_lock{LockTable::Held()};
+  if (volume) volume_lock = core.locks.Acquire(context, {LockTable::Volume(volume->id)});
+  if (!volume_lock.ok()) return volume_lock.status();
+  absl::StatusOr<std::string> handle = CreateLocked({.core = core,
+                                                     .context = context,
+                                                     .manager = **manager,
+                                                     .device = *std::move(device),
+                                                     .volume = volume ? &*volume : nullptr});
+  if (!handle.ok()) return handle.status();
+  CreateDeviceResponse response;
+  response.set_handle(*handle);
+  return response;
 }
 
 }  // namespace sma::core

@@ -4,106 +4,92 @@
 #include <algorithm>
 #include <utility>
 
+#include "agent/core/operation.h"
 #include "agent/core/settle.h"
 #include "agent/core/use_cases.h"
-#include "jsonrpc/error.h"
-#include "sma/removal.h"
+#include "agent/core/volume_steps.h"
 
 namespace sma::core {
 
 using record::DeviceState;
-using record::Durability;
 using record::VolumeState;
 
-base::Context UseCases::Bounded(const base::Context& context) const {
-  return context.Child(std::chrono::steady_clock::now() + core_.options.default_timeout);
+namespace {
+
+// A handle that the record does not have: success, unless nobody has such handles.
+absl::Status DeleteUnknown(Core& core, const base::Context& context, const std::string& handle) {
+  DeviceManager* owner = core.registry.ForHandle(handle);
+  if (owner == nullptr) {
+    return absl::NotFoundError(fmt::format("handle: no device type has handles like {}", handle));
+  }
+  if (!owner->traits().names_devices) return absl::OkStatus();
+  return WithContext(handle,
+                     owner->DeleteDevice(context, {.handle = handle, .params = {}}, {}).status());
 }
 
-// Once it is written down that the device has to go it is not taken back: what cannot be done now
-// is done later.
-absl::StatusOr<DeleteDeviceResponse> UseCases::DeleteDevice(const base::Context& caller,
-                                                            const DeleteDeviceRequest& request) {
-  const base::Context context = Bounded(caller);
-  const std::string& handle = request.handle();
-  auto lock = core_.locks.Acquire(context, {LockTable::Device(handle)});
-  if (!lock.ok()) return lock.status();
-  std::optional<record::Device> row = core_.record->FindDevice(handle);
-  if (!row) {
-    DeviceManager* owner = core_.registry.ForHandle(handle);
-    if (owner == nullptr) {
-      return absl::NotFoundError(fmt::format("handle: no device type has handles like {}", handle));
-    }
-    absl::Status status;
-    if (owner->autonomous() != nullptr) {
-      status = owner->DeleteDevice(context, {.handle = handle, .params = {}}, {});
-    }
-    if (!status.ok()) return About(handle, status);
-    return DeleteDeviceResponse();
-  }
-  if (row->state != DeviceState::kReady) {
-    absl::Status settled = SettleDevice(core_, context, handle, /*now=*/true);
-    if (!settled.ok() && !IsRemovalUnderWay(settled)) return settled;
-    return DeleteDeviceResponse();
-  }
-  absl::StatusOr<DeviceManager*> manager = ManagerOf(core_, *row);
-  if (!manager.ok()) return manager.status();
-  std::vector<record::Volume> volumes = core_.record->VolumesOf(handle);
-  AutonomousDeviceManager* autonomous = (*manager)->autonomous();
-  bool refused = core_.options.refuse_delete_with_volumes && !(*manager)->needs_volume();
-  if (autonomous != nullptr) refused = !volumes.empty() && !autonomous->allow_delete_volumes();
-  if (refused && !volumes.empty()) {
-    return absl::FailedPreconditionError(
-        fmt::format("{}: {} volumes are attached to it", handle, volumes.size()));
-  }
-  std::vector<LockTable::Key> keys;
-  for (const record::Volume& volume : volumes) keys.push_back(LockTable::Volume(volume.id));
-  auto volume_locks = core_.locks.Acquire(context, std::move(keys));
-  if (!volume_locks.ok()) return volume_locks.status();
+absl::Status CheckVolumes(const Core& core, const DeviceManager& manager, const std::string& handle,
+                          const std::vector<record::Volume>& volumes) {
+  if (volumes.empty() || manager.traits().needs_volume) return absl::OkStatus();
+  const bool refuses = manager.traits().names_devices ? !manager.deletes_with_volumes()
+                                                      : core.options.refuse_delete_with_volumes;
+  if (!refuses) return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      fmt::format("{}: {} volumes are attached to it", handle, volumes.size()));
+}
 
-  record::Device going = InState(*row, DeviceState::kDeleting);
-  record::Change intent;
-  intent.put_devices = {going};
-  for (const record::Volume& volume : volumes) {
-    intent.put_volumes.push_back(InState(volume, VolumeState::kDetaching));
+// Once it is written down that the device has to go that is not taken back: what cannot be done now
+// is done later.
+absl::Status DeleteReady(Core& core, const base::Context& context, DeviceManager& manager,
+                         const record::Device& row, const std::vector<record::Volume>& volumes) {
+  Operation operation(core, context, row.handle);
+  operation.Delete(row);
+  for (const record::Volume& volume : volumes) operation.Detach(volume);
+  if (manager.traits().names_devices) operation.CanBeRefused();
+  if (absl::Status status = operation.Begin(); !status.ok()) return status;
+
+  auto guard = core.volumes->BeginDetach(context, volumes);
+  const bool may_come_back = operation.MayActLate();
+  Outcome outcome = manager.DeleteDevice(context, SpecOf(row), VolumesOf(volumes));
+  guard.reset();
+  if (outcome.is_under_way()) {
+    spdlog::info("{}: is being removed: {}", row.handle, outcome.message());
+    outcome = operation.Abandon(std::move(outcome));
+    return outcome.is_under_way() ? absl::OkStatus() : outcome.status();
   }
-  absl::Status status = core_.record->Write(std::move(intent), Durability::kProcess);
-  if (!status.ok()) return status;
-  const bool is_unsettled = std::any_of(volumes.begin(), volumes.end(), [](const auto& volume) {
-    return volume.state != VolumeState::kAttached;
-  });
-  const bool may_come_back = MayComeBack(core_, handle) || (is_unsettled && MayActLate(core_));
-  status = (*manager)->DeleteDevice(context, SpecOf(*row), VolumesOf(volumes));
-  if (autonomous != nullptr && !status.ok() && !jsonrpc::IsFateUnknown(status)) {
-    // Refused by a type that knows its devices: all stays as it was.
-    record::Change back;
-    back.put_devices = {*row};
-    back.put_volumes = volumes;
-    core_.record->Write(std::move(back), Durability::kProcess).IgnoreError();
-    return About(handle, status);
-  }
-  if (status.ok()) status = ReleaseAll(core_, context, volumes);
-  if (status.ok() && may_come_back) {
-    core_.wake_background();
-    return DeleteDeviceResponse();
-  }
-  record::Change change;
-  if (status.ok()) {
-    change.remove_devices.push_back(handle);
-    change.remove_limits.push_back(LimitsKeyOf(handle));
-    for (const record::Volume& volume : volumes) change.remove_volumes.push_back(volume.id);
-    status = core_.record->Write(std::move(change), Durability::kHost);
-  } else if (IsRemovalUnderWay(status)) {
-    spdlog::info("{}: is being removed: {}", handle, std::string(status.message()));
-    change.put_devices.push_back(WithError(going, status));
-    status = core_.record->Write(std::move(change), Durability::kHost);
-    core_.wake_background();
+  if (!outcome.ok()) return operation.Abandon(std::move(outcome)).status();
+  absl::Status released = ReleaseAll(core, context, manager, volumes);
+  if (!released.ok()) return operation.Abandon(Outcome::Unknown(std::move(released))).status();
+  return operation.CommitRemoval(may_come_back);
+}
+
+}  // namespace
+
+absl::StatusOr<DeleteDeviceResponse> DeleteDevice(Core& core, const base::Context& context,
+                                                  const DeleteDeviceRequest& request) {
+  const std::string& handle = request.handle();
+  auto lock = core.locks.Acquire(context, {LockTable::Device(handle)});
+  if (!lock.ok()) return lock.status();
+  std::optional<record::Device> row = core.record->FindDevice(handle);
+  absl::Status status;
+  if (!row) {
+    status = DeleteUnknown(core, context, handle);
+  } else if (row->state != DeviceState::kReady) {
+    Outcome settled = SettleDevice(core, context, handle, /*now=*/true);
+    if (!settled.is_under_way()) status = settled.status();
   } else {
-    change.put_devices.push_back(WithError(going, status));
-    core_.record->Write(std::move(change), Durability::kProcess).IgnoreError();
+    absl::StatusOr<DeviceManager*> manager = ManagerOf(core, *row);
+    if (!manager.ok()) return manager.status();
+    const std::vector<record::Volume> volumes = core.record->VolumesOf(handle);
+    status = CheckVolumes(core, **manager, handle, volumes);
+    if (!status.ok()) return status;
+    std::vector<LockTable::Key> keys;
+    for (const record::Volume& volume : volumes) keys.push_back(LockTable::Volume(volume.id));
+    auto volume_locks = core.locks.Acquire(context, std::move(keys));
+    if (!volume_locks.ok()) return volume_locks.status();
+    status = DeleteReady(core, context, **manager, *row, volumes);
   }
-  if (status.ok()) return DeleteDeviceResponse();
-  core_.wake_background();
-  return About(handle, status);
+  if (!status.ok()) return status;
+  return DeleteDeviceResponse();
 }
 
 }  // namespace sma::core

@@ -28,8 +28,9 @@ class Between : public jsonrpc::Caller {
     return results;
   }
   uint64_t generation() const override { return target_.generation(); }
-  bool MayActLate(std::chrono::nanoseconds after_loss) const override {
-    return target_.MayActLate(after_loss);
+  bool MayActLate(std::span<const std::string> objects,
+                  std::chrono::nanoseconds after_loss) const override {
+    return target_.MayActLate(objects, after_loss);
   }
 
   std::function<void()> after;

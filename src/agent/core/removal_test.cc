@@ -5,7 +5,7 @@
 #include <atomic>
 
 #include "agent/core/agent_fixture.h"
-#include "sma/removal.h"
+#include "sma/outcome.h"
 
 namespace sma::core {
 namespace {
@@ -16,10 +16,10 @@ class HeldManager : public nvmf_tcp::NvmfTcpManager {
   HeldManager(jsonrpc::Caller& target, std::atomic<bool>& held, std::atomic<int>& asked)
       : NvmfTcpManager(target), held_(held), asked_(asked) {}
 
-  absl::Status DeleteDevice(const base::Context& context, const DeviceSpec& device,
-                            std::span<const DeviceVolume> volumes) override {
+  Outcome DeleteDevice(const base::Context& context, const DeviceSpec& device,
+                       std::span<const DeviceVolume> volumes) override {
     ++asked_;
-    if (held_) return WithRemovalUnderWay(absl::UnavailableError("is held"));
+    if (held_) return Outcome::UnderWay(absl::UnavailableError("is held"));
     return NvmfTcpManager::DeleteDevice(context, device, volumes);
   }
 

@@ -1,115 +1,83 @@
 #include <fmt/format.h>
-#include <spdlog/spdlog.h>
 
-#include <algorithm>
-#include <array>
 #include <utility>
 
+#include "agent/core/operation.h"
+#include "agent/core/qos_limits.h"
 #include "agent/core/use_cases.h"
 #include "agent/spdk/bdev.h"
-#include "agent/spdk/call.h"
-#include "agent/spdk/qos.h"
-#include "jsonrpc/error.h"
 
 namespace sma::core {
 
-using record::Durability;
-using Capabilities = GetQosCapabilitiesResponse::QosCapabilities;
+using record::VolumeState;
 
 namespace {
 
-struct LimitField {
-  const char* name;
-  uint64_t (QosLimit::*get)() const;
-  void (QosLimit::*set)(uint64_t);
-  bool (Capabilities::*supported)() const;
-};
+// Sets limits of `volume`, or of the device where it is null.
+absl::Status SetLimits(Core& core, const base::Context& context, DeviceManager& manager,
+                       const DeviceSpec& device, const DeviceVolume* volume,
+                       const QosLimit& maximum) {
+  const base::Uuid id = volume != nullptr ? volume->id : LimitsKeyOf(device.handle);
+  const std::optional<QosLimit> before = core.record->FindLimits(id);
+  const QosLimit inverse = Inverse(before, maximum);
+  Operation operation(core, context, device.handle);
+  // Should the agent die in between, the next one sets what the record has: so it has to have
+  // something for each limit that is about to change.
+  operation.Limit(device.handle, id, before, Merged(before, inverse));
+  if (absl::Status status = operation.Begin(); !status.ok()) return status;
 
-constexpr std::array<LimitField, 6> kLimits{{
-    {"rd_iops", &QosLimit::rd_iops, &QosLimit::set_rd_iops, &Capabilities::rd_iops},
-    {"wr_iops", &QosLimit::wr_iops, &QosLimit::set_wr_iops, &Capabilities::wr_iops},
-    {"rw_iops", &QosLimit::rw_iops, &QosLimit::set_rw_iops, &Capabilities::rw_iops},
-    {"rd_bandwidth", &QosLimit::rd_bandwidth, &QosLimit::set_rd_bandwidth,
-     &Capabilities::rd_bandwidth},
-    {"wr_bandwidth", &QosLimit::wr_bandwidth, &QosLimit::set_wr_bandwidth,
-     &Capabilities::wr_bandwidth},
-    {"rw_bandwidth", &QosLimit::rw_bandwidth, &QosLimit::set_rw_bandwidth,
-     &Capabilities::rw_bandwidth},
-}};
-
-absl::Status CheckSupported(const QosLimit& maximum, const Capabilities& capabilities) {
-  for (const LimitField& field : kLimits) {
-    uint64_t limit = (maximum.*field.get)();
-    if (limit != 0 && limit != spdk::kKeepLimit && !(capabilities.*field.supported)()) {
-      return absl::InvalidArgumentError(
-          fmt::format("maximum.{}: this device cannot limit it", field.name));
-    }
+  Outcome outcome = manager.SetQos(context, device, volume, maximum);
+  if (outcome.ok() || outcome.is_unknown()) {
+    operation.OnUndo(
+        [&](const base::Context& undo) { return manager.SetQos(undo, device, volume, inverse); });
   }
-  return absl::OkStatus();
-}
-
-// `before` with the limits that `maximum` sets; all are kept at first.
-QosLimit Merged(const std::optional<QosLimit>& before, const QosLimit& maximum) {
-  QosLimit merged;
-  for (const LimitField& field : kLimits) {
-    uint64_t limit = (maximum.*field.get)();
-    uint64_t old = before ? ((*before).*field.get)() : spdk::kKeepLimit;
-    (merged.*field.set)(limit == spdk::kKeepLimit ? old : limit);
+  if (!outcome.ok()) return operation.Abandon(std::move(outcome)).status();
+  record::Change done;
+  if (const QosLimit limits = Merged(before, maximum); HasLimits(limits)) {
+    done.put_limits.push_back({.volume_id = id, .limits = limits});
+  } else {
+    done.remove_limits.push_back(id);
   }
-  return merged;
+  return operation.Commit(std::move(done)).status();
 }
 
-// The limits that take back what `maximum` sets. One that was never set by us was unlimited.
-QosLimit Inverse(const std::optional<QosLimit>& before, const QosLimit& maximum) {
-  QosLimit inverse;
-  for (const LimitField& field : kLimits) {
-    uint64_t old = before ? ((*before).*field.get)() : 0;
-    bool changed = (maximum.*field.get)() != spdk::kKeepLimit;
-    (inverse.*field.set)(changed ? (old == spdk::kKeepLimit ? 0 : old) : spdk::kKeepLimit);
+// Devices of a type that keeps them itself, also those that the record does not have: the type
+// decides what can be limited.
+absl::Status SetQosOfNamed(Core& core, const base::Context& context, DeviceManager& manager,
+                           const DeviceSpec& device, const SetQosRequest& request) {
+  base::Uuid id = LimitsKeyOf(device.handle);
+  if (!request.volume_id().empty()) {
+    absl::StatusOr<base::Uuid> checked = CheckVolumeId(request.volume_id());
+    if (!checked.ok()) return checked.status();
+    id = *checked;
   }
-  return inverse;
-}
-
-// Whether `maximum` keeps every limit that there is.
-bool ChangesNothing(const QosLimit& maximum, const Capabilities& capabilities) {
-  return std::all_of(kLimits.begin(), kLimits.end(), [&](const LimitField& field) {
-    return !(capabilities.*field.supported)() || (maximum.*field.get)() == spdk::kKeepLimit;
-  });
-}
-
-bool HasLimits(const QosLimit& limits) {
-  return std::any_of(kLimits.begin(), kLimits.end(), [&](const LimitField& field) {
-    uint64_t limit = (limits.*field.get)();
-    return limit != 0 && limit != spdk::kKeepLimit;
-  });
-}
-
-bool SameLimits(const QosLimit& a, const QosLimit& b) {
-  return std::all_of(kLimits.begin(), kLimits.end(),
-                     [&](const LimitField& field) { return (a.*field.get)() == (b.*field.get)(); });
-}
-
-}  // namespace
-
-absl::StatusOr<GetQosCapabilitiesResponse> UseCases::GetQosCapabilities(
-    const base::Context& context, const GetQosCapabilitiesRequest& request) {
-  absl::StatusOr<DeviceManager*> manager = core_.registry.ForType(request.device_type());
-  if (!manager.ok()) return manager.status();
-  if (AutonomousDeviceManager* autonomous = (*manager)->autonomous()) {
-    return autonomous->FindQosCapabilities(Bounded(context), request);
+  if (!request.has_maximum()) return absl::OkStatus();
+  auto locks = core.locks.Acquire(
+      context, {LockTable::Device(device.handle, /*shared=*/true), LockTable::Volume(id)});
+  if (!locks.ok()) return locks.status();
+  std::optional<DeviceVolume> volume;
+  // What the record does not have on this device it cannot set again later: the type is asked all
+  // the same.
+  bool is_known = core.record->FindDevice(device.handle).has_value();
+  if (!request.volume_id().empty()) {
+    std::optional<record::Volume> row = core.record->FindVolume(id);
+    is_known = row && row->device_handle == device.handle && row->state == VolumeState::kAttached;
+    volume = is_known ? VolumeOf(*row) : UnknownVolume(id);
   }
-  return (*manager)->GetQosCapabilities();
+  const DeviceVolume* of_call = volume ? &*volume : nullptr;
+  if (is_known) return SetLimits(core, context, manager, device, of_call, request.maximum());
+  return WithContext(device.handle,
+                     manager.SetQos(context, device, of_call, request.maximum()).status());
 }
 
-absl::StatusOr<record::Volume> UseCases::FindForQos(const base::Context& context,
-                                                    const std::string& handle,
-                                                    const base::Uuid& id) {
-  std::optional<record::Volume> row = core_.record->FindVolume(id);
-  bool attached = row && row->state == record::VolumeState::kAttached;
+absl::StatusOr<record::Volume> FindAttached(Core& core, const base::Context& context,
+                                            const std::string& handle, const base::Uuid& id) {
+  std::optional<record::Volume> row = core.record->FindVolume(id);
+  const bool attached = row && row->state == VolumeState::kAttached;
   if (attached && row->device_handle == handle) return *row;
   if (!attached) {
     absl::StatusOr<std::optional<spdk::Bdev>> bdev =
-        spdk::FindBdev(core_.target, context, id.ToString(), std::chrono::nanoseconds(0));
+        spdk::FindBdev(core.target, context, id.ToString(), std::chrono::nanoseconds(0));
     if (!bdev.ok()) return bdev.status();
     if (!*bdev) {
       return absl::NotFoundError(fmt::format("volume_id: there is no volume {}", id.ToString()));
@@ -119,102 +87,68 @@ absl::StatusOr<record::Volume> UseCases::FindForQos(const base::Context& context
       fmt::format("volume_id: volume {} is not attached to {}", id.ToString(), handle));
 }
 
-absl::StatusOr<SetQosResponse> UseCases::SetQos(const base::Context& caller,
-                                                const SetQosRequest& request) {
-  const base::Context context = Bounded(caller);
-  const std::string& handle = request.device_handle();
-  std::optional<record::Device> device = core_.record->FindDevice(handle);
-  if (!device) {
-    DeviceManager* owner = core_.registry.ForHandle(handle);
-    if (owner != nullptr && owner->autonomous() != nullptr) {
-      return SetQosAutonomous(context, *owner->autonomous(), {.handle = handle, .params = {}},
-                              request);
-    }
-    return absl::NotFoundError(fmt::format("device_handle: there is no device {}", handle));
+// The volume that the request is about; that of the device where it names none and the device's
+// limits are those of its one volume.
+absl::StatusOr<base::Uuid> VolumeOfRequest(const Core& core, const DeviceManager& manager,
+                                           const GetQosCapabilitiesResponse& capabilities,
+                                           const SetQosRequest& request) {
+  if (!request.volume_id().empty()) return CheckVolumeId(request.volume_id());
+  if (!capabilities.has_max_device_caps()) {
+    return absl::InvalidArgumentError(fmt::format(
+        "volume_id: missing, and devices of type {} have no limits of their own", manager.name()));
   }
-  absl::StatusOr<DeviceManager*> manager = ManagerOf(core_, *device);
-  if (!manager.ok()) return manager.status();
-  if (AutonomousDeviceManager* autonomous = (*manager)->autonomous()) {
-    return SetQosAutonomous(context, *autonomous, SpecOf(*device), request);
-  }
-  const GetQosCapabilitiesResponse capabilities = (*manager)->GetQosCapabilities();
-  std::vector<record::Volume> of_device = core_.record->VolumesOf(handle);
-  base::Uuid id;
-  if (!request.volume_id().empty()) {
-    absl::StatusOr<base::Uuid> checked = CheckVolumeId(request.volume_id());
-    if (!checked.ok()) return checked.status();
-    id = *checked;
-  } else if (!capabilities.has_max_device_caps()) {
-    return absl::InvalidArgumentError(
-        fmt::format("volume_id: missing, and devices of type {} have no limits of their own",
-                    (*manager)->name()));
-  } else if (of_device.size() == 1) {
-    id = of_device.front().id;  // the limits of the device are those of its one volume
-  }
-  const Capabilities& supported =
-      request.volume_id().empty() ? capabilities.max_device_caps() : capabilities.max_volume_caps();
+  const std::vector<record::Volume> volumes = core.record->VolumesOf(request.device_handle());
+  return volumes.size() == 1 ? volumes.front().id : base::Uuid();
+}
+
+absl::Status SetQosOfVolume(Core& core, const base::Context& context, DeviceManager& manager,
+                            const DeviceSpec& device, const SetQosRequest& request) {
+  auto capabilities = manager.GetQosCapabilities(context);
+  if (!capabilities.ok()) return capabilities.status();
+  absl::StatusOr<base::Uuid> id = VolumeOfRequest(core, manager, *capabilities, request);
+  if (!id.ok()) return id.status();
+  const Capabilities& supported = request.volume_id().empty() ? capabilities->max_device_caps()
+                                                              : capabilities->max_volume_caps();
   absl::Status status = CheckSupported(request.maximum(), supported);
   if (!status.ok()) return status;
-
-  auto locks = core_.locks.Acquire(
-      context, {LockTable::Device(handle, /*shared=*/true), LockTable::Volume(id)});
+  auto locks = core.locks.Acquire(
+      context, {LockTable::Device(device.handle, /*shared=*/true), LockTable::Volume(*id)});
   if (!locks.ok()) return locks.status();
-  absl::StatusOr<record::Volume> row = FindForQos(context, handle, id);
+  absl::StatusOr<record::Volume> row = FindAttached(core, context, device.handle, *id);
   if (!row.ok()) return row.status();
   if (!request.has_maximum() || ChangesNothing(request.maximum(), supported)) {
-    return SetQosResponse();
+    return absl::OkStatus();
   }
   const DeviceVolume volume = VolumeOf(*row);
-  status = SetLimits(context, **manager, SpecOf(*device), &volume, request.maximum());
-  if (!status.ok()) return About(handle, status);
-  return SetQosResponse();
-}
-
-absl::Status UseCases::SetLimits(const base::Context& context, DeviceManager& manager,
-                                 const DeviceSpec& device, const DeviceVolume* volume,
-                                 const QosLimit& maximum) {
-  const base::Uuid id = volume != nullptr ? volume->id : LimitsKeyOf(device.handle);
-  const std::optional<QosLimit> before = core_.record->FindLimits(id);
-  const QosLimit inverse = Inverse(before, maximum);
-  // Should the agent die in between, the next one sets what the record has: so it has to have
-  // something for each limit that is about to change.
-  const QosLimit intent = Merged(before, inverse);
-  const bool has_intent = !before || !SameLimits(*before, intent);
-  absl::Status status;
-  if (has_intent) status = WriteLimits(id, intent, record::Durability::kProcess);
+  // A limit that is left below the layer would go on to count.
+  status = core.volumes->ClearLimitsBelowLayer(context, *row);
   if (!status.ok()) return status;
-
-  status = manager.SetQos(context, device, volume, maximum);
-  const bool may_be_set = status.ok() || jsonrpc::IsFateUnknown(status);
-  if (status.ok()) status = context.status();
-  if (status.ok()) {
-    const QosLimit limits = Merged(before, maximum);
-    status = WriteLimits(id, HasLimits(limits) ? std::optional(limits) : std::nullopt,
-                         record::Durability::kHost);
-  }
-  if (status.ok()) return status;
-  // Asked before: it may still be set after that.
-  const bool may_act = MayActLate(core_);
-  absl::Status undone;
-  if (may_be_set) undone = manager.SetQos(spdk::UndoContext(), device, volume, inverse);
-  if (!undone.ok() || may_act) {
-    core_.unset_limits.Add(id);
-    core_.wake_background();
-  } else if (has_intent) {
-    WriteLimits(id, before, record::Durability::kProcess).IgnoreError();
-  }
-  return status;
+  return SetLimits(core, context, manager, device, &volume, request.maximum());
 }
 
-absl::Status UseCases::WriteLimits(const base::Uuid& id, const std::optional<QosLimit>& limits,
-                                   record::Durability durability) {
-  record::Change change;
-  if (limits) {
-    change.put_limits.push_back({.volume_id = id, .limits = *limits});
-  } else {
-    change.remove_limits.push_back(id);
-  }
-  return core_.record->Write(std::move(change), durability);
+}  // namespace
+
+absl::StatusOr<GetQosCapabilitiesResponse> GetQosCapabilities(
+    Core& core, const base::Context& context, const GetQosCapabilitiesRequest& request) {
+  absl::StatusOr<DeviceManager*> manager = core.registry.ForType(request.device_type());
+  if (!manager.ok()) return manager.status();
+  return (*manager)->GetQosCapabilities(context);
+}
+
+absl::StatusOr<SetQosResponse> SetQos(Core& core, const base::Context& context,
+                                      const SetQosRequest& request) {
+  const std::string& handle = request.device_handle();
+  std::optional<record::Device> device = core.record->FindDevice(handle);
+  absl::StatusOr<DeviceManager*> manager =
+      device ? ManagerOf(core, *device) : core.registry.ForHandle(handle);
+  if (!manager.ok()) return manager.status();
+  const bool is_named = *manager != nullptr && (*manager)->traits().names_devices;
+  if (!device && !is_named) return NoDevice(handle);
+  const DeviceSpec spec = device ? SpecOf(*device) : DeviceSpec{.handle = handle, .params = {}};
+  absl::Status status = is_named ? SetQosOfNamed(core, context, **manager, spec, request)
+                                 : SetQosOfVolume(core, context, **manager, spec, request);
+  if (!status.ok()) return status;
+  return SetQosResponse();
 }
 
 }  // namespace sma::core

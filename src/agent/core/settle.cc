@@ -1,7 +1,11 @@
 #include "agent/core/settle.h"
-#include "sma/removal.h"
 
 #include <spdlog/spdlog.h>
+
+#include <functional>
+
+#include "agent/core/operation.h"
+#include "agent/core/volume_steps.h"
 
 namespace sma::core {
 namespace {
@@ -19,11 +23,6 @@ bool IsOld(const Core& core, record::Time since) {
   return age >= core.options.late_action_time || age < std::chrono::seconds(0);
 }
 
-bool MayStillAct(const Core& core, record::Time since, bool now) {
-  if (MayActLate(core)) return true;
-  return (!now || since < core.opened) && !IsOld(core, since);
-}
-
 // Not OK, so that it is looked at again.
 absl::Status MayStillActError() {
   return absl::UnavailableError("the target may still act on a call that was given up");
@@ -35,96 +34,128 @@ bool Pause(const Core& core, const base::Context& context, base::TimePoint give_
   return now < give_up && context.SleepUntil(now + core.options.min_retry_pause / 4).ok();
 }
 
-absl::Status RemoveDevice(Core& core, const base::Context& context, const record::Device& row,
-                          const std::vector<record::Volume>& rows) {
+Outcome RemoveDevice(Core& core, const base::Context& context, const record::Device& row,
+                     const std::vector<record::Volume>& rows) {
   absl::StatusOr<DeviceManager*> manager = ManagerOf(core, row);
   if (!manager.ok()) return manager.status();
   const std::vector<DeviceVolume> volumes = VolumesOf(rows);
-  absl::Status status;
+  auto guard = core.volumes->BeginDetach(context, rows);
+  Outcome outcome;
   if (row.state == DeviceState::kDeleting) {
-    status = (*manager)->DeleteDevice(context, SpecOf(row), volumes);
+    outcome = (*manager)->DeleteDevice(context, SpecOf(row), volumes);
   } else {
-    status =
+    outcome =
         (*manager)->UndoCreate(context, SpecOf(row), volumes.empty() ? nullptr : &volumes.front());
   }
-  return status.ok() ? ReleaseAll(core, context, rows) : status;
+  guard.reset();
+  return outcome.ok() ? ReleaseAll(core, context, **manager, rows) : outcome;
 }
 
-absl::Status RemoveVolume(Core& core, const base::Context& context, const record::Volume& row) {
-  if (std::optional<record::Device> device = core.record->FindDevice(row.device_handle)) {
-    absl::StatusOr<DeviceManager*> manager = ManagerOf(core, *device);
-    if (!manager.ok()) return manager.status();
-    DeviceVolume volume = VolumeOf(row);
-    volume.attachment.clear();
-    absl::Status status = (*manager)->DetachVolume(context, SpecOf(*device), volume);
-    if (!status.ok()) return status;
+Outcome RemoveVolume(Core& core, const base::Context& context, const record::Volume& row) {
+  std::optional<record::Device> device = core.record->FindDevice(row.device_handle);
+  if (!device) return core.volumes->Release(context, row);
+  absl::StatusOr<DeviceManager*> manager = ManagerOf(core, *device);
+  if (!manager.ok()) return manager.status();
+  auto guard = core.volumes->BeginDetach(context, {row});
+  Outcome outcome = (*manager)->DetachVolume(context, SpecOf(*device), VolumeOf(row));
+  guard.reset();
+  return outcome.ok() ? ReleaseAll(core, context, **manager, {row}) : outcome;
+}
+
+/// What is left of an operation, and how it is removed.
+struct Leftover {
+  record::Time since;
+  std::vector<std::string> objects;
+  std::function<Outcome()> remove;
+  /// Writes why it could not be removed.
+  std::function<absl::Status(const Outcome& why)> keep;
+  record::Change gone;
+};
+
+/// nullopt: nothing is left.
+using FindLeftover = std::function<std::optional<Leftover>()>;
+
+Outcome Settle(Core& core, const base::Context& context, const std::string& name, bool now,
+               const FindLeftover& find) {
+  const base::TimePoint give_up = steady_clock::now() + kMaxWait;
+  while (true) {
+    std::optional<Leftover> left = find();
+    if (!left) return {};
+    const jsonrpc::CallScope scope(left->objects);
+    // Asked before the target is: what it has then is all that there will be.
+    const bool may_act = MayActLate(core, left->objects) ||
+                         ((!now || left->since < core.opened) && !IsOld(core, left->since));
+    const Outcome outcome = left->remove();
+    if (may_act && now && absl::IsUnavailable(outcome.status()) && Pause(core, context, give_up)) {
+      continue;
+    }
+    if (!outcome.ok()) {
+      absl::Status written = left->keep(outcome);
+      return written.ok() ? outcome.WithContext(name) : Outcome(std::move(written));
+    }
+    if (!may_act) {
+      spdlog::info("{}: removed what an unfinished call had left", name);
+      return core.record->Write(std::move(left->gone), Durability::kHost);
+    }
+    if (!now || !Pause(core, context, give_up)) return WithContext(name, MayStillActError());
   }
-  return core.volumes->Release(context, row);
+}
+
+std::optional<Leftover> LeftOfDevice(Core& core, const base::Context& context,
+                                     const std::string& handle) {
+  std::optional<record::Device> row = core.record->FindDevice(handle);
+  if (!row || row->state == DeviceState::kReady) return std::nullopt;
+  const std::vector<record::Volume> rows = core.record->VolumesOf(handle);
+  Leftover left;
+  left.since = row->state_since;
+  left.objects = ObjectsOf(handle, rows);
+  left.remove = [&core, &context, row = *row, rows] {
+    return RemoveDevice(core, context, row, rows);
+  };
+  left.keep = [&core, row = *row](const Outcome& why) -> absl::Status {
+    // The caller of a removal that is under way is told of success, which outlives the host.
+    const bool goes_on = row.state == DeviceState::kDeleting && why.is_under_way();
+    record::Change change;
+    change.put_devices.push_back(WithError(row, why.status()));
+    absl::Status written =
+        core.record->Write(std::move(change), goes_on ? Durability::kHost : Durability::kProcess);
+    return goes_on ? written : absl::OkStatus();
+  };
+  AddRemoval(core, *row, left.gone);
+  for (const record::Volume& volume : rows) AddRemoval(core, volume, left.gone);
+  return left;
+}
+
+std::optional<Leftover> LeftOfVolume(Core& core, const base::Context& context,
+                                     const base::Uuid& id) {
+  std::optional<record::Volume> row = core.record->FindVolume(id);
+  if (!row || row->state == VolumeState::kAttached) return std::nullopt;
+  Leftover left;
+  left.since = row->state_since;
+  left.objects = {ObjectOf(id)};
+  left.remove = [&core, &context, row = *row] { return RemoveVolume(core, context, row); };
+  left.keep = [&core, row = *row](const Outcome& why) -> absl::Status {
+    record::Change change;
+    change.put_volumes.push_back(WithError(row, why.status()));
+    core.record->Write(std::move(change), Durability::kProcess).IgnoreError();
+    return absl::OkStatus();
+  };
+  AddRemoval(core, *row, left.gone);
+  return left;
 }
 
 }  // namespace
 
-absl::Status ReleaseAll(Core& core, const base::Context& context,
-                        const std::vector<record::Volume>& rows) {
-  absl::Status first;
-  for (const record::Volume& row : rows) first.Update(core.volumes->Release(context, row));
-  return first;
-}
-
-absl::Status SettleDevice(Core& core, const base::Context& context, const std::string& handle,
-                          bool now) {
-  const base::TimePoint give_up = steady_clock::now() + kMaxWait;
-  while (true) {
-    std::optional<record::Device> row = core.record->FindDevice(handle);
-    if (!row || row->state == DeviceState::kReady) return absl::OkStatus();
-    // Asked before the target is: what it has then is all that there will be.
-    const bool may_act = MayStillAct(core, row->state_since, now);
-    const std::vector<record::Volume> rows = core.record->VolumesOf(handle);
-    absl::Status status = RemoveDevice(core, context, *row, rows);
-    if (may_act && now && absl::IsUnavailable(status) && Pause(core, context, give_up)) continue;
-    record::Change change;
-    if (!status.ok()) {
-      // The caller of a removal that goes on is told of success, which outlives the host.
-      const bool goes_on = row->state == DeviceState::kDeleting && IsRemovalUnderWay(status);
-      change.put_devices.push_back(WithError(*row, status));
-      absl::Status written =
-          core.record->Write(std::move(change), goes_on ? Durability::kHost : Durability::kProcess);
-      return goes_on && !written.ok() ? written : About(handle, status);
-    }
-    if (!may_act) {
-      change.remove_devices.push_back(handle);
-      change.remove_limits.push_back(LimitsKeyOf(handle));
-      for (const record::Volume& volume : rows) change.remove_volumes.push_back(volume.id);
-      spdlog::info("{}: what an unfinished call had left is gone", handle);
-      return core.record->Write(std::move(change), Durability::kHost);
-    }
-    if (!now || !Pause(core, context, give_up)) return About(handle, MayStillActError());
-  }
+Outcome SettleDevice(Core& core, const base::Context& context, const std::string& handle,
+                     bool now) {
+  return Settle(core, context, handle, now, [&] { return LeftOfDevice(core, context, handle); });
 }
 
 absl::Status SettleVolume(Core& core, const base::Context& context, const base::Uuid& id,
                           bool now) {
-  const base::TimePoint give_up = steady_clock::now() + kMaxWait;
-  const std::string name = "volume " + id.ToString();
-  while (true) {
-    std::optional<record::Volume> row = core.record->FindVolume(id);
-    if (!row || row->state == VolumeState::kAttached) return absl::OkStatus();
-    const bool may_act = MayStillAct(core, row->state_since, now);
-    absl::Status status = RemoveVolume(core, context, *row);
-    if (may_act && now && absl::IsUnavailable(status) && Pause(core, context, give_up)) continue;
-    record::Change change;
-    if (!status.ok()) {
-      change.put_volumes.push_back(WithError(*row, status));
-      core.record->Write(std::move(change), Durability::kProcess).IgnoreError();
-      return About(name, status);
-    }
-    if (!may_act) {
-      change.remove_volumes.push_back(id);
-      spdlog::info("{}: what an unfinished call had left is gone", name);
-      return core.record->Write(std::move(change), Durability::kHost);
-    }
-    if (!now || !Pause(core, context, give_up)) return About(name, MayStillActError());
-  }
+  return Settle(core, context, "volume " + id.ToString(), now,
+                [&] { return LeftOfVolume(core, context, id); })
+      .status();
 }
 
 }  // namespace sma::core

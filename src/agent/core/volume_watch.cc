@@ -2,11 +2,10 @@
 
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <chrono>
 #include <optional>
 #include <string>
-
-#include "agent/core/restore.h"
 
 namespace sma::core {
 
@@ -17,8 +16,6 @@ namespace {
 
 // So long a target that hangs holds the thread.
 constexpr std::chrono::seconds kPollTimeout{10};
-// Where more devices are concerned, the comparison of all, many side by side, is faster.
-constexpr size_t kFewDevices = 8;
 
 }  // namespace
 
@@ -46,6 +43,10 @@ void VolumeWatch::SetServing(bool serving) {
   changed_.NotifyAll();
 }
 
+void VolumeWatch::OnConnected(const std::vector<base::Uuid>& volumes) {
+  Restore({volumes.begin(), volumes.end()});
+}
+
 void VolumeWatch::Run() {
   base::TimePoint next = steady_clock::now();
   while (true) {
@@ -58,13 +59,25 @@ void VolumeWatch::Run() {
     }
     next = steady_clock::now() + core_.options.watch_period;
     Look();
+    LookAtPaths();
   }
+}
+
+// Takes no more than a hundredth of the time, however many controllers there are.
+void VolumeWatch::LookAtPaths() {
+  const auto start = steady_clock::now();
+  if (!has_remote_ || start < next_paths_) return;
+  core_.volumes->LookAtPaths(context_.Child(start + kPollTimeout)).IgnoreError();
+  const auto now = steady_clock::now();
+  next_paths_ = now + 100 * (now - start);
 }
 
 void VolumeWatch::Look() {
   if (core_.record->volume_count() == 0) return;
   if (const uint64_t revision = core_.record->revision(); revision != revision_) {
-    bdevs_.SetVolumes(core_.record->Volumes());
+    const std::vector<record::Volume> rows = core_.record->Volumes();
+    has_remote_ = std::any_of(rows.begin(), rows.end(), volume::IsRemote);
+    bdevs_.SetVolumes(rows);
     revision_ = revision;
   }
   auto changed = bdevs_.Poll(context_.Child(steady_clock::now() + kPollTimeout));
@@ -84,15 +97,7 @@ void VolumeWatch::Restore(const std::set<base::Uuid>& volumes) {
     std::optional<record::Volume> row = core_.record->FindVolume(id);
     if (row) handles.insert(row->device_handle);
   }
-  bool is_done = handles.size() <= kFewDevices;
-  for (const std::string& handle : handles) {
-    if (!is_done) break;
-    is_done = RestoreDevice(core_, context_, handle,
-                            {.repair = core_.options.repair_drift, .expose_incomplete = false})
-                  .ok();
-  }
-  // The comparison goes on for as long as anything is missing.
-  if (!is_done) core_.wake_background();
+  for (const std::string& handle : handles) core_.wake_background(handle);
 }
 
 }  // namespace sma::core

@@ -7,7 +7,6 @@
 
 #include "agent/spdk/call.h"
 #include "base/secret.h"
-#include "jsonrpc/error.h"
 
 namespace sma::crypto {
 
@@ -58,9 +57,9 @@ Attempt BdevCryptoEngine::TryCreate(const base::Context& context, const CryptoVo
   return ParseAttempt(params, requests, results);
 }
 
-absl::StatusOr<std::string> BdevCryptoEngine::Setup(const base::Context& context,
-                                                    const CryptoVolume& volume,
-                                                    const CryptoParams& params) {
+OutcomeOr<std::string> BdevCryptoEngine::Setup(const base::Context& context,
+                                               const CryptoVolume& volume,
+                                               const CryptoParams& params) {
   absl::Status wrong;
   for (int i = 0; i < kMaxAttempts; ++i) {
     const Attempt attempt = TryCreate(context, volume, params);
@@ -69,6 +68,17 @@ absl::StatusOr<std::string> BdevCryptoEngine::Setup(const base::Context& context
     if (wrong.ok() && status.ok()) return NameOf(volume.id);
     if (!status.ok()) return Undo(volume, attempt, std::move(status));
 
+    const bool is_taken = attempt.found.ok() && attempt.found->base &&
+                          attempt.found->base->claimed && !attempt.found->layer;
+    if (is_taken) {
+      auto other = FindLayerToTakeOver(context, volume, params);
+      if (!other.ok()) return Undo(volume, attempt, other.status());
+      if (!*other) return Undo(volume, attempt, std::move(wrong));
+      if (Outcome undone = Undo(volume, attempt, std::move(wrong)); undone.is_unknown()) {
+        return undone;
+      }
+      return **other;
+    }
     if (IsStale(attempt)) {
       status = Cleanup(context, volume);
     } else if (IsDormant(attempt)) {
@@ -77,7 +87,7 @@ absl::StatusOr<std::string> BdevCryptoEngine::Setup(const base::Context& context
       return Undo(volume, attempt, std::move(wrong));
     }
     // What was done for it may be left.
-    if (!status.ok()) return jsonrpc::WithFateUnknown(std::move(status));
+    if (!status.ok()) return Outcome::Unknown(std::move(status));
   }
   return wrong;
 }
@@ -95,7 +105,7 @@ absl::StatusOr<std::unique_ptr<BdevPlan>> BdevCryptoEngine::Plan(const base::Con
   if (!found.ok()) return found.status();
   if (!found->base || found->base->claimed || found->layer || found->key) return nullptr;
   std::vector<Request> steps = AttemptRequests(name, volume, params, driver_);
-  auto undo = [this, volume](const Attempt& attempt, absl::Status reason) {
+  auto undo = [this, volume](const Attempt& attempt, Outcome reason) {
     return Undo(volume, attempt, std::move(reason));
   };
   return std::make_unique<CryptoBdevPlan>(name, volume, params, std::move(steps), std::move(undo));
@@ -114,19 +124,17 @@ absl::Status BdevCryptoEngine::Awaken(const base::Context& context, const Crypto
   return spdk::IsNoSuchCryptoBdev(gone) ? absl::OkStatus() : gone;
 }
 
-// Takes back what `attempt` has made, and gives `reason`, marked when something may be left.
-absl::Status BdevCryptoEngine::Undo(const CryptoVolume& volume, const Attempt& attempt,
-                                    absl::Status reason) {
+// Rolls back what `attempt` has created. Returns `reason`, as unknown when something may be left.
+Outcome BdevCryptoEngine::Undo(const CryptoVolume& volume, const Attempt& attempt, Outcome reason) {
   bool unknown =
-      jsonrpc::IsFateUnknown(attempt.create_bdev) || jsonrpc::IsFateUnknown(attempt.create_key);
+      Outcome(attempt.create_bdev).is_unknown() || Outcome(attempt.create_key).is_unknown();
   absl::Status undone;
   if (attempt.create_bdev.ok()) {
     undone = Cleanup(spdk::UndoContext(), volume);
   } else if (!unknown && attempt.create_key.ok()) {
     undone = DestroyKey(spdk::UndoContext(), NameOf(volume.id));
   }
-  if (unknown || !undone.ok()) return jsonrpc::WithFateUnknown(std::move(reason));
-  return reason;
+  return unknown || !undone.ok() ? Outcome::Unknown(reason.status()) : reason;
 }
 
 absl::StatusOr<Found> BdevCryptoEngine::Look(const base::Context& context,
@@ -162,17 +170,29 @@ absl::StatusOr<Found> BdevCryptoEngine::Look(const base::Context& context,
 }
 
 // A crypto bdev that this engine has not named: another agent's, on a device that was taken over.
+// Its UUID, which is an alias of it, tells it without a listing of all bdevs.
 absl::StatusOr<std::optional<spdk::Bdev>> BdevCryptoEngine::FindForeignLayer(
     const base::Context& context, const spdk::Bdev& base) {
-  const Request request = spdk::GetBdevs();
-  const spdk::Results results = target_.CallMany(context, {&request, 1});
-  if (!results[0].ok()) return results[0].status();
-  absl::StatusOr<std::vector<spdk::Bdev>> bdevs = spdk::ParseBdevs(*results[0]);
-  if (!bdevs.ok()) return bdevs.status();
-  for (spdk::Bdev& bdev : *bdevs) {
-    if (bdev.crypto && bdev.crypto->base_bdev_name == base.name) return std::move(bdev);
-  }
-  return std::nullopt;
+  if (!base.uuid) return std::nullopt;
+  auto layer = spdk::FindBdev(target_, context, spdk::CryptoBdevUuid(*base.uuid).ToString(),
+                              std::chrono::nanoseconds(0));
+  if (!layer.ok()) return layer.status();
+  const bool is_on_base =
+      *layer && (*layer)->crypto && (*layer)->crypto->base_bdev_name == base.name;
+  return is_on_base ? *std::move(layer) : std::nullopt;
+}
+
+// The layer of another agent's that is in use and has these very keys.
+absl::StatusOr<std::optional<std::string>> BdevCryptoEngine::FindLayerToTakeOver(
+    const base::Context& context, const CryptoVolume& volume, const CryptoParams& params) {
+  absl::StatusOr<Found> found = Look(context, volume, &params);
+  if (!found.ok()) return found.status();
+  const std::optional<spdk::Bdev>& layer = found->layer;
+  if (!layer || layer->name == NameOf(volume.id) || !layer->claimed) return std::nullopt;
+  const bool has_key = found->key && found->key->name == layer->crypto->key_name;
+  if (!has_key) return OtherThanInUse("");
+  if (absl::Status same = CompareKeys(*found->key, params); !same.ok()) return same;
+  return layer->name;
 }
 
 absl::Status BdevCryptoEngine::Verify(const base::Context& context, const CryptoVolume& volume,

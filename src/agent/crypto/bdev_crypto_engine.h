@@ -27,8 +27,8 @@ class BdevCryptoEngine : public CryptoEngine {
 
   std::string_view name() const override { return kName; }
   absl::Status Check(const CryptoParams& params) const override;
-  absl::StatusOr<std::string> Setup(const base::Context& context, const CryptoVolume& volume,
-                                    const CryptoParams& params) override;
+  OutcomeOr<std::string> Setup(const base::Context& context, const CryptoVolume& volume,
+                               const CryptoParams& params) override;
   absl::StatusOr<std::unique_ptr<BdevPlan>> Plan(const base::Context& context,
                                                  const CryptoVolume& volume,
                                                  const CryptoParams& params) override;
@@ -46,9 +46,12 @@ class BdevCryptoEngine : public CryptoEngine {
                     const CryptoParams& params);
   absl::Status Awaken(const base::Context& context, const CryptoVolume& volume,
                       const CryptoParams& params);
-  absl::Status Undo(const CryptoVolume& volume, const Attempt& attempt, absl::Status reason);
+  Outcome Undo(const CryptoVolume& volume, const Attempt& attempt, Outcome reason);
   absl::StatusOr<Found> Look(const base::Context& context, const CryptoVolume& volume,
                              const CryptoParams* params);
+  absl::StatusOr<std::optional<std::string>> FindLayerToTakeOver(const base::Context& context,
+                                                                 const CryptoVolume& volume,
+                                                                 const CryptoParams& params);
   absl::StatusOr<std::optional<spdk::Bdev>> FindForeignLayer(const base::Context& context,
                                                              const spdk::Bdev& base);
   absl::Status DestroyKey(const base::Context& context, const std::string& name);

@@ -4,7 +4,6 @@
 #include <gtest/gtest.h>
 
 #include "agent/spdk/fake_target.h"
-#include "jsonrpc/error.h"
 
 namespace sma::crypto {
 namespace {
@@ -36,12 +35,12 @@ class BdevCryptoEngineTest : public testing::TestWithParam<VolumeCryptoParameter
     params.tweak_mode = GetParam();
     return params;
   }
-  absl::Status Encrypt(const CryptoParams& params) {
-    absl::StatusOr<std::string> name = engine_.Setup(context_, volume_, params);
+  Outcome Encrypt(const CryptoParams& params) {
+    OutcomeOr<std::string> name = engine_.Setup(context_, volume_, params);
     if (name.ok()) {
       EXPECT_EQ(*name, kName);
     }
-    return name.status();
+    return name.outcome();
   }
   absl::Status Verify(const CryptoParams& params) {
     return engine_.Verify(context_, volume_, &params);
@@ -215,13 +214,14 @@ TEST_P(ModesTest, AFailedSetupLeavesNothing) {
       target_.ResetCounts();
       target_.SetFaultPlan(
           [=](uint64_t index, const auto&) { return index == failing ? fault : Fault::kNone; });
-      absl::Status status = Encrypt(ModeParams());
+      const Outcome outcome = Encrypt(ModeParams());
       target_.SetFaultPlan(nullptr);
-      if (status.ok()) {
+      if (outcome.ok()) {
         EXPECT_EQ(KeyInUse(), kKey);
-      } else if (!jsonrpc::IsFateUnknown(status)) {
-        EXPECT_EQ(target_.Dump(), before) << int(fault) << " " << failing << " " << status;
-        EXPECT_EQ(KeyCount(), 0u) << int(fault) << " " << failing << " " << status;
+      } else if (outcome.is_settled()) {
+        EXPECT_EQ(target_.Dump(), before)
+            << int(fault) << " " << failing << " " << outcome.message();
+        EXPECT_EQ(KeyCount(), 0u) << int(fault) << " " << failing << " " << outcome.message();
       }
       EXPECT_TRUE(Encrypt(ModeParams()).ok());
       EXPECT_TRUE(engine_.Cleanup(context_, volume_).ok());

@@ -145,15 +145,15 @@ CryptoBdevPlan::~CryptoBdevPlan() {
   for (Request& request : requests_) spdk::WipeKeys(request.params);
 }
 
-absl::Status CryptoBdevPlan::Judge(std::span<Request> sent,
-                                   std::span<absl::StatusOr<Json>> answers) {
+Outcome CryptoBdevPlan::CheckResults(std::span<Request> sent,
+                                     std::span<absl::StatusOr<Json>> answers) {
   attempt_ = ParseAttempt(params_, sent, answers);
   absl::Status status = crypto::Judge(volume_, params_, *attempt_);
   bool in_the_way = !status.ok() && (IsStale(*attempt_) || IsDormant(*attempt_));
-  return in_the_way ? absl::AbortedError(status.message()) : status;
+  return in_the_way ? Outcome::NeedsSetup(std::move(status)) : status;
 }
 
-absl::Status CryptoBdevPlan::Undo(absl::Status reason) {
+Outcome CryptoBdevPlan::Undo(Outcome reason) {
   return attempt_ ? undo_(*attempt_, std::move(reason)) : reason;
 }
 

@@ -16,6 +16,7 @@
 #include "jsonrpc/caller.h"
 #include "sma/bdev_plan.h"
 #include "sma/crypto_engine.h"
+#include "sma/outcome.h"
 
 namespace sma::crypto {
 
@@ -67,7 +68,7 @@ absl::Status VolumeError(absl::StatusCode code, const CryptoVolume& volume, std:
 /// An attempt that is made along with the calls of the device that exports the volume.
 class CryptoBdevPlan : public BdevPlan {
  public:
-  using UndoAttempt = std::function<absl::Status(const Attempt& attempt, absl::Status reason)>;
+  using UndoAttempt = std::function<Outcome(const Attempt& attempt, Outcome reason)>;
 
   /// `params` views keys that outlive this; `requests` are AttemptRequests of it.
   CryptoBdevPlan(std::string name, CryptoVolume volume, const CryptoParams& params,
@@ -81,9 +82,9 @@ class CryptoBdevPlan : public BdevPlan {
 
   const std::string& bdev_name() const override { return name_; }
   std::vector<jsonrpc::Request> TakeRequests() override { return std::exchange(requests_, {}); }
-  absl::Status Judge(std::span<jsonrpc::Request> sent,
-                     std::span<absl::StatusOr<jsonrpc::Json>> answers) override;
-  absl::Status Undo(absl::Status reason) override;
+  Outcome CheckResults(std::span<jsonrpc::Request> sent,
+                       std::span<absl::StatusOr<jsonrpc::Json>> answers) override;
+  Outcome Undo(Outcome reason) override;
 
  private:
   const std::string name_;

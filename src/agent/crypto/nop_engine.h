@@ -11,9 +11,8 @@ class NopEngine : public CryptoEngine {
 
   std::string_view name() const override { return kName; }
   absl::Status Check(const CryptoParams& /*params*/) const override { return Refusal(); }
-  absl::StatusOr<std::string> Setup(const base::Context& /*context*/,
-                                    const CryptoVolume& /*volume*/,
-                                    const CryptoParams& /*params*/) override {
+  OutcomeOr<std::string> Setup(const base::Context& /*context*/, const CryptoVolume& /*volume*/,
+                               const CryptoParams& /*params*/) override {
     return Refusal();
   }
   absl::Status Verify(const base::Context& /*context*/, const CryptoVolume& /*volume*/,

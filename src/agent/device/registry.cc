@@ -42,10 +42,11 @@ absl::StatusOr<DeviceManager*> Registry::ForType(DeviceType type) const {
 
 DeviceManager* Registry::ForHandle(std::string_view handle) const {
   // Those that have to be asked come last: they may take their time.
-  for (bool autonomous : {false, true}) {
+  for (bool names_devices : {false, true}) {
     for (const auto& manager : managers_) {
-      bool is_autonomous = manager->autonomous() != nullptr;
-      if (is_autonomous == autonomous && manager->OwnsHandle(handle)) return manager.get();
+      if (manager->traits().names_devices == names_devices && manager->OwnsHandle(handle)) {
+        return manager.get();
+      }
     }
   }
   return nullptr;

@@ -34,6 +34,7 @@ struct Device {
   std::string handle;
   std::string manager;         // name of the device manager that made it
   CreateDeviceRequest params;  // DeviceSpec::params
+  std::string mark{};          // DeviceSpec::mark
   DeviceState state = DeviceState::kCreating;
   Time created;
   Time state_since;
@@ -63,10 +64,12 @@ struct Volume {
 /// Whether both are connected in the same way, as far as the record knows.
 bool SameConnection(const Volume& a, const Volume& b);
 
-/// Limits of a volume, kept also while it is not attached. A limit of 2^64-1 was never set.
+/// Limits of a volume, kept for some time also while it is not attached. A limit of 2^64-1 was
+/// never set.
 struct VolumeLimits {
   base::Uuid volume_id;  // or a UUID that stands for a device
   QosLimit limits;
+  Time detached{};  // since when the volume is not attached; the epoch: it is, or was never removed
 };
 
 /// Rows to be written together. What is put replaces the row with the same key; what is removed may
@@ -79,6 +82,12 @@ struct Change {
   std::vector<VolumeLimits> put_limits;
   std::vector<base::Uuid> remove_limits;  // of volumes
 };
+
+inline bool IsEmpty(const Change& change) {
+  return change.put_devices.empty() && change.remove_devices.empty() &&
+         change.put_volumes.empty() && change.remove_volumes.empty() && change.put_limits.empty() &&
+         change.remove_limits.empty();
+}
 
 /// All that is kept.
 struct Contents {

@@ -41,6 +41,7 @@ absl::StatusOr<Device> ReadDevice(const Statement& row) {
   Device device{.handle = row.Bytes(0),
                 .manager = row.Bytes(1),
                 .params = {},
+                .mark = row.Bytes(9),
                 .state = static_cast<DeviceState>(row.Int(3)),
                 .created = FromNanoseconds(row.Int(4)),
                 .state_since = FromNanoseconds(row.Int(5)),
@@ -72,7 +73,9 @@ absl::StatusOr<Volume> ReadVolume(const Statement& row) {
 
 absl::StatusOr<VolumeLimits> ReadLimits(const Statement& row) {
   std::optional<base::Uuid> id = base::Uuid::FromBytes(row.Bytes(0));
-  VolumeLimits limits{.volume_id = id.value_or(base::Uuid()), .limits = {}};
+  VolumeLimits limits{.volume_id = id.value_or(base::Uuid()),
+                      .limits = {},
+                      .detached = FromNanoseconds(row.Int(2))};
   if (!id || !limits.limits.ParseFromString(row.Bytes(1))) return Damaged("limits");
   return limits;
 }
@@ -146,10 +149,10 @@ absl::Status SqliteStore::Prepare() {
   if (!status.ok()) return status;
   std::vector<Statement> prepared;
   for (const char* sql :
-       {"INSERT OR REPLACE INTO devices VALUES (?,?,?,?,?,?,?,?,?)",
+       {"INSERT OR REPLACE INTO devices VALUES (?,?,?,?,?,?,?,?,?,?)",
         "DELETE FROM devices WHERE handle = ?",
         "INSERT OR REPLACE INTO volumes VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)",
-        "DELETE FROM volumes WHERE id = ?", "INSERT OR REPLACE INTO limits VALUES (?,?)",
+        "DELETE FROM volumes WHERE id = ?", "INSERT OR REPLACE INTO limits VALUES (?,?,?)",
         "DELETE FROM limits WHERE volume_id = ?"}) {
     absl::StatusOr<Statement> statement = connection_.Prepare(sql);
     if (!statement.ok()) return statement.status();
@@ -232,6 +235,7 @@ absl::Status SqliteStore::Put(const Device& device) {
   row.BindInt(5, ToNanoseconds(device.created));
   row.BindInt(6, ToNanoseconds(device.state_since));
   BindError(row, 7, device.last_error);
+  row.BindText(10, device.mark);
   return row.Run();
 }
 
@@ -255,6 +259,7 @@ absl::Status SqliteStore::Put(const VolumeLimits& limits) {
   Statement& row = statements_->put_limits;
   row.BindBlob(1, limits.volume_id.ToBytes());
   row.BindBlob(2, limits.limits.SerializeAsString());
+  row.BindInt(3, ToNanoseconds(limits.detached));
   return row.Run();
 }
 

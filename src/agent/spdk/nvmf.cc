@@ -54,6 +54,7 @@ std::optional<Subsystem> ParseSubsystemEntry(const Json& entry) {
   if (!nqn) return std::nullopt;
   Subsystem subsystem{.nqn = *nqn,
                       .is_discovery = StringMember(entry, "subtype").value_or("") != "NVMe",
+                      .serial_number = StringMember(entry, "serial_number").value_or(""),
                       .allow_any_host = BoolMember(entry, "allow_any_host").value_or(false)};
   for (const Json* host : ElementsOf(entry, "hosts")) {
     if (auto host_nqn = StringMember(*host, "nqn")) subsystem.hosts.push_back(*host_nqn);
@@ -84,16 +85,20 @@ bool SameAddress(const TransportAddress& a, const TransportAddress& b) {
          SameHost(a.traddr, b.traddr) && SameOptional(a.trsvcid, b.trsvcid);
 }
 
-Request CreateTransport(std::string_view trtype) {
-  return {"nvmf_create_transport", {{"trtype", trtype}}};
+Request CreateTransport(std::string_view trtype, const Json& options) {
+  Json params{{"trtype", trtype}};
+  if (options.is_object()) params.update(options);
+  return {"nvmf_create_transport", std::move(params)};
 }
 
 Request GetSubsystems() { return {kGetSubsystems, nullptr}; }
 
 Request GetSubsystem(std::string_view nqn) { return {kGetSubsystems, {{"nqn", nqn}}}; }
 
-Request CreateSubsystem(std::string_view nqn, bool allow_any_host) {
-  return {"nvmf_create_subsystem", {{"nqn", nqn}, {"allow_any_host", allow_any_host}}};
+Request CreateSubsystem(std::string_view nqn, bool allow_any_host, std::string_view serial_number) {
+  Json params{{"nqn", nqn}, {"allow_any_host", allow_any_host}};
+  if (!serial_number.empty()) params["serial_number"] = serial_number;
+  return {"nvmf_create_subsystem", std::move(params)};
 }
 
 Request DeleteSubsystem(std::string_view nqn) { return {"nvmf_delete_subsystem", {{"nqn", nqn}}}; }
@@ -176,8 +181,8 @@ bool IsNoSuchSubsystem(const absl::Status& status) {
 }
 
 absl::Status EnsureTransport(jsonrpc::Caller& target, const base::Context& context,
-                             std::string_view trtype) {
-  absl::Status status = DoToEnd(target, context, CreateTransport(trtype));
+                             std::string_view trtype, const Json& options) {
+  absl::Status status = DoToEnd(target, context, CreateTransport(trtype, options));
   std::optional<jsonrpc::TargetError> error = jsonrpc::GetTargetError(status);
   bool exists = error && (error->code == -EEXIST || error->message.ends_with("already exists"));
   return exists ? absl::OkStatus() : status;

@@ -39,6 +39,7 @@ struct Namespace {
 struct Subsystem {
   std::string nqn;
   bool is_discovery = false;
+  std::string serial_number{};  // empty: not told
   bool allow_any_host = false;
   std::vector<std::string> hosts{};
   std::vector<TransportAddress> listeners{};
@@ -47,10 +48,14 @@ struct Subsystem {
 };
 
 // Requests of the target's NVMe-oF methods.
-jsonrpc::Request CreateTransport(std::string_view trtype);
+/// `options`: an object of further parameters, or null.
+jsonrpc::Request CreateTransport(std::string_view trtype, const jsonrpc::Json& options = {});
 jsonrpc::Request GetSubsystems();
 jsonrpc::Request GetSubsystem(std::string_view nqn);
-jsonrpc::Request CreateSubsystem(std::string_view nqn, bool allow_any_host);
+/// `serial_number` (NVMe Base 2.0 §5.17.2.1, SN): at most 20 printable ASCII characters; empty: the
+/// target's default, the same for all subsystems.
+jsonrpc::Request CreateSubsystem(std::string_view nqn, bool allow_any_host,
+                                 std::string_view serial_number = {});
 jsonrpc::Request DeleteSubsystem(std::string_view nqn);
 jsonrpc::Request AllowAnyHost(std::string_view nqn);
 jsonrpc::Request AddHost(std::string_view nqn, std::string_view host_nqn);
@@ -79,8 +84,8 @@ absl::StatusOr<std::optional<Subsystem>> FindSubsystem(jsonrpc::Caller& target,
 /// Whether the target said that a subsystem does not exist.
 bool IsNoSuchSubsystem(const absl::Status& status);
 
-/// Creates the transport unless it is there.
+/// Creates the transport, with `options` as CreateTransport takes them, unless it is there.
 absl::Status EnsureTransport(jsonrpc::Caller& target, const base::Context& context,
-                             std::string_view trtype);
+                             std::string_view trtype, const jsonrpc::Json& options = {});
 
 }  // namespace sma::spdk

@@ -3,9 +3,11 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "agent/record/rows.h"
+#include "agent/spdk/bdev.h"
 #include "agent/volume/request.h"
 #include "agent/volume/sealer.h"
 #include "base/context.h"
@@ -18,7 +20,7 @@ namespace sma::volume {
 /// (its base), which is made sure of before, and the device that exports it. A row that is not
 /// encrypted passes through without a remote call.
 ///
-/// Errors as of CryptoEngine; what may be left on the target is marked by jsonrpc::WithFateUnknown.
+/// Errors as of CryptoEngine; the outcome is unknown where something may be left on the target.
 class Encryption {
  public:
   /// `target` and `sealer` outlive this.
@@ -31,8 +33,7 @@ class Encryption {
   absl::Status Check(const VolumeRequest& request) const;
 
   /// Encrypts the volume of `row` as `request` asks for; its bdev_name is then that of the layer.
-  absl::Status Setup(const base::Context& context, const VolumeRequest& request,
-                     record::Volume& row);
+  Outcome Setup(const base::Context& context, const VolumeRequest& request, record::Volume& row);
 
   /// The same along with the calls of the device, CryptoEngine::Plan: `row` names the bdev that
   /// will be there. Null: Setup has to be called.
@@ -49,21 +50,33 @@ class Encryption {
                           record::Volume& row);
 
   /// A volume that another agent has attached: its row does not say how it is encrypted. Compares
-  /// `request` with the target, and fills in of `row` what it tells. INVALID_ARGUMENT: as
-  /// CryptoEngine::Verify.
+  /// `request` with the target, and fills in of `row` what it tells. `exported`: the name of the
+  /// bdev that its device exports; empty: the volume's own. INVALID_ARGUMENT: as
+  /// CryptoEngine::Verify. FAILED_PRECONDITION: `exported` is another volume's.
   absl::Status TakeOver(const base::Context& context, const VolumeRequest& request,
-                        record::Volume& row);
+                        record::Volume& row, const std::string& exported = "");
+
+  /// The same when nobody says how the volume should be encrypted: `row` is then as the volume is
+  /// exported now, in clear, or through a layer, whose keys the target tells. NOT_FOUND: it is not
+  /// exported. FAILED_PRECONDITION: `exported` is another volume's, or encrypted in a way that the
+  /// engine cannot restore; then it must not be adopted.
+  absl::Status Adopt(const base::Context& context, const std::string& exported,
+                     record::Volume& row);
 
   /// Makes sure that the volume of a row is encrypted. FAILED_PRECONDITION: it is not, and its keys
   /// are not known any more. NOT_FOUND: its base is not there.
   absl::Status Restore(const base::Context& context, record::Volume& row);
 
+  /// Requests that begin the removal of the layer, for Cleanup to finish; none if there is none.
+  std::vector<jsonrpc::Request> RemovalRequests(const record::Volume& row) const;
+
   /// Takes the layer away. OK when it is not there.
   absl::Status Cleanup(const base::Context& context, const record::Volume& row);
 
  private:
-  absl::Status Make(const base::Context& context, const crypto::VolumeKeys& keys,
-                    record::Volume& row);
+  Outcome Make(const base::Context& context, const crypto::VolumeKeys& keys, record::Volume& row);
+  absl::StatusOr<spdk::Bdev> FindExported(const base::Context& context, const std::string& exported,
+                                          const record::Volume& row);
   absl::Status CheckKeys(const base::Context& context, const VolumeRequest& request,
                          const record::Volume& row);
 

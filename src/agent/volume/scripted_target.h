@@ -27,7 +27,10 @@ class ScriptedTarget : public jsonrpc::Caller {
     return results;
   }
   uint64_t generation() const override { return connection; }
-  bool MayActLate(std::chrono::nanoseconds /*after_loss*/) const override { return false; }
+  bool MayActLate(std::span<const std::string> /*objects*/,
+                  std::chrono::nanoseconds /*after_loss*/) const override {
+    return false;
+  }
 
   static absl::Status Refusal(int code) {
     return jsonrpc::TargetErrorStatus("test", {code, "refused"});

@@ -1,14 +1,17 @@
 #include "agent/volume/volumes.h"
 
 #include <fmt/format.h>
+#include <spdlog/spdlog.h>
 
 #include <algorithm>
 #include <utility>
 
 #include "agent/spdk/bdev.h"
+#include "agent/spdk/bdev_nvme.h"
 #include "agent/spdk/call.h"
 #include "agent/volume/check_connection.h"
-#include "jsonrpc/error.h"
+#include "jsonrpc/call_scope.h"
+#include "base/lock_table.h"
 
 namespace sma::volume {
 
@@ -22,15 +25,24 @@ bool NeedsConnection(const VolumeParameters& params) {
 
 bool IsRemote(const record::Volume& row) { return NeedsConnection(row.params); }
 
-Volumes::Volumes(Options options, jsonrpc::Caller& target, const std::vector<record::Volume>& rows,
+Volumes::Volumes(Options options, jsonrpc::Caller& target, record::Record& record,
                  std::unique_ptr<CryptoEngine> engine, std::optional<base::Secret> sealing_key)
     : options_(options),
       target_(target),
       sealer_(std::move(sealing_key)),
-      connections_(options.discovery_timeout, target, rows),
+      connections_(options.discovery_timeout, target, record,
+                   [this](const record::Volume& row) { return SecretsOf(row); }),
       encryption_(target, std::move(engine), sealer_) {}
 
-Volumes::~Volumes() = default;
+Volumes::~Volumes() { Stop(); }
+
+void Volumes::SetOnConnected(
+    std::function<void(const std::vector<base::Uuid>& volumes)> on_connected) {
+  connections_.nodes().SetOnRestored(
+      [this, on_connected = std::move(on_connected)](const std::string& key) {
+        on_connected(connections_.VolumesOf(key));
+      });
+}
 
 absl::StatusOr<VolumeRequest> Volumes::Check(const base::Context& context,
                                              const VolumeParameters& params) const {
@@ -54,7 +66,8 @@ absl::StatusOr<record::Volume> Volumes::NewRow(const VolumeRequest& request,
   row.device_handle = device_handle;
   row.params = request.params;
   row.bdev_name = BaseBdevName(row);
-  row.connection = Connections::Plan(request.params);
+  row.connection = connections_.Plan(request.id, request.params);
+  connections_.shared().Track(request.id);
   row.created = row.state_since = std::chrono::system_clock::now();
   row.sealed = sealer_.Seal(request.id, request.secrets, request.keys ? &*request.keys : nullptr);
   return row;
@@ -65,15 +78,14 @@ std::chrono::nanoseconds Volumes::WaitOf(const record::Volume& row) const {
   return is_there ? std::chrono::nanoseconds(0) : options_.local_wait;
 }
 
-absl::Status Volumes::Connect(const base::Context& context, const VolumeRequest& request,
-                              record::Volume& row) {
-  absl::Status status =
+Outcome Volumes::Connect(const base::Context& context, const VolumeRequest& request,
+                         record::Volume& row) {
+  Outcome outcome =
       IsRemote(row) ? connections_.Connect(context, request.secrets, row) : FindLocal(context, row);
-  if (absl::IsAlreadyExists(status)) return status;
-  if (status.ok()) status = encryption_.Setup(context, request, row);
-  if (status.ok() || jsonrpc::IsFateUnknown(status)) return status;
-  absl::Status undone = Release(spdk::UndoContext(), row);
-  return undone.ok() ? status : jsonrpc::WithFateUnknown(std::move(status));
+  if (absl::IsAlreadyExists(outcome.status())) return outcome;
+  if (outcome.ok()) outcome = encryption_.Setup(context, request, row);
+  if (outcome.ok() || outcome.is_unknown()) return outcome;
+  return std::move(outcome).AfterUndo(Release(spdk::UndoContext(), row));
 }
 
 // The device that exports a volume waits for its bdev; the layer that encrypts does not.
@@ -117,8 +129,9 @@ absl::Status Volumes::ConnectAgain(const base::Context& context, const VolumeReq
 
 absl::Status Volumes::Release(const base::Context& context, const record::Volume& row) {
   // A layer whose base goes is out of reach, and its key with it.
-  const bool may_get_layer =
-      row.params.has_crypto() && IsRemote(row) && target_.MayActLate(options_.late_action_time);
+  const std::vector<std::string> object = {base::LockTable::Volume(row.id).name};
+  const bool may_get_layer = row.params.has_crypto() && IsRemote(row) &&
+                             target_.MayActLate(object, options_.late_action_time);
   if (absl::Status status = encryption_.Cleanup(context, row); !status.ok()) return status;
   if (may_get_layer) {
     return absl::UnavailableError(fmt::format(
@@ -129,21 +142,42 @@ absl::Status Volumes::Release(const base::Context& context, const record::Volume
   return absl::OkStatus();
 }
 
+absl::Status Volumes::ClearLimitsBelowLayer(const base::Context& context,
+                                            const record::Volume& row) {
+  if (row.bdev_name == BaseBdevName(row)) return absl::OkStatus();
+  const spdk::RateLimits none{
+      .rw_ios_per_sec = 0, .rw_mbytes_per_sec = 0, .r_mbytes_per_sec = 0, .w_mbytes_per_sec = 0};
+  absl::Status status = spdk::SetQosLimits(target_, context, BaseBdevName(row), none);
+  return spdk::IsUnknownName(status) ? absl::OkStatus() : status;
+}
+
+std::unique_ptr<DetachGuard> Volumes::BeginDetach(const base::Context& context,
+                                                  std::vector<record::Volume> rows) {
+  std::erase_if(rows, [](const record::Volume& row) { return !IsRemote(row); });
+  if (rows.empty()) return nullptr;
+  for (const record::Volume& row : rows) connections_.EndAttempts(context, row).IgnoreError();
+  return std::make_unique<DetachGuard>(
+      [this, rows = std::move(rows), objects = jsonrpc::CallScope::Current()](
+          const base::Context& limited, bool is_known) {
+        const jsonrpc::CallScope scope(objects);
+        for (const record::Volume& row : rows) {
+          absl::Status status =
+              connections_.ReleaseIfDown(limited, row, encryption_.RemovalRequests(row), is_known);
+          if (!status.ok()) {
+            spdlog::debug("volume {}: {}", row.id.ToString(), std::string(status.message()));
+          }
+        }
+      });
+}
+
 absl::Status Volumes::BeginRestore(const base::Context& context,
                                    const std::vector<record::Volume>& rows) {
-  auto any = [&](bool (nvmf::VolumeConnectionParameters::*has)() const) {
-    return std::any_of(rows.begin(), rows.end(),
-                       [&](const record::Volume& row) { return (row.params.nvmf().*has)(); });
-  };
-  return connections_.Look(context, any(&nvmf::VolumeConnectionParameters::has_discovery),
-                           any(&nvmf::VolumeConnectionParameters::has_direct));
+  return connections_.Look(context, rows);
 }
 
 absl::Status Volumes::Restore(const base::Context& context, record::Volume& row) {
   if (IsRemote(row)) {
-    absl::StatusOr<VolumeParameters> secrets = SecretsOf(row);
-    if (!secrets.ok()) return secrets.status();
-    absl::Status status = connections_.Restore(context, *secrets, row);
+    absl::Status status = connections_.Restore(context, row);
     if (!status.ok()) return status;
   }
   return encryption_.Restore(context, row);

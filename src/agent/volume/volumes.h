@@ -1,6 +1,7 @@
 #pragma once
 
 #include <chrono>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -8,8 +9,9 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "agent/record/rows.h"
+#include "agent/record/record.h"
 #include "agent/volume/connections.h"
+#include "agent/volume/detach_guard.h"
 #include "agent/volume/encryption.h"
 #include "agent/volume/request.h"
 #include "agent/volume/sealer.h"
@@ -40,16 +42,22 @@ bool IsRemote(const record::Volume& row);
 /// device's lock taken exclusively. They block, for as long as their context allows, where nothing
 /// else is said.
 ///
-/// Errors. Target not reachable: UNAVAILABLE. What could not be undone, or may still be done by the
-/// target, is marked by jsonrpc::WithFateUnknown: then Release is called later, as often as it
-/// takes.
+/// Errors. Target not reachable: UNAVAILABLE. Where something could not be undone, or may still be
+/// done by the target, the outcome is unknown: then Release is called later, as often as it takes.
 class Volumes {
  public:
-  /// `target` outlives this. `rows`: those of the record, from which is counted who uses what.
-  /// `engine` encrypts volumes; `sealing_key` seals their keys and secrets in the record.
-  Volumes(Options options, jsonrpc::Caller& target, const std::vector<record::Volume>& rows,
+  /// `target` and `record` outlive this; what the record's rows use is counted. Writes to the
+  /// record nothing but record::Volume::connection. `engine` encrypts volumes; `sealing_key` seals
+  /// their keys and secrets in the record.
+  Volumes(Options options, jsonrpc::Caller& target, record::Record& record,
           std::unique_ptr<CryptoEngine> engine, std::optional<base::Secret> sealing_key);
   ~Volumes();
+
+  /// Called with volumes whose connection was restored in the background, in any thread; their
+  /// devices can be restored then. Set it before other threads use this.
+  void SetOnConnected(std::function<void(const std::vector<base::Uuid>& volumes)> on_connected);
+  /// Ends all background work.
+  void Stop() { connections_.nodes().Stop(); }
 
   /// Name of the engine that encrypts volumes.
   std::string_view engine_name() const { return encryption_.engine_name(); }
@@ -71,8 +79,7 @@ class Volumes {
   /// there is a bdev `row.bdev_name`; fills in of `row` what is to be kept. Takes back what it did
   /// when it fails. NOT_FOUND: the volume was not found in time. INVALID_ARGUMENT: it is not in the
   /// subsystem asked for.
-  absl::Status Connect(const base::Context& context, const VolumeRequest& request,
-                       record::Volume& row);
+  Outcome Connect(const base::Context& context, const VolumeRequest& request, record::Volume& row);
 
   /// In place of Connect, for a device that takes plans (DeviceManager::takes_plans): not null
   /// where all that has to be made can be made along with the device's own calls, and then nothing
@@ -85,11 +92,26 @@ class Volumes {
   }
 
   /// Makes sure that a volume that another agent has attached is as `request` says. `row`, which
-  /// NewRow made, then holds what is to be kept. INVALID_ARGUMENT: it is encrypted in another way.
+  /// NewRow made, then holds what is to be kept. `exported`: the bdev that its device exports.
+  /// INVALID_ARGUMENT: it is encrypted in another way. FAILED_PRECONDITION: the device exports
+  /// something else.
   absl::Status TakeOver(const base::Context& context, const VolumeRequest& request,
-                        record::Volume& row) {
-    return encryption_.TakeOver(context, request, row);
+                        record::Volume& row, const std::string& exported) {
+    return encryption_.TakeOver(context, request, row, exported);
   }
+
+  /// Fills in of `row`, of a volume that another agent has attached, how it is encrypted, so that
+  /// it is never exported in clear. Its keys are kept as those of other volumes are.
+  /// FAILED_PRECONDITION: it cannot be adopted, and why.
+  absl::Status Adopt(const base::Context& context, const std::string& exported,
+                     record::Volume& row) {
+    connections_.shared().Track(row.id);
+    return encryption_.Adopt(context, exported, row);
+  }
+
+  /// Removes limits from the volume's own bdev: those that count are on the layer that its device
+  /// exports. Nothing for a volume without a layer. OK when the bdev does not exist.
+  absl::Status ClearLimitsBelowLayer(const base::Context& context, const record::Volume& row);
 
   /// Whether `request` asks for an encrypted volume of this target that is by the record just as it
   /// should be, so that one look at its device tells whether it is. No remote call.
@@ -101,9 +123,17 @@ class Volumes {
   absl::Status ConnectAgain(const base::Context& context, const VolumeRequest& request,
                             record::Volume& row);
 
-  /// Takes away the layers, and the connection with the last volume that uses it. The device has
-  /// let go of the bdev before. OK when there is nothing left to do. UNAVAILABLE: the connection of
-  /// an encrypted volume stays for as long as the target may still make its layer.
+  /// While volumes are being taken off their device: a device waits for the I/O under way to a
+  /// volume, and that for its remote. For as long as the guard lives, where no path to a volume's
+  /// remote is up and nothing else hangs on its connection, the connection is released, and the I/O
+  /// fails. Attempts to connect the volumes are ended before this returns. Release still has to be
+  /// called. Null: none of `rows` is remote.
+  std::unique_ptr<DetachGuard> BeginDetach(const base::Context& context,
+                                           std::vector<record::Volume> rows);
+
+  /// Removes the layers, and releases the connection if nothing else uses it or hangs on it. The
+  /// device has released the bdev before. OK when there is nothing left to do. UNAVAILABLE: the
+  /// connection of an encrypted volume stays for as long as the target may still make its layer.
   absl::Status Release(const base::Context& context, const record::Volume& row);
 
   /// Looks at the target what is there of what `rows` share; before a Restore of many rows.
@@ -111,8 +141,28 @@ class Volumes {
 
   /// Makes sure of the connection and the layers of an attached volume, and makes again what is
   /// missing. `row` then holds what is to be kept. Does not wait for the bdev to appear: the device
-  /// tells whether it did. No remote call where nothing is missing, but for layers and iSCSI.
+  /// tells whether it did. Does not wait for a storage node that does not answer: UNAVAILABLE with
+  /// the reason then, IsConnecting() is true, and the callback of SetOnConnected is called when it
+  /// is connected. No remote call where nothing is missing, but for layers and iSCSI.
   absl::Status Restore(const base::Context& context, record::Volume& row);
+  /// Whether the volume is being connected in the background.
+  bool IsConnecting(const record::Volume& row) const { return connections_.IsRestoring(row); }
+
+  /// Paths to the remote subsystem of a volume, as of the last LookAtPaths; nullopt: unknown, or
+  /// the volume has none. A bdev of a volume without a path that is up does no I/O.
+  std::optional<PathCount> PathsOf(const base::Uuid& volume) {
+    return connections_.shared().PathsOf(volume);
+  }
+  /// Asks the target for the states of all paths: one call, no bdev is asked for.
+  absl::Status LookAtPaths(const base::Context& context) {
+    return connections_.shared().LookAtControllers(context);
+  }
+  /// What the target said of the bdev of a volume; nullopt: it has none. `generation`: of the
+  /// target before it was asked.
+  void NoteBdev(uint64_t generation, const base::Uuid& volume,
+                const std::optional<spdk::Bdev>& bdev) {
+    connections_.shared().NoteBdev(generation, volume, bdev);
+  }
 
  private:
   absl::Status FindLocal(const base::Context& context, const record::Volume& row);

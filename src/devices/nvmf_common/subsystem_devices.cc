@@ -1,7 +1,9 @@
 #include "devices/nvmf_common/subsystem_devices.h"
 
-#include "agent/spdk/bdev.h"
+#include <spdlog/spdlog.h>
+
 #include "agent/spdk/qos.h"
+#include "devices/nvmf_common/attachment.h"
 #include "jsonrpc/error.h"
 
 namespace sma::nvmf_common {
@@ -9,26 +11,37 @@ namespace sma::nvmf_common {
 absl::Status SubsystemDevices::Prepare(const base::Context& context) {
   uint64_t generation = target_.generation();
   if (generation != 0 && prepared_generation_ == generation) return absl::OkStatus();
-  absl::Status status = spdk::EnsureTransport(target_, context, transport_);
+  absl::Status status = spdk::EnsureTransport(target_, context, transport_, transport_options_);
   if (status.ok()) prepared_generation_ = generation;
   return status;
 }
 
-absl::Status SubsystemDevices::Delete(const base::Context& context, const std::string& nqn) {
-  // Its namespaces go with the subsystem.
-  absl::Status status = spdk::DoToEnd(target_, context, spdk::DeleteSubsystem(nqn));
-  if (!status.ok() && !spdk::IsNoSuchSubsystem(status)) {
-    if (!jsonrpc::GetTargetError(status)) return status;
-    absl::StatusOr<std::optional<spdk::Subsystem>> found =
-        spdk::FindSubsystem(target_, context, nqn);
-    if (!found.ok() || found->has_value()) return status;
+// Deleting cannot be undone, and the NQN may be somebody else's subsystem by now: the target is
+// asked before.
+Outcome SubsystemDevices::Delete(const base::Context& context, const SubsystemSpec& spec) {
+  absl::StatusOr<std::optional<spdk::Subsystem>> found =
+      spdk::FindSubsystem(target_, context, spec.nqn);
+  if (!found.ok()) return found.status();
+  if (*found && !IsOwned(spec, **found)) {
+    spdlog::warn("{}: left alone: {}", spec.nqn, std::string(NotOwned(spec.nqn).message()));
+    known_.Add(spec.nqn);
+    return absl::OkStatus();
   }
-  known_.Remove(nqn);
+  if (*found) {
+    // Its namespaces are removed with the subsystem.
+    absl::Status status = spdk::DoToEnd(target_, context, spdk::DeleteSubsystem(spec.nqn));
+    if (!status.ok() && !spdk::IsNoSuchSubsystem(status)) {
+      if (!jsonrpc::GetTargetError(status)) return status;
+      found = spdk::FindSubsystem(target_, context, spec.nqn);
+      if (!found.ok() || found->has_value()) return status;
+    }
+  }
+  known_.Remove(spec.nqn);
   return absl::OkStatus();
 }
 
-absl::Status SubsystemDevices::SetQos(const base::Context& context, const DeviceVolume* volume,
-                                      const QosLimit& maximum) {
+Outcome SubsystemDevices::SetQos(const base::Context& context, const DeviceVolume* volume,
+                                 const QosLimit& maximum) {
   if (volume == nullptr) return absl::UnimplementedError("a device has no limits of its own");
   absl::StatusOr<spdk::RateLimits> limits = spdk::ToRateLimits(maximum);
   if (!limits.ok()) return limits.status();
@@ -44,9 +57,10 @@ GetQosCapabilitiesResponse SubsystemDevices::QosCapabilities() {
 std::vector<DeviceVolume> VolumesOf(const spdk::Subsystem& subsystem) {
   std::vector<DeviceVolume> volumes;
   for (const spdk::Namespace& ns : subsystem.namespaces) {
-    volumes.push_back({.id = ns.uuid.value_or(base::Uuid()),
-                       .bdev_name = ns.bdev_name,
-                       .attachment = std::to_string(ns.nsid)});
+    volumes.push_back(
+        {.id = ns.uuid.value_or(base::Uuid()),
+         .bdev_name = ns.bdev_name,
+         .attachment = Attachment{.nsid = ns.nsid, .bdev_name = ns.bdev_name}.ToString()});
   }
   return volumes;
 }

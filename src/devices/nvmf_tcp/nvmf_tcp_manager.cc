@@ -20,10 +20,9 @@ SubsystemSpec SpecOf(const DeviceSpec& device) {
   return {.nqn = params.subnqn(),
           .allow_any_host = params.allow_any_host(),
           .hosts = {params.hosts().begin(), params.hosts().end()},
-          .listener = AddressOf(params)};
+          .listener = AddressOf(params),
+          .serial_number = device.mark};
 }
-
-const std::string& NqnOf(const DeviceSpec& device) { return device.params.nvmf_tcp().subnqn(); }
 
 }  // namespace
 
@@ -33,6 +32,7 @@ absl::StatusOr<DeviceSpec> NvmfTcpManager::Describe(const CreateDeviceRequest& r
   DeviceSpec device;
   device.handle = HandleOf(params->subnqn());
   *device.params.mutable_nvmf_tcp() = *std::move(params);
+  device.mark = nvmf_common::NewSerialNumber();
   return device;
 }
 
@@ -47,31 +47,33 @@ absl::StatusOr<std::optional<ExistingDevice>> NvmfTcpManager::FindExisting(
   return subsystems_.FindExisting(context, SpecOf(device));
 }
 
-absl::StatusOr<std::string> NvmfTcpManager::CreateDevice(const base::Context& context,
-                                                         const DeviceSpec& device,
-                                                         const DeviceVolume* volume) {
-  return subsystems_.Create(context, SpecOf(device), volume);
+OutcomeOr<CreatedDevice> NvmfTcpManager::CreateDevice(const base::Context& context,
+                                                      const DeviceSpec& device,
+                                                      const DeviceVolume* volume) {
+  OutcomeOr<std::string> attachment = subsystems_.Create(context, SpecOf(device), volume);
+  if (!attachment.ok()) return attachment.outcome();
+  return CreatedDevice{.handle = device.handle, .attachment = *std::move(attachment)};
 }
 
-absl::Status NvmfTcpManager::UndoCreate(const base::Context& context, const DeviceSpec& device,
-                                        const DeviceVolume* volume) {
+Outcome NvmfTcpManager::UndoCreate(const base::Context& context, const DeviceSpec& device,
+                                   const DeviceVolume* volume) {
   return subsystems_.UndoCreate(context, SpecOf(device), volume);
 }
 
-absl::Status NvmfTcpManager::DeleteDevice(const base::Context& context, const DeviceSpec& device,
-                                          std::span<const DeviceVolume> /*volumes*/) {
-  return subsystems_.Delete(context, NqnOf(device));
+Outcome NvmfTcpManager::DeleteDevice(const base::Context& context, const DeviceSpec& device,
+                                     std::span<const DeviceVolume> /*volumes*/) {
+  return subsystems_.Delete(context, SpecOf(device));
 }
 
-absl::StatusOr<std::string> NvmfTcpManager::AttachVolume(const base::Context& context,
-                                                         const DeviceSpec& device,
-                                                         const DeviceVolume& volume) {
-  return subsystems_.Attach(context, NqnOf(device), volume);
+OutcomeOr<std::string> NvmfTcpManager::AttachVolume(const base::Context& context,
+                                                    const DeviceSpec& device,
+                                                    const DeviceVolume& volume) {
+  return subsystems_.Attach(context, SpecOf(device), volume);
 }
 
-absl::Status NvmfTcpManager::DetachVolume(const base::Context& context, const DeviceSpec& device,
-                                          const DeviceVolume& volume) {
-  return subsystems_.Detach(context, NqnOf(device), volume);
+Outcome NvmfTcpManager::DetachVolume(const base::Context& context, const DeviceSpec& device,
+                                     const DeviceVolume& volume) {
+  return subsystems_.Detach(context, SpecOf(device), volume);
 }
 
 absl::StatusOr<std::unique_ptr<DeviceListing>> NvmfTcpManager::List(const base::Context& context) {
@@ -82,12 +84,13 @@ RestoreResult NvmfTcpManager::Restore(const base::Context& context, const Restor
   return subsystems_.Restore(context, SpecOf(request.device), request);
 }
 
-absl::Status NvmfTcpManager::SetQos(const base::Context& context, const DeviceSpec& /*device*/,
-                                    const DeviceVolume* volume, const QosLimit& maximum) {
+Outcome NvmfTcpManager::SetQos(const base::Context& context, const DeviceSpec& /*device*/,
+                               const DeviceVolume* volume, const QosLimit& maximum) {
   return subsystems_.SetQos(context, volume, maximum);
 }
 
-GetQosCapabilitiesResponse NvmfTcpManager::GetQosCapabilities() const {
+absl::StatusOr<GetQosCapabilitiesResponse> NvmfTcpManager::GetQosCapabilities(
+    const base::Context& /*context*/) const {
   return nvmf_common::SubsystemDevices::QosCapabilities();
 }
 
@@ -118,6 +121,7 @@ std::vector<AdoptionCandidate> NvmfTcpManager::ListAdoptionCandidates(
     }
     candidate.device =
         device.ok() ? *std::move(device) : DeviceSpec{.handle = HandleOf(nqn), .params = request};
+    candidate.device.mark = subsystem.serial_number;
     candidate.volumes = nvmf_common::VolumesOf(subsystem);
     std::erase_if(candidate.volumes, [](const DeviceVolume& volume) { return volume.id.is_nil(); });
     candidates.push_back(std::move(candidate));

@@ -14,8 +14,7 @@
 
 namespace sma::nvmf_tcp {
 
-/// Devices that are NVMe-oF subsystems with one NVMe/TCP listener; volumes are their namespaces and
-/// `attachment` is the NSID in decimal.
+/// Devices that are NVMe-oF subsystems with one NVMe/TCP listener; volumes are their namespaces.
 class NvmfTcpManager : public DeviceManager {
  public:
   /// `target` outlives the manager.
@@ -30,22 +29,23 @@ class NvmfTcpManager : public DeviceManager {
   absl::Status Prepare(const base::Context& context) override;
   absl::StatusOr<std::optional<ExistingDevice>> FindExisting(const base::Context& context,
                                                              const DeviceSpec& device) override;
-  absl::StatusOr<std::string> CreateDevice(const base::Context& context, const DeviceSpec& device,
-                                           const DeviceVolume* volume) override;
-  absl::Status UndoCreate(const base::Context& context, const DeviceSpec& device,
-                          const DeviceVolume* volume) override;
-  absl::Status DeleteDevice(const base::Context& context, const DeviceSpec& device,
-                            std::span<const DeviceVolume> volumes) override;
-  absl::StatusOr<std::string> AttachVolume(const base::Context& context, const DeviceSpec& device,
-                                           const DeviceVolume& volume) override;
-  bool takes_plans() const override { return true; }
-  absl::Status DetachVolume(const base::Context& context, const DeviceSpec& device,
-                            const DeviceVolume& volume) override;
+  OutcomeOr<CreatedDevice> CreateDevice(const base::Context& context, const DeviceSpec& device,
+                                        const DeviceVolume* volume) override;
+  Outcome UndoCreate(const base::Context& context, const DeviceSpec& device,
+                     const DeviceVolume* volume) override;
+  Outcome DeleteDevice(const base::Context& context, const DeviceSpec& device,
+                       std::span<const DeviceVolume> volumes) override;
+  OutcomeOr<std::string> AttachVolume(const base::Context& context, const DeviceSpec& device,
+                                      const DeviceVolume& volume) override;
+  DeviceTraits traits() const override { return {.takes_plans = true}; }
+  Outcome DetachVolume(const base::Context& context, const DeviceSpec& device,
+                       const DeviceVolume& volume) override;
   absl::StatusOr<std::unique_ptr<DeviceListing>> List(const base::Context& context) override;
   RestoreResult Restore(const base::Context& context, const RestoreRequest& request) override;
-  absl::Status SetQos(const base::Context& context, const DeviceSpec& device,
-                      const DeviceVolume* volume, const QosLimit& maximum) override;
-  GetQosCapabilitiesResponse GetQosCapabilities() const override;
+  Outcome SetQos(const base::Context& context, const DeviceSpec& device, const DeviceVolume* volume,
+                 const QosLimit& maximum) override;
+  absl::StatusOr<GetQosCapabilitiesResponse> GetQosCapabilities(
+      const base::Context& context) const override;
   std::vector<AdoptionCandidate> ListAdoptionCandidates(
       const DeviceListing& listing, std::span<const std::string> known) const override;
 

@@ -10,7 +10,7 @@
 #include "devices/vfiouser/params.h"
 #include "devices/vfiouser/socket_folder.h"
 #include "devices/vfiouser/vfiouser_manager.h"
-#include "sma/removal.h"
+#include "sma/outcome.h"
 
 namespace sma::vfiouser {
 
@@ -55,7 +55,7 @@ absl::StatusOr<bool> VfioUserManager::IsPlugged(const base::Context& context,
   return inventory->devices.contains(DeviceName(device));
 }
 
-absl::Status VfioUserManager::Plug(const base::Context& context, const DeviceSpec& device) {
+Outcome VfioUserManager::Plug(const base::Context& context, const DeviceSpec& device) {
   absl::StatusOr<qmp::Place> place = PlaceOf(device);
   if (!place.ok()) return place.status();
   if (!place->machine) return absl::OkStatus();
@@ -75,7 +75,7 @@ absl::Status VfioUserManager::Unplug(const base::Context& context, qmp::Client& 
 }
 
 // OK when the machine does not have the device any more.
-absl::Status VfioUserManager::Release(const base::Context& context, const DeviceSpec& device) {
+Outcome VfioUserManager::Release(const base::Context& context, const DeviceSpec& device) {
   // A device whose bus is not configured any more can be in no machine that is known.
   absl::StatusOr<qmp::Place> place = PlaceOf(device);
   if (!place.ok() || !place->machine) return absl::OkStatus();
@@ -83,7 +83,7 @@ absl::Status VfioUserManager::Release(const base::Context& context, const Device
   absl::Status status = Unplug(context.Child(steady_clock::now() + options_.unplug_wait), machine,
                                DeviceName(device));
   if (absl::IsDeadlineExceeded(status) && !context.done()) {
-    return WithRemovalUnderWay(absl::UnavailableError(
+    return Outcome::UnderWay(absl::UnavailableError(
         fmt::format("{}; it goes as soon as it has", std::string(status.message()))));
   }
   if (!absl::IsUnavailable(status)) return status;

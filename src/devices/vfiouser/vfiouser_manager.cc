@@ -6,7 +6,6 @@
 #include "devices/nvmf_common/comparison.h"
 #include "devices/vfiouser/params.h"
 #include "devices/vfiouser/socket_folder.h"
-#include "jsonrpc/error.h"
 
 namespace sma::vfiouser {
 
@@ -35,13 +34,24 @@ absl::StatusOr<DeviceSpec> VfioUserManager::Describe(const CreateDeviceRequest& 
     return absl::InvalidArgumentError(
         fmt::format("nvme.{}", std::string(place.status().message())));
   }
+  device.mark = nvmf_common::NewSerialNumber();
   return device;
+}
+
+std::string VfioUserManager::NeighbourOf(const DeviceSpec& device) const {
+  absl::StatusOr<qmp::Place> place = PlaceOf(device);
+  if (!place.ok() || !place->machine) return {};
+  return "machine " + place->machine->address().ToString();
 }
 
 bool VfioUserManager::OwnsHandle(std::string_view handle) const { return IsHandle(handle); }
 
 std::string VfioUserManager::FolderOf(const DeviceSpec& device) const {
   return fmt::format("{}/{}", options_.socket_folder, DeviceName(device));
+}
+
+SubsystemSpec VfioUserManager::SubsystemOf(const DeviceSpec& device) const {
+  return SpecOf(device, FolderOf(device));
 }
 
 absl::StatusOr<qmp::Place> VfioUserManager::PlaceOf(const DeviceSpec& device) const {
@@ -54,7 +64,7 @@ absl::Status VfioUserManager::Prepare(const base::Context& context) {
 
 absl::StatusOr<std::optional<ExistingDevice>> VfioUserManager::FindExisting(
     const base::Context& context, const DeviceSpec& device) {
-  auto existing = subsystems_.FindExisting(context, SpecOf(device, FolderOf(device)));
+  auto existing = subsystems_.FindExisting(context, SubsystemOf(device));
   if (!existing.ok() || !*existing) return existing;
   absl::StatusOr<bool> plugged = IsPlugged(context, device);
   if (!plugged.ok()) return plugged.status();
@@ -65,42 +75,42 @@ absl::StatusOr<std::optional<ExistingDevice>> VfioUserManager::FindExisting(
   return existing;
 }
 
-absl::StatusOr<std::string> VfioUserManager::CreateDevice(const base::Context& context,
-                                                          const DeviceSpec& device,
-                                                          const DeviceVolume* volume) {
+OutcomeOr<CreatedDevice> VfioUserManager::CreateDevice(const base::Context& context,
+                                                       const DeviceSpec& device,
+                                                       const DeviceVolume* volume) {
   absl::StatusOr<bool> made = MakeFolder(FolderOf(device));
   if (!made.ok()) return made.status();
-  absl::StatusOr<std::string> attachment =
-      subsystems_.Create(context, SpecOf(device, FolderOf(device)), volume);
+  OutcomeOr<std::string> attachment = subsystems_.Create(context, SubsystemOf(device), volume);
   if (!attachment.ok()) {
     // What was made may be there still: its folder goes with it.
-    if (*made && !jsonrpc::IsFateUnknown(attachment.status())) {
+    if (*made && !attachment.outcome().is_unknown()) {
       RemoveFolderOf(spdk::UndoContext(), device).IgnoreError();
     }
-    return attachment;
+    return attachment.outcome();
   }
-  absl::Status status = Plug(context, device);
-  const bool plugged = status.ok() || jsonrpc::IsFateUnknown(status);
-  if (status.ok()) status = context.status();
-  if (!status.ok()) return Undo(std::move(status), device, *made, plugged);
-  return attachment;
+  Outcome outcome = Plug(context, device);
+  const bool plugged = outcome.ok() || outcome.is_unknown();
+  if (outcome.ok()) outcome = context.status();
+  if (!outcome.ok()) return Undo(std::move(outcome), device, *made, plugged);
+  return CreatedDevice{.handle = device.handle, .attachment = *std::move(attachment)};
 }
 
-// Takes back what CreateDevice made before `why` ended it; marked when not all could be.
-absl::Status VfioUserManager::Undo(absl::Status why, const DeviceSpec& device, bool made_folder,
-                                   bool plugged) {
-  absl::Status undone;
+// Rolls back what CreateDevice made before `why` ended it; unknown where not all could be.
+Outcome VfioUserManager::Undo(Outcome why, const DeviceSpec& device, bool made_folder,
+                              bool plugged) {
+  Outcome undone;
   if (plugged) undone = Release(spdk::UndoContext(), device);
-  if (undone.ok()) undone = subsystems_.Delete(spdk::UndoContext(), NqnOf(device));
+  if (undone.ok()) undone = subsystems_.Delete(spdk::UndoContext(), SubsystemOf(device));
   if (undone.ok() && made_folder) undone = RemoveFolderOf(spdk::UndoContext(), device);
-  if (undone.ok()) return absl::Status(why.code(), why.message());
-  spdlog::warn("{}: could not be undone yet: {}", device.handle, undone.ToString());
-  return jsonrpc::WithFateUnknown(std::move(why));
+  if (!undone.ok()) {
+    spdlog::warn("{}: could not be undone yet: {}", device.handle, undone.message());
+  }
+  return std::move(why).AfterUndo(undone);
 }
 
-absl::Status VfioUserManager::UndoCreate(const base::Context& context, const DeviceSpec& device,
-                                         const DeviceVolume* volume) {
-  const SubsystemSpec spec = SpecOf(device, FolderOf(device));
+Outcome VfioUserManager::UndoCreate(const base::Context& context, const DeviceSpec& device,
+                                    const DeviceVolume* volume) {
+  const SubsystemSpec spec = SubsystemOf(device);
   absl::StatusOr<std::optional<spdk::Subsystem>> found =
       spdk::FindSubsystem(target_, context, spec.nqn);
   if (!found.ok()) return found.status();
@@ -111,14 +121,15 @@ absl::Status VfioUserManager::UndoCreate(const base::Context& context, const Dev
   return Remove(context, device);
 }
 
-absl::Status VfioUserManager::DeleteDevice(const base::Context& context, const DeviceSpec& device,
-                                           std::span<const DeviceVolume> /*volumes*/) {
+Outcome VfioUserManager::DeleteDevice(const base::Context& context, const DeviceSpec& device,
+                                      std::span<const DeviceVolume> /*volumes*/) {
   return Remove(context, device);
 }
 
-absl::Status VfioUserManager::Remove(const base::Context& context, const DeviceSpec& device) {
-  if (absl::Status status = Release(context, device); !status.ok()) return status;
-  if (absl::Status status = subsystems_.Delete(context, NqnOf(device)); !status.ok()) return status;
+Outcome VfioUserManager::Remove(const base::Context& context, const DeviceSpec& device) {
+  if (Outcome outcome = Release(context, device); !outcome.ok()) return outcome;
+  if (Outcome outcome = subsystems_.Delete(context, SubsystemOf(device)); !outcome.ok())
+    return outcome;
   return RemoveFolderOf(context, device);
 }
 
@@ -138,23 +149,24 @@ absl::Status VfioUserManager::RemoveFolderOf(const base::Context& context,
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::string> VfioUserManager::AttachVolume(const base::Context& context,
-                                                          const DeviceSpec& device,
-                                                          const DeviceVolume& volume) {
-  return subsystems_.Attach(context, NqnOf(device), volume);
+OutcomeOr<std::string> VfioUserManager::AttachVolume(const base::Context& context,
+                                                     const DeviceSpec& device,
+                                                     const DeviceVolume& volume) {
+  return subsystems_.Attach(context, SubsystemOf(device), volume);
 }
 
-absl::Status VfioUserManager::DetachVolume(const base::Context& context, const DeviceSpec& device,
-                                           const DeviceVolume& volume) {
-  return subsystems_.Detach(context, NqnOf(device), volume);
+Outcome VfioUserManager::DetachVolume(const base::Context& context, const DeviceSpec& device,
+                                      const DeviceVolume& volume) {
+  return subsystems_.Detach(context, SubsystemOf(device), volume);
 }
 
-absl::Status VfioUserManager::SetQos(const base::Context& context, const DeviceSpec& /*device*/,
-                                     const DeviceVolume* volume, const QosLimit& maximum) {
+Outcome VfioUserManager::SetQos(const base::Context& context, const DeviceSpec& /*device*/,
+                                const DeviceVolume* volume, const QosLimit& maximum) {
   return subsystems_.SetQos(context, volume, maximum);
 }
 
-GetQosCapabilitiesResponse VfioUserManager::GetQosCapabilities() const {
+absl::StatusOr<GetQosCapabilitiesResponse> VfioUserManager::GetQosCapabilities(
+    const base::Context& /*context*/) const {
   return nvmf_common::SubsystemDevices::QosCapabilities();
 }
 

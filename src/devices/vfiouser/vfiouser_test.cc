@@ -1,6 +1,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
@@ -10,8 +12,7 @@
 #include "agent/spdk/fake_target.h"
 #include "devices/vfiouser/params.h"
 #include "devices/vfiouser/vfiouser_manager.h"
-#include "jsonrpc/error.h"
-#include "sma/removal.h"
+#include "sma/outcome.h"
 
 namespace sma::vfiouser {
 namespace {
@@ -77,7 +78,7 @@ class VfioUserTest : public testing::Test {
     return std::make_unique<VfioUserManager>(target_, std::move(options));
   }
 
-  absl::StatusOr<std::string> Create(const DeviceVolume* volume = nullptr) {
+  OutcomeOr<CreatedDevice> Create(const DeviceVolume* volume = nullptr) {
     return manager_->CreateDevice(context_, device_, volume);
   }
   bool FolderExists() const { return std::filesystem::exists(folder_ + "/" + kName); }
@@ -133,7 +134,7 @@ TEST_F(VfioUserTest, CreatePlugsAndDeleteTakesAllAway) {
   DeviceVolume volume = Volume(kVolume);
   auto attachment = Create(&volume);
   ASSERT_TRUE(attachment.ok()) << attachment.status();
-  EXPECT_EQ(*attachment, "1");
+  EXPECT_EQ(attachment->attachment, std::string("1 null-") + kVolume);
   EXPECT_EQ(Subsystem()["allow_any_host"], true);
   EXPECT_EQ(Subsystem()["listen_addresses"][0]["traddr"], folder_ + "/" + kName);
   EXPECT_EQ(Subsystem()["namespaces"][0]["uuid"], kVolume);
@@ -158,14 +159,44 @@ TEST_F(VfioUserTest, WithoutAMachineTheSocketAlone) {
   ExpectNothingLeft();
 }
 
+TEST_F(VfioUserTest, Defect64_ControllersHaveMsiUnlessAskedForMsix) {
+  for (bool msix : {false, true}) {
+    target_.Restart();
+    Json params;
+    target_.SetFaultPlan([&params](uint64_t, const Request& request) {
+      if (request.method == "nvmf_create_transport") params = request.params;
+      return Fault::kNone;
+    });
+    VfioUserManager manager(target_, {.socket_folder = folder_, .msix = msix});
+    ASSERT_TRUE(manager.Prepare(context_).ok());
+    EXPECT_EQ(params["disable_msix"], !msix);
+  }
+}
+
+TEST_F(VfioUserTest, Defect66_AFolderOfAnotherUserIsNotUsed) {
+  const std::string path = folder_ + "/" + kName;
+  std::filesystem::create_directory(path);
+  ASSERT_EQ(::chmod(path.c_str(), 0777), 0);
+  absl::Status status = Create().status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition) << status;
+  ASSERT_EQ(::chmod(path.c_str(), 0755), 0);
+  if (::geteuid() == 0) {
+    ASSERT_EQ(::chown(path.c_str(), 12345, 12345), 0);
+    status = Create().status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition) << status;
+    EXPECT_THAT(std::string(status.message()), HasSubstr("12345"));
+  }
+  EXPECT_TRUE(Subsystem().is_null());
+}
+
 // QEMU before 10.1 has no such device.
 TEST_F(VfioUserTest, MachineThatRefusesUndoesAll) {
   qemu_.Refuse("device_add", "'vfio-user-pci' is not a valid device model name");
   DeviceVolume volume = Volume(kVolume);
-  absl::Status status = Create(&volume).status();
-  EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
-  EXPECT_THAT(std::string(status.message()), HasSubstr("not a valid device model name"));
-  EXPECT_FALSE(jsonrpc::IsFateUnknown(status));
+  const Outcome outcome = Create(&volume).outcome();
+  EXPECT_EQ(outcome.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(outcome.message(), HasSubstr("not a valid device model name"));
+  EXPECT_TRUE(outcome.is_settled());
   ExpectNothingLeft();
 }
 
@@ -175,9 +206,9 @@ TEST_F(VfioUserTest, UnreachableMachineUndoesAll) {
   machine_ = std::make_shared<qmp::Client>(
       qmp::ClientOptions{.address = qemu_.address(), .connect_wait = milliseconds(200)});
   manager_ = MakeManager(true);
-  absl::Status status = Create().status();
-  EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable);
-  EXPECT_FALSE(jsonrpc::IsFateUnknown(status));
+  const Outcome outcome = Create().outcome();
+  EXPECT_EQ(outcome.code(), absl::StatusCode::kUnavailable);
+  EXPECT_TRUE(outcome.is_settled());
   ExpectNothingLeft();
 }
 
@@ -198,7 +229,7 @@ TEST_F(VfioUserTest, EachRefusedStepIsUndone) {
     });
     auto attachment = Create(&volume);
     EXPECT_FALSE(attachment.ok()) << failing;
-    EXPECT_FALSE(jsonrpc::IsFateUnknown(attachment.status())) << failing;
+    EXPECT_TRUE(attachment.outcome().is_settled()) << failing;
     ExpectNothingLeft();
   }
 }
@@ -273,9 +304,9 @@ TEST_F(VfioUserTest, SlowGuestKeepsTheDeviceUntilItReleases) {
   ASSERT_TRUE(Create().ok());
   qemu_.SetGuest(FakeQemu::Guest::kIgnores);
   const std::string before = target_.Dump();
-  absl::Status status = manager_->DeleteDevice(context_, device_, {});
-  EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable);
-  EXPECT_TRUE(IsRemovalUnderWay(status));
+  const Outcome outcome = manager_->DeleteDevice(context_, device_, {});
+  EXPECT_EQ(outcome.code(), absl::StatusCode::kUnavailable);
+  EXPECT_TRUE(outcome.is_under_way());
   EXPECT_EQ(target_.Dump(), before);
   EXPECT_TRUE(FolderExists());
   qemu_.ReleaseAll();
@@ -333,9 +364,9 @@ TEST_F(VfioUserTest, QemuThatWouldAbortIsNotAskedToUnplug) {
   BecomeQemu(11, 1);
   qemu_.SetDeviceParts({"bus master[0]", "VFIO MSIX PBA[0]"});
   ASSERT_TRUE(Create().ok());
-  absl::Status refused = manager_->DeleteDevice(context_, device_, {});
+  const Outcome refused = manager_->DeleteDevice(context_, device_, {});
   EXPECT_EQ(refused.code(), absl::StatusCode::kFailedPrecondition);
-  EXPECT_THAT(std::string(refused.message()), HasSubstr("QEMU 11.1"));
+  EXPECT_THAT(refused.message(), HasSubstr("QEMU 11.1"));
   EXPECT_THAT(qemu_.devices(), SizeIs(1));
   EXPECT_FALSE(Subsystem().is_null());
   // Nor when the target was restarted, and the device would be plugged anew.
@@ -406,8 +437,8 @@ TEST_F(VfioUserTest, DevicesOfAnotherAgentCanBeAdopted) {
 }
 
 TEST_F(VfioUserTest, LimitsAreOfVolumes) {
-  EXPECT_TRUE(manager_->GetQosCapabilities().max_volume_caps().rw_iops());
-  EXPECT_FALSE(manager_->GetQosCapabilities().has_max_device_caps());
+  EXPECT_TRUE(manager_->GetQosCapabilities(context_)->max_volume_caps().rw_iops());
+  EXPECT_FALSE(manager_->GetQosCapabilities(context_)->has_max_device_caps());
   ASSERT_TRUE(Create().ok());
   QosLimit limit;
   limit.set_rw_iops(5);

@@ -53,25 +53,25 @@ absl::StatusOr<std::optional<ExistingDevice>> VhostBlkManager::FindExisting(
   return existing;
 }
 
-absl::StatusOr<std::string> VhostBlkManager::CreateDevice(const base::Context& context,
-                                                          const DeviceSpec& device,
-                                                          const DeviceVolume* volume) {
+OutcomeOr<CreatedDevice> VhostBlkManager::CreateDevice(const base::Context& context,
+                                                       const DeviceSpec& device,
+                                                       const DeviceVolume* volume) {
   if (volume == nullptr) return absl::InvalidArgumentError("volume: missing");
   const std::string name = ControllerName(device);
   absl::StatusOr<qmp::Place> place = options_.buses.Find(device.params.virtio_blk().physical_id());
   if (!place.ok()) return place.status();
-  absl::StatusOr<bool> made = MakeController(context, name, *volume);
-  if (!made.ok()) return made.status();
-  absl::Status status = Plug(context, name, *place);
-  if (status.ok()) status = context.status();
-  if (!status.ok()) return UndoMade(std::move(status), name, *place, *made);
-  return std::string();
+  OutcomeOr<bool> made = MakeController(context, name, *volume);
+  if (!made.ok()) return made.outcome();
+  Outcome outcome = Plug(context, name, *place);
+  if (outcome.ok()) outcome = context.status();
+  if (!outcome.ok()) return UndoMade(std::move(outcome), name, *place, *made);
+  return CreatedDevice{.handle = device.handle, .attachment = {}};
 }
 
 // False: it was there already, just as it has to be.
-absl::StatusOr<bool> VhostBlkManager::MakeController(const base::Context& context,
-                                                     const std::string& controller,
-                                                     const DeviceVolume& volume) {
+OutcomeOr<bool> VhostBlkManager::MakeController(const base::Context& context,
+                                                const std::string& controller,
+                                                const DeviceVolume& volume) {
   const Request requests[] = {
       spdk::GetBdev(volume.bdev_name),
       spdk::CreateVhostBlkController(controller, volume.bdev_name, options_.packed_ring)};
@@ -79,8 +79,9 @@ absl::StatusOr<bool> VhostBlkManager::MakeController(const base::Context& contex
   absl::StatusOr<std::optional<spdk::Bdev>> bdev = spdk::ParseBdev(results[0]);
   const absl::Status& refusal = results[1].status();
   if (!refusal.ok()) {
-    if (jsonrpc::IsFateUnknown(refusal)) known_.Add(controller, "");
-    if (!jsonrpc::GetTargetError(refusal)) return refusal;
+    Outcome outcome = refusal;
+    if (outcome.is_unknown()) known_.Add(controller, "");
+    if (!jsonrpc::GetTargetError(refusal)) return outcome;
     if (!bdev.ok()) return bdev.status();
     return ControllerRefused(context, controller, volume, *bdev, refusal);
   }
@@ -110,11 +111,11 @@ absl::Status VhostBlkManager::CheckOtherUser(const base::Context& context, const
   return absl::OkStatus();
 }
 
-absl::StatusOr<bool> VhostBlkManager::ControllerRefused(const base::Context& context,
-                                                        const std::string& controller,
-                                                        const DeviceVolume& volume,
-                                                        const std::optional<spdk::Bdev>& bdev,
-                                                        const absl::Status& refusal) {
+OutcomeOr<bool> VhostBlkManager::ControllerRefused(const base::Context& context,
+                                                   const std::string& controller,
+                                                   const DeviceVolume& volume,
+                                                   const std::optional<spdk::Bdev>& bdev,
+                                                   const absl::Status& refusal) {
   if (spdk::IsVhostControllerThere(refusal)) {
     absl::StatusOr<std::optional<spdk::VhostBlkController>> there =
         FindController(context, controller);
@@ -141,8 +142,8 @@ absl::StatusOr<bool> VhostBlkManager::ControllerRefused(const base::Context& con
                                          std::string(refusal.message())));
 }
 
-absl::Status VhostBlkManager::Plug(const base::Context& context, const std::string& controller,
-                                   const qmp::Place& place) {
+Outcome VhostBlkManager::Plug(const base::Context& context, const std::string& controller,
+                              const qmp::Place& place) {
   if (!place.machine) return absl::OkStatus();
   qmp::PciDevice device{.id = controller,
                         .driver = kDriver,
@@ -153,24 +154,25 @@ absl::Status VhostBlkManager::Plug(const base::Context& context, const std::stri
   return qmp::Plug(*place.machine, context, device);
 }
 
-// Takes back what was made before `why` ended it; marked when not all could be.
-absl::Status VhostBlkManager::UndoMade(absl::Status why, const std::string& controller,
-                                       const qmp::Place& place, bool made_controller) {
-  absl::Status undone;
-  if (place.machine &&
-      (jsonrpc::IsFateUnknown(why) || absl::IsCancelled(why) || absl::IsDeadlineExceeded(why))) {
+// Rolls back what was created before `why` ended it; unknown where not all could be.
+Outcome VhostBlkManager::UndoMade(Outcome why, const std::string& controller,
+                                  const qmp::Place& place, bool made_controller) {
+  Outcome undone;
+  if (place.machine && (why.is_unknown() || absl::IsCancelled(why.status()) ||
+                        absl::IsDeadlineExceeded(why.status()))) {
     undone = Release(spdk::UndoContext(), controller, *place.machine);
   }
   if (undone.ok() && made_controller) {
     undone = DeleteController(spdk::UndoContext(), controller);
   }
-  if (undone.ok()) return absl::Status(why.code(), why.message());
-  spdlog::warn("{}: could not be undone yet: {}", controller, undone.ToString());
-  return jsonrpc::WithFateUnknown(std::move(why));
+  if (!undone.ok()) {
+    spdlog::warn("{}: could not be undone yet: {}", controller, undone.message());
+  }
+  return std::move(why).AfterUndo(undone);
 }
 
-absl::Status VhostBlkManager::UndoCreate(const base::Context& context, const DeviceSpec& device,
-                                         const DeviceVolume* volume) {
+Outcome VhostBlkManager::UndoCreate(const base::Context& context, const DeviceSpec& device,
+                                    const DeviceVolume* volume) {
   const std::string name = ControllerName(device);
   absl::StatusOr<std::optional<spdk::VhostBlkController>> controller =
       FindController(context, name);

@@ -9,7 +9,7 @@
 #include "agent/spdk/call.h"
 #include "devices/vhost_blk/params.h"
 #include "devices/vhost_blk/vhost_blk_manager.h"
-#include "sma/removal.h"
+#include "sma/outcome.h"
 
 namespace sma::vhost_blk {
 
@@ -25,29 +25,38 @@ constexpr milliseconds kMaxBusyPause{200};
 
 }  // namespace
 
-absl::Status VhostBlkManager::DeleteDevice(const base::Context& context, const DeviceSpec& device,
-                                           std::span<const DeviceVolume> /*volumes*/) {
+Outcome VhostBlkManager::DeleteDevice(const base::Context& context, const DeviceSpec& device,
+                                      std::span<const DeviceVolume> volumes) {
+  // Deleting cannot be undone, and the name may be somebody else's controller by now.
+  absl::StatusOr<State> state = Look(
+      context, {.device = device, .volumes = volumes.first(std::min<size_t>(volumes.size(), 1))});
+  if (!state.ok()) return state.status();
+  if (IsReplaced(*state)) {
+    spdlog::warn("{}: left alone: its vhost controller has bdev {} by now", device.handle,
+                 state->controller->bdev_name);
+    return {};
+  }
   return Remove(context, device);
 }
 
-absl::Status VhostBlkManager::Remove(const base::Context& context, const DeviceSpec& device) {
+Outcome VhostBlkManager::Remove(const base::Context& context, const DeviceSpec& device) {
   const std::string name = ControllerName(device);
   // A device whose bus is not configured any more can be in no machine that is known.
   absl::StatusOr<qmp::Place> place = options_.buses.Find(device.params.virtio_blk().physical_id());
   if (place.ok() && place->machine) {
-    absl::Status status = Release(context, name, *place->machine);
-    if (!status.ok()) return status;
+    Outcome outcome = Release(context, name, *place->machine);
+    if (!outcome.ok()) return outcome;
   }
   return DeleteController(context, name);
 }
 
 // OK when the machine does not have the device any more.
-absl::Status VhostBlkManager::Release(const base::Context& context, const std::string& controller,
-                                      qmp::Client& machine) {
+Outcome VhostBlkManager::Release(const base::Context& context, const std::string& controller,
+                                 qmp::Client& machine) {
   absl::Status status =
       qmp::Unplug(machine, context.Child(steady_clock::now() + options_.unplug_wait), controller);
   if (absl::IsDeadlineExceeded(status) && !context.done()) {
-    return WithRemovalUnderWay(absl::UnavailableError(
+    return Outcome::UnderWay(absl::UnavailableError(
         fmt::format("{}; it goes as soon as it has", std::string(status.message()))));
   }
   if (!absl::IsUnavailable(status)) return status;

@@ -54,10 +54,10 @@ class VhostBlkFixture : public testing::Test {
   static DeviceVolume Volume(const char* uuid = kVolume) {
     return {.id = *base::Uuid::Parse(uuid), .bdev_name = uuid, .attachment = ""};
   }
-  absl::Status Create(uint32_t physical_id = 0, const DeviceVolume& volume = Volume()) {
-    return manager_->CreateDevice(context_, Device(physical_id), &volume).status();
+  Outcome Create(uint32_t physical_id = 0, const DeviceVolume& volume = Volume()) {
+    return manager_->CreateDevice(context_, Device(physical_id), &volume).outcome();
   }
-  absl::Status Delete(uint32_t physical_id = 0) {
+  Outcome Delete(uint32_t physical_id = 0) {
     return manager_->DeleteDevice(context_, Device(physical_id), {});
   }
   /// Ends the machine, and waits until its client knows.

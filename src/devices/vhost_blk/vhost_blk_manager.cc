@@ -26,10 +26,16 @@ absl::StatusOr<DeviceSpec> VhostBlkManager::Describe(const CreateDeviceRequest& 
   return device;
 }
 
+std::string VhostBlkManager::NeighbourOf(const DeviceSpec& device) const {
+  absl::StatusOr<qmp::Place> place = options_.buses.Find(device.params.virtio_blk().physical_id());
+  if (!place.ok() || !place->machine) return {};
+  return "machine " + place->machine->address().ToString();
+}
+
 bool VhostBlkManager::OwnsHandle(std::string_view handle) const { return IsHandle(handle); }
 
-absl::Status VhostBlkManager::SetQos(const base::Context& context, const DeviceSpec& /*device*/,
-                                     const DeviceVolume* volume, const QosLimit& maximum) {
+Outcome VhostBlkManager::SetQos(const base::Context& context, const DeviceSpec& /*device*/,
+                                const DeviceVolume* volume, const QosLimit& maximum) {
   // A device's limits are its volume's: there is one limiter, however it is called.
   if (volume == nullptr) return absl::FailedPreconditionError("the device has no volume");
   absl::StatusOr<spdk::RateLimits> limits = spdk::ToRateLimits(maximum);
@@ -37,7 +43,8 @@ absl::Status VhostBlkManager::SetQos(const base::Context& context, const DeviceS
   return spdk::SetQosLimits(target_, context, volume->bdev_name, *limits);
 }
 
-GetQosCapabilitiesResponse VhostBlkManager::GetQosCapabilities() const {
+absl::StatusOr<GetQosCapabilitiesResponse> VhostBlkManager::GetQosCapabilities(
+    const base::Context& /*context*/) const {
   GetQosCapabilitiesResponse response;
   *response.mutable_max_device_caps() = spdk::BdevQosCapabilities();
   *response.mutable_max_volume_caps() = spdk::BdevQosCapabilities();

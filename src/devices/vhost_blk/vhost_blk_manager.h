@@ -44,24 +44,26 @@ class VhostBlkManager : public DeviceManager {
   std::string_view name() const override { return "vhost_blk"; }
   std::string_view protocol() const override { return "virtio_blk"; }
   DeviceType type() const override { return DEVICE_TYPE_VIRTIO_BLK; }
-  bool needs_volume() const override { return true; }
+  DeviceTraits traits() const override { return {.needs_volume = true}; }
 
   absl::StatusOr<DeviceSpec> Describe(const CreateDeviceRequest& request) const override;
   bool OwnsHandle(std::string_view handle) const override;
+  std::string NeighbourOf(const DeviceSpec& device) const override;
   absl::Status Prepare(const base::Context& /*context*/) override { return absl::OkStatus(); }
   absl::StatusOr<std::optional<ExistingDevice>> FindExisting(const base::Context& context,
                                                              const DeviceSpec& device) override;
-  absl::StatusOr<std::string> CreateDevice(const base::Context& context, const DeviceSpec& device,
-                                           const DeviceVolume* volume) override;
-  absl::Status UndoCreate(const base::Context& context, const DeviceSpec& device,
-                          const DeviceVolume* volume) override;
-  absl::Status DeleteDevice(const base::Context& context, const DeviceSpec& device,
-                            std::span<const DeviceVolume> volumes) override;
+  OutcomeOr<CreatedDevice> CreateDevice(const base::Context& context, const DeviceSpec& device,
+                                        const DeviceVolume* volume) override;
+  Outcome UndoCreate(const base::Context& context, const DeviceSpec& device,
+                     const DeviceVolume* volume) override;
+  Outcome DeleteDevice(const base::Context& context, const DeviceSpec& device,
+                       std::span<const DeviceVolume> volumes) override;
   absl::StatusOr<std::unique_ptr<DeviceListing>> List(const base::Context& context) override;
   RestoreResult Restore(const base::Context& context, const RestoreRequest& request) override;
-  absl::Status SetQos(const base::Context& context, const DeviceSpec& device,
-                      const DeviceVolume* volume, const QosLimit& maximum) override;
-  GetQosCapabilitiesResponse GetQosCapabilities() const override;
+  Outcome SetQos(const base::Context& context, const DeviceSpec& device, const DeviceVolume* volume,
+                 const QosLimit& maximum) override;
+  absl::StatusOr<GetQosCapabilitiesResponse> GetQosCapabilities(
+      const base::Context& context) const override;
   std::vector<AdoptionCandidate> ListAdoptionCandidates(
       const DeviceListing& listing, std::span<const std::string> known) const override;
 
@@ -74,23 +76,23 @@ class VhostBlkManager : public DeviceManager {
   };
 
   // create.cc
-  absl::StatusOr<bool> MakeController(const base::Context& context, const std::string& controller,
-                                      const DeviceVolume& volume);
+  OutcomeOr<bool> MakeController(const base::Context& context, const std::string& controller,
+                                 const DeviceVolume& volume);
   absl::Status CheckOtherUser(const base::Context& context, const std::string& other,
                               const std::string& bdev_name, const DeviceVolume& volume);
-  absl::StatusOr<bool> ControllerRefused(const base::Context& context,
-                                         const std::string& controller, const DeviceVolume& volume,
-                                         const std::optional<spdk::Bdev>& bdev,
-                                         const absl::Status& refusal);
-  absl::Status Plug(const base::Context& context, const std::string& controller,
-                    const qmp::Place& place);
-  absl::Status UndoMade(absl::Status why, const std::string& controller, const qmp::Place& place,
-                        bool made_controller);
+  OutcomeOr<bool> ControllerRefused(const base::Context& context, const std::string& controller,
+                                    const DeviceVolume& volume,
+                                    const std::optional<spdk::Bdev>& bdev,
+                                    const absl::Status& refusal);
+  Outcome Plug(const base::Context& context, const std::string& controller,
+               const qmp::Place& place);
+  Outcome UndoMade(Outcome why, const std::string& controller, const qmp::Place& place,
+                   bool made_controller);
 
   // remove.cc
-  absl::Status Remove(const base::Context& context, const DeviceSpec& device);
-  absl::Status Release(const base::Context& context, const std::string& controller,
-                       qmp::Client& machine);
+  Outcome Remove(const base::Context& context, const DeviceSpec& device);
+  Outcome Release(const base::Context& context, const std::string& controller,
+                  qmp::Client& machine);
   absl::Status DeleteController(const base::Context& context, const std::string& controller);
   absl::StatusOr<std::optional<spdk::VhostBlkController>> FindController(
       const base::Context& context, const std::string& controller);
@@ -101,6 +103,7 @@ class VhostBlkManager : public DeviceManager {
   absl::StatusOr<State> LookUp(const RestoreRequest& request) const;
   absl::Status Repair(const base::Context& context, const RestoreRequest& request, State state,
                       RestoreResult& result);
+  static bool IsReplaced(const State& state);
   static std::vector<std::string> Differences(const DeviceSpec& device, const State& state);
   static void Judge(const RestoreRequest& request, const absl::StatusOr<State>& state,
                     const absl::Status& error, RestoreResult& result);

@@ -4,8 +4,7 @@
 
 #include "devices/vhost_blk/params.h"
 #include "devices/vhost_blk/vhost_blk_fixture.h"
-#include "jsonrpc/error.h"
-#include "sma/removal.h"
+#include "sma/outcome.h"
 
 namespace sma::vhost_blk {
 namespace {
@@ -36,7 +35,7 @@ TEST_F(VhostBlkTest, ParametersAreCheckedBeforeAnything) {
   CreateDeviceRequest request = Request(0);
   request.mutable_virtio_blk()->set_virtual_id(1);
   EXPECT_TRUE(absl::IsInvalidArgument(manager_->Describe(request).status()));
-  EXPECT_TRUE(manager_->needs_volume());
+  EXPECT_TRUE(manager_->traits().needs_volume);
   EXPECT_EQ(target_.calls(), 0u);
 }
 
@@ -93,9 +92,9 @@ TEST_F(VhostBlkTest, VolumeThatComesInTime) {
     while (target_.calls() < 5) std::this_thread::yield();
     target_.AddBdev(kLate);
   });
-  const absl::Status status = Create(0, volume);
+  const Outcome outcome = Create(0, volume);
   maker.join();
-  EXPECT_TRUE(status.ok()) << status;
+  EXPECT_TRUE(outcome.ok()) << outcome.status();
 }
 
 TEST_F(VhostBlkTest, Defect8_VolumeInUseIsNotPlugged) {
@@ -119,6 +118,27 @@ TEST_F(VhostBlkTest, ControllerOfAnotherIsLeftAlone) {
   EXPECT_TRUE(manager_->UndoCreate(context_, Device(), &volume).ok());
   EXPECT_EQ(target_.Dump(), before);
   EXPECT_THAT(qemu_.devices(), IsEmpty());
+}
+
+// An operator deletes the controller and creates one of that name over another bdev.
+TEST_F(VhostBlkTest, Defect38_AControllerThatReplacedTheDevicesIsLeftAlone) {
+  ASSERT_TRUE(Create().ok());
+  Operator("vhost_delete_controller", {{"ctrlr", "sma-0"}});
+  Operator("vhost_create_blk_controller", {{"ctrlr", "sma-0"}, {"dev_name", kOtherVolume}});
+  qemu_.RemoveByHand("sma-0");
+  const std::string replaced = target_.Dump();
+  const DeviceSpec device = Device();
+  const DeviceVolume volume = Volume();
+  for (bool with_listing : {false, true}) {
+    std::unique_ptr<DeviceListing> listing;
+    if (with_listing) listing = *manager_->List(context_);
+    RestoreResult result = manager_->Restore(
+        context_, {.device = device, .volumes = {&volume, 1}, .listing = listing.get()});
+    EXPECT_FALSE(result.volumes[0].attachment.ok());
+    EXPECT_FALSE(qemu_.HasDevice("sma-0")) << "the VM got the operator's disk";
+  }
+  EXPECT_TRUE(manager_->DeleteDevice(context_, device, {&volume, 1}).ok());
+  EXPECT_EQ(target_.Dump(), replaced);
 }
 
 TEST_F(VhostBlkTest, ExistingDeviceIsFound) {
@@ -154,10 +174,10 @@ TEST_F(VhostBlkTest, Defect3_QemuThatCannotBeReachedHarmsNothing) {
 
 TEST_F(VhostBlkTest, QemuThatRefusesLeavesNothing) {
   qemu_.Refuse("device_add", "no such driver");
-  const absl::Status status = Create(0);
-  EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
-  EXPECT_FALSE(jsonrpc::IsFateUnknown(status));
-  EXPECT_THAT(std::string(status.message()), HasSubstr("no such driver"));
+  const Outcome outcome = Create(0);
+  EXPECT_EQ(outcome.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_TRUE(outcome.is_settled());
+  EXPECT_THAT(outcome.message(), HasSubstr("no such driver"));
   EXPECT_EQ(target_.Dump(), empty_);
   EXPECT_THAT(qemu_.chardevs(), IsEmpty());
 }
@@ -167,7 +187,7 @@ TEST_F(VhostBlkTest, CallerGoneMeansNothingIsLeft) {
   const DeviceVolume volume = Volume();
   auto result = manager_->CreateDevice(Context::WithTimeout(milliseconds(100)), Device(), &volume);
   EXPECT_EQ(result.status().code(), absl::StatusCode::kDeadlineExceeded);
-  EXPECT_FALSE(jsonrpc::IsFateUnknown(result.status())) << result.status();
+  EXPECT_TRUE(result.outcome().is_settled()) << result.status();
   EXPECT_EQ(target_.Dump(), empty_);
   EXPECT_THAT(qemu_.devices(), IsEmpty());
   EXPECT_THAT(qemu_.chardevs(), IsEmpty());
@@ -177,9 +197,9 @@ TEST_F(VhostBlkTest, LostAnswersAreUndoneLater) {
   target_.SetFaultPlan([](uint64_t, const jsonrpc::Request& request) {
     return request.method == "vhost_create_blk_controller" ? Fault::kLoseAnswer : Fault::kNone;
   });
-  const absl::Status status = Create(0);
-  EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable);
-  EXPECT_TRUE(jsonrpc::IsFateUnknown(status));
+  const Outcome outcome = Create(0);
+  EXPECT_EQ(outcome.code(), absl::StatusCode::kUnavailable);
+  EXPECT_TRUE(outcome.is_unknown());
   EXPECT_NE(target_.Dump(), empty_);
   const DeviceVolume volume = Volume();
   EXPECT_TRUE(manager_->UndoCreate(context_, Device(), &volume).ok());
@@ -204,19 +224,19 @@ TEST_F(VhostBlkTest, BusyControllerIsAskedAgain) {
 TEST_F(VhostBlkTest, ControllerThatStaysBusyIsKept) {
   ASSERT_TRUE(Create(0).ok());
   target_.SetVhostSessions("sma-0", 1);
-  const absl::Status status = Delete(0);
-  EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable);
-  EXPECT_FALSE(IsRemovalUnderWay(status)) << "nobody was asked to let go of it";
+  const Outcome outcome = Delete(0);
+  EXPECT_EQ(outcome.code(), absl::StatusCode::kUnavailable);
+  EXPECT_FALSE(outcome.is_under_way()) << "nobody was asked to let go of it";
   EXPECT_FALSE(BdevOf("sma-0").is_null());
 }
 
 TEST_F(VhostBlkTest, GuestThatDoesNotReleaseTheDevice) {
   ASSERT_TRUE(Create(0).ok());
   qemu_.SetGuest(qmp::FakeQemu::Guest::kIgnores);
-  const absl::Status status = Delete(0);
-  EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable);
-  EXPECT_TRUE(IsRemovalUnderWay(status));
-  EXPECT_THAT(std::string(status.message()), HasSubstr("has not released"));
+  const Outcome outcome = Delete(0);
+  EXPECT_EQ(outcome.code(), absl::StatusCode::kUnavailable);
+  EXPECT_TRUE(outcome.is_under_way());
+  EXPECT_THAT(outcome.message(), HasSubstr("has not released"));
   EXPECT_FALSE(BdevOf("sma-0").is_null());
   qemu_.ReleaseAll();
   EXPECT_TRUE(Delete(0).ok());
@@ -238,14 +258,14 @@ TEST_F(VhostBlkTest, DeviceOfAMachineThatIsGone) {
 
 TEST_F(VhostBlkTest, Defect15_AttachAndDetachAreNotSupported) {
   EXPECT_TRUE(absl::IsUnimplemented(manager_->AttachVolume(context_, Device(), Volume()).status()));
-  EXPECT_TRUE(absl::IsUnimplemented(manager_->DetachVolume(context_, Device(), Volume())));
+  EXPECT_TRUE(absl::IsUnimplemented(manager_->DetachVolume(context_, Device(), Volume()).status()));
 }
 
 TEST_F(VhostBlkTest, Defect26_OneLimiterForDeviceAndVolume) {
   ASSERT_TRUE(Create(0).ok());
-  EXPECT_TRUE(manager_->GetQosCapabilities().max_device_caps().rw_iops());
-  EXPECT_TRUE(manager_->GetQosCapabilities().max_volume_caps().rw_bandwidth());
-  EXPECT_FALSE(manager_->GetQosCapabilities().max_device_caps().rd_iops());
+  EXPECT_TRUE(manager_->GetQosCapabilities(context_)->max_device_caps().rw_iops());
+  EXPECT_TRUE(manager_->GetQosCapabilities(context_)->max_volume_caps().rw_bandwidth());
+  EXPECT_FALSE(manager_->GetQosCapabilities(context_)->max_device_caps().rd_iops());
   QosLimit limit;
   limit.set_rw_iops(2);
   const DeviceVolume volume = Volume();

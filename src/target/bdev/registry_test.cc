@@ -59,6 +59,30 @@ TEST_F(RegistryTest, AnAliasMayBeInUpperCase) {
   EXPECT_NE(registry_.Find("0000000A-1111-4222-8333-44444444444B"), nullptr);
 }
 
+TEST_F(RegistryTest, AMediumHasOneBdevUnlessAllAreReadOnly) {
+  auto make = [&](const char* name, const char* medium, bool read_only) {
+    return registry_.Register(std::make_unique<TestBdev>(
+        Bdev::Info{.name = name, .block_count = 100, .read_only = read_only, .medium = medium},
+        module_));
+  };
+  EXPECT_EQ(make("A", "file:1:2", false), 0);
+  EXPECT_EQ(make("B", "file:1:2", false), EBUSY);
+  EXPECT_EQ(make("B", "file:1:2", true), EBUSY);
+  EXPECT_EQ(make("B", "file:1:3", true), 0);
+  EXPECT_EQ(make("C", "file:1:3", true), 0);
+  EXPECT_EQ(make("D", "file:1:3", false), EBUSY);
+  EXPECT_EQ(make("D", "", false), 0);
+  EXPECT_EQ(make("E", "", false), 0);
+  // Until nothing uses it any more.
+  auto descriptor = Open("A", Registry::Access::kRead);
+  bool removed = false;
+  registry_.Unregister(*registry_.Find("A"), [&] { removed = true; });
+  EXPECT_EQ(make("F", "file:1:2", false), EBUSY);
+  descriptor.reset();
+  EXPECT_TRUE(RunUntil([&] { return removed; }));
+  EXPECT_EQ(make("F", "file:1:2", false), 0);
+}
+
 TEST_F(RegistryTest, SizesAreChecked) {
   auto make = [&](uint32_t block_size, uint64_t block_count) {
     return registry_.Register(std::make_unique<TestBdev>(
@@ -85,6 +109,20 @@ TEST_F(RegistryTest, AClaimKeepsOtherWritersOut) {
   reader.reset();
   EXPECT_EQ(registry_.Find("A")->claimant(), std::nullopt);
   EXPECT_NE(Open("A", Registry::Access::kWrite), nullptr);
+}
+
+TEST_F(RegistryTest, AReadOnlyBdevIsOpenedToReadOnly) {
+  ASSERT_EQ(registry_.Register(std::make_unique<TestBdev>(
+                Bdev::Info{.name = "A", .block_count = 100, .read_only = true}, module_)),
+            0);
+  EXPECT_EQ(registry_.Open("A", Registry::Access::kWrite, &events_).error(), EROFS);
+  auto descriptor = Open("A", Registry::Access::kRead);
+  ASSERT_NE(descriptor, nullptr);
+  // As a stacked bdev does, which takes on that it is read-only.
+  ASSERT_EQ(descriptor->Claim("stacked"), 0);
+  auto channel = descriptor->OpenChannel(*reactor_);
+  TestIo io(IoType::kWrite, 0, 1, 512);
+  EXPECT_EQ(RunIo(*channel, io), IoStatus::kReadOnly);
 }
 
 TEST_F(RegistryTest, TheClaimantMayWrite) {

@@ -78,7 +78,11 @@ absl::StatusOr<std::string> BuiltIn::Run(const std::string& method, const std::s
   }
   if (method == "init") return Empty(manager_->Prepare(call->context));
   if (method == "owns_device") return std::string(manager_->OwnsHandle(request) ? "1" : "");
-  if (method == "get_qos_capabilities") return manager_->GetQosCapabilities().SerializeAsString();
+  if (method == "get_qos_capabilities") {
+    auto capabilities = manager_->GetQosCapabilities(call->context);
+    if (!capabilities.ok()) return capabilities.status();
+    return capabilities->SerializeAsString();
+  }
   if (method == "create_device") {
     auto parsed = Parsed<CreateDeviceRequest>(request);
     return parsed.ok() ? CreateDevice(*call, *parsed) : parsed.status();
@@ -107,6 +111,7 @@ absl::StatusOr<DeviceSpec> BuiltIn::DeviceOf(const Call& call, const std::string
   if (call.device.params.params_case() != CreateDeviceRequest::PARAMS_NOT_SET) {
     absl::StatusOr<DeviceSpec> device = manager_->Describe(call.device.params);
     if (!device.ok()) return device.status();
+    device->mark.clear();  // nobody keeps it of a plugin's device
     if (handle == device->handle || handle == call.device.handle) return device;
   }
   return absl::NotFoundError(fmt::format("device_handle: there is no device {}", handle));
@@ -121,21 +126,21 @@ absl::StatusOr<std::string> BuiltIn::CreateDevice(const Call& call,
     absl::StatusOr<DeviceVolume> of_request = VolumeOf(call, request.volume().volume_id());
     if (!of_request.ok()) return of_request.status();
     volume = *std::move(of_request);
-  } else if (manager_->needs_volume()) {
+  } else if (manager_->traits().needs_volume) {
     return absl::InvalidArgumentError("volume: missing");
   }
   auto existing = manager_->FindExisting(call.context, *device);
   if (!existing.ok()) return existing.status();
-  absl::StatusOr<std::string> attached = std::string();
+  absl::Status status;
   if (!*existing) {
-    attached = manager_->CreateDevice(call.context, *device, volume ? &*volume : nullptr);
+    status = manager_->CreateDevice(call.context, *device, volume ? &*volume : nullptr).status();
   } else if (volume && !Has(**existing, *volume)) {
-    if (manager_->needs_volume()) {
+    if (manager_->traits().needs_volume) {
       return absl::AlreadyExistsError(fmt::format("{} has another volume", device->handle));
     }
-    attached = manager_->AttachVolume(call.context, *device, *volume);
+    status = manager_->AttachVolume(call.context, *device, *volume).status();
   }
-  if (!attached.ok()) return attached.status();
+  if (!status.ok()) return status;
   CreateDeviceResponse response;
   response.set_handle(device->handle);
   return response.SerializeAsString();
@@ -143,7 +148,7 @@ absl::StatusOr<std::string> BuiltIn::CreateDevice(const Call& call,
 
 absl::Status BuiltIn::DeleteDevice(const Call& call, const DeleteDeviceRequest& request) {
   absl::StatusOr<DeviceSpec> device = DeviceOf(call, request.handle());
-  if (device.ok()) return manager_->DeleteDevice(call.context, *device, {});
+  if (device.ok()) return manager_->DeleteDevice(call.context, *device, {}).status();
   // What the agent did not make it does not delete.
   return manager_->OwnsHandle(request.handle()) ? absl::OkStatus() : device.status();
 }
@@ -161,27 +166,28 @@ absl::Status BuiltIn::DetachVolume(const Call& call, const DetachVolumeRequest& 
   if (!device.ok()) return device.status();
   absl::StatusOr<DeviceVolume> volume = VolumeOf(call, request.volume_id());
   if (!volume.ok()) return volume.status();
-  return manager_->DetachVolume(call.context, *device, *volume);
+  return manager_->DetachVolume(call.context, *device, *volume).status();
 }
 
 absl::Status BuiltIn::SetQos(const Call& call, const SetQosRequest& request) {
   absl::StatusOr<DeviceSpec> device = DeviceOf(call, request.device_handle());
   if (!device.ok()) return device.status();
-  const GetQosCapabilitiesResponse capabilities = manager_->GetQosCapabilities();
+  auto capabilities = manager_->GetQosCapabilities(call.context);
+  if (!capabilities.ok()) return capabilities.status();
   const bool of_device = request.volume_id().empty();
-  if (of_device && !capabilities.has_max_device_caps()) {
+  if (of_device && !capabilities->has_max_device_caps()) {
     return absl::InvalidArgumentError(
         fmt::format("volume_id: missing, and devices of type {} have no limits of their own",
                     manager_->name()));
   }
   absl::StatusOr<bool> changes =
       ChangesLimits(request.maximum(),
-                    of_device ? capabilities.max_device_caps() : capabilities.max_volume_caps());
+                    of_device ? capabilities->max_device_caps() : capabilities->max_volume_caps());
   if (!changes.ok()) return changes.status();
   absl::StatusOr<DeviceVolume> volume = VolumeForQos(call, *device, request.volume_id());
   if (!volume.ok()) return volume.status();
   if (!request.has_maximum() || !*changes) return absl::OkStatus();
-  return manager_->SetQos(call.context, *device, &*volume, request.maximum());
+  return manager_->SetQos(call.context, *device, &*volume, request.maximum()).status();
 }
 
 // The volume with these 16 bytes if the device has it, its one volume where there are none.

@@ -47,9 +47,9 @@ absl::Status PythonCryptoEngine::Check(const CryptoParams& /*params*/) const {
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::string> PythonCryptoEngine::Setup(const base::Context& context,
-                                                      const CryptoVolume& volume,
-                                                      const CryptoParams& params) {
+OutcomeOr<std::string> PythonCryptoEngine::Setup(const base::Context& context,
+                                                 const CryptoVolume& volume,
+                                                 const CryptoParams& params) {
   absl::Status status =
       object_.Run(context, "setup", Arguments(volume, &params), {}, VolumeOfCall(volume)).status();
   if (!status.ok()) return status;

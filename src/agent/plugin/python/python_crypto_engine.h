@@ -22,8 +22,8 @@ class PythonCryptoEngine : public CryptoEngine {
 
   std::string_view name() const override { return object_.name(); }
   absl::Status Check(const CryptoParams& params) const override;
-  absl::StatusOr<std::string> Setup(const base::Context& context, const CryptoVolume& volume,
-                                    const CryptoParams& params) override;
+  OutcomeOr<std::string> Setup(const base::Context& context, const CryptoVolume& volume,
+                               const CryptoParams& params) override;
   absl::Status Verify(const base::Context& context, const CryptoVolume& volume,
                       const CryptoParams* params) override;
   absl::Status Cleanup(const base::Context& context, const CryptoVolume& volume) override;

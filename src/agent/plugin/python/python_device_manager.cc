@@ -45,6 +45,9 @@ bool IsThereAlready(const absl::Status& status) {
   return status.ok() || absl::IsAlreadyExists(status) || absl::IsUnimplemented(status);
 }
 
+// DeviceVolume::attachment of a volume that was given to CreateDevice.
+constexpr std::string_view kWithDevice = "with the device";
+
 VolumeParameters ParametersOf(const DeviceVolume& volume) {
   VolumeParameters params = volume.params;
   params.set_volume_id(volume.id.ToBytes());
@@ -106,34 +109,51 @@ bool PythonDeviceManager::OwnsHandle(std::string_view handle) const {
   return answer.ok() && !answer->empty();
 }
 
-bool PythonDeviceManager::allow_delete_volumes() const {
+bool PythonDeviceManager::deletes_with_volumes() const {
   auto answer = object_.Run(base::Context::WithTimeout(kQuestionTime), "allow_delete_volumes", "");
   return answer.ok() && !answer->empty();
 }
 
-absl::StatusOr<std::string> PythonDeviceManager::MakeDevice(const base::Context& context,
-                                                            const CreateDeviceRequest& request,
-                                                            const DeviceVolume* volume) {
+absl::StatusOr<DeviceSpec> PythonDeviceManager::Describe(const CreateDeviceRequest& request) const {
+  DeviceSpec device{.handle = "new", .params = request};
+  device.params.clear_volume();
+  if (request.has_nvmf_tcp()) {
+    device.handle = fmt::format("new nvmf_tcp {}", request.nvmf_tcp().subnqn());
+  } else if (request.has_nvme()) {
+    device.handle =
+        fmt::format("new nvme {} {}", request.nvme().physical_id(), request.nvme().virtual_id());
+  } else if (request.has_virtio_blk()) {
+    device.handle = fmt::format("new virtio_blk {} {}", request.virtio_blk().physical_id(),
+                                request.virtio_blk().virtual_id());
+  }
+  return device;
+}
+
+OutcomeOr<CreatedDevice> PythonDeviceManager::CreateDevice(const base::Context& context,
+                                                           const DeviceSpec& device,
+                                                           const DeviceVolume* volume) {
   if (absl::Status status = CheckInitialized(); !status.ok()) return status;
   uint64_t generation = Host::Get().target().generation();
+  CreateDeviceRequest request = device.params;
   std::optional<DeviceVolume> of_call;
-  if (volume != nullptr) of_call = *volume;
-  DeviceSpec device{.handle = "", .params = request};
-  device.params.clear_volume();
+  if (volume != nullptr) {
+    of_call = *volume;
+    *request.mutable_volume() = ParametersOf(*volume);
+  }
   auto answer = object_.Run(context, "create_device", request.SerializeAsString(),
-                            std::move(device), std::move(of_call));
+                            DeviceSpec{.handle = "", .params = device.params}, std::move(of_call));
   if (!answer.ok()) return answer.status();
   CreateDeviceResponse response;
   if (!response.ParseFromString(*answer) || response.handle().empty()) {
     return absl::InternalError(fmt::format("{}: create_device gave no handle", name()));
   }
   SetMade(response.handle(), generation);
-  return response.handle();
+  return CreatedDevice{.handle = response.handle(),
+                       .attachment = volume == nullptr ? std::string() : std::string(kWithDevice)};
 }
 
-absl::Status PythonDeviceManager::DeleteDevice(const base::Context& context,
-                                               const DeviceSpec& device,
-                                               std::span<const DeviceVolume> /*volumes*/) {
+Outcome PythonDeviceManager::DeleteDevice(const base::Context& context, const DeviceSpec& device,
+                                          std::span<const DeviceVolume> /*volumes*/) {
   if (absl::Status status = CheckInitialized(); !status.ok()) return status;
   DeleteDeviceRequest request;
   request.set_handle(device.handle);
@@ -146,9 +166,9 @@ absl::Status PythonDeviceManager::DeleteDevice(const base::Context& context,
   return status;
 }
 
-absl::StatusOr<std::string> PythonDeviceManager::AttachVolume(const base::Context& context,
-                                                              const DeviceSpec& device,
-                                                              const DeviceVolume& volume) {
+OutcomeOr<std::string> PythonDeviceManager::AttachVolume(const base::Context& context,
+                                                         const DeviceSpec& device,
+                                                         const DeviceVolume& volume) {
   if (absl::Status status = CheckInitialized(); !status.ok()) return status;
   AttachVolumeRequest request;
   request.set_device_handle(device.handle);
@@ -158,9 +178,8 @@ absl::StatusOr<std::string> PythonDeviceManager::AttachVolume(const base::Contex
   return volume.attachment;
 }
 
-absl::Status PythonDeviceManager::DetachVolume(const base::Context& context,
-                                               const DeviceSpec& device,
-                                               const DeviceVolume& volume) {
+Outcome PythonDeviceManager::DetachVolume(const base::Context& context, const DeviceSpec& device,
+                                          const DeviceVolume& volume) {
   if (absl::Status status = CheckInitialized(); !status.ok()) return status;
   DetachVolumeRequest request;
   request.set_device_handle(device.handle);
@@ -169,8 +188,8 @@ absl::Status PythonDeviceManager::DetachVolume(const base::Context& context,
       .status();
 }
 
-absl::Status PythonDeviceManager::SetQos(const base::Context& context, const DeviceSpec& device,
-                                         const DeviceVolume* volume, const QosLimit& maximum) {
+Outcome PythonDeviceManager::SetQos(const base::Context& context, const DeviceSpec& device,
+                                    const DeviceVolume* volume, const QosLimit& maximum) {
   if (absl::Status status = CheckInitialized(); !status.ok()) return status;
   SetQosRequest request;
   request.set_device_handle(device.handle);
@@ -184,8 +203,10 @@ absl::Status PythonDeviceManager::SetQos(const base::Context& context, const Dev
       .status();
 }
 
-absl::StatusOr<GetQosCapabilitiesResponse> PythonDeviceManager::FindQosCapabilities(
-    const base::Context& context, const GetQosCapabilitiesRequest& request) {
+absl::StatusOr<GetQosCapabilitiesResponse> PythonDeviceManager::GetQosCapabilities(
+    const base::Context& context) const {
+  GetQosCapabilitiesRequest request;
+  request.set_device_type(type_);
   auto answer = object_.Run(context, "get_qos_capabilities", request.SerializeAsString());
   if (!answer.ok()) return answer.status();
   GetQosCapabilitiesResponse response;
@@ -221,18 +242,18 @@ RestoreResult PythonDeviceManager::Restore(const base::Context& context,
 
 absl::Status PythonDeviceManager::MakeAgain(const base::Context& context,
                                             const RestoreRequest& request) {
-  CreateDeviceRequest create = request.device.params;
-  if (create.params_case() == CreateDeviceRequest::PARAMS_NOT_SET) return absl::OkStatus();
+  if (request.device.params.params_case() == CreateDeviceRequest::PARAMS_NOT_SET)
+    return absl::OkStatus();
   const DeviceVolume* with_device = nullptr;
   for (const DeviceVolume& volume : request.volumes) {
     if (volume.attachment == kWithDevice) with_device = &volume;
   }
-  if (with_device != nullptr) *create.mutable_volume() = ParametersOf(*with_device);
-  absl::StatusOr<std::string> handle = MakeDevice(
-      context.Child(std::chrono::steady_clock::now() + kRestoreTime), create, with_device);
-  if (!handle.ok()) return IsThereAlready(handle.status()) ? absl::OkStatus() : handle.status();
-  if (*handle == request.device.handle) return absl::OkStatus();
-  return absl::InternalError(fmt::format("was made again under another handle, {}", *handle));
+  OutcomeOr<CreatedDevice> made = CreateDevice(
+      context.Child(std::chrono::steady_clock::now() + kRestoreTime), request.device, with_device);
+  if (!made.ok()) return IsThereAlready(made.status()) ? absl::OkStatus() : made.status();
+  if (made->handle == request.device.handle) return absl::OkStatus();
+  return absl::InternalError(
+      fmt::format("was created again under another handle, {}", made->handle));
 }
 
 void PythonDeviceManager::SetMade(const std::string& handle, uint64_t generation) {

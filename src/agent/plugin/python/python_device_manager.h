@@ -4,6 +4,7 @@
 #include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <span>
 #include <string>
 
@@ -11,12 +12,12 @@
 #include "absl/status/statusor.h"
 #include "agent/plugin/python/call.h"
 #include "base/mutex.h"
-#include "sma/autonomous_device_manager.h"
+#include "sma/device_manager.h"
 
 namespace sma::python {
 
 /// A device type that a Python class implements.
-class PythonDeviceManager : public AutonomousDeviceManager {
+class PythonDeviceManager : public DeviceManager {
  public:
   /// Calls the plugin's `init` with `params`, unless the target does not answer yet: then Prepare
   /// does. INVALID_ARGUMENT: there is no such protocol. Errors of `init`.
@@ -28,23 +29,39 @@ class PythonDeviceManager : public AutonomousDeviceManager {
   std::string_view protocol() const override { return protocol_; }
   DeviceType type() const override { return type_; }
   bool OwnsHandle(std::string_view handle) const override;
-  bool allow_delete_volumes() const override;
+  DeviceTraits traits() const override { return {.names_devices = true}; }
+  bool deletes_with_volumes() const override;
 
+  /// What the device is called until the plugin has told its handle: by the NQN of the subsystem,
+  /// or by the physical and virtual id.
+  absl::StatusOr<DeviceSpec> Describe(const CreateDeviceRequest& request) const override;
   absl::Status Prepare(const base::Context& context) override;
-  absl::StatusOr<std::string> MakeDevice(const base::Context& context,
-                                         const CreateDeviceRequest& request,
-                                         const DeviceVolume* volume) override;
-  absl::Status DeleteDevice(const base::Context& context, const DeviceSpec& device,
-                            std::span<const DeviceVolume> volumes) override;
-  absl::StatusOr<std::string> AttachVolume(const base::Context& context, const DeviceSpec& device,
-                                           const DeviceVolume& volume) override;
-  absl::Status DetachVolume(const base::Context& context, const DeviceSpec& device,
-                            const DeviceVolume& volume) override;
+  OutcomeOr<CreatedDevice> CreateDevice(const base::Context& context, const DeviceSpec& device,
+                                        const DeviceVolume* volume) override;
+  Outcome DeleteDevice(const base::Context& context, const DeviceSpec& device,
+                       std::span<const DeviceVolume> volumes) override;
+  OutcomeOr<std::string> AttachVolume(const base::Context& context, const DeviceSpec& device,
+                                      const DeviceVolume& volume) override;
+  Outcome DetachVolume(const base::Context& context, const DeviceSpec& device,
+                       const DeviceVolume& volume) override;
   RestoreResult Restore(const base::Context& context, const RestoreRequest& request) override;
-  absl::Status SetQos(const base::Context& context, const DeviceSpec& device,
-                      const DeviceVolume* volume, const QosLimit& maximum) override;
-  absl::StatusOr<GetQosCapabilitiesResponse> FindQosCapabilities(
-      const base::Context& context, const GetQosCapabilitiesRequest& request) override;
+  Outcome SetQos(const base::Context& context, const DeviceSpec& device, const DeviceVolume* volume,
+                 const QosLimit& maximum) override;
+  absl::StatusOr<GetQosCapabilitiesResponse> GetQosCapabilities(
+      const base::Context& context) const override;
+
+  // The plugin alone knows its devices: nothing is found and nothing is undone.
+  absl::StatusOr<std::optional<ExistingDevice>> FindExisting(
+      const base::Context& /*context*/, const DeviceSpec& /*device*/) override {
+    return std::nullopt;
+  }
+  Outcome UndoCreate(const base::Context& /*context*/, const DeviceSpec& /*device*/,
+                     const DeviceVolume* /*volume*/) override {
+    return {};
+  }
+  absl::StatusOr<std::unique_ptr<DeviceListing>> List(const base::Context& /*context*/) override {
+    return std::make_unique<DeviceListing>();
+  }
 
  private:
   PythonDeviceManager(PluginObject object, std::string protocol, DeviceType type,

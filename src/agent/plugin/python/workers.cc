@@ -47,6 +47,7 @@ absl::Status Workers::Run(const base::Context& context, const std::shared_ptr<Gi
                           std::function<void()> work) {
   auto task = std::make_shared<Task>();
   task->work = std::move(work);
+  task->objects = jsonrpc::CallScope::Current();
   task->given_up_calls = given_up;
   uint64_t callback = context.AddCallback([this, task] {
     MutexLock lock(mutex_);
@@ -107,7 +108,10 @@ void Workers::RunTasks() {
       queue_.pop_front();
       task->begun = true;
     }
-    task->work();
+    {
+      const jsonrpc::CallScope scope(task->objects);
+      task->work();
+    }
     task->work = nullptr;
     MutexLock lock(mutex_);
     task->done = true;

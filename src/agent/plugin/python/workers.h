@@ -8,6 +8,7 @@
 #include "absl/status/status.h"
 #include "base/context.h"
 #include "base/mutex.h"
+#include "jsonrpc/call_scope.h"
 
 namespace sma::python {
 
@@ -30,6 +31,7 @@ class Workers {
  private:
   struct Task {
     std::function<void()> work;
+    jsonrpc::CallObjects objects;  // that it is about
     std::shared_ptr<GivenUp> given_up_calls;
     bool begun = false;
     bool done = false;

@@ -89,6 +89,7 @@ std::byte* Connection::AddCapsule(const nvme::Completion& completion, std::byte*
 }
 
 void Connection::SendR2t(TcpRequest& request) {
+  if (terminating_) return FreeRequest(request);
   nvme::tcp::R2t pdu;
   Layout layout;
   pdu.header = nvme::tcp::MakeHeader(PduType::kR2t, agreement_, 0, &layout);
@@ -128,6 +129,7 @@ void Connection::Send(Outgoing& out) {
 
 void Connection::Flush() {
   if (closed() || blocked_) return;
+  if (out_of_memory_) return CloseSocket();
   while (!out_.empty()) {
     if (!SendSome()) return;
   }

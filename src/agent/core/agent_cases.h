@@ -1,0 +1,52 @@
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "agent/core/core.h"
+#include "agent/service/agent_api.h"
+#include "base/context.h"
+
+namespace sma::core {
+
+/// The published service: passes each call on to its use case (use_cases.h), with a deadline, and
+/// says of a call that its caller's deadline ended that it did.
+class AgentCases : public service::Agent {
+ public:
+  /// `core` outlives this.
+  explicit AgentCases(Core& core) : core_(core) {}
+
+  absl::StatusOr<CreateDeviceResponse> CreateDevice(const base::Context& context,
+                                                    const CreateDeviceRequest& request) override;
+  absl::StatusOr<DeleteDeviceResponse> DeleteDevice(const base::Context& context,
+                                                    const DeleteDeviceRequest& request) override;
+  absl::StatusOr<AttachVolumeResponse> AttachVolume(const base::Context& context,
+                                                    const AttachVolumeRequest& request) override;
+  absl::StatusOr<DetachVolumeResponse> DetachVolume(const base::Context& context,
+                                                    const DetachVolumeRequest& request) override;
+  absl::StatusOr<SetQosResponse> SetQos(const base::Context& context,
+                                        const SetQosRequest& request) override;
+  absl::StatusOr<GetQosCapabilitiesResponse> GetQosCapabilities(
+      const base::Context& context, const GetQosCapabilitiesRequest& request) override;
+  bool IsPlugins(const CreateDeviceRequest& request) const override;
+  bool IsPlugins(std::string_view handle) const override;
+  bool IsPlugins(DeviceType type) const override;
+  std::string NeighbourOf(const CreateDeviceRequest& request) const override;
+  std::string NeighbourOf(const DeleteDeviceRequest& request) const override;
+  std::string NeighbourOf(const AttachVolumeRequest& request) const override;
+  std::string NeighbourOf(const DetachVolumeRequest& request) const override;
+  std::string NeighbourOf(const SetQosRequest& request) const override;
+
+ private:
+  template <typename Response, typename Request>
+  absl::StatusOr<Response> Run(absl::StatusOr<Response> (*use_case)(Core&, const base::Context&,
+                                                                    const Request&),
+                               const base::Context& caller, const Request& request);
+
+  std::string NeighbourOfDevice(const std::string& handle) const;
+  std::string NeighbourOfVolume(const std::string& volume_id) const;
+
+  Core& core_;
+};
+
+}  // namespace sma::core
