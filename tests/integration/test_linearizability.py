@@ -11,7 +11,7 @@ FOLDER = pathlib.Path(__file__).resolve().parents[1] / "linearizability"
 VIOLATED = 1
 # Removed as the defects are fixed.
 NOT_YET = pytest.mark.xfail(reason="late writes, wrong disks and torn blocks are being mended", strict=False)
-SCRIPTS = ["late-waiting", "late-frozen", "late-frozen-cut", "late-retry", "late-limit",
+SCRIPTS = ["late-waiting", "late-frozen", "late-frozen-cut", "late-retry", "late-stopped", "late-limit",
            "wrong-disk-second-path", "wrong-disk-path-down", "wrong-disk-waiting", "namespace-number"]
 
 

@@ -7,8 +7,10 @@
 #include <utility>
 
 #include "agent/spdk/bdev.h"
+#include "agent/spdk/bdev_nvme.h"
 #include "agent/spdk/call.h"
 #include "agent/volume/check_connection.h"
+#include "jsonrpc/call_scope.h"
 #include "base/lock_table.h"
 
 namespace sma::volume {
@@ -140,16 +142,27 @@ absl::Status Volumes::Release(const base::Context& context, const record::Volume
   return absl::OkStatus();
 }
 
+absl::Status Volumes::ClearLimitsBelowLayer(const base::Context& context,
+                                            const record::Volume& row) {
+  if (row.bdev_name == BaseBdevName(row)) return absl::OkStatus();
+  const spdk::RateLimits none{
+      .rw_ios_per_sec = 0, .rw_mbytes_per_sec = 0, .r_mbytes_per_sec = 0, .w_mbytes_per_sec = 0};
+  absl::Status status = spdk::SetQosLimits(target_, context, BaseBdevName(row), none);
+  return spdk::IsUnknownName(status) ? absl::OkStatus() : status;
+}
+
 std::unique_ptr<DetachGuard> Volumes::BeginDetach(const base::Context& context,
                                                   std::vector<record::Volume> rows) {
   std::erase_if(rows, [](const record::Volume& row) { return !IsRemote(row); });
   if (rows.empty()) return nullptr;
   for (const record::Volume& row : rows) connections_.EndAttempts(context, row).IgnoreError();
   return std::make_unique<DetachGuard>(
-      [this, rows = std::move(rows)](const base::Context& limited, bool is_known) {
+      [this, rows = std::move(rows), objects = jsonrpc::CallScope::Current()](
+          const base::Context& limited, bool is_known) {
+        const jsonrpc::CallScope scope(objects);
         for (const record::Volume& row : rows) {
-          absl::Status status = connections_.ReleaseIfDown(
-              limited, row, encryption_.RemovalRequests(row), is_known);
+          absl::Status status =
+              connections_.ReleaseIfDown(limited, row, encryption_.RemovalRequests(row), is_known);
           if (!status.ok()) {
             spdlog::debug("volume {}: {}", row.id.ToString(), std::string(status.message()));
           }

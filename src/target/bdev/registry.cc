@@ -87,6 +87,7 @@ base::ErrnoOr<std::unique_ptr<Descriptor>> Registry::Open(std::string_view name,
   Bdev* bdev = Find(name);
   if (bdev == nullptr) return Result::Error(ENODEV);
   bool may_write = access == Access::kWrite;
+  if (may_write && bdev->info().read_only) return Result::Error(EROFS);
   if (may_write && bdev->claimant_) return Result::Error(EPERM);
   std::unique_ptr<Descriptor> descriptor(new Descriptor(*this, *bdev, may_write, events));
   bdev->descriptors_.push_back(descriptor.get());

@@ -3,6 +3,7 @@
 #include "target/nvmf/admin_commands.h"
 #include "target/nvmf/fabrics_commands.h"
 #include "target/nvmf/io_commands.h"
+#include "target/reactor/hold_point.h"
 
 namespace sma::target::nvmf {
 
@@ -50,6 +51,7 @@ Status TransportQueuePair::Classify(Request& request) {
 }
 
 void TransportQueuePair::Execute(Request& request) {
+  SMA_HOLD_POINT("nvmf.execute");
   if (IsFabrics(request.command)) return ExecuteFabrics(*this, request);
   if (is_admin()) return ExecuteAdmin(*this, request);
   ExecuteIo(*this, request);

@@ -112,6 +112,13 @@ void MakeInquiry(Command& command, bool vital, uint8_t page, uint16_t size_bytes
   Put(command, 3, size_bytes);
 }
 
+void MakeModeSense(Command& command, uint8_t size_bytes) {
+  constexpr uint8_t kAllPages = 0x3f;
+  Begin(command, SCSI_OPCODE_MODESENSE6, 6);
+  command.cdb[2] = kAllPages;
+  command.cdb[4] = size_bytes;
+}
+
 void MakeReadCapacity(Command& command, uint8_t size_bytes) {
   constexpr uint8_t kReadCapacity16 = 0x10;
   Begin(command, SCSI_OPCODE_SERVICE_ACTION_IN, 16);

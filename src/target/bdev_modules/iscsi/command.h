@@ -18,7 +18,7 @@ struct CommandResult {
   enum class Kind : uint8_t {
     kStatus,    // the unit answered
     kTimedOut,  // it did not, in time; whether it did the work is not known
-    kAborted,   // by Session::AbortAll
+    kAborted,   // by Session::Abort or AbortAll
   };
   Kind kind = Kind::kStatus;
   int status = SCSI_STATUS_GOOD;  // SAM-5 §5.3.1
@@ -45,7 +45,8 @@ struct Command {
   CommandResult result{};
   uint64_t deadline_ns = 0;
   uint32_t retries = 0;
-  scsi_task* task = nullptr;
+  bool aborted = false;       // by Session::Abort: not sent again
+  scsi_task* task = nullptr;  // while it is with a connection
   void* connection = nullptr;
   Command* next = nullptr;
   Command* previous = nullptr;
@@ -83,6 +84,8 @@ class CommandList {
 
 // The commands (SPC-4, SBC-3), without their data.
 void MakeInquiry(Command& command, bool vital, uint8_t page, uint16_t size_bytes);
+/// MODE SENSE (6) for all pages.
+void MakeModeSense(Command& command, uint8_t size_bytes);
 void MakeReadCapacity(Command& command, uint8_t size_bytes);
 /// READ (16), WRITE (16), WRITE SAME (16), SYNCHRONIZE CACHE (16), UNMAP.
 void MakeBlockCommand(Command& command, bdev::IoType type, uint64_t lba, uint32_t block_count);

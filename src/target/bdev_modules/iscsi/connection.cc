@@ -3,6 +3,7 @@
 #include <sys/epoll.h>
 
 #include <chrono>
+#include <memory>
 #include <utility>
 
 namespace sma::target::bdev_iscsi {
@@ -30,6 +31,7 @@ CommandResult MakeResult(const scsi_task& task, int status, uint32_t wanted_byte
     result.sense_key = static_cast<uint8_t>(task.sense.key);
     result.asc_ascq = static_cast<uint16_t>(task.sense.ascq);
   }
+  if (task.residual_status == SCSI_RESIDUAL_OVERFLOW) result.data_bytes = 0;  // not to be trusted
   if (task.residual_status == SCSI_RESIDUAL_UNDERFLOW) {
     bool sound = task.residual <= wanted_bytes;
     result.data_bytes = sound ? wanted_bytes - static_cast<uint32_t>(task.residual) : 0;
@@ -106,11 +108,50 @@ bool Connection::Submit(Command& command) {
   return true;
 }
 
+namespace {
+
+// The task is known by its tag: the command may have ended, and its memory be another's, when the
+// target answers.
+struct AbortRequest {
+  Connection* connection;
+  uint32_t itt;
+};
+
+}  // namespace
+
+void Connection::AbortTask(Command& command) {
+  auto request = std::make_unique<AbortRequest>(AbortRequest{this, command.task->itt});
+  int error =
+      ::iscsi_task_mgmt_abort_task_async(context_, command.task, OnTaskAborted, request.get());
+  if (error != 0) return;
+  static_cast<void>(request.release());
+  Flush();
+}
+
+void Connection::OnTaskAborted(iscsi_context* context, int status, void* data, void* context_data) {
+  std::unique_ptr<AbortRequest> request(static_cast<AbortRequest*>(context_data));
+  Connection& self = *request->connection;
+  if (self.is_closed() || status != SCSI_STATUS_GOOD || data == nullptr) return;
+  constexpr uint32_t kFunctionComplete = 0;  // RFC 7143 §11.6.1
+  if (*static_cast<const uint32_t*>(data) != kFunctionComplete) return;
+  for (Command* command = self.in_flight_.front(); command != nullptr; command = command->next) {
+    if (command->task->itt != request->itt) continue;
+    ::iscsi_scsi_cancel_task(context, command->task);  // calls OnAnswer
+    return;
+  }
+}
+
 // Ends of commands that have no status of the unit mean that the connection is lost.
 void Connection::OnAnswer(iscsi_context* /*context*/, int status, void* /*data*/, void* context) {
   auto& command = *static_cast<Command*>(context);
   auto& connection = *static_cast<Connection*>(command.connection);
   if (connection.is_closed()) return;
+  if (status == SCSI_STATUS_CANCELLED && command.aborted) {
+    command.result = {.kind = CommandResult::Kind::kAborted};
+    connection.in_flight_.Remove(command);
+    connection.answered_.PushBack(command);
+    return;
+  }
   if (status == SCSI_STATUS_CANCELLED || status == SCSI_STATUS_ERROR ||
       status == SCSI_STATUS_TIMEOUT) {
     connection.broken_ = true;

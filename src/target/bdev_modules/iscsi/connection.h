@@ -44,6 +44,9 @@ class Connection : private FdHandler {
 
   /// False when libiscsi does not take it.
   bool Submit(Command& command);
+  /// Asks the target to abort a command that was submitted (ABORT TASK); the command ends with
+  /// kAborted when the target has, or as it would have ended.
+  void AbortTask(Command& command);
   /// Sends what was submitted.
   void Flush();
   /// Asks whether the other side is still there. False when it has not answered a few of these.
@@ -64,6 +67,7 @@ class Connection : private FdHandler {
   static void OnConnected(iscsi_context* context, int status, void* data, void* self);
   static void OnLogin(iscsi_context* context, int status, void* data, void* self);
   static void OnAnswer(iscsi_context* context, int status, void* data, void* command);
+  static void OnTaskAborted(iscsi_context* context, int status, void* data, void* request);
   void Service(int events);
   void DeliverAnswers();
   bool HasOutput() const;

@@ -10,23 +10,24 @@ namespace sma::target::bdev_iscsi {
 
 using bdev::IoType;
 
-bdev::Bdev::Info IscsiBdev::MakeInfo(std::string name, const base::Uuid& uuid,
-                                     const LunInfo& info) {
+bdev::Bdev::Info IscsiBdev::MakeInfo(std::string name, const LunUrl& url, const LunInfo& info) {
   return {.name = std::move(name),
-          .uuid = uuid,
+          .uuid = info.MakeUuid(url.target, url.lun),
           .product_name = "iSCSI LUN",
           .block_size = info.capacity.block_size,
           .block_count = info.capacity.block_count,
           .write_cache = true,
+          .read_only = info.write_protected,
           .unmap_reads_zero = info.provisioning.unmap_reads_zero,
+          .medium = info.MakeMedium(url.target, url.lun),
           .max_unmap_blocks = info.limits.max_unmap,
           .optimal_write_size = info.limits.optimal_transfer,
           .unmap_granularity = info.limits.optimal_unmap};
 }
 
-IscsiBdev::IscsiBdev(bdev::Registry& registry, std::string name, const base::Uuid& uuid,
-                     const Session::Options& session, const LunInfo& info)
-    : Bdev(MakeInfo(std::move(name), uuid, info)),
+IscsiBdev::IscsiBdev(bdev::Registry& registry, std::string name, const Session::Options& session,
+                     const LunInfo& info)
+    : Bdev(MakeInfo(std::move(name), session.connection.lun, info)),
       registry_(registry),
       session_(session),
       lun_(info),

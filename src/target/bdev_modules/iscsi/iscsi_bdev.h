@@ -20,9 +20,8 @@ inline constexpr char kIscsiModule[] = "iscsi";
 /// A logical unit of an iSCSI target. Each channel has a session of its own.
 class IscsiBdev : public bdev::Bdev {
  public:
-  /// `uuid` nil: a random one.
-  IscsiBdev(bdev::Registry& registry, std::string name, const base::Uuid& uuid,
-            const Session::Options& session, const LunInfo& info);
+  IscsiBdev(bdev::Registry& registry, std::string name, const Session::Options& session,
+            const LunInfo& info);
   ~IscsiBdev() override;
 
   std::string_view module() const override { return kIscsiModule; }
@@ -45,7 +44,7 @@ class IscsiBdev : public bdev::Bdev {
   std::unique_ptr<bdev::Channel> MakeChannel(Reactor& reactor) override;
 
  private:
-  static Info MakeInfo(std::string name, const base::Uuid& uuid, const LunInfo& info);
+  static Info MakeInfo(std::string name, const LunUrl& url, const LunInfo& info);
   void OnCapacity(const Capacity& capacity);
 
   bdev::Registry& registry_;

@@ -1,8 +1,11 @@
 #include "target/bdev_modules/iscsi/iscsi_channel.h"
 
 #include <algorithm>
+#include <cstring>
+#include <new>
 #include <span>
 
+#include "base/log.h"
 #include "target/bdev/bdev.h"
 #include "target/bdev/zeroes.h"
 
@@ -22,6 +25,24 @@ void PutBigEndian(std::span<uint8_t> bytes, size_t offset, T value) {
   for (size_t i = sizeof(T); i-- > 0; value = static_cast<T>(value >> 8)) {
     bytes[offset + i] = static_cast<uint8_t>(value);
   }
+}
+
+// The end of each of these pieces of a buffer has a mark.
+constexpr size_t kMarkedBytes = 4096;
+constexpr size_t kMarkBytes = sizeof(uint64_t);
+
+// Calls `function` with the place of each mark until it returns false, and returns that.
+template <typename Function>
+bool ForEachMark(const std::vector<scsi_iovec>& iovs, const Function& function) {
+  for (const scsi_iovec& iov : iovs) {
+    auto* buffer = static_cast<std::byte*>(iov.iov_base);
+    for (size_t begin = 0; begin < iov.iov_len; begin += kMarkedBytes) {
+      size_t end = std::min(begin + kMarkedBytes, size_t{iov.iov_len});
+      // In fewer bytes a mark would be too easily the data.
+      if (end - begin >= kMarkBytes && !function(buffer + end - kMarkBytes)) return false;
+    }
+  }
+  return true;
 }
 
 }  // namespace
@@ -90,6 +111,19 @@ void IoCommand::SetIovs(uint64_t offset_bytes) {
   }
 }
 
+void IoCommand::PlantMarks(uint64_t random) {
+  mark = random;
+  ForEachMark(iovs, [this](std::byte* at) {
+    std::memcpy(at, &mark, kMarkBytes);
+    return true;
+  });
+}
+
+bool IoCommand::HasMark() const {
+  return !ForEachMark(
+      iovs, [this](const std::byte* at) { return std::memcmp(at, &mark, kMarkBytes) != 0; });
+}
+
 IscsiChannel::IscsiChannel(IscsiBdev& bdev, Reactor& reactor)
     : Channel(bdev, reactor),
       bdev_(bdev),
@@ -108,8 +142,19 @@ void IscsiChannel::DoSubmit(bdev::Io& io) {
   command.io = &io;
   command.done_blocks = 0;
   command.done = OnDone;
+  auto* place = new (io.scratch.data()) IoCommand*(&command);
+  static_cast<void>(place);
+  Send(command);
+}
+
+void IscsiChannel::Send(IoCommand& command) {
   command.Make();
+  if (command.io->type == IoType::kRead) command.PlantMarks(random_());
   session_->Submit(command);
+}
+
+bool IscsiChannel::DoAbort(bdev::Io& io) {
+  return session_->Abort(**std::launder(reinterpret_cast<IoCommand**>(io.scratch.data())));
 }
 
 void IscsiChannel::OnDone(Command& done, const CommandResult& result) {
@@ -119,10 +164,14 @@ void IscsiChannel::OnDone(Command& done, const CommandResult& result) {
   if (status != IoStatus::kOk) return self.Finish(command, status);
   // Fewer data than asked for, and success: not to be trusted.
   if (result.data_bytes != command.data_bytes) return self.Finish(command, IoStatus::kFailed);
+  if (command.io->type == IoType::kRead && command.HasMark()) {
+    spdlog::error("{}: the target sent fewer data than it says", self.bdev_.name());
+    return self.Finish(command, IoStatus::kFailed);
+  }
   command.done_blocks += command.block_count;
   if (command.done_blocks >= command.io->block_count) return self.Finish(command, IoStatus::kOk);
-  command.Make();
-  self.session_->Submit(command);
+  if (command.aborted) return self.Finish(command, IoStatus::kAborted);
+  self.Send(command);
 }
 
 void IscsiChannel::Finish(IoCommand& command, IoStatus status) {

@@ -43,13 +43,10 @@ class IscsiModule::Creation : private Session::Observer {
   base::ErrnoOr<std::string> Register(const LunInfo& info) {
     options_.identity = info.identity;
     bdev::Registry& registry = module_.registry_;
-    const LunUrl& lun = options_.connection.lun;
-    base::Uuid uuid = info.MakeUuid(lun.target, lun.lun);
-    // As in SPDK, a unit may be used under two names; only the first has the unit's own UUID.
-    if (registry.Find(uuid.ToString()) != nullptr) uuid = base::Uuid();
-    int error =
-        registry.Register(std::make_unique<IscsiBdev>(registry, name_, uuid, options_, info));
-    if (error != 0) return Error(error);
+    int error = registry.Register(std::make_unique<IscsiBdev>(registry, name_, options_, info));
+    // The UUID is the unit's own.
+    bool unit_is_taken = error == EEXIST && registry.Find(name_) == nullptr;
+    if (error != 0) return Error(unit_is_taken ? EBUSY : error);
     return name_;
   }
 

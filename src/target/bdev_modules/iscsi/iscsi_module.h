@@ -37,7 +37,8 @@ class IscsiModule : private bdev::RegistryObserver {
     std::string initiator_iqn;
   };
   /// Gets the bdev's name, or EINVAL: not a URL or name that can be used; EEXIST: the bdev's name
-  /// is taken; EIO: the target cannot be reached, does not let us in, or has no such disk.
+  /// is taken; EBUSY: the logical unit has a bdev already; EIO: the target cannot be reached, does
+  /// not let us in, or has no such disk.
   using CreateDone = std::function<void(base::ErrnoOr<std::string> name)>;
   void Create(const CreateOptions& options, CreateDone done);
 

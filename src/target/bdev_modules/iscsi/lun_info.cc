@@ -108,6 +108,15 @@ std::string ParseIdentity(Bytes data) {
   return best;
 }
 
+bool IsWriteProtected(Bytes data) {
+  constexpr uint8_t kWriteProtect = 0x80;  // of the device-specific parameter
+  return data.size() > 2 && (data[2] & kWriteProtect) != 0;
+}
+
+std::string LunInfo::MakeMedium(std::string_view target, int lun) const {
+  return "iscsi:" + MakeUuid(target, lun).ToString();
+}
+
 base::Uuid LunInfo::MakeUuid(std::string_view target, int lun) const {
   std::string name(target);
   name += '\0';

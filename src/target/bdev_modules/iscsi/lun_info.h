@@ -57,15 +57,22 @@ struct Provisioning {
 /// the designator's type before its bytes; empty when there is none. The same at each of its ports.
 std::string ParseIdentity(Bytes data);
 
+/// Whether the header of mode parameters (6) (SPC-4 §7.5.5, SBC-3 §6.4.1) says that the medium is
+/// write-protected.
+bool IsWriteProtected(Bytes data);
+
 struct LunInfo {
   Capacity capacity;
   BlockLimits limits;
   Provisioning provisioning;
   std::string identity{};
+  bool write_protected = false;
 
   /// The same each time for the same logical unit of the same target. The name of the target is
   /// part of it, since many targets number their units without regard to others.
   base::Uuid MakeUuid(std::string_view target, int lun) const;
+  /// The same, as bdev::Bdev::Info::medium.
+  std::string MakeMedium(std::string_view target, int lun) const;
 };
 
 }  // namespace sma::target::bdev_iscsi

@@ -23,6 +23,7 @@ void LunProbe::Ask() {
   constexpr uint16_t kPageBytes = sizeof buffer_;
   constexpr uint8_t kInquiryBytes = 96;
   constexpr uint8_t kCapacityBytes = 32;
+  constexpr uint8_t kModeBytes = 192;
   uint16_t size_bytes = kPageBytes;
   switch (step_) {
     case Step::kInquiry:
@@ -42,9 +43,14 @@ void LunProbe::Ask() {
     case Step::kProvisioning:
       MakeInquiry(question_, true, kPageProvisioning, size_bytes);
       break;
+    case Step::kMode:
+      size_bytes = kModeBytes;
+      MakeModeSense(question_, kModeBytes);
+      break;
     case Step::kEnd:
       break;
   }
+  buffer_.fill(0);  // not what the last answer left
   question_.SetData(Command::Direction::kIn, buffer_.data(), size_bytes);
   session_.Submit(question_);
 }
@@ -66,6 +72,9 @@ bool LunProbe::Take(Bytes answer) {
       return true;
     case Step::kProvisioning:
       info_.provisioning = Provisioning::Parse(answer);
+      return true;
+    case Step::kMode:
+      info_.write_protected = IsWriteProtected(answer);
       return true;
     case Step::kEnd:
       break;

@@ -33,6 +33,7 @@ class LunProbe {
     kIdentity,
     kLimits,
     kProvisioning,
+    kMode,
     kEnd,
   };
 

@@ -52,6 +52,7 @@ void LunWatch::Look() {
   if (stopped_ || std::exchange(looking_, true)) return;
   control_.CancelTimer(std::exchange(timer_, 0));
   constexpr uint8_t kAnswerBytes = sizeof question_.answer;
+  question_.answer.fill(0);
   MakeReadCapacity(question_, kAnswerBytes);
   question_.SetData(Command::Direction::kIn, question_.answer.data(), kAnswerBytes);
   session_->Submit(question_);

@@ -73,7 +73,16 @@ void Session::ConnectTo(const Connection::Options& options) {
 void Session::Disconnect() {
   if (!connection_) return;
   connection_->Close();
-  waiting_.Prepend(connection_->TakeUnanswered());
+  CommandList unanswered = connection_->TakeUnanswered();
+  for (Command* command = unanswered.front(); command != nullptr;) {
+    Command* next = command->next;
+    if (command->aborted) {
+      unanswered.Remove(*command);
+      ended_.PushBack(*command);
+    }
+    command = next;
+  }
+  waiting_.Prepend(std::move(unanswered));
   reactor_.Post([gone = std::shared_ptr<Connection>(std::move(connection_))] {});
   if (state_ == State::kVerifying) waiting_.Remove(verification_);
 }
@@ -82,6 +91,7 @@ void Session::OnClosed(const std::string& reason) {
   std::shared_ptr<Session> keep = shared_from_this();
   Disconnect();
   Retry(reason);
+  if (!ended_.empty()) SchedulePump();
 }
 
 void Session::Retry(const std::string& reason) {
@@ -103,8 +113,10 @@ void Session::OnLoggedIn() {
 
 void Session::Verify() {
   constexpr uint16_t kPageBytes = sizeof verification_.page;
+  verification_.page.fill(0);  // not what the last answer left
   MakeInquiry(verification_, true, kPageIdentification, kPageBytes);
   verification_.SetData(Command::Direction::kIn, verification_.page.data(), kPageBytes);
+  verification_.aborted = false;
   verification_.deadline_ns = reactor_.now_ns() + kVerifyTimeoutNs;
   if (!connection_->Submit(verification_)) return OnClosed(connection_->error());
   state_ = State::kVerifying;
@@ -136,9 +148,22 @@ void Session::Submit(Command& command) {
       static_cast<uint64_t>(std::chrono::nanoseconds(options_.command_timeout).count());
   command.deadline_ns = timeout_ns == 0 ? UINT64_MAX : reactor_.now_ns() + timeout_ns;
   command.retries = 0;
+  command.aborted = false;
   waiting_.PushBack(command);
   SchedulePump();
   ScheduleTick();
+}
+
+bool Session::Abort(Command& command) {
+  if (command.task == nullptr && !command.aborted) {
+    waiting_.Remove(command);
+    command.aborted = true;
+    command.result = {.kind = Kind::kAborted};
+    command.done(command, command.result);
+    return true;
+  }
+  if (!std::exchange(command.aborted, true)) connection_->AbortTask(command);
+  return false;
 }
 
 void Session::SchedulePump() {
@@ -148,6 +173,7 @@ void Session::SchedulePump() {
 }
 
 void Session::SendWaiting() {
+  FinishAll(std::move(ended_), Kind::kAborted);
   if (state_ == State::kClosed) return FinishAll(std::move(waiting_), Kind::kAborted);
   if (state_ != State::kReady || hold_timer_ != 0) return;
   while (!waiting_.empty() && connection_->command_count() < kMaxInFlight) {
@@ -164,6 +190,10 @@ void Session::OnCommandDone(Command& command) {
   if (IsUnitAttention(command.result)) observer_->OnUnitAttention(command.result.asc_ascq);
   Verdict verdict = Judge(command.result);
   if (verdict == Verdict::kFinal || IsLate(command)) return Finish(command);
+  if (command.aborted) {
+    command.result = {.kind = Kind::kAborted};
+    return Finish(command);
+  }
   waiting_.PushFront(command);
   bool at_once = verdict == Verdict::kAgain && ++command.retries <= kMaxRetriesAtOnce;
   at_once ? SchedulePump() : HoldBack();
@@ -184,6 +214,10 @@ void Session::Finish(Command& command) {
 }
 
 void Session::FinishAll(CommandList commands, Kind kind) {
+  // `done` may abort others of the list, which it cannot end any more.
+  for (Command* command = commands.front(); command != nullptr; command = command->next) {
+    command->aborted = true;
+  }
   while (!commands.empty()) {
     Command& command = commands.PopFront();
     command.result = {.kind = kind};
@@ -233,6 +267,7 @@ void Session::AbortAll() {
     Disconnect();
     Retry("commands under way were aborted");
   }
+  FinishAll(std::move(ended_), Kind::kAborted);
   FinishAll(std::move(waiting_), Kind::kAborted);
 }
 
@@ -244,6 +279,7 @@ void Session::Close() {
   for (Reactor::TimerId* timer : {&connect_timer_, &hold_timer_, &tick_timer_}) {
     reactor_.CancelTimer(std::exchange(*timer, 0));
   }
+  FinishAll(std::move(ended_), Kind::kAborted);
   FinishAll(std::move(waiting_), Kind::kAborted);
 }
 

@@ -40,6 +40,10 @@ class Session : public std::enable_shared_from_this<Session>, private Connection
   ~Session() override;
 
   void Submit(Command& command);
+  /// Stops `command`, which was submitted and has not ended. True: it has ended with kAborted
+  /// before the return. False: it is with the target, which is asked to abort it (ABORT TASK); it
+  /// is not sent again, and ends with kAborted if the connection is lost.
+  bool Abort(Command& command);
   /// Ends every command with kAborted before it returns, which takes a new connection when one is
   /// under way: nothing touches its data any more.
   void AbortAll();
@@ -88,6 +92,7 @@ class Session : public std::enable_shared_from_this<Session>, private Connection
   std::unique_ptr<HostLookUp> look_up_;  // while it is under way
   std::unique_ptr<Connection> connection_;
   CommandList waiting_;
+  CommandList ended_;  // aborted, and lost with their connection; told at the end of the round
   Pump pump_;
   Reactor::TimerId connect_timer_ = 0;
   Reactor::TimerId hold_timer_ = 0;

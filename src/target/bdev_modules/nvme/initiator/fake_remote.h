@@ -9,6 +9,7 @@
 #include <cstring>
 #include <functional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/unique_fd.h"
@@ -43,6 +44,9 @@ class FakeRemote {
     fd_.Reset(fds[0]);
     host_fd_.Reset(fds[1]);
   }
+
+  /// On a connected socket that does not block; there is no host's end to take.
+  explicit FakeRemote(base::UniqueFd fd) : fd_(std::move(fd)) {}
 
   /// The host's end; once.
   base::UniqueFd TakeHostEnd() { return std::move(host_fd_); }
