@@ -243,7 +243,8 @@ void Connection::UpdateWatch() {
 // What the host should have done by now; nullptr: nothing.
 const char* Connection::OverdueAction(uint64_t now_ns) const {
   if (terminating_) return now_ns - terminated_ns_ > kTerminationTimeoutNs ? "close" : nullptr;
-  if (!connected() && !connecting() && now_ns - opened_ns_ > kConnectTimeoutNs) return "connect";
+  bool late = evicted_ || now_ns - opened_ns_ > kConnectTimeoutNs;
+  if (!connected() && !connecting() && late) return "connect";
   // Others wait for the memory that this one keeps.
   bool pressed = used_bytes() != 0 && group_.pool().has_waiting();
   uint64_t timeout_ns = pressed ? kPressedTimeoutNs : kTransferTimeoutNs;
@@ -261,6 +262,14 @@ void Connection::CheckProgress(uint64_t now_ns) {
   if (overdue == nullptr) return;
   spdlog::warn("{}: the host did not {} in time", Name(), overdue);
   CloseSocket();
+}
+
+void Connection::Evict() {
+  // Its Connect may have come by now.
+  if (!connected()) Poll();
+  if (closed() || connected()) return;
+  if (!connecting()) return CloseSocket();
+  evicted_ = true;
 }
 
 void Connection::ReleaseIdleMemory(uint64_t now_ns) {

@@ -38,6 +38,9 @@ class Connection final : public TransportQueuePair, private FdHandler, private B
   bool Poll();
   /// Closes the connection of a host that is too slow at something it has to do.
   void CheckProgress(uint64_t now_ns);
+  /// Closes the connection unless it has logged in or is about to: one whose Connect is under way
+  /// is closed only if that fails.
+  void Evict();
   /// Gives the memory of a connection that has been idle for a while back to the kernel.
   void ReleaseIdleMemory(uint64_t now_ns);
   void Disconnect() override;
@@ -132,6 +135,7 @@ class Connection final : public TransportQueuePair, private FdHandler, private B
   int awaiting_data_ = 0;        // requests in that state
   int awaiting_large_data_ = 0;  // those of them with much to come
   bool stalled_ = false;         // a command waits for a free request
+  bool evicted_ = false;         // to be closed if Connect fails
   bool out_of_memory_ = false;   // to be closed
   bool terminating_ = false;     // a TermReq is on its way, what comes is dropped
 
