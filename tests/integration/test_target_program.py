@@ -7,7 +7,7 @@ import uuid
 
 from harness.agent import free_port
 from harness.jsonrpc import JsonRpcClient
-from harness.nvme_pdu import RawHost
+from harness.nvme_pdu import RawConnection, RawHost
 from harness.process import Process
 from harness.target import Target
 
@@ -42,6 +42,31 @@ def test_hosts_with_one_io_queue_each_are_spread(bin_dir, work_dir):
             stack.enter_context(RawHost(port, nqn, host_id=number + 1))
         groups = target.call("nvmf_get_stats")["poll_groups"]
         assert [group["current_io_qpairs"] for group in groups] == [4, 4]
+
+
+def resident_kib(pid):
+    with open(f"/proc/{pid}/status") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("VmRSS:"))
+
+
+def test_past_discovery_associations_keep_no_memory(bin_dir, work_dir):
+    """600 at once, then none: what is left is less than 4 KiB each."""
+    port, nqn, count = free_port(), "nqn.2016-06.io.spdk:past", 600
+    with Target(bin_dir, work_dir, ["--cores", "1"]) as target, contextlib.ExitStack() as stack:
+        target.call("nvmf_create_transport", trtype="TCP")
+        target.call("nvmf_create_subsystem", nqn=nqn, allow_any_host=True)
+        target.call("nvmf_subsystem_add_listener", nqn=nqn,
+                    listen_address={"trtype": "TCP", "adrfam": "IPv4", "traddr": "127.0.0.1", "trsvcid": str(port)})
+        before_kib = resident_kib(target.process.pid)
+        for _ in range(count):
+            connection = stack.enter_context(RawConnection(port))
+            connection.initialize()
+            connection.connect_queue("nqn.2014-08.org.nvmexpress.discovery")
+        stack.close()
+        deadline = time.monotonic() + 20
+        while (kept_kib := resident_kib(target.process.pid) - before_kib) > count * 4 and time.monotonic() < deadline:
+            time.sleep(0.05)  # between two looks
+        assert kept_kib <= count * 4
 
 
 def test_it_idles_with_connections_and_many_disks(bin_dir, work_dir):
