@@ -17,9 +17,7 @@ ReactorQueuePair::ReactorQueuePair(Reactor& reactor, const QueuePair::Options& o
   flusher_->queue = this;
 }
 
-ReactorQueuePair::~ReactorQueuePair() {
-  Close("destroyed");
-}
+ReactorQueuePair::~ReactorQueuePair() { Close("destroyed"); }
 
 void ReactorQueuePair::Start() {
   queue_pair_.Start();
