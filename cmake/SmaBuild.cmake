@@ -38,6 +38,9 @@ elseif(SMA_SANITIZE STREQUAL "thread")
 elseif(NOT SMA_SANITIZE STREQUAL "")
   message(FATAL_ERROR "SMA_SANITIZE must be empty, address or thread")
 endif()
+if(SMA_SANITIZE)
+  add_compile_definitions(SMA_HOLD_POINTS)  # src/target/reactor/hold_point.h
+endif()
 
 # What continuous integration has time for with sanitizers (scripts/test sets it): with AddressSanitizer all tests but
 # those that say SLOW_BUILD, with ThreadSanitizer those that say THREADS.

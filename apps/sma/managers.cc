@@ -46,6 +46,7 @@ absl::StatusOr<std::unique_ptr<DeviceManager>> MakeVfioUser(const nlohmann::json
   vfiouser::Options options;
   options.buses = MakeBuses(*pci, machines);
   options.socket_folder = pci->sock_path;
+  options.msix = pci->msix;
   return std::make_unique<vfiouser::VfioUserManager>(target, std::move(options));
 }
 

@@ -150,6 +150,10 @@ class DeviceManager {
   /// its devices itself.
   virtual bool deletes_with_volumes() const { return true; }
 
+  /// Whom, besides the target, a device depends on, the same text for all devices that depend on
+  /// the same: the virtual machine that it is plugged into, say. Empty: nobody. No remote call.
+  virtual std::string NeighbourOf(const DeviceSpec& /*device*/) const { return {}; }
+
   /// Checks the parameters of `request` and gives the device that it asks for: the same device for
   /// the same meaning, however written; requests with equal `params` ask for the same. `mark` is a
   /// new one each time, for a device that is about to be created. No remote call.

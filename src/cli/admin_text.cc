@@ -108,6 +108,17 @@ std::string ErrorText(const admin::v1::Error& error) {
                      TimeText(error.time()));
 }
 
+void AddConditions(const google::protobuf::RepeatedPtrField<admin::v1::Condition>& conditions,
+                   Properties& properties) {
+  for (const admin::v1::Condition& condition : conditions) {
+    const bool is_true = condition.status() == admin::v1::Condition::STATUS_TRUE;
+    std::string text =
+        fmt::format("{} ({})", is_true ? "yes" : "no", Printable(condition.reason()));
+    if (!condition.message().empty()) text += ": " + Printable(condition.message());
+    properties.Add(Printable(condition.type()), text);
+  }
+}
+
 void AddParams(const Message& params, Properties& properties) {
   const Reflection& reflection = *params.GetReflection();
   std::vector<const FieldDescriptor*> fields;

@@ -33,4 +33,8 @@ std::string ErrorText(const admin::v1::Error& error);
 /// A line for each field of `params` that is set, by its name in the protocol.
 void AddParams(const google::protobuf::Message& params, Properties& properties);
 
+/// A line for each condition: "yes" or "no", and what there is to say about it.
+void AddConditions(const google::protobuf::RepeatedPtrField<admin::v1::Condition>& conditions,
+                   Properties& properties);
+
 }  // namespace sma::cli

@@ -75,6 +75,7 @@ absl::Status ShowDevice(Session& session, const DeviceListArguments& arguments) 
   AddDeviceParams(device, properties);
   for (const std::string& id : device.volume_ids()) properties.Add("volume", VolumeText(id));
   AddLimits(device.qos(), properties);
+  AddConditions(device.conditions(), properties);
   if (device.has_last_error()) {
     properties.Add("last error", {ErrorText(device.last_error()), Colour::kRed});
   }

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "cli/commands.h"
+#include "sma_admin.pb.h"
 
 namespace sma::cli {
 namespace {
@@ -13,6 +14,14 @@ namespace {
 // HealthCheckResponse.ServingStatus of the gRPC health checking protocol, package grpc.health.v1.
 constexpr const char* kStatusNames[] = {"UNKNOWN", "SERVING", "NOT_SERVING", "SERVICE_UNKNOWN"};
 constexpr int kServing = 1;
+
+// The health service has no word for the reason: the agent's status has.
+std::string WhyNot(Session& session) {
+  admin::v1::Status status;
+  absl::Status called = session.CallAdmin("GetStatus", admin::v1::GetStatusRequest(), &status);
+  if (!called.ok() || status.not_serving_reason().empty()) return {};
+  return ": " + status.not_serving_reason();
+}
 
 absl::Status CheckHealth(Session& session, const std::string& service) {
   // HealthCheckRequest {string service = 1} and HealthCheckResponse {enum status = 1} have on the
@@ -33,7 +42,7 @@ absl::Status CheckHealth(Session& session, const std::string& service) {
   }
   if (value == kServing) return absl::OkStatus();
   return absl::UnavailableError(
-      fmt::format("the agent at {} does not serve", session.options.address));
+      fmt::format("the agent at {} does not serve{}", session.options.address, WhyNot(session)));
 }
 
 }  // namespace

@@ -36,6 +36,12 @@ absl::Status PrintStatus(Session& session) {
   properties.Add("agent", YesNo(status.serving(), "serving", "not serving"));
   properties.Add("version", status.version());
   properties.Add("started", TimeText(status.started()));
+  if (!status.not_serving_reason().empty()) {
+    properties.Add("not serving", {status.not_serving_reason(), Colour::kRed});
+  }
+  for (const admin::v1::Status::DeviceType& type : status.failed_device_types()) {
+    properties.Add("device type " + type.name(), {type.reason(), Colour::kRed});
+  }
   AddTargetStatus(status.target(), properties);
   properties.Add("restore", RestoreText(status.restore()));
   properties.Add("devices", std::to_string(status.device_count()));

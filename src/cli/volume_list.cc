@@ -87,6 +87,7 @@ absl::Status ShowVolume(Session& session, const VolumeListArguments& arguments) 
   properties.Add("bdev", volume.bdev().empty() ? "-" : volume.bdev());
   properties.Add("cipher", CipherText(volume));
   AddLimits(volume.qos(), properties);
+  AddConditions(volume.conditions(), properties);
   if (volume.has_last_error()) {
     properties.Add("last error", {ErrorText(volume.last_error()), Colour::kRed});
   }

@@ -92,10 +92,12 @@ void SweepFixture::MakeOperatorsThings() {
 SweepFixture::State SweepFixture::Now() {
   State state = target_.Inventory();
   // A call succeeds with one of two paths; the other is tried again after a while.
-  for (const char* port : {"4430", "4431"}) {
-    const char* other = port[3] == '0' ? "4431" : "4430";
-    const std::string path = "path sma_nqn.2016-06.io.spdk:remote0 nqn.2016-06.io.spdk:remote0 ";
-    if (state.contains(path + port)) state.insert(path + other);
+  const State without = state;
+  for (std::string line : without) {
+    const bool is_path = line.starts_with("path sma_nqn.2016-06.io.spdk:remote0");
+    if (!is_path || !(line.ends_with("4430") || line.ends_with("4431"))) continue;
+    line.back() = line.back() == '0' ? '1' : '0';
+    state.insert(line);
   }
   if (qemu_) {
     for (const auto& [id, add] : qemu_->devices()) {

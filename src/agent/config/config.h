@@ -33,6 +33,7 @@ struct PciParams {
   std::optional<QmpAddress> qmp;       // without it nothing is plugged, only sockets are made
   std::string sock_path = "/var/tmp";  // without a trailing slash
   bool packed_ring = false;            // kVhostBlk: machines may use packed virtqueues
+  bool msix = false;                   // kVfioUser: controllers have MSI-X, not MSI
 };
 
 /// One entry of `devices`.

@@ -131,6 +131,11 @@ TEST(Config, PackedRingsAreForVhostBlk) {
   EXPECT_TRUE(config->devices[0].pci.packed_ring);
   EXPECT_FALSE(config->devices[1].pci.packed_ring);
   EXPECT_FALSE(ParseText("devices:\n- name: vfiouser\n  params: {packed_ring: true}\n").ok());
+  EXPECT_FALSE(config->devices[1].pci.msix);
+  config = ParseText("devices:\n- name: vfiouser\n  params: {interrupts: msix}\n");
+  EXPECT_TRUE(config.ok() && config->devices[0].pci.msix) << config.status();
+  EXPECT_FALSE(ParseText("devices:\n- name: vfiouser\n  params: {interrupts: intx}\n").ok());
+  EXPECT_FALSE(ParseText("devices:\n- name: vhost_blk\n  params: {interrupts: msi}\n").ok());
   EXPECT_FALSE(ParseText("devices:\n- name: vhost_blk\n  params: {packed_ring: some}\n").ok());
 }
 

@@ -112,6 +112,16 @@ std::vector<Bus> ReadBuses(YamlMap& map, const std::optional<QmpAddress>& qmp, P
   return buses;
 }
 
+// `interrupts`: true for MSI-X.
+bool ReadIsMsix(YamlMap& map, Problems& problems) {
+  const std::string interrupts = map.String("interrupts", "msi");
+  if (interrupts != "msi" && interrupts != "msix") {
+    problems.Add(map.LineOf("interrupts"),
+                 fmt::format("'interrupts': '{}' is neither 'msi' nor 'msix'", interrupts));
+  }
+  return interrupts == "msix";
+}
+
 PciParams ReadPciParams(const Value& value, Device::Type type, Problems& problems) {
   YamlMap map(value, problems);
   PciParams params;
@@ -125,6 +135,7 @@ PciParams ReadPciParams(const Value& value, Device::Type type, Problems& problem
   while (path.size() > 1 && path.back() == '/') path.pop_back();
   params.sock_path = std::move(path);
   if (type == Device::Type::kVhostBlk) params.packed_ring = map.Bool("packed_ring", false);
+  if (type == Device::Type::kVfioUser) params.msix = ReadIsMsix(map, problems);
   map.RefuseOthers();
   return params;
 }

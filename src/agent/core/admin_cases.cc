@@ -31,18 +31,39 @@ std::shared_ptr<admin::v1::WatchResponse> NewResponse() {
 
 AdminCases::AdminCases(Core& core, Reconciler& reconciler) : core_(core), reconciler_(reconciler) {
   core_.record->SetObserver([this](const record::Change& change) {
+    for (const base::Uuid& id : change.remove_volumes) {
+      core_.unset_limits.Remove(id);
+      core_.gone_volumes->Forget(id);
+    }
+    for (const base::Uuid& id : change.remove_limits) core_.unset_limits.Remove(id);
     if (watchers_->any()) Tell(change);
   });
 }
 
 admin::v1::Device AdminCases::Message(const record::Device& row) const {
   const DeviceManager* manager = core_.registry.ForName(row.manager);
-  return DeviceMessage(row, manager == nullptr ? DEVICE_TYPE_INVALID : manager->type(),
-                       core_.record->VolumesOf(row.handle));
+  const std::vector<record::Volume> volumes = core_.record->VolumesOf(row.handle);
+  DeviceFacts facts;
+  if (manager != nullptr) facts.type = manager->type();
+  base::Uuid limits_key = LimitsKeyOf(row.handle);
+  // The limits of such a device are those of its one volume.
+  if (manager != nullptr && manager->traits().needs_volume && volumes.size() == 1) {
+    limits_key = volumes.front().id;
+  }
+  facts.limits = core_.record->FindLimits(limits_key);
+  facts.limits_applied = !core_.unset_limits.Contains(limits_key);
+  facts.is_compared = reconciler_.IsCompared(row.manager);
+  return DeviceMessage(row, facts, volumes);
 }
 
 admin::v1::Volume AdminCases::Message(const record::Volume& row) const {
-  admin::v1::Volume message = VolumeMessage(row, core_.record->FindLimits(row.id));
+  VolumeFacts facts;
+  facts.limits = core_.record->FindLimits(row.id);
+  facts.limits_applied = !core_.unset_limits.Contains(row.id);
+  if (std::optional<record::Device> device = core_.record->FindDevice(row.device_handle)) {
+    facts.is_compared = reconciler_.IsCompared(device->manager);
+  }
+  admin::v1::Volume message = VolumeMessage(row, facts);
   if (message.has_encryption()) {
     message.mutable_encryption()->set_engine(std::string(core_.volumes->engine_name()));
   }
@@ -122,10 +143,10 @@ admin::v1::Status AdminCases::StatusMessage() const {
   status.set_volume_count(static_cast<uint32_t>(core_.record->volume_count()));
   uint32_t degraded = 0;
   for (const record::Device& row : core_.record->Devices()) {
-    if (DeviceMessage(row, DEVICE_TYPE_INVALID, {}).state() != admin::v1::STATE_READY) ++degraded;
+    if (DeviceMessage(row, {}, {}).state() != admin::v1::STATE_READY) ++degraded;
   }
   for (const record::Volume& row : core_.record->Volumes()) {
-    if (VolumeMessage(row, std::nullopt).state() != admin::v1::STATE_READY) ++degraded;
+    if (VolumeMessage(row, {}).state() != admin::v1::STATE_READY) ++degraded;
   }
   status.set_degraded_count(degraded);
   return status;
@@ -195,37 +216,68 @@ absl::StatusOr<admin::v1::Device> AdminCases::AdoptDevice(
   }
   absl::StatusOr<record::Change> change = AdoptionOf(*found, *manager, confirmed, *core_.record);
   if (!change.ok()) return WithContext(request.handle(), change.status());
+  for (record::Volume& row : change->put_volumes) {
+    auto volume = std::find_if(found->volumes.begin(), found->volumes.end(),
+                               [&](const DeviceVolume& v) { return v.id == row.id; });
+    absl::Status adopted = core_.volumes->Adopt(context, volume->bdev_name, row);
+    if (!adopted.ok()) return WithContext(request.handle(), adopted);
+  }
   absl::Status status = core_.record->Write(*std::move(change), record::Durability::kHost);
   if (!status.ok()) return status;
   return Message(*core_.record->FindDevice(request.handle()));
 }
 
+// Goes through the record a row at each call, as the watcher takes them: nothing is kept for one
+// that does not read.
+Watchers::Initial AdminCases::InitialState(const std::string& handle) {
+  enum class Phase { kDevices, kVolumes, kStatus, kSynced, kDone };
+  auto next_volume = [this, handle](const std::optional<base::Uuid>& after) {
+    if (handle.empty()) return core_.record->Volumes(after, 1);
+    std::vector<record::Volume> rows = core_.record->VolumesOf(handle);
+    std::erase_if(rows, [&](const record::Volume& row) { return after && row.id <= *after; });
+    return rows;
+  };
+  return [this, handle, next_volume, phase = Phase::kDevices, after_device = std::string(),
+          after_volume = std::optional<base::Uuid>()]() mutable
+         -> std::shared_ptr<const admin::v1::WatchResponse> {
+    auto response = NewResponse();
+    if (phase == Phase::kDevices) {
+      const std::vector<record::Device> rows = core_.record->Devices(after_device, 1);
+      std::optional<record::Device> row;
+      if (handle.empty() && !rows.empty()) row = rows.front();
+      if (!handle.empty() && after_device.empty()) row = core_.record->FindDevice(handle);
+      if (row) {
+        after_device = row->handle;
+        *response->mutable_device() = Message(*row);
+        return response;
+      }
+      phase = Phase::kVolumes;
+    }
+    if (phase == Phase::kVolumes) {
+      const std::vector<record::Volume> rows = next_volume(after_volume);
+      if (!rows.empty()) {
+        after_volume = rows.front().id;
+        *response->mutable_volume() = Message(rows.front());
+        return response;
+      }
+      phase = handle.empty() ? Phase::kStatus : Phase::kSynced;
+    }
+    if (phase == Phase::kDone) return nullptr;
+    if (phase == Phase::kStatus) {
+      *response->mutable_status() = StatusMessage();
+    } else {
+      response->mutable_synced();
+    }
+    phase = phase == Phase::kStatus ? Phase::kSynced : Phase::kDone;
+    return response;
+  };
+}
+
 absl::StatusOr<std::unique_ptr<service::Subscription>> AdminCases::Watch(
     const admin::v1::WatchRequest& request, service::WatchSink sink) {
   const std::string& handle = request.device_handle();
-  return watchers_->Add(handle, std::move(sink), [&](const service::WatchSink& begin) {
-    if (!request.initial_state()) return;
-    for (const record::Device& row : core_.record->Devices()) {
-      if (!handle.empty() && row.handle != handle) continue;
-      auto response = NewResponse();
-      *response->mutable_device() = Message(row);
-      begin(std::move(response));
-    }
-    for (const record::Volume& row : core_.record->Volumes()) {
-      if (!handle.empty() && row.device_handle != handle) continue;
-      auto response = NewResponse();
-      *response->mutable_volume() = Message(row);
-      begin(std::move(response));
-    }
-    if (handle.empty()) {
-      auto response = NewResponse();
-      *response->mutable_status() = StatusMessage();
-      begin(std::move(response));
-    }
-    auto response = NewResponse();
-    response->mutable_synced();
-    begin(std::move(response));
-  });
+  return watchers_->Add(handle, std::move(sink),
+                        request.initial_state() ? InitialState(handle) : Watchers::Initial());
 }
 
 void AdminCases::TellStatus() {

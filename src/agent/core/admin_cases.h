@@ -41,6 +41,7 @@ class AdminCases : public service::Admin {
 
  private:
   void Tell(const record::Change& change);
+  Watchers::Initial InitialState(const std::string& handle);
   admin::v1::Device Message(const record::Device& row) const;
   admin::v1::Volume Message(const record::Volume& row) const;
   admin::v1::Status StatusMessage() const;

@@ -1,6 +1,10 @@
 #include "agent/core/admin_messages.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
+
+#include "agent/core/qos_limits.h"
 
 namespace sma::core {
 namespace {
@@ -46,6 +50,51 @@ record::Time StateSince(const Row& row) {
   return has_error ? std::max(row.state_since, row.last_error.time) : row.state_since;
 }
 
+class ConditionList {
+ public:
+  using Conditions = google::protobuf::RepeatedPtrField<admin::v1::Condition>;
+  explicit ConditionList(Conditions& conditions) : conditions_(conditions) {}
+
+  void Add(const char* type, bool is_true, const std::string& reason, const std::string& message,
+           record::Time since) {
+    admin::v1::Condition& condition = *conditions_.Add();
+    condition.set_type(type);
+    condition.set_status(is_true ? admin::v1::Condition::STATUS_TRUE
+                                 : admin::v1::Condition::STATUS_FALSE);
+    condition.set_reason(reason);
+    condition.set_message(message);
+    SetTime(since, *condition.mutable_since());
+  }
+
+ private:
+  Conditions& conditions_;
+};
+
+// "KeyNeeded", of the state of that name.
+std::string ReasonOf(State state) {
+  switch (state) {
+    case admin::v1::STATE_CREATING:
+      return "Creating";
+    case admin::v1::STATE_READY:
+      return "AsAskedFor";
+    case admin::v1::STATE_KEY_NEEDED:
+      return "KeyNeeded";
+    case admin::v1::STATE_DELETING:
+      return "Deleting";
+    default:
+      return "Incomplete";
+  }
+}
+
+template <typename Facts>
+void AddCommonConditions(const Facts& facts, record::Time since, ConditionList& conditions) {
+  conditions.Add("Restoring", !facts.is_compared, facts.is_compared ? "Compared" : "NotComparedYet",
+                 "", since);
+  if (!Told(facts.limits)) return;
+  conditions.Add("LimitsApplied", facts.limits_applied,
+                 facts.limits_applied ? "Applied" : "NotAppliedYet", "", since);
+}
+
 }  // namespace
 
 void SetTime(record::Time time, google::protobuf::Timestamp& message) {
@@ -62,11 +111,11 @@ void SetError(const record::LastError& error, admin::v1::Error& message) {
   SetTime(error.time, *message.mutable_time());
 }
 
-admin::v1::Device DeviceMessage(const record::Device& row, DeviceType type,
+admin::v1::Device DeviceMessage(const record::Device& row, const DeviceFacts& facts,
                                 const std::vector<record::Volume>& volumes) {
   admin::v1::Device device;
   device.set_handle(row.handle);
-  device.set_type(type);
+  device.set_type(facts.type);
   device.set_manager(row.manager);
   device.set_state(StateOf(row));
   SetTime(StateSince(row), *device.mutable_state_since());
@@ -78,10 +127,15 @@ admin::v1::Device DeviceMessage(const record::Device& row, DeviceType type,
   if (row.last_error.code != absl::StatusCode::kOk) {
     SetError(row.last_error, *device.mutable_last_error());
   }
+  if (auto limits = Told(facts.limits)) *device.mutable_qos() = *limits;
+  ConditionList conditions(*device.mutable_conditions());
+  conditions.Add("OnTarget", device.state() == admin::v1::STATE_READY, ReasonOf(device.state()),
+                 row.last_error.message, StateSince(row));
+  AddCommonConditions(facts, row.state_since, conditions);
   return device;
 }
 
-admin::v1::Volume VolumeMessage(const record::Volume& row, const std::optional<QosLimit>& limits) {
+admin::v1::Volume VolumeMessage(const record::Volume& row, const VolumeFacts& facts) {
   admin::v1::Volume volume;
   volume.set_volume_id(row.id.ToBytes());
   volume.set_device_handle(row.device_handle);
@@ -94,11 +148,24 @@ admin::v1::Volume VolumeMessage(const record::Volume& row, const std::optional<Q
     volume.mutable_encryption()->set_cipher(row.params.crypto().cipher());
     volume.mutable_encryption()->set_tweak_mode(row.params.crypto().tweak_mode());
   }
-  if (limits) *volume.mutable_qos() = *limits;
+  if (auto limits = Told(facts.limits)) *volume.mutable_qos() = *limits;
   volume.set_bdev(row.bdev_name);
   if (row.last_error.code != absl::StatusCode::kOk) {
     SetError(row.last_error, *volume.mutable_last_error());
   }
+  ConditionList conditions(*volume.mutable_conditions());
+  conditions.Add("Attached", volume.state() == admin::v1::STATE_READY, ReasonOf(volume.state()),
+                 row.last_error.message, StateSince(row));
+  if (row.params.has_crypto()) {
+    const bool is_needed = volume.state() == admin::v1::STATE_KEY_NEEDED;
+    conditions.Add("KeyNeeded", is_needed, is_needed ? "KeyNotKept" : "KeyKnown",
+                   is_needed ? row.last_error.message : "", StateSince(row));
+  }
+  if (facts.paths) {
+    conditions.Add("PathsUp", facts.paths->up > 0, facts.paths->up > 0 ? "Connected" : "AllDown",
+                   fmt::format("{} of {}", facts.paths->up, facts.paths->total), StateSince(row));
+  }
+  AddCommonConditions(facts, row.state_since, conditions);
   return volume;
 }
 

@@ -12,8 +12,27 @@ void SetTime(record::Time time, google::protobuf::Timestamp& message);
 void SetError(const record::LastError& error, admin::v1::Error& message);
 
 /// A device and a volume as the admin service tells them.
-admin::v1::Device DeviceMessage(const record::Device& row, DeviceType type,
+/// What is told of a device besides its row.
+struct DeviceFacts {
+  DeviceType type = DEVICE_TYPE_INVALID;
+  std::optional<QosLimit> limits{};
+  bool limits_applied = true;
+  bool is_compared = true;  // with the target, since the connect
+};
+admin::v1::Device DeviceMessage(const record::Device& row, const DeviceFacts& facts,
                                 const std::vector<record::Volume>& volumes);
-admin::v1::Volume VolumeMessage(const record::Volume& row, const std::optional<QosLimit>& limits);
+
+/// What is told of a volume besides its row.
+struct VolumeFacts {
+  struct Paths {
+    uint32_t up = 0;
+    uint32_t total = 0;
+  };
+  std::optional<QosLimit> limits{};
+  bool limits_applied = true;
+  bool is_compared = true;
+  std::optional<Paths> paths{};  // to its storage node; nullopt: not known, or it has none
+};
+admin::v1::Volume VolumeMessage(const record::Volume& row, const VolumeFacts& facts);
 
 }  // namespace sma::core

@@ -86,6 +86,7 @@ TEST_F(AdminTest, WatchTellsWhatIsAndWhatChanges) {
   request.set_initial_state(true);
   auto watch = Admin().Watch(request, [&](auto response) { seen.push_back(response); });
   ASSERT_TRUE(watch.ok());
+  while (auto response = (*watch)->NextInitial()) seen.push_back(response);
   ASSERT_THAT(seen, SizeIs(4));
   EXPECT_EQ(seen[0]->device().handle(), Handle(0));
   EXPECT_EQ(seen[1]->volume().volume_id(), Id(1));

@@ -14,8 +14,19 @@ bool IsNamed(const absl::StatusOr<DeviceManager*>& manager) {
   return manager.ok() && *manager != nullptr && (*manager)->traits().names_devices;
 }
 
+// Waits end when this part of the caller's time is over, so that something is left for the rest
+// (spdk::FindBdev).
+constexpr int kWaitPercent = 74;
+
+bool IsTimeOver(const base::Context& context, base::TimePoint begin) {
+  if (context.done()) return absl::IsDeadlineExceeded(context.status());
+  const auto spent = std::chrono::steady_clock::now() - begin;
+  return spent > (context.deadline() - begin) / 100 * kWaitPercent;
+}
+
 // What a call did not find, or could not reach, in the time that it had may be there all the same.
-absl::Status ForCaller(const base::Context& context, const absl::Status& error) {
+absl::Status ForCaller(const base::Context& context, base::TimePoint begin,
+                       const absl::Status& error) {
   switch (error.code()) {
     case absl::StatusCode::kNotFound:
     case absl::StatusCode::kUnavailable:
@@ -25,8 +36,20 @@ absl::Status ForCaller(const base::Context& context, const absl::Status& error) 
     default:
       return error;
   }
-  if (!absl::IsDeadlineExceeded(context.status())) return error;
-  return absl::DeadlineExceededError(error.message());
+  return IsTimeOver(context, begin) ? absl::DeadlineExceededError(error.message()) : error;
+}
+
+// The storage node that has the volume, by its first address; empty: the target has it.
+std::string NodeOf(const VolumeParameters& params) {
+  if (params.has_iscsi()) return "node " + params.iscsi().portal();
+  const auto& nvmf = params.nvmf();
+  const nvmf::Address* first = nullptr;
+  if (nvmf.discovery().discovery_endpoints_size() > 0) {
+    first = &nvmf.discovery().discovery_endpoints(0);
+  } else if (nvmf.direct().addresses_size() > 0) {
+    first = &nvmf.direct().addresses(0);
+  }
+  return first == nullptr ? std::string() : "node " + first->traddr() + " " + first->trsvcid();
 }
 
 }  // namespace
@@ -36,15 +59,16 @@ absl::StatusOr<Response> AgentCases::Run(absl::StatusOr<Response> (*use_case)(Co
                                                                               const base::Context&,
                                                                               const Request&),
                                          const base::Context& caller, const Request& request) {
-  const base::Context context =
-      caller.Child(std::chrono::steady_clock::now() + core_.options.default_timeout);
+  const base::TimePoint begin = std::chrono::steady_clock::now();
+  const base::Context context = caller.Child(begin + core_.options.default_timeout);
   absl::StatusOr<Response> response = use_case(core_, context, request);
   if (response.ok()) return response;
-  return ForCaller(context, response.status());
+  return ForCaller(context, begin, response.status());
 }
 
 absl::StatusOr<CreateDeviceResponse> AgentCases::CreateDevice(const base::Context& context,
                                                               const CreateDeviceRequest& request) {
+  if (absl::Status status = core_.target_status(); !status.ok()) return status;
   return Run(&core::CreateDevice, context, request);
 }
 
@@ -55,6 +79,7 @@ absl::StatusOr<DeleteDeviceResponse> AgentCases::DeleteDevice(const base::Contex
 
 absl::StatusOr<AttachVolumeResponse> AgentCases::AttachVolume(const base::Context& context,
                                                               const AttachVolumeRequest& request) {
+  if (absl::Status status = core_.target_status(); !status.ok()) return status;
   return Run(&core::AttachVolume, context, request);
 }
 
@@ -65,6 +90,7 @@ absl::StatusOr<DetachVolumeResponse> AgentCases::DetachVolume(const base::Contex
 
 absl::StatusOr<SetQosResponse> AgentCases::SetQos(const base::Context& context,
                                                   const SetQosRequest& request) {
+  if (absl::Status status = core_.target_status(); !status.ok()) return status;
   return Run(&core::SetQos, context, request);
 }
 
@@ -90,6 +116,52 @@ bool AgentCases::IsPlugins(std::string_view handle) const {
   return std::none_of(managers.begin(), managers.end(), [&](const auto& manager) {
     return !is_named(manager) && manager->OwnsHandle(handle);
   });
+}
+
+std::string AgentCases::NeighbourOf(const CreateDeviceRequest& request) const {
+  absl::StatusOr<DeviceManager*> manager = core_.registry.ForRequest(request);
+  if (!manager.ok()) return {};
+  if ((*manager)->traits().names_devices) return "plugin " + std::string((*manager)->name());
+  if (std::string node = NodeOf(request.volume()); !node.empty()) return node;
+  absl::StatusOr<DeviceSpec> device = (*manager)->Describe(request);
+  return device.ok() ? (*manager)->NeighbourOf(*device) : std::string();
+}
+
+std::string AgentCases::NeighbourOfDevice(const std::string& handle) const {
+  std::optional<record::Device> row = core_.record->FindDevice(handle);
+  const DeviceManager* manager = row ? core_.registry.ForName(row->manager) : nullptr;
+  if (manager == nullptr) return {};
+  if (manager->traits().names_devices) return "plugin " + std::string(manager->name());
+  return manager->NeighbourOf(SpecOf(*row));
+}
+
+std::string AgentCases::NeighbourOfVolume(const std::string& volume_id) const {
+  std::optional<base::Uuid> id = base::Uuid::FromBytes(volume_id);
+  std::optional<record::Volume> row = id ? core_.record->FindVolume(*id) : std::nullopt;
+  return row ? NodeOf(row->params) : std::string();
+}
+
+std::string AgentCases::NeighbourOf(const DeleteDeviceRequest& request) const {
+  if (std::string device = NeighbourOfDevice(request.handle()); !device.empty()) return device;
+  for (const record::Volume& volume : core_.record->VolumesOf(request.handle())) {
+    if (std::string node = NodeOf(volume.params); !node.empty()) return node;
+  }
+  return {};
+}
+
+std::string AgentCases::NeighbourOf(const AttachVolumeRequest& request) const {
+  std::string node = NodeOf(request.volume());
+  return node.empty() ? NeighbourOfDevice(request.device_handle()) : node;
+}
+
+std::string AgentCases::NeighbourOf(const DetachVolumeRequest& request) const {
+  std::string node = NeighbourOfVolume(request.volume_id());
+  return node.empty() ? NeighbourOfDevice(request.device_handle()) : node;
+}
+
+std::string AgentCases::NeighbourOf(const SetQosRequest& request) const {
+  std::string node = NeighbourOfVolume(request.volume_id());
+  return node.empty() ? NeighbourOfDevice(request.device_handle()) : node;
 }
 
 }  // namespace sma::core

@@ -31,12 +31,20 @@ class AgentCases : public service::Agent {
   bool IsPlugins(const CreateDeviceRequest& request) const override;
   bool IsPlugins(std::string_view handle) const override;
   bool IsPlugins(DeviceType type) const override;
+  std::string NeighbourOf(const CreateDeviceRequest& request) const override;
+  std::string NeighbourOf(const DeleteDeviceRequest& request) const override;
+  std::string NeighbourOf(const AttachVolumeRequest& request) const override;
+  std::string NeighbourOf(const DetachVolumeRequest& request) const override;
+  std::string NeighbourOf(const SetQosRequest& request) const override;
 
  private:
   template <typename Response, typename Request>
   absl::StatusOr<Response> Run(absl::StatusOr<Response> (*use_case)(Core&, const base::Context&,
                                                                     const Request&),
                                const base::Context& caller, const Request& request);
+
+  std::string NeighbourOfDevice(const std::string& handle) const;
+  std::string NeighbourOfVolume(const std::string& volume_id) const;
 
   Core& core_;
 };

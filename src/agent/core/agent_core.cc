@@ -26,11 +26,11 @@ absl::StatusOr<std::unique_ptr<AgentCore>> AgentCore::Open(
                                       .unset_limits = {},
                                       .volumes = nullptr,
                                       .gone_volumes = nullptr,
-                                      .wake_background = {}});
+                                      .wake_background = {},
+                                      .target_status = {}});
   core->options.volumes.late_action_time = core->options.late_action_time;
-  core->volumes =
-      std::make_unique<volume::Volumes>(core->options.volumes, target, *core->record,
-                                        std::move(engine), std::move(sealing_key));
+  core->volumes = std::make_unique<volume::Volumes>(core->options.volumes, target, *core->record,
+                                                    std::move(engine), std::move(sealing_key));
   core->gone_volumes = std::make_unique<volume::GoneVolumes>(core->options.volume_cleanup_period);
   for (auto& manager : managers) {
     absl::Status added = core->registry.Add(std::move(manager));
@@ -51,7 +51,8 @@ AgentCore::AgentCore(std::unique_ptr<Core> core, std::function<void(bool)> servi
       agent_cases_(std::make_unique<AgentCases>(*core_)),
       admin_cases_(std::make_unique<AdminCases>(*core_, *reconciler_)),
       volume_watch_(std::make_unique<VolumeWatch>(*core_)) {
-  core_->wake_background = [this] { reconciler_->Wake(); };
+  core_->wake_background = [this](const std::string& handle) { reconciler_->Wake(handle); };
+  core_->target_status = [this] { return reconciler_->TargetStatus(); };
   core_->volumes->SetOnConnected(
       [this](const std::vector<base::Uuid>& volumes) { volume_watch_->OnConnected(volumes); });
 }

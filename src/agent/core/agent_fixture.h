@@ -31,6 +31,7 @@ class AgentFixture : public testing::Test {
     options_.late_action_time = std::chrono::nanoseconds(0);
     options_.drift_period = std::chrono::nanoseconds(0);
     options_.watch_period = std::chrono::nanoseconds(0);
+    options_.health_period = std::chrono::nanoseconds(0);
     Open();
   }
   void TearDown() override { Crash(); }

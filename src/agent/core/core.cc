@@ -73,8 +73,18 @@ void AddRemoval(const Core& /*core*/, const record::Device& row, record::Change&
   change.remove_limits.push_back(LimitsKeyOf(row.handle));
 }
 
-void AddRemoval(const Core& /*core*/, const record::Volume& row, record::Change& change) {
+void AddRemoval(const Core& core, const record::Volume& row, record::Change& change) {
   change.remove_volumes.push_back(row.id);
+  // Kept for when it comes back.
+  if (auto limits = core.record->FindLimits(row.id)) {
+    change.put_limits.push_back(
+        {.volume_id = row.id, .limits = *limits, .detached = std::chrono::system_clock::now()});
+  }
+}
+
+void AddLimits(const Core& core, const record::Volume& row, record::Change& change) {
+  auto limits = core.record->FindLimits(row.id);
+  if (limits) change.put_limits.push_back({.volume_id = row.id, .limits = *limits});
 }
 
 }  // namespace sma::core

@@ -42,12 +42,21 @@ struct Options {
   /// How long a call may take whose client has set no deadline.
   std::chrono::nanoseconds default_timeout = std::chrono::seconds(60);
   /// How long after a connect hosts are kept out of devices of which volumes are missing.
-  std::chrono::nanoseconds incomplete_hold = std::chrono::seconds(3);
+  std::chrono::nanoseconds incomplete_hold = std::chrono::milliseconds(500);
+  /// How often the target is asked whether it still answers; 0: once after each connect.
+  std::chrono::nanoseconds health_period = std::chrono::seconds(1);
+  /// A target that has not answered for longer counts as hung.
+  std::chrono::nanoseconds max_silence = std::chrono::seconds(3);
+  /// Serving does not wait for longer after a connect for a device type that is slow.
+  std::chrono::nanoseconds max_start_wait = std::chrono::seconds(2);
   /// How long after its connection was lost the target may still act on a call.
   std::chrono::nanoseconds late_action_time = std::chrono::seconds(2);
   /// The pause after a comparison that left something to do doubles from this to a maximum. A call
   /// that waits for what one before it left looks four times as often.
   std::chrono::nanoseconds min_retry_pause = std::chrono::milliseconds(100);
+  /// How long the limits of a volume that is not attached are kept, and of how many volumes.
+  std::chrono::nanoseconds keep_limits = std::chrono::hours(24);
+  size_t max_kept_limits = 1000;
   /// How many devices are restored side by side.
   int restore_parallelism = 16;
 
@@ -59,8 +68,8 @@ struct Options {
   std::vector<admin::v1::Plugin> plugins;
 };
 
-/// Objects that have something to be looked at again: volumes, or volumes and devices by their
-/// LimitsKeyOf. Thread-safe.
+/// Objects that have something to be looked at again: volumes, and devices by their LimitsKeyOf.
+/// Thread-safe.
 template <typename Name>
 class Marks {
  public:
@@ -68,6 +77,11 @@ class Marks {
     base::MutexLock lock(mutex_);
     names_.insert(name);
   }
+  bool Contains(const Name& name) const {
+    base::MutexLock lock(mutex_);
+    return names_.contains(name);
+  }
+  void Remove(const Name& name) { Take(name); }
   /// Whether the object is one of them; it no longer is.
   bool Take(const Name& name) {
     base::MutexLock lock(mutex_);
@@ -75,7 +89,7 @@ class Marks {
   }
 
  private:
-  base::Mutex mutex_;
+  mutable base::Mutex mutex_;
   std::set<Name> names_ SMA_GUARDED_BY(mutex_);
 };
 
@@ -90,8 +104,10 @@ struct Core {
   Marks<base::Uuid> unset_limits;
   std::unique_ptr<volume::Volumes> volumes;
   std::unique_ptr<volume::GoneVolumes> gone_volumes;
-  /// Has the background look soon at what a call could not finish.
-  std::function<void()> wake_background;
+  /// Has the background look soon at a device of which a call could not finish something.
+  std::function<void(const std::string& handle)> wake_background;
+  /// UNAVAILABLE: the target hangs, so that calls to it need not be tried.
+  std::function<absl::Status()> target_status;
   /// Rows that are older are of an agent before this one.
   record::Time opened = std::chrono::system_clock::now();
 };
@@ -123,6 +139,9 @@ absl::Status IsElsewhere(const record::Volume& row);
 /// Has `change` remove a row, with what else the record and the memory have of the object.
 void AddRemoval(const Core& core, const record::Device& row, record::Change& change);
 void AddRemoval(const Core& core, const record::Volume& row, record::Change& change);
+
+/// Has `change` keep the limits of a volume that is attached now.
+void AddLimits(const Core& core, const record::Volume& row, record::Change& change);
 
 /// `row` in another state.
 template <typename Row, typename State>

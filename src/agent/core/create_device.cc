@@ -91,7 +91,7 @@ absl::Status Adopt(const Creation& creation, const ExistingDevice& existing) {
     absl::StatusOr<record::Volume> row = core.volumes->NewRow(*request, device.handle);
     if (!row.ok()) return row.status();
     row->attachment = attached.attachment;
-    absl::Status same = core.volumes->TakeOver(context, *request, *row);
+    absl::Status same = core.volumes->TakeOver(context, *request, *row, attached.bdev_name);
     if (same.ok()) same = CheckExported(core, context, *row, attached.bdev_name);
     if (!same.ok()) return WithContext(device.handle, same);
     change.put_volumes.push_back(InState(*std::move(row), VolumeState::kAttached));
@@ -194,6 +194,7 @@ absl::StatusOr<std::string> CreateNew(const Creation& creation, record::Device r
     added.device_handle = made.handle;
     added.attachment = created->attachment;
     done.put_volumes = {added};
+    AddLimits(core, added, done);
     absl::Status status = ApplyLimits(core, context, manager, SpecOf(made), VolumeOf(added));
     if (!status.ok()) return operation.Abandon(std::move(status)).status();
   }

@@ -39,6 +39,7 @@ Operation::~Operation() {
 
 void Operation::Create(record::Device row) {
   objects_.push_back(ObjectOf(row.handle));
+  handles_.insert(row.handle);
   devices_.push_back({.before = std::nullopt,
                       .intent = row,
                       .unsettled = InState(std::move(row), DeviceState::kUndoing)});
@@ -46,6 +47,7 @@ void Operation::Create(record::Device row) {
 
 void Operation::Attach(record::Volume row) {
   objects_.push_back(ObjectOf(row.id));
+  handles_.insert(row.device_handle);
   volumes_.push_back({.before = std::nullopt,
                       .intent = row,
                       .unsettled = InState(std::move(row), VolumeState::kDetaching)});
@@ -54,6 +56,7 @@ void Operation::Attach(record::Volume row) {
 void Operation::Delete(record::Device row) {
   is_removal_ = true;
   objects_.push_back(ObjectOf(row.handle));
+  handles_.insert(row.handle);
   record::Device going = InState(row, DeviceState::kDeleting);
   devices_.push_back({.before = std::move(row), .intent = going, .unsettled = going});
 }
@@ -61,17 +64,24 @@ void Operation::Delete(record::Device row) {
 void Operation::Detach(record::Volume row) {
   is_removal_ = true;
   objects_.push_back(ObjectOf(row.id));
+  handles_.insert(row.device_handle);
   record::Volume going = InState(row, VolumeState::kDetaching);
   volumes_.push_back({.before = std::move(row), .intent = going, .unsettled = going});
 }
 
-void Operation::Limit(const base::Uuid& id, std::optional<QosLimit> before, QosLimit intent) {
+void Operation::Limit(const std::string& handle, const base::Uuid& id,
+                      std::optional<QosLimit> before, QosLimit intent) {
+  handles_.insert(handle);
   objects_.push_back(ObjectOf(id));
   limits_.push_back({.id = id, .before = std::move(before), .intent = std::move(intent)});
 }
 
-bool Operation::has_limits_intent(const Limits& limits) const {
+bool Operation::HasIntent(const Limits& limits) {
   return !limits.before || !SameLimits(*limits.before, limits.intent);
+}
+
+void Operation::Wake() const {
+  for (const std::string& handle : handles_) core_.wake_background(handle);
 }
 
 absl::Status Operation::Begin() {
@@ -80,13 +90,17 @@ absl::Status Operation::Begin() {
   for (const auto& entry : devices_) intent.put_devices.push_back(entry.intent);
   for (const auto& entry : volumes_) intent.put_volumes.push_back(entry.intent);
   for (const Limits& limits : limits_) {
-    if (has_limits_intent(limits)) {
+    if (HasIntent(limits)) {
       intent.put_limits.push_back({.volume_id = limits.id, .limits = limits.intent});
     }
   }
   absl::Status status;
   if (!IsEmpty(intent)) status = core_.record->Write(std::move(intent), Durability::kProcess);
   is_open_ = status.ok();
+  if (is_open_ && is_removal_) {
+    absl::Status hung = core_.target_status();
+    if (!hung.ok()) return Abandon(Outcome::Unknown(std::move(hung))).status();
+  }
   return status;
 }
 
@@ -112,7 +126,7 @@ absl::Status Operation::CommitRemoval(bool may_come_back) {
   }
   absl::Status status = core_.record->Write(std::move(change), Durability::kHost);
   is_open_ = false;
-  if (may_come_back || !status.ok()) core_.wake_background();
+  if (may_come_back || !status.ok()) Wake();
   return status.ok() ? status : WithContext(name_, status);
 }
 
@@ -140,7 +154,7 @@ Outcome Operation::Abandon(Outcome why) {
         WriteEnd(Unsettled(why.status()), is_success ? Durability::kHost : Durability::kProcess);
     if (is_success && !written.ok()) why = Outcome::Unknown(std::move(written));
     for (const Limits& limits : limits_) core_.unset_limits.Add(limits.id);
-    core_.wake_background();
+    Wake();
   }
   return why.WithContext(name_);
 }
@@ -163,7 +177,7 @@ record::Change Operation::Restored() const {
     }
   }
   for (const Limits& limits : limits_) {
-    if (!has_limits_intent(limits)) continue;
+    if (!HasIntent(limits)) continue;
     if (limits.before) {
       change.put_limits.push_back({.volume_id = limits.id, .limits = *limits.before});
     } else {
@@ -189,7 +203,7 @@ absl::Status Operation::WriteEnd(record::Change change, Durability durability) {
   absl::Status status = core_.record->Write(std::move(change), durability);
   if (!status.ok()) {
     spdlog::error("{}: {}", name_, status.ToString());
-    core_.wake_background();
+    Wake();
   }
   return status;
 }

@@ -2,6 +2,7 @@
 
 #include <functional>
 #include <optional>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -45,11 +46,13 @@ class Operation {
   void Delete(record::Device row);
   void Detach(record::Volume row);
   void CanBeRefused() { can_be_refused_ = true; }
-  /// Limits that change, of a volume or of LimitsKeyOf a device. `intent` is what to set should the
-  /// operation not end; where it is `before`, nothing has to be written.
-  void Limit(const base::Uuid& id, std::optional<QosLimit> before, QosLimit intent);
+  /// Limits that change, of a volume of the device or of LimitsKeyOf it. `intent` is what to set
+  /// should the operation not end; where it is `before`, nothing has to be written.
+  void Limit(const std::string& handle, const base::Uuid& id, std::optional<QosLimit> before,
+             QosLimit intent);
 
-  /// Writes the intent. An error: nothing was written, and the operation is over.
+  /// Writes the intent. An error: the operation is over, with nothing written, but for a removal
+  /// where the target hangs: that is written, and done later.
   absl::Status Begin();
 
   /// Whether the target may still act on earlier calls about these objects that were given up. To
@@ -86,7 +89,8 @@ class Operation {
     QosLimit intent;
   };
 
-  bool has_limits_intent(const Limits& limits) const;
+  static bool HasIntent(const Limits& limits);
+  void Wake() const;
   record::Change Restored() const;
   record::Change Unsettled(const absl::Status& error) const;
   absl::Status WriteEnd(record::Change change, record::Durability durability);
@@ -102,6 +106,7 @@ class Operation {
   bool is_removal_ = false;
   bool is_open_ = false;
   std::vector<std::string> objects_;
+  std::set<std::string> handles_;  // of the devices concerned
   std::optional<jsonrpc::CallScope> scope_;
 };
 

@@ -1,15 +1,12 @@
 #include "agent/core/reconciler.h"
 
+#include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
-#include <atomic>
-#include <map>
 #include <utility>
-#include <vector>
 
 #include "agent/core/admin_messages.h"
-#include "agent/core/restore.h"
 #include "jsonrpc/error.h"
 
 namespace sma::core {
@@ -19,33 +16,25 @@ using std::chrono::steady_clock;
 
 namespace {
 
-// The longest pause after a comparison that left something to do.
-constexpr std::chrono::nanoseconds kMaxPause = std::chrono::seconds(5);
-// At most this long for one comparison: a target that hangs must not hold it for ever.
-constexpr std::chrono::minutes kCompareTimeout{5};
-constexpr std::chrono::seconds kVersionTimeout{5};
-
-// Calls `work(i)` for each i below `count`, in up to `parallelism` threads.
-void ForEach(size_t count, int parallelism, const std::function<void(size_t)>& work) {
-  std::atomic<size_t> next = 0;
-  auto run = [&] {
-    for (size_t i = next++; i < count; i = next++) work(i);
-  };
-  std::vector<std::thread> threads;
-  size_t wanted = std::min<size_t>(count, static_cast<size_t>(std::max(parallelism, 1)));
-  for (size_t i = 1; i < wanted; ++i) threads.emplace_back(run);
-  run();
-  for (std::thread& thread : threads) thread.join();
+std::string VersionIn(const absl::StatusOr<jsonrpc::Json>& answer) {
+  if (!answer.ok() || !answer->is_object() || !answer->contains("version")) return {};
+  const jsonrpc::Json& text = (*answer)["version"];
+  return text.is_string() ? text.get<std::string>() : std::string();
 }
 
 }  // namespace
 
 Reconciler::Reconciler(Core& core, std::function<void(bool serving)> serving_changed)
-    : core_(core), serving_changed_(std::move(serving_changed)) {}
+    : core_(core), serving_changed_(std::move(serving_changed)) {
+  for (const auto& manager : core_.registry.managers()) {
+    loops_.push_back(std::make_unique<TypeLoop>(core_, *manager, [this] { UpdateServing(); }));
+  }
+}
 
 Reconciler::~Reconciler() { Stop(); }
 
 void Reconciler::Start() {
+  for (auto& loop : loops_) loop->Start();
   thread_ = std::thread([this] { Run(); });
 }
 
@@ -57,20 +46,22 @@ void Reconciler::Stop() {
   }
   context_.Cancel();
   if (thread_.joinable()) thread_.join();
+  for (auto& loop : loops_) loop->Stop();
 }
 
-void Reconciler::Wake() {
-  MutexLock lock(mutex_);
-  woken_ = true;
-  changed_.NotifyAll();
+void Reconciler::Wake(const std::string& handle) {
+  std::optional<record::Device> row = core_.record->FindDevice(handle);
+  if (!row) return;
+  for (auto& loop : loops_) {
+    if (loop->manager().name() == row->manager) loop->Wake(handle);
+  }
 }
 
 void Reconciler::OnConnect() {
   MutexLock lock(mutex_);
-  connected_ = true;
+  connected_ = to_begin_ = woken_ = true;
   connected_at_ = steady_clock::now();
   connection_changed_ = std::chrono::system_clock::now();
-  woken_ = true;
   changed_.NotifyAll();
 }
 
@@ -78,153 +69,141 @@ void Reconciler::OnDisconnect(const absl::Status& reason) {
   {
     MutexLock lock(mutex_);
     connected_ = false;
+    hung_ = absl::OkStatus();
     connection_changed_ = std::chrono::system_clock::now();
     target_error_ = {reason.code(), std::string(reason.message()), connection_changed_};
   }
-  SetServing(false);
+  for (auto& loop : loops_) loop->OnDisconnect();
+  UpdateServing();
 }
 
-void Reconciler::SetServing(bool serving) {
+absl::Status Reconciler::TargetStatus() const {
+  MutexLock lock(mutex_);
+  return hung_;
+}
+
+bool Reconciler::IsCompared(const std::string& manager) const {
+  const uint64_t generation = core_.target.generation();
+  return std::any_of(loops_.begin(), loops_.end(), [&](const auto& loop) {
+    return loop->manager().name() == manager && loop->IsLocalDone(generation);
+  });
+}
+
+void Reconciler::Run() {
+  const bool is_periodic = core_.options.health_period > std::chrono::nanoseconds(0);
+  base::TimePoint next = base::TimePoint::max();
+  while (true) {
+    uint64_t generation = 0;
+    bool to_begin = false;
+    {
+      MutexLock lock(mutex_);
+      while (!stopping_ && !(connected_ && (woken_ || steady_clock::now() >= next))) {
+        changed_.WaitUntil(mutex_, connected_ ? next : base::TimePoint::max());
+      }
+      if (stopping_) return;
+      woken_ = false;
+      to_begin = std::exchange(to_begin_, false);
+      generation = core_.target.generation();
+    }
+    Probe(generation);
+    if (to_begin) BeginLoops(generation);
+    DropOldLimits();
+    UpdateServing();
+    const auto now = steady_clock::now();
+    next = is_periodic ? now + core_.options.health_period : base::TimePoint::max();
+    MutexLock lock(mutex_);
+    // So that serving does not wait for a type that is slow.
+    if (connected_ && !serving_ && hung_.ok()) {
+      next = std::min(next, std::max(now + core_.options.min_retry_pause,
+                                     connected_at_ + core_.options.max_start_wait));
+    }
+  }
+}
+
+// A target that does not tell its version is as good as any other.
+void Reconciler::Probe(uint64_t generation) {
+  const base::Context context = context_.Child(steady_clock::now() + core_.options.max_silence);
+  const absl::StatusOr<jsonrpc::Json> answer =
+      core_.target.Call(context, "spdk_get_version", jsonrpc::Json());
+  const bool is_answer = answer.ok() || jsonrpc::GetTargetError(answer.status());
+  const bool is_silent = absl::IsDeadlineExceeded(answer.status()) && !context_.done();
+  MutexLock lock(mutex_);
+  if (core_.target.generation() != generation || !connected_) return;
+  if (is_answer) {
+    if (!hung_.ok()) spdlog::info("the target answers again");
+    hung_ = absl::OkStatus();
+    target_version_ = VersionIn(answer);
+  } else if (is_silent && hung_.ok()) {
+    hung_ = absl::UnavailableError(fmt::format(
+        "the target is connected and has not answered for {} ms",
+        std::chrono::duration_cast<std::chrono::milliseconds>(core_.options.max_silence).count()));
+    target_error_ = {hung_.code(), std::string(hung_.message()), std::chrono::system_clock::now()};
+    spdlog::warn("{}", target_error_.message);
+  }
+}
+
+void Reconciler::BeginLoops(uint64_t generation) {
+  for (auto& loop : loops_) loop->Begin(generation);
+  TellUnservedDevices();
+}
+
+// Devices whose type is not enabled any more.
+void Reconciler::TellUnservedDevices() {
+  record::Change change;
+  for (const record::Device& row : core_.record->Devices()) {
+    const absl::Status status = ManagerOf(core_, row).status();
+    if (!status.ok() && row.last_error.message != status.message()) {
+      change.put_devices.push_back(WithError(row, status));
+    }
+  }
+  if (record::IsEmpty(change)) return;
+  core_.record->Write(std::move(change), record::Durability::kProcess).IgnoreError();
+}
+
+void Reconciler::DropOldLimits() {
+  const auto oldest = std::chrono::system_clock::now() -
+                      std::chrono::duration_cast<record::Time::duration>(core_.options.keep_limits);
+  record::Change change;
+  change.remove_limits = core_.record->LimitsDetachedBefore(oldest, core_.options.max_kept_limits);
+  if (record::IsEmpty(change)) return;
+  core_.record->Write(std::move(change), record::Durability::kProcess).IgnoreError();
+}
+
+bool Reconciler::IsStarted(uint64_t generation) const {
+  if (steady_clock::now() - connected_at_ >= core_.options.max_start_wait) return true;
+  return std::all_of(loops_.begin(), loops_.end(),
+                     [&](const auto& loop) { return loop->IsLocalDone(generation); });
+}
+
+void Reconciler::UpdateServing() {
   MutexLock serving_lock(serving_mutex_);
+  bool serving = false;
   {
     MutexLock lock(mutex_);
-    if (serving_ == serving || (serving && !connected_)) return;
+    const uint64_t generation = core_.target.generation();
+    serving = connected_ && hung_.ok() && generation != 0 && !to_begin_ &&
+              (serving_ || IsStarted(generation));
+    if (serving_ == serving) return;
     serving_ = serving;
   }
   if (serving_changed_) serving_changed_(serving);
 }
 
-bool Reconciler::IncompleteHoldIsOver() const {
-  MutexLock lock(mutex_);
-  return steady_clock::now() - connected_at_ >= core_.options.incomplete_hold;
-}
-
-void Reconciler::Run() {
-  uint64_t complete_generation = 0;  // of the connection after which all was made again
-  std::chrono::nanoseconds pause = core_.options.min_retry_pause;
-  std::string told;  // the last error that was logged
-  base::TimePoint next = base::TimePoint::max();
-  while (true) {
-    {
-      MutexLock lock(mutex_);
-      while (!stopping_ && !(woken_ && connected_) && (steady_clock::now() < next || !connected_)) {
-        changed_.WaitUntil(mutex_, connected_ ? next : base::TimePoint::max());
-      }
-      if (stopping_) return;
-      woken_ = false;
-    }
-    uint64_t generation = core_.target.generation();
-    bool is_new = generation != complete_generation;
-    absl::Status status = Compare(is_new || core_.options.repair_drift, is_new);
-    auto now = steady_clock::now();
-    if (status.ok() && core_.target.generation() == generation) {
-      complete_generation = generation;
-      told.clear();
-      pause = core_.options.min_retry_pause;
-      bool periodic = core_.options.drift_period > std::chrono::nanoseconds(0);
-      next = periodic ? now + core_.options.drift_period : base::TimePoint::max();
-    } else {
-      if (!status.ok() && status.message() != told) {
-        told = std::string(status.message());
-        spdlog::warn("not all is on the target: {}", told);
-      }
-      next = now + pause;
-      pause = std::min<std::chrono::nanoseconds>(2 * pause, kMaxPause);
-    }
+std::string Reconciler::WhyNotServing() const {
+  if (serving_) return {};
+  if (!connected_) {
+    return target_error_.message.empty() ? "there was no connection to the target yet"
+                                         : target_error_.message;
   }
-}
-
-absl::Status Reconciler::Compare(bool repair, bool set_limits) {
-  AskVersion();
-  absl::Status status = RestoreAll(repair, set_limits);
-  MutexLock lock(mutex_);
-  progress_.active = false;
-  return status;
-}
-
-// Once for each connection. A target that does not tell its version is as good as any other.
-void Reconciler::AskVersion() {
-  const uint64_t generation = core_.target.generation();
-  if (generation == version_generation_) return;
-  absl::StatusOr<jsonrpc::Json> answer = core_.target.Call(
-      context_.Child(steady_clock::now() + kVersionTimeout), "spdk_get_version", jsonrpc::Json());
-  if (!answer.ok() && !jsonrpc::GetTargetError(answer.status())) return;
-  version_generation_ = generation;
-  std::string version;
-  if (answer.ok() && answer->is_object() && answer->contains("version")) {
-    const jsonrpc::Json& text = (*answer)["version"];
-    if (text.is_string()) version = text.get<std::string>();
-  }
-  MutexLock lock(mutex_);
-  target_version_ = std::move(version);
-}
-
-absl::Status Reconciler::RestoreAll(bool repair, bool set_limits) {
-  const base::Context context = context_.Child(steady_clock::now() + kCompareTimeout);
-  uint64_t revision = core_.record->revision();
-  std::map<std::string, std::unique_ptr<DeviceListing>, std::less<>> listings;
-  auto look = [&](bool plugins) -> absl::Status {
-    for (const auto& manager : core_.registry.managers()) {
-      if (manager->traits().names_devices != plugins) continue;
-      absl::Status status = manager->Prepare(context);
-      if (!status.ok()) return status;
-      auto listing = manager->List(context);
-      if (!listing.ok()) return listing.status();
-      listings.emplace(manager->name(), *std::move(listing));
-    }
-    return absl::OkStatus();
-  };
-  if (absl::Status status = look(/*plugins=*/false); !status.ok()) return status;
-  absl::Status looked = core_.volumes->BeginRestore(context, core_.record->Volumes());
-  if (!looked.ok()) return looked;
-  absl::StatusOr<std::unique_ptr<LimitListing>> limits = LimitListing::Take(core_, context);
-  if (!limits.ok()) return limits.status();
-  std::vector<record::Device> devices = core_.record->Devices();
-  const auto of_plugins =
-      std::stable_partition(devices.begin(), devices.end(), [&](const record::Device& device) {
-        DeviceManager* manager = core_.registry.ForName(device.manager);
-        return manager == nullptr || !manager->traits().names_devices;
-      });
-  {
-    MutexLock lock(mutex_);
-    progress_ = {.active = true, .total = static_cast<uint32_t>(devices.size())};
-  }
-  bool expose_incomplete = IncompleteHoldIsOver();
-  base::Mutex status_mutex;
-  absl::Status first;
-  auto restore = [&](size_t i) {
-    auto listing = listings.find(devices[i].manager);
-    absl::Status status =
-        RestoreDevice(core_, context, devices[i].handle,
-                      {.listing = listing == listings.end() ? nullptr : listing->second.get(),
-                       .listing_revision = revision,
-                       .repair = repair,
-                       .expose_incomplete = expose_incomplete,
-                       .set_limits = set_limits,
-                       .limits = limits->get()});
-    {
-      MutexLock lock(mutex_);
-      ++progress_.done;
-      if (!status.ok()) ++progress_.failed;
-    }
-    MutexLock lock(status_mutex);
-    first.Update(std::move(status));
-  };
-  // Plugins come last: the agent's own types never wait for one that hangs.
-  const auto own = static_cast<size_t>(of_plugins - devices.begin());
-  ForEach(own, core_.options.restore_parallelism, restore);
-  if (absl::Status status = look(/*plugins=*/true); !status.ok()) return status;
-  ForEach(devices.size() - own, core_.options.restore_parallelism,
-          [&](size_t i) { restore(own + i); });
-  // What could be was made again; the rest is told of each device and tried again.
-  if (!context.done()) SetServing(true);
-  return first;
+  if (!hung_.ok()) return std::string(hung_.message());
+  return "the record is being compared with the target";
 }
 
 void Reconciler::FillStatus(admin::v1::Status& status) const {
   MutexLock lock(mutex_);
   SetTime(started_, *status.mutable_started());
   status.set_serving(serving_);
+  status.set_not_serving_reason(WhyNotServing());
   admin::v1::Status::Target& target = *status.mutable_target();
   target.set_connected(connected_);
   SetTime(connection_changed_, *target.mutable_since());
@@ -235,10 +214,18 @@ void Reconciler::FillStatus(admin::v1::Status& status) const {
     SetError(target_error_, *target.mutable_last_error());
   }
   admin::v1::Status::Restore& restore = *status.mutable_restore();
-  restore.set_active(progress_.active);
-  restore.set_total(progress_.total);
-  restore.set_done(progress_.done);
-  restore.set_failed(progress_.failed);
+  for (const auto& loop : loops_) {
+    const TypeLoop::Progress progress = loop->progress();
+    restore.set_active(restore.active() || progress.is_active);
+    restore.set_total(restore.total() + progress.total);
+    restore.set_done(restore.done() + progress.done);
+    restore.set_failed(restore.failed() + progress.failed);
+    if (const absl::Status error = loop->error(); !error.ok()) {
+      admin::v1::Status::DeviceType& type = *status.add_failed_device_types();
+      type.set_name(std::string(loop->manager().name()));
+      type.set_reason(std::string(error.message()));
+    }
+  }
 }
 
 }  // namespace sma::core

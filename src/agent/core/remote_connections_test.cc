@@ -38,8 +38,8 @@ class RemoteConnectionsTest : public RemoteFixture {
             .refers = false};
   }
 
-  // Volume 10 + `device`, attached to `device`; the host NQN is the same for all, so that the target
-  // takes their paths for one.
+  // Volume 10 + `device`, attached to `device`; the host NQN is the same for all, so that the
+  // target takes their paths for one.
   static AttachVolumeRequest Way(int device, const std::string& port, bool direct) {
     AttachVolumeRequest request = Discovered(11 + device, {port}, device);
     nvmf::VolumeConnectionParameters& nvmf = *request.mutable_volume()->mutable_nvmf();
@@ -169,9 +169,9 @@ TEST_F(RemoteConnectionsTest, Defect34_WhatAnotherAgentConnectedStays) {
   for (bool direct : {false, true}) {
     const std::string mine = direct ? "sma_" + std::string(kNqnA) : "sma_tcp_127.0.0.1_5001_";
     for (const std::string& name : {mine, mine + base::Uuid::Random().ToString() + "_"}) {
-      Json params{{"name", name},        {"trtype", "tcp"},
-                  {"adrfam", "ipv4"},    {"traddr", "127.0.0.1"},
-                  {"trsvcid", "5001"},   {"hostnqn", "nqn.2014-08.org.nvmexpress:host"}};
+      Json params{{"name", name},      {"trtype", "tcp"},
+                  {"adrfam", "ipv4"},  {"traddr", "127.0.0.1"},
+                  {"trsvcid", "5001"}, {"hostnqn", "nqn.2014-08.org.nvmexpress:host"}};
       if (direct) params["subnqn"] = kNqnA;
       Operator(direct ? "bdev_nvme_attach_controller" : "bdev_nvme_start_discovery", params);
       const std::string before = target_.Dump();
@@ -267,9 +267,7 @@ TEST_F(RemoteConnectionsTest, Defect42_EndpointsThatReferToEachOtherAreOneServic
   for (const std::vector<std::string>& ports :
        {std::vector<std::string>{"5001", "5002"}, std::vector<std::string>{"5002", "5001"}}) {
     target_.SetDiscoveryPending(true);
-    std::thread attach([&] {
-      EXPECT_TRUE(Send(Discovered(11, ports)).ok());
-    });
+    std::thread attach([&] { EXPECT_TRUE(Send(Discovered(11, ports)).ok()); });
     WaitFor([this] { return !Services().empty(); });
     target_.SetDiscoveryPending(false);
     attach.join();

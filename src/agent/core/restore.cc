@@ -8,6 +8,7 @@
 #include "agent/core/operation.h"
 #include "agent/core/settle.h"
 #include "agent/spdk/bdev.h"
+#include "agent/spdk/qos.h"
 
 namespace sma::core {
 namespace {
@@ -49,13 +50,28 @@ absl::Status RestoreLimits(Core& core, const base::Context& context, DeviceManag
   return status;
 }
 
+// What is not wanted in particular may be anything.
+bool AreApplied(const spdk::RateLimits& there, const spdk::RateLimits& wanted) {
+  auto same = [](std::optional<uint64_t> is, std::optional<uint64_t> should) {
+    return !should || is.value_or(0) == *should;
+  };
+  return same(there.rw_ios_per_sec, wanted.rw_ios_per_sec) &&
+         same(there.rw_mbytes_per_sec, wanted.rw_mbytes_per_sec) &&
+         same(there.r_mbytes_per_sec, wanted.r_mbytes_per_sec) &&
+         same(there.w_mbytes_per_sec, wanted.w_mbytes_per_sec);
+}
+
 // Sets limits that somebody else has changed.
 absl::Status CompareLimits(Core& core, const base::Context& context, DeviceManager& manager,
-                           const DeviceSpec& device, const DeviceVolume& volume,
-                           const RestoreOptions& options) {
-  absl::StatusOr<bool> differs = options.limits->Differs(core, context, volume);
-  if (!differs.ok() || !*differs) return differs.status();
-  if (!options.repair) {
+                           const DeviceSpec& device, const DeviceVolume& volume, bool repair) {
+  std::optional<QosLimit> limits = core.record->FindLimits(volume.id);
+  if (!limits) return absl::OkStatus();
+  absl::StatusOr<spdk::RateLimits> wanted = spdk::ToRateLimits(*limits);
+  if (!wanted.ok()) return wanted.status();
+  absl::StatusOr<std::optional<spdk::Bdev>> bdev =
+      spdk::FindBdev(core.target, context, volume.bdev_name, std::chrono::nanoseconds(0));
+  if (!bdev.ok() || !*bdev || AreApplied((*bdev)->limits, *wanted)) return bdev.status();
+  if (!repair) {
     return absl::UnavailableError("its limits on the target are not those that were set");
   }
   spdlog::warn("{}: volume {}: its limits on the target were not those that were set",
@@ -110,6 +126,105 @@ bool SameError(const record::LastError& error, const absl::Status& status) {
   return error.code == status.code() && error.message == status.message();
 }
 
+/// A device that is being restored, under its lock.
+struct Restoring {
+  Core& core;
+  const base::Context& context;
+  DeviceManager& manager;
+  const DeviceSpec device;
+  const RestoreOptions& options;
+};
+
+// The limits of a volume, where they have to be set, or may have been changed.
+absl::Status RestoreLimitsOf(const Restoring& restoring, const DeviceVolume& volume,
+                             bool attached_again) {
+  auto& [core, context, manager, device, options] = restoring;
+  const bool is_marked = options.repair && core.unset_limits.Take(volume.id);
+  if (is_marked || (options.repair && (options.set_limits || attached_again))) {
+    return RestoreLimits(core, context, manager, device, volume);
+  }
+  // What the limits of a plugin's device are set on, the plugin alone knows.
+  if (!options.compare_limits || manager.traits().names_devices) return absl::OkStatus();
+  return CompareLimits(core, context, manager, device, volume, options.repair);
+}
+
+// Looks what came of a volume; its row then has what is to be kept.
+absl::Status CheckVolume(const Restoring& restoring, const absl::Status& connected,
+                         const RestoreResult& result, const RestoredVolume& restored,
+                         record::Volume& row) {
+  auto& [core, context, manager, device, options] = restoring;
+  absl::Status status = connected;
+  status.Update(restored.attachment.status());
+  if (restored.attachment.ok()) row.attachment = *restored.attachment;
+  if (status.ok()) status = RestoreLimitsOf(restoring, VolumeOf(row), restored.attached_again);
+  // One that is being connected in the background has told why it is missing.
+  const bool is_connecting = !status.ok() && core.volumes->IsConnecting(row);
+  const bool is_gone = is_connecting || (!status.ok() && IsGone(core, context, row, status));
+  const bool may_end = is_gone && result.status.ok() && volume::IsRemote(row);
+  if (core.gone_volumes->Look(row.id, may_end)) {
+    row = Overdue(core, std::move(row));
+    status = absl::NotFoundError("it has been gone for longer than volume_cleanup_period");
+  }
+  if (!status.ok() && !SameError(row.last_error, status)) {
+    spdlog::warn("{}: volume {}: {}", device.handle, row.id.ToString(),
+                 std::string(status.message()));
+  }
+  return status;
+}
+
+// What the device manager is to compare with: the listing, unless a call came after it.
+RestoreResult RestoreOnTarget(const Restoring& restoring,
+                              const std::vector<DeviceVolume>& volumes) {
+  auto& [core, context, manager, device, options] = restoring;
+  const bool is_fresh = options.listing != nullptr &&
+                        !core.record->ChangedSince(device.handle, options.listing_revision);
+  return manager.Restore(context, {.device = device,
+                                   .volumes = volumes,
+                                   .listing = is_fresh ? options.listing : nullptr,
+                                   .repair = options.repair,
+                                   .expose_incomplete = options.expose_incomplete});
+}
+
+// The device with its attached volumes; writes what came of it.
+absl::Status RestoreReady(const Restoring& restoring, const record::Device& row) {
+  auto& [core, context, manager, device, options] = restoring;
+  std::vector<record::Volume> rows = AttachedVolumes(core, row.handle);
+  const jsonrpc::CallScope scope(ObjectsOf(row.handle, rows));
+  std::vector<absl::Status> connected(rows.size());
+  for (size_t i = 0; i < rows.size() && options.repair; ++i) {
+    connected[i] = RestoreConnection(core, context, rows[i]);
+  }
+  const RestoreResult result = RestoreOnTarget(restoring, VolumesOf(rows));
+  record::Change change;
+  const bool has_new_mark = !result.mark.empty() && result.mark != row.mark;
+  if (has_new_mark || !SameError(row.last_error, result.status)) {
+    change.put_devices.push_back(WithError(row, result.status));
+    if (has_new_mark) change.put_devices.back().mark = result.mark;
+    for (const std::string& difference : result.differences) {
+      spdlog::warn("{}: {}", row.handle, difference);
+    }
+  }
+  absl::Status first = result.status;
+  if (result.status.ok() && options.repair) {
+    first.Update(RestoreDeviceLimits(core, context, manager, device, options.set_limits));
+  }
+  for (size_t i = 0; i < rows.size(); ++i) {
+    record::Volume volume = rows[i];
+    absl::Status status = CheckVolume(restoring, connected[i], result, result.volumes[i], volume);
+    // The device is looked at again when a volume that is being connected is.
+    if (status.ok() || !core.volumes->IsConnecting(volume)) first.Update(status);
+    if (volume.state != rows[i].state || volume.attachment != rows[i].attachment ||
+        !SameError(volume.last_error, status)) {
+      change.put_volumes.push_back(WithError(std::move(volume), status));
+    }
+  }
+  if (!record::IsEmpty(change)) {
+    first.Update(core.record->Write(std::move(change), Durability::kProcess));
+  }
+  if (!result.differences.empty() && first.ok()) spdlog::info("{}: restored", row.handle);
+  return first;
+}
+
 }  // namespace
 
 absl::Status RestoreDevice(Core& core, const base::Context& context, const std::string& handle,
@@ -123,74 +238,15 @@ absl::Status RestoreDevice(Core& core, const base::Context& context, const std::
   }
   absl::StatusOr<DeviceManager*> manager = ManagerOf(core, *row);
   if (!manager.ok()) return manager.status();
-  absl::Status first = SettleVolumesOf(core, context, handle);
-
-  const DeviceSpec device = SpecOf(*row);
-  std::vector<record::Volume> rows = AttachedVolumes(core, handle);
-  const jsonrpc::CallScope scope(ObjectsOf(handle, rows));
-  std::vector<absl::Status> connected(rows.size());
-  for (size_t i = 0; i < rows.size() && options.repair; ++i) {
-    connected[i] = RestoreConnection(core, context, rows[i]);
-  }
-  const std::vector<DeviceVolume> volumes = VolumesOf(rows);
-  bool fresh =
-      options.listing != nullptr && !core.record->ChangedSince(handle, options.listing_revision);
-  RestoreResult result =
-      (*manager)->Restore(context, {.device = device,
-                                    .volumes = volumes,
-                                    .listing = fresh ? options.listing : nullptr,
-                                    .repair = options.repair,
-                                    .expose_incomplete = options.expose_incomplete});
-  record::Change change;
-  const bool has_new_mark = !result.mark.empty() && result.mark != row->mark;
-  if (has_new_mark) row->mark = result.mark;
-  if (has_new_mark || !SameError(row->last_error, result.status)) {
-    change.put_devices.push_back(WithError(*row, result.status));
-    for (const std::string& difference : result.differences) {
-      spdlog::warn("{}: {}", handle, difference);
-    }
-  }
-  first.Update(result.status);
-  if (result.status.ok() && options.repair) {
-    first.Update(RestoreDeviceLimits(core, context, **manager, device, options.set_limits));
-  }
-  for (size_t i = 0; i < rows.size(); ++i) {
-    RestoredVolume& restored = result.volumes[i];
-    absl::Status status = connected[i];
-    status.Update(restored.attachment.status());
-    record::Volume volume = rows[i];
-    if (restored.attachment.ok()) volume.attachment = *restored.attachment;
-    const bool set_limits = options.set_limits || restored.attached_again;
-    if (status.ok() && (core.unset_limits.Take(volume.id) || set_limits)) {
-      status = RestoreLimits(core, context, **manager, device, VolumeOf(volume));
-    } else if (status.ok() && options.limits != nullptr && !(*manager)->traits().names_devices) {
-      // What the limits of a plugin's device are set on, the plugin alone knows.
-      status = CompareLimits(core, context, **manager, device, VolumeOf(volume), options);
-    }
-    // One that is being connected in the background has told why it is missing.
-    const bool is_connecting = !status.ok() && core.volumes->IsConnecting(volume);
-    const bool is_gone = is_connecting || (!status.ok() && IsGone(core, context, volume, status));
-    const bool may_end = is_gone && result.status.ok() && volume::IsRemote(volume);
-    if (core.gone_volumes->Look(volume.id, may_end)) {
-      volume = Overdue(core, std::move(volume));
-      status = absl::NotFoundError("it has been gone for longer than volume_cleanup_period");
-    }
-    // The device is looked at again when it is connected.
-    if (!is_connecting) first.Update(status);
-    if (!status.ok() && !SameError(volume.last_error, status)) {
-      spdlog::warn("{}: volume {}: {}", handle, volume.id.ToString(),
-                   std::string(status.message()));
-    }
-    if (volume.state != rows[i].state || volume.attachment != rows[i].attachment ||
-        !SameError(volume.last_error, status)) {
-      change.put_volumes.push_back(WithError(std::move(volume), status));
-    }
-  }
-  if (!change.put_devices.empty() || !change.put_volumes.empty()) {
-    first.Update(core.record->Write(std::move(change), Durability::kProcess));
-  }
-  if (!result.differences.empty() && first.ok()) spdlog::info("{}: restored", handle);
-  return first;
+  absl::Status settled = SettleVolumesOf(core, context, handle);
+  absl::Status restored = RestoreReady({.core = core,
+                                        .context = context,
+                                        .manager = **manager,
+                                        .device = SpecOf(*row),
+                                        .options = options},
+                                       *row);
+  settled.Update(restored);
+  return settled;
 }
 
 }  // namespace sma::core

@@ -4,7 +4,6 @@
 
 #include "absl/status/status.h"
 #include "agent/core/core.h"
-#include "agent/core/limit_listing.h"
 #include "base/context.h"
 
 namespace sma::core {
@@ -18,8 +17,8 @@ struct RestoreOptions {
   bool expose_incomplete = true;
   /// Sets the limits of all volumes, also of those that were attached all the time.
   bool set_limits = false;
-  /// What limits the target's bdevs had; null: those are taken for what they should be.
-  const LimitListing* limits = nullptr;
+  /// Asks the target for the limits of all volumes that have any, and sets those that differ.
+  bool compare_limits = false;
 };
 
 /// Compares a device and its volumes with the target, makes again what is missing, and keeps the

@@ -23,7 +23,7 @@ absl::Status SetLimits(Core& core, const base::Context& context, DeviceManager& 
   Operation operation(core, context, device.handle);
   // Should the agent die in between, the next one sets what the record has: so it has to have
   // something for each limit that is about to change.
-  operation.Limit(id, before, Merged(before, inverse));
+  operation.Limit(device.handle, id, before, Merged(before, inverse));
   if (absl::Status status = operation.Begin(); !status.ok()) return status;
 
   Outcome outcome = manager.SetQos(context, device, volume, maximum);
@@ -120,6 +120,9 @@ absl::Status SetQosOfVolume(Core& core, const base::Context& context, DeviceMana
     return absl::OkStatus();
   }
   const DeviceVolume volume = VolumeOf(*row);
+  // A limit that is left below the layer would go on to count.
+  status = core.volumes->ClearLimitsBelowLayer(context, *row);
+  if (!status.ok()) return status;
   return SetLimits(core, context, manager, device, &volume, request.maximum());
 }
 

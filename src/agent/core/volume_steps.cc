@@ -131,6 +131,7 @@ Outcome AttachNew(Core& core, const base::Context& context, DeviceManager& manag
   if (!outcome.ok()) return operation.Abandon(std::move(outcome));
   record::Change done;
   done.put_volumes = {InState(*std::move(row), VolumeState::kAttached)};
+  AddLimits(core, done.put_volumes.front(), done);
   return operation.Commit(std::move(done));
 }
 

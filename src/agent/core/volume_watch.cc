@@ -7,8 +7,6 @@
 #include <optional>
 #include <string>
 
-#include "agent/core/restore.h"
-
 namespace sma::core {
 
 using base::MutexLock;
@@ -18,8 +16,6 @@ namespace {
 
 // So long a target that hangs holds the thread.
 constexpr std::chrono::seconds kPollTimeout{10};
-// Where more devices are concerned, the comparison of all, many side by side, is faster.
-constexpr size_t kFewDevices = 8;
 
 }  // namespace
 
@@ -48,28 +44,18 @@ void VolumeWatch::SetServing(bool serving) {
 }
 
 void VolumeWatch::OnConnected(const std::vector<base::Uuid>& volumes) {
-  if (core_.options.watch_period == std::chrono::nanoseconds(0)) return core_.wake_background();
-  MutexLock lock(mutex_);
-  connected_.insert(volumes.begin(), volumes.end());
-  changed_.NotifyAll();
+  Restore({volumes.begin(), volumes.end()});
 }
 
 void VolumeWatch::Run() {
   base::TimePoint next = steady_clock::now();
   while (true) {
-    std::set<base::Uuid> connected;
     {
       MutexLock lock(mutex_);
-      auto is_due = [&] { return !connected_.empty() || steady_clock::now() >= next; };
-      while (!stopping_ && !(serving_ && is_due())) {
+      while (!stopping_ && (!serving_ || steady_clock::now() < next)) {
         changed_.WaitUntil(mutex_, serving_ ? next : base::TimePoint::max());
       }
       if (stopping_) return;
-      connected.swap(connected_);
-    }
-    if (!connected.empty()) {
-      Restore(connected);
-      continue;
     }
     next = steady_clock::now() + core_.options.watch_period;
     Look();
@@ -111,15 +97,7 @@ void VolumeWatch::Restore(const std::set<base::Uuid>& volumes) {
     std::optional<record::Volume> row = core_.record->FindVolume(id);
     if (row) handles.insert(row->device_handle);
   }
-  bool is_done = handles.size() <= kFewDevices;
-  for (const std::string& handle : handles) {
-    if (!is_done) break;
-    is_done = RestoreDevice(core_, context_, handle,
-                            {.repair = core_.options.repair_drift, .expose_incomplete = false})
-                  .ok();
-  }
-  // The comparison goes on for as long as anything is missing.
-  if (!is_done) core_.wake_background();
+  for (const std::string& handle : handles) core_.wake_background(handle);
 }
 
 }  // namespace sma::core

@@ -45,7 +45,6 @@ class VolumeWatch {
   base::CondVar changed_;
   bool stopping_ SMA_GUARDED_BY(mutex_) = false;
   bool serving_ SMA_GUARDED_BY(mutex_) = false;
-  std::set<base::Uuid> connected_ SMA_GUARDED_BY(mutex_);  // to be looked at
   // thread_'s own.
   volume::BdevWatch bdevs_;
   uint64_t revision_ = 0;  // of the record, as bdevs_ knows it

@@ -8,34 +8,27 @@ using base::MutexLock;
 
 class Watchers::Watch : public service::Subscription {
  public:
-  Watch(std::shared_ptr<Watchers> watchers, uint64_t id)
-      : watchers_(std::move(watchers)), id_(id) {}
+  Watch(std::shared_ptr<Watchers> watchers, uint64_t id, Initial initial)
+      : watchers_(std::move(watchers)), id_(id), initial_(std::move(initial)) {}
   ~Watch() override { watchers_->Remove(id_); }
+
+  std::shared_ptr<const admin::v1::WatchResponse> NextInitial() override {
+    return initial_ ? initial_() : nullptr;
+  }
 
  private:
   const std::shared_ptr<Watchers> watchers_;
   const uint64_t id_;
+  const Initial initial_;
 };
 
-std::unique_ptr<service::Subscription> Watchers::Add(
-    std::string device_handle, service::WatchSink sink,
-    const std::function<void(const service::WatchSink&)>& begin) {
-  uint64_t id = 0;
-  {
-    MutexLock lock(mutex_);
-    id = next_id_++;
-    watchers_.emplace(id, Watcher{.device_handle = std::move(device_handle),
-                                  .sink = sink,
-                                  .begun = false,
-                                  .waiting = {}});
-  }
-  begin(sink);
+std::unique_ptr<service::Subscription> Watchers::Add(std::string device_handle,
+                                                     service::WatchSink sink, Initial initial) {
   MutexLock lock(mutex_);
-  Watcher& watcher = watchers_.at(id);
-  for (auto& change : watcher.waiting) watcher.sink(std::move(change));
-  watcher.waiting.clear();
-  watcher.begun = true;
-  return std::make_unique<Watch>(shared_from_this(), id);
+  const uint64_t id = next_id_++;
+  watchers_.emplace(id,
+                    Watcher{.device_handle = std::move(device_handle), .sink = std::move(sink)});
+  return std::make_unique<Watch>(shared_from_this(), id, std::move(initial));
 }
 
 void Watchers::Tell(const std::string& device_handle,
@@ -43,22 +36,13 @@ void Watchers::Tell(const std::string& device_handle,
   MutexLock lock(mutex_);
   for (auto& [id, watcher] : watchers_) {
     if (!watcher.device_handle.empty() && watcher.device_handle != device_handle) continue;
-    Pass(watcher, change);
+    watcher.sink(change);
   }
 }
 
 void Watchers::TellAll(std::shared_ptr<const admin::v1::WatchResponse> change) {
   MutexLock lock(mutex_);
-  for (auto& [id, watcher] : watchers_) Pass(watcher, change);
-}
-
-void Watchers::Pass(Watcher& watcher,
-                    const std::shared_ptr<const admin::v1::WatchResponse>& change) {
-  if (watcher.begun) {
-    watcher.sink(change);
-  } else {
-    watcher.waiting.push_back(change);
-  }
+  for (auto& [id, watcher] : watchers_) watcher.sink(change);
 }
 
 bool Watchers::any() const {

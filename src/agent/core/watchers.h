@@ -5,7 +5,6 @@
 #include <map>
 #include <memory>
 #include <string>
-#include <vector>
 
 #include "agent/service/agent_api.h"
 #include "base/mutex.h"
@@ -15,11 +14,13 @@ namespace sma::core {
 /// Those who watch what changes. Thread-safe.
 class Watchers : public std::enable_shared_from_this<Watchers> {
  public:
-  /// Calls `begin` with the sink, then passes on all that is told about `device_handle` (empty:
-  /// everything) from the time of the call on.
-  std::unique_ptr<service::Subscription> Add(
-      std::string device_handle, service::WatchSink sink,
-      const std::function<void(const service::WatchSink&)>& begin);
+  /// The initial state, a piece at each call; null: there is no more.
+  using Initial = std::function<std::shared_ptr<const admin::v1::WatchResponse>()>;
+
+  /// Passes on all that is told about `device_handle` (empty: everything) from the time of the call
+  /// on. `initial` is what the subscription gives out.
+  std::unique_ptr<service::Subscription> Add(std::string device_handle, service::WatchSink sink,
+                                             Initial initial);
 
   /// `device_handle`: of the device that `change` is about; empty: of none in particular.
   void Tell(const std::string& device_handle,
@@ -35,11 +36,8 @@ class Watchers : public std::enable_shared_from_this<Watchers> {
   struct Watcher {
     std::string device_handle;
     service::WatchSink sink;
-    bool begun = false;
-    std::vector<std::shared_ptr<const admin::v1::WatchResponse>> waiting;  // until it has begun
   };
 
-  static void Pass(Watcher& watcher, const std::shared_ptr<const admin::v1::WatchResponse>& change);
   void Remove(uint64_t id);
 
   mutable base::Mutex mutex_;  // held while sinks run: they do not block

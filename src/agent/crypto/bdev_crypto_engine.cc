@@ -68,6 +68,17 @@ OutcomeOr<std::string> BdevCryptoEngine::Setup(const base::Context& context,
     if (wrong.ok() && status.ok()) return NameOf(volume.id);
     if (!status.ok()) return Undo(volume, attempt, std::move(status));
 
+    const bool is_taken = attempt.found.ok() && attempt.found->base &&
+                          attempt.found->base->claimed && !attempt.found->layer;
+    if (is_taken) {
+      auto other = FindLayerToTakeOver(context, volume, params);
+      if (!other.ok()) return Undo(volume, attempt, other.status());
+      if (!*other) return Undo(volume, attempt, std::move(wrong));
+      if (Outcome undone = Undo(volume, attempt, std::move(wrong)); undone.is_unknown()) {
+        return undone;
+      }
+      return **other;
+    }
     if (IsStale(attempt)) {
       status = Cleanup(context, volume);
     } else if (IsDormant(attempt)) {
@@ -159,17 +170,29 @@ absl::StatusOr<Found> BdevCryptoEngine::Look(const base::Context& context,
 }
 
 // A crypto bdev that this engine has not named: another agent's, on a device that was taken over.
+// Its UUID, which is an alias of it, tells it without a listing of all bdevs.
 absl::StatusOr<std::optional<spdk::Bdev>> BdevCryptoEngine::FindForeignLayer(
     const base::Context& context, const spdk::Bdev& base) {
-  const Request request = spdk::GetBdevs();
-  const spdk::Results results = target_.CallMany(context, {&request, 1});
-  if (!results[0].ok()) return results[0].status();
-  absl::StatusOr<std::vector<spdk::Bdev>> bdevs = spdk::ParseBdevs(*results[0]);
-  if (!bdevs.ok()) return bdevs.status();
-  for (spdk::Bdev& bdev : *bdevs) {
-    if (bdev.crypto && bdev.crypto->base_bdev_name == base.name) return std::move(bdev);
-  }
-  return std::nullopt;
+  if (!base.uuid) return std::nullopt;
+  auto layer = spdk::FindBdev(target_, context, spdk::CryptoBdevUuid(*base.uuid).ToString(),
+                              std::chrono::nanoseconds(0));
+  if (!layer.ok()) return layer.status();
+  const bool is_on_base =
+      *layer && (*layer)->crypto && (*layer)->crypto->base_bdev_name == base.name;
+  return is_on_base ? *std::move(layer) : std::nullopt;
+}
+
+// The layer of another agent's that is in use and has these very keys.
+absl::StatusOr<std::optional<std::string>> BdevCryptoEngine::FindLayerToTakeOver(
+    const base::Context& context, const CryptoVolume& volume, const CryptoParams& params) {
+  absl::StatusOr<Found> found = Look(context, volume, &params);
+  if (!found.ok()) return found.status();
+  const std::optional<spdk::Bdev>& layer = found->layer;
+  if (!layer || layer->name == NameOf(volume.id) || !layer->claimed) return std::nullopt;
+  const bool has_key = found->key && found->key->name == layer->crypto->key_name;
+  if (!has_key) return OtherThanInUse("");
+  if (absl::Status same = CompareKeys(*found->key, params); !same.ok()) return same;
+  return layer->name;
 }
 
 absl::Status BdevCryptoEngine::Verify(const base::Context& context, const CryptoVolume& volume,

@@ -49,6 +49,9 @@ class BdevCryptoEngine : public CryptoEngine {
   Outcome Undo(const CryptoVolume& volume, const Attempt& attempt, Outcome reason);
   absl::StatusOr<Found> Look(const base::Context& context, const CryptoVolume& volume,
                              const CryptoParams* params);
+  absl::StatusOr<std::optional<std::string>> FindLayerToTakeOver(const base::Context& context,
+                                                                 const CryptoVolume& volume,
+                                                                 const CryptoParams& params);
   absl::StatusOr<std::optional<spdk::Bdev>> FindForeignLayer(const base::Context& context,
                                                              const spdk::Bdev& base);
   absl::Status DestroyKey(const base::Context& context, const std::string& name);

@@ -1,6 +1,7 @@
 #include "agent/qmp/client.h"
 
 #include <fmt/format.h>
+#include <spdlog/spdlog.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 
@@ -58,7 +59,12 @@ void Client::Leave() {
 }
 
 absl::Status Client::WaitForSession(const Context& context) {
-  const TimePoint until = std::min(context.deadline(), steady_clock::now() + options_.connect_wait);
+  const TimePoint now = steady_clock::now();
+  if (now < mute_until_) {
+    return absl::UnavailableError(
+        fmt::format("QEMU at {} does not answer commands", options_.address.ToString()));
+  }
+  const TimePoint until = std::min(context.deadline(), now + options_.connect_wait);
   while (!connected_) {
     if (absl::Status status = context.status(); absl::IsCancelled(status)) return status;
     if (stopping_) return absl::UnavailableError("the client was stopped");
@@ -133,17 +139,38 @@ void Client::Send(Call& call) {
 }
 
 void Client::Await(const Context& context, Call& call) {
+  TimePoint mute_at = steady_clock::now() + options_.answer_wait;
   while (call.open > 0) {
-    if (absl::Status status = context.status(); !status.ok()) {
-      std::erase_if(pending_, [&](const auto& entry) {
-        if (entry.second.call != &call) return false;
-        call.results[entry.second.index] = jsonrpc::WithFateUnknown(status);
-        return true;
-      });
-      return;
+    if (absl::Status status = context.status(); !status.ok()) return GiveUp(call, status);
+    // QEMU works on one command after the other: whose call is the oldest tells that it is mute.
+    if (pending_.begin()->second.call != &call)
+      mute_at = steady_clock::now() + options_.answer_wait;
+    if (steady_clock::now() >= mute_at) {
+      NoteMute();
+      return GiveUp(call, absl::UnavailableError(fmt::format("QEMU at {} does not answer commands",
+                                                             options_.address.ToString())));
     }
-    changed_.WaitUntil(mutex_, context.deadline());
+    changed_.WaitUntil(mutex_, std::min(context.deadline(), mute_at));
   }
+}
+
+void Client::GiveUp(Call& call, const absl::Status& reason) {
+  std::erase_if(pending_, [&](const auto& entry) {
+    if (entry.second.call != &call) return false;
+    call.results[entry.second.index] = jsonrpc::WithFateUnknown(reason);
+    return true;
+  });
+}
+
+void Client::NoteMute() {
+  const TimePoint now = steady_clock::now();
+  mute_pause_ = std::clamp<std::chrono::nanoseconds>(2 * mute_pause_, options_.mute_pause,
+                                                     options_.max_mute_pause);
+  mute_until_ = now + mute_pause_;
+  if (!unreachable_since_) unreachable_since_ = now;
+  spdlog::warn("QMP: {}: QEMU does not answer commands", options_.address.ToString());
+  // The thread sees the end of the connection, and ends the other calls.
+  ::shutdown(socket_.get(), SHUT_RDWR);
 }
 
 void Client::End(uint64_t id, absl::StatusOr<Json> result) {

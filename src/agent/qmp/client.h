@@ -29,6 +29,12 @@ struct ClientOptions {
   /// How long QEMU may take to greet: it does not while it serves another client.
   std::chrono::nanoseconds greeting_wait = std::chrono::seconds(2);
   std::chrono::nanoseconds retry_pause = std::chrono::milliseconds(100);
+  /// A QEMU that has not answered a command after this time is mute: its session is closed, and
+  /// calls fail at once for `mute_pause`, which doubles each time up to `max_mute_pause` until it
+  /// answers again.
+  std::chrono::nanoseconds answer_wait = std::chrono::seconds(8);
+  std::chrono::nanoseconds mute_pause = std::chrono::seconds(2);
+  std::chrono::nanoseconds max_mute_pause = std::chrono::seconds(30);
   /// A session that nobody uses is closed after this time, because QEMU serves one at a time.
   std::chrono::nanoseconds idle_time = std::chrono::seconds(1);
   size_t max_message_bytes = 16 * 1024 * 1024;
@@ -51,9 +57,9 @@ class Client {
   absl::StatusOr<Greeting> WaitConnected(const base::Context& context);
 
   /// Sends all of `commands` and waits for all answers; one result for each. Errors: what QEMU
-  /// answered (GetError) · UNAVAILABLE: no session, or it was lost while waiting · CANCELLED,
-  /// DEADLINE_EXCEEDED: `context` ended first. jsonrpc::IsFateUnknown tells whether QEMU may have
-  /// executed the command all the same.
+  /// answered (GetError) · UNAVAILABLE: no session, it was lost while waiting, or QEMU is mute ·
+  /// CANCELLED, DEADLINE_EXCEEDED: `context` ended first. jsonrpc::IsFateUnknown tells whether QEMU
+  /// may have executed the command all the same.
   std::vector<absl::StatusOr<Json>> ExecuteMany(const base::Context& context,
                                                 std::span<const Command> commands);
   absl::StatusOr<Json> Execute(const base::Context& context, Command command);
@@ -102,6 +108,8 @@ class Client {
   absl::Status WaitForSession(const base::Context& context) SMA_REQUIRES(mutex_);
   void Send(Call& call) SMA_REQUIRES(mutex_);
   void Await(const base::Context& context, Call& call) SMA_REQUIRES(mutex_);
+  void GiveUp(Call& call, const absl::Status& reason) SMA_REQUIRES(mutex_);
+  void NoteMute() SMA_REQUIRES(mutex_);
   void End(uint64_t id, absl::StatusOr<Json> result) SMA_REQUIRES(mutex_);
   void NotifyAll() SMA_EXCLUDES(mutex_);
   void Wake();
@@ -131,6 +139,9 @@ class Client {
   Greeting greeting_ SMA_GUARDED_BY(mutex_);
   absl::Status last_error_ SMA_GUARDED_BY(mutex_) = absl::UnavailableError("not tried yet");
   std::optional<base::TimePoint> unreachable_since_ SMA_GUARDED_BY(mutex_);
+  std::chrono::nanoseconds mute_pause_ SMA_GUARDED_BY(mutex_){
+      0};  // 0: it answered the last command
+  base::TimePoint mute_until_ SMA_GUARDED_BY(mutex_);
   uint64_t next_id_ SMA_GUARDED_BY(mutex_) = 1;
   std::map<uint64_t, Pending> pending_ SMA_GUARDED_BY(mutex_);  // by id
   std::set<EventWatch*> watches_ SMA_GUARDED_BY(mutex_);

@@ -178,5 +178,37 @@ TEST(AddressTest, Text) {
   EXPECT_EQ((Address{.host = "h", .port = 1, .path = ""}).ToString(), "h:1");
 }
 
+TEST_F(QmpClientTest, Defect47_AMuteQemuIsLeftAloneForAWhile) {
+  options_.answer_wait = milliseconds(50);
+  options_.mute_pause = seconds(60);
+  options_.max_mute_pause = seconds(60);
+  qemu_.Swallow("query-chardev");
+  Client& client = StartClient();
+  absl::Status status = client.Execute(context_, {"query-chardev", nullptr}).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable) << status;
+  EXPECT_THAT(std::string(status.message()), HasSubstr("does not answer"));
+  EXPECT_TRUE(jsonrpc::IsFateUnknown(status));
+  EXPECT_TRUE(client.unreachable_since().has_value());
+  // The session is closed, and nobody waits a second time.
+  WaitFor([&] { return !qemu_.has_client(); });
+  const auto start = std::chrono::steady_clock::now();
+  status = client.Execute(context_, {"query-pci", nullptr}).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable) << status;
+  EXPECT_FALSE(jsonrpc::IsFateUnknown(status));
+  EXPECT_LT(std::chrono::steady_clock::now() - start, seconds(10));
+  EXPECT_EQ(qemu_.connections(), 1);
+}
+
+TEST_F(QmpClientTest, AMuteQemuThatAnswersAgainIsUsedAgain) {
+  options_.answer_wait = milliseconds(50);
+  options_.mute_pause = milliseconds(20);
+  qemu_.Swallow("query-chardev");
+  Client& client = StartClient();
+  EXPECT_FALSE(client.Execute(context_, {"query-chardev", nullptr}).ok());
+  qemu_.Swallow("");
+  WaitFor([&] { return client.Execute(context_, {"query-chardev", nullptr}).ok(); });
+  EXPECT_FALSE(client.unreachable_since().has_value());
+}
+
 }  // namespace
 }  // namespace sma::qmp

@@ -167,11 +167,14 @@ absl::Status Client::Take(Message message, Stage& stage) {
     }
     stage = Stage::kReady;
     connected_ = true;
-    unreachable_since_.reset();
+    // A mute one negotiates, too.
+    if (mute_pause_ == std::chrono::nanoseconds(0)) unreachable_since_.reset();
     last_error_ = absl::OkStatus();
     changed_.NotifyAll();
   } else if (auto found = pending_.find(answer.id); found != pending_.end()) {
     const std::string& name = found->second.call->commands[found->second.index].name;
+    mute_pause_ = std::chrono::nanoseconds(0);
+    unreachable_since_.reset();
     if (answer.error) {
       End(answer.id, ErrorStatus(name, *answer.error));
     } else {

@@ -77,9 +77,15 @@ Command ChardevRemove(const std::string& id) { return {"chardev-remove", {{"id",
 
 bool IsAnswer(const absl::Status& status) { return GetError(status).has_value(); }
 
-bool IsBeingUnplugged(const absl::Status& status) {
+// Refusals of device_del that pass by themselves: the guest was asked already, or it has not yet
+// powered on the slot of a PCIe port (native hot-plug, QEMU's hw/pci/pcie.c).
+bool PassesByItself(const absl::Status& status) {
   std::optional<Error> error = GetError(status);
-  return error && error->description.find("process of unplug") != std::string::npos;
+  if (!error) return false;
+  const auto says = [&error](const char* words) {
+    return error->description.find(words) != std::string::npos;
+  };
+  return says("process of unplug") || says("guest is busy") || says("power indicator blinking");
 }
 
 // OK when it is gone.
@@ -125,7 +131,7 @@ absl::Status UnplugDevice(Client& client, const Context& context, const std::str
     const absl::Status status = client.Execute(context, {"device_del", {{"id", id}}}).status();
     if (absl::IsNotFound(status)) return absl::OkStatus();
     if (absl::IsDeadlineExceeded(status)) return NotReleased(id, status);
-    if (!status.ok() && !IsBeingUnplugged(status)) return status;
+    if (!status.ok() && !PassesByItself(status)) return status;
     absl::StatusOr<bool> gone =
         AwaitRelease(watch, context.Child(steady_clock::now() + kUnplugRepeatPeriod), id);
     if (!gone.ok()) return gone.status();

@@ -107,6 +107,23 @@ TEST_F(HotPlugTest, QemuGoneMeansNothingWasDone) {
   EXPECT_EQ(Unplug(client_, context_, "a").code(), absl::StatusCode::kUnavailable);
 }
 
+// Native PCIe hot-plug: device_del is refused for as long as the guest is powering the slot on.
+TEST_F(HotPlugTest, Defect63_ARefusalThatPassesIsWaitedFor) {
+  ASSERT_TRUE(Plug(client_, context_, Disk("a")).ok());
+  qemu_.Refuse("device_del", "Hot-unplug failed: guest is busy (power indicator blinking)");
+  std::thread guest([&] {
+    auto refused = [&] {
+      const auto commands = qemu_.commands();
+      return std::count(commands.begin(), commands.end(), "device_del") > 0;
+    };
+    while (!refused()) std::this_thread::yield();
+    qemu_.Refuse("device_del", "");
+  });
+  EXPECT_TRUE(Unplug(client_, context_, "a").ok());
+  guest.join();
+  EXPECT_THAT(qemu_.devices(), IsEmpty());
+}
+
 TEST_F(HotPlugTest, Defect22_GuestFasterThanTheAnswer) {
   qemu_.SetGuest(FakeQemu::Guest::kReleasesBeforeAnswer);
   ASSERT_TRUE(Plug(client_, context_, Disk("a")).ok());

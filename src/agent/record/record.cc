@@ -91,8 +91,13 @@ void Record::Apply(const Change& change) {
   for (const base::Uuid& id : change.remove_volumes) RemoveVolume(id);
   for (const VolumeLimits& limits : change.put_limits) {
     limits_.insert_or_assign(limits.volume_id, limits.limits);
+    detached_limits_.erase(limits.volume_id);
+    if (limits.detached != Time()) detached_limits_.emplace(limits.volume_id, limits.detached);
   }
-  for (const base::Uuid& id : change.remove_limits) limits_.erase(id);
+  for (const base::Uuid& id : change.remove_limits) {
+    limits_.erase(id);
+    detached_limits_.erase(id);
+  }
 }
 
 void Record::PutVolume(const Volume& volume) {
@@ -158,6 +163,21 @@ std::vector<Volume> Record::Volumes(std::optional<base::Uuid> after, size_t limi
     volumes.push_back(it->second);
   }
   return volumes;
+}
+
+std::vector<base::Uuid> Record::LimitsDetachedBefore(Time time, size_t max_count) const {
+  std::vector<std::pair<Time, base::Uuid>> oldest_first;
+  {
+    MutexLock lock(mutex_);
+    for (const auto& [id, detached] : detached_limits_) oldest_first.emplace_back(detached, id);
+  }
+  std::sort(oldest_first.begin(), oldest_first.end());
+  std::vector<base::Uuid> ids;
+  for (const auto& [detached, id] : oldest_first) {
+    if (detached >= time && oldest_first.size() - ids.size() <= max_count) break;
+    ids.push_back(id);
+  }
+  return ids;
 }
 
 size_t Record::device_count() const {

@@ -44,6 +44,9 @@ class Record {
   std::vector<Device> Devices(std::string_view after = {}, size_t limit = SIZE_MAX) const;
   std::vector<Volume> Volumes(std::optional<base::Uuid> after = std::nullopt,
                               size_t limit = SIZE_MAX) const;
+  /// Volumes with limits that have not been attached since before `time`, and the oldest of those
+  /// that are more than `max_count`.
+  std::vector<base::Uuid> LimitsDetachedBefore(Time time, size_t max_count) const;
   size_t device_count() const;
   size_t volume_count() const;
 
@@ -83,6 +86,7 @@ class Record {
   std::map<base::Uuid, Volume> volumes_ SMA_GUARDED_BY(mutex_);
   std::map<std::string, std::set<base::Uuid>, std::less<>> volumes_of_ SMA_GUARDED_BY(mutex_);
   std::unordered_map<base::Uuid, QosLimit> limits_ SMA_GUARDED_BY(mutex_);
+  std::map<base::Uuid, Time> detached_limits_ SMA_GUARDED_BY(mutex_);  // of volumes not attached
   uint64_t revision_ SMA_GUARDED_BY(mutex_) = 0;
   // The revision in which each device or one of its volumes was last changed.
   std::map<std::string, uint64_t, std::less<>> changed_ SMA_GUARDED_BY(mutex_);

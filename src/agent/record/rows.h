@@ -64,10 +64,12 @@ struct Volume {
 /// Whether both are connected in the same way, as far as the record knows.
 bool SameConnection(const Volume& a, const Volume& b);
 
-/// Limits of a volume, kept also while it is not attached. A limit of 2^64-1 was never set.
+/// Limits of a volume, kept for some time also while it is not attached. A limit of 2^64-1 was
+/// never set.
 struct VolumeLimits {
   base::Uuid volume_id;  // or a UUID that stands for a device
   QosLimit limits;
+  Time detached{};  // since when the volume is not attached; the epoch: it is, or was never removed
 };
 
 /// Rows to be written together. What is put replaces the row with the same key; what is removed may

@@ -30,6 +30,8 @@ constexpr const char* kMigrations[] = {
     "ALTER TABLE volumes ADD COLUMN connection TEXT NOT NULL DEFAULT '';",
     // 2 → 3. What tells a device's object on the target from another one of the same name.
     "ALTER TABLE devices ADD COLUMN mark TEXT NOT NULL DEFAULT '';",
+    // 3 → 4. Since when volumes that have limits are not attached.
+    "ALTER TABLE limits ADD COLUMN detached INTEGER NOT NULL DEFAULT 0;",
 };
 
 }  // namespace

@@ -73,7 +73,9 @@ absl::StatusOr<Volume> ReadVolume(const Statement& row) {
 
 absl::StatusOr<VolumeLimits> ReadLimits(const Statement& row) {
   std::optional<base::Uuid> id = base::Uuid::FromBytes(row.Bytes(0));
-  VolumeLimits limits{.volume_id = id.value_or(base::Uuid()), .limits = {}};
+  VolumeLimits limits{.volume_id = id.value_or(base::Uuid()),
+                      .limits = {},
+                      .detached = FromNanoseconds(row.Int(2))};
   if (!id || !limits.limits.ParseFromString(row.Bytes(1))) return Damaged("limits");
   return limits;
 }
@@ -150,7 +152,7 @@ absl::Status SqliteStore::Prepare() {
        {"INSERT OR REPLACE INTO devices VALUES (?,?,?,?,?,?,?,?,?,?)",
         "DELETE FROM devices WHERE handle = ?",
         "INSERT OR REPLACE INTO volumes VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)",
-        "DELETE FROM volumes WHERE id = ?", "INSERT OR REPLACE INTO limits VALUES (?,?)",
+        "DELETE FROM volumes WHERE id = ?", "INSERT OR REPLACE INTO limits VALUES (?,?,?)",
         "DELETE FROM limits WHERE volume_id = ?"}) {
     absl::StatusOr<Statement> statement = connection_.Prepare(sql);
     if (!statement.ok()) return statement.status();
@@ -257,6 +259,7 @@ absl::Status SqliteStore::Put(const VolumeLimits& limits) {
   Statement& row = statements_->put_limits;
   row.BindBlob(1, limits.volume_id.ToBytes());
   row.BindBlob(2, limits.limits.SerializeAsString());
+  row.BindInt(3, ToNanoseconds(limits.detached));
   return row.Run();
 }
 

@@ -15,6 +15,8 @@ using admin::v1::WatchResponse;
 
 // A reader may be this many changes behind.
 constexpr size_t kMaxQueuedChanges = 4096;
+// Adoption lists what is on the target, which takes its time.
+constexpr char kAdoptionLane[] = "adoption";
 
 /// The stream of one Watch.
 class WatchStream : public EventStream<WatchResponse> {
@@ -36,6 +38,11 @@ class WatchStream : public EventStream<WatchResponse> {
       End(ToGrpcStatus(subscription.status()));
     }
     Open();
+  }
+
+ protected:
+  std::shared_ptr<const WatchResponse> NextInitial() override {
+    return subscription_ ? subscription_->NextInitial() : nullptr;
   }
 
  private:
@@ -99,15 +106,16 @@ grpc::ServerUnaryReactor* AdminService::ListPlugins(grpc::CallbackServerContext*
 grpc::ServerUnaryReactor* AdminService::ListAdoptionCandidates(
     grpc::CallbackServerContext* context, const admin::v1::ListAdoptionCandidatesRequest* request,
     admin::v1::ListAdoptionCandidatesResponse* response) {
-  return StartCall(environment_, *context, "Admin.ListAdoptionCandidates", Access::kReads, request,
-                   response, std::bind_front(&Admin::ListAdoptionCandidates, &admin_));
+  return StartCall(adoption_, *context, "Admin.ListAdoptionCandidates", Access::kReads, request,
+                   response, std::bind_front(&Admin::ListAdoptionCandidates, &admin_),
+                   kAdoptionLane);
 }
 
 grpc::ServerUnaryReactor* AdminService::AdoptDevice(grpc::CallbackServerContext* context,
                                                     const admin::v1::AdoptDeviceRequest* request,
                                                     admin::v1::Device* response) {
-  return StartCall(environment_, *context, "Admin.AdoptDevice", Access::kChanges, request, response,
-                   std::bind_front(&Admin::AdoptDevice, &admin_));
+  return StartCall(adoption_, *context, "Admin.AdoptDevice", Access::kChanges, request, response,
+                   std::bind_front(&Admin::AdoptDevice, &admin_), kAdoptionLane);
 }
 
 grpc::ServerWriteReactor<WatchResponse>* AdminService::Watch(grpc::CallbackServerContext* context,

@@ -12,8 +12,10 @@ namespace sma::service {
 /// their context is cancelled.
 class AdminService : public admin::v1::Admin::CallbackService {
  public:
-  AdminService(Admin& admin, const CallEnvironment& environment, InFlight& watches)
-      : admin_(admin), environment_(environment), watches_(watches) {}
+  /// `adoption`: what the calls run with that ask the target.
+  AdminService(Admin& admin, const CallEnvironment& environment, const CallEnvironment& adoption,
+               InFlight& watches)
+      : admin_(admin), environment_(environment), adoption_(adoption), watches_(watches) {}
 
   grpc::ServerUnaryReactor* ListDevices(grpc::CallbackServerContext* context,
                                         const admin::v1::ListDevicesRequest* request,
@@ -45,6 +47,7 @@ class AdminService : public admin::v1::Admin::CallbackService {
  private:
   Admin& admin_;
   const CallEnvironment environment_;
+  const CallEnvironment adoption_;
   InFlight& watches_;
 };
 

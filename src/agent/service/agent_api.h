@@ -2,6 +2,7 @@
 
 #include <functional>
 #include <memory>
+#include <string>
 #include <string_view>
 
 #include "absl/status/status.h"
@@ -42,6 +43,15 @@ class Agent {
   virtual bool IsPlugins(const CreateDeviceRequest& /*request*/) const { return false; }
   virtual bool IsPlugins(std::string_view /*handle*/) const { return false; }
   virtual bool IsPlugins(DeviceType /*type*/) const { return false; }
+
+  /// Whom, besides the target, a call may have to wait for: a storage node, a virtual machine, a
+  /// plugin. Calls that may wait for the same one have a part of the threads only, so that one that
+  /// hangs takes no place of others. Empty: nobody. Asked as IsPlugins.
+  virtual std::string NeighbourOf(const CreateDeviceRequest& /*request*/) const { return {}; }
+  virtual std::string NeighbourOf(const DeleteDeviceRequest& /*request*/) const { return {}; }
+  virtual std::string NeighbourOf(const AttachVolumeRequest& /*request*/) const { return {}; }
+  virtual std::string NeighbourOf(const DetachVolumeRequest& /*request*/) const { return {}; }
+  virtual std::string NeighbourOf(const SetQosRequest& /*request*/) const { return {}; }
 };
 
 /// Receives what a watcher asked for. Called from any thread, never from two at once; must not
@@ -53,6 +63,10 @@ using WatchSink = std::function<void(std::shared_ptr<const admin::v1::WatchRespo
 class Subscription {
  public:
   virtual ~Subscription() = default;
+
+  /// The next piece of the initial state, which comes before all that the sink was given; null: all
+  /// of it was given out. By one thread at a time, when the watcher can take it. Does not block.
+  virtual std::shared_ptr<const admin::v1::WatchResponse> NextInitial() { return nullptr; }
 };
 
 /// The admin service without its transport. As for Agent; what each method promises stands in
@@ -78,9 +92,8 @@ class Admin {
   virtual absl::StatusOr<admin::v1::Device> AdoptDevice(
       const base::Context& context, const admin::v1::AdoptDeviceRequest& request) = 0;
 
-  /// Begins a watch. The initial state, where it is asked for, and its `synced` go to `sink` in
-  /// this thread before this returns; no change between the two is missed. Does not block beyond
-  /// that.
+  /// Begins a watch: changes go to `sink` from now on; the initial state, where it is asked for,
+  /// and its `synced` are given out by the subscription. Does not block.
   virtual absl::StatusOr<std::unique_ptr<Subscription>> Watch(
       const admin::v1::WatchRequest& request, WatchSink sink) = 0;
 };

@@ -89,6 +89,11 @@ class EventStream : public grpc::ServerWriteReactor<Message> {
   void OnCancel() override { End(grpc::Status::CANCELLED); }
   void OnDone() final { delete this; }
 
+ protected:
+  /// What goes out before all that is sent, a message each time the reader can take one; null:
+  /// there is no more. Called from Open() on, by one thread at a time, with the stream's lock held.
+  virtual std::shared_ptr<const Message> NextInitial() { return nullptr; }
+
  private:
   /// What the lock's holder has to do once it has let go of it. Only one that has something to do
   /// may touch the stream then: to any other it may be gone.
@@ -105,6 +110,11 @@ class EventStream : public grpc::ServerWriteReactor<Message> {
 
   Step NextStep() SMA_REQUIRES(mutex_) {
     if (!open_ || writing_ || finished_) return {};
+    if (!ending_ && !initial_done_) {
+      writing_ = NextInitial();
+      if (writing_) return {.write = writing_.get(), .finish = false};
+      initial_done_ = true;
+    }
     if (queue_.empty()) {
       finished_ = ending_;
       return {.write = nullptr, .finish = finished_};
@@ -122,6 +132,7 @@ class EventStream : public grpc::ServerWriteReactor<Message> {
   const size_t max_queued_;
   base::Mutex mutex_;
   bool open_ SMA_GUARDED_BY(mutex_) = false;
+  bool initial_done_ SMA_GUARDED_BY(mutex_) = false;
   bool ending_ SMA_GUARDED_BY(mutex_) = false;
   bool finished_ SMA_GUARDED_BY(mutex_) = false;
   std::deque<std::shared_ptr<const Message>> queue_ SMA_GUARDED_BY(mutex_);

@@ -8,6 +8,7 @@
 #include <spdlog/spdlog.h>
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <mutex>
 #include <utility>
 
@@ -34,8 +35,8 @@ constexpr int kMinPingIntervalMs = 1000;
 // The server's own pings find peers that vanished and left streams behind.
 constexpr int kPingIntervalMs = 60'000;
 constexpr int kPingTimeoutMs = 20'000;
-// Reading the record takes no long time: a few are enough, and they are free when all others wait
-// for the target.
+// Calls that wait for nobody: a few are enough, and they are free when all others wait for the
+// target.
 constexpr uint32_t kAdminWorkers = 8;
 constexpr milliseconds kTransportStopTime = seconds(2);
 
@@ -81,6 +82,8 @@ class PrivateUmask {
 WorkerPool::Options PoolOptions(uint32_t max_threads) {
   WorkerPool::Options options;
   options.max_threads = max_threads;
+  options.max_of_lane = std::max(max_threads / 4, 1U);
+  options.max_in_lanes = std::max(max_threads * 3 / 4, 1U);
   return options;
 }
 
@@ -94,8 +97,10 @@ class GrpcServer::Impl {
         plugin_workers_(PoolOptions(options_.max_calls)),
         admin_workers_(PoolOptions(kAdminWorkers)),
         sma_service_(agent, {call_workers_, calls_, options_.observer},
-                     {plugin_workers_, calls_, options_.observer}),
-        admin_service_(admin, {admin_workers_, calls_, options_.observer}, watches_),
+                     {plugin_workers_, calls_, options_.observer},
+                     {admin_workers_, calls_, options_.observer}),
+        admin_service_(admin, {admin_workers_, calls_, options_.observer},
+                       {call_workers_, calls_, options_.observer}, watches_),
         health_service_(StorageManagementAgent::service_full_name()) {}
 
   absl::Status Start();

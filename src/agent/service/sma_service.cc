@@ -8,14 +8,16 @@ grpc::ServerUnaryReactor* SmaService::CreateDevice(grpc::CallbackServerContext* 
                                                    const CreateDeviceRequest* request,
                                                    CreateDeviceResponse* response) {
   return StartCall(EnvironmentFor(*request), *context, "CreateDevice", Access::kChanges, request,
-                   response, std::bind_front(&Agent::CreateDevice, &agent_));
+                   response, std::bind_front(&Agent::CreateDevice, &agent_),
+                   agent_.NeighbourOf(*request));
 }
 
 grpc::ServerUnaryReactor* SmaService::DeleteDevice(grpc::CallbackServerContext* context,
                                                    const DeleteDeviceRequest* request,
                                                    DeleteDeviceResponse* response) {
   return StartCall(EnvironmentFor(request->handle()), *context, "DeleteDevice", Access::kChanges,
-                   request, response, std::bind_front(&Agent::DeleteDevice, &agent_));
+                   request, response, std::bind_front(&Agent::DeleteDevice, &agent_),
+                   agent_.NeighbourOf(*request));
 }
 
 grpc::ServerUnaryReactor* SmaService::AttachVolume(grpc::CallbackServerContext* context,
@@ -23,7 +25,7 @@ grpc::ServerUnaryReactor* SmaService::AttachVolume(grpc::CallbackServerContext* 
                                                    AttachVolumeResponse* response) {
   return StartCall(EnvironmentFor(request->device_handle()), *context, "AttachVolume",
                    Access::kChanges, request, response,
-                   std::bind_front(&Agent::AttachVolume, &agent_));
+                   std::bind_front(&Agent::AttachVolume, &agent_), agent_.NeighbourOf(*request));
 }
 
 grpc::ServerUnaryReactor* SmaService::DetachVolume(grpc::CallbackServerContext* context,
@@ -31,22 +33,23 @@ grpc::ServerUnaryReactor* SmaService::DetachVolume(grpc::CallbackServerContext* 
                                                    DetachVolumeResponse* response) {
   return StartCall(EnvironmentFor(request->device_handle()), *context, "DetachVolume",
                    Access::kChanges, request, response,
-                   std::bind_front(&Agent::DetachVolume, &agent_));
+                   std::bind_front(&Agent::DetachVolume, &agent_), agent_.NeighbourOf(*request));
 }
 
 grpc::ServerUnaryReactor* SmaService::SetQos(grpc::CallbackServerContext* context,
                                              const SetQosRequest* request,
                                              SetQosResponse* response) {
   return StartCall(EnvironmentFor(request->device_handle()), *context, "SetQos", Access::kChanges,
-                   request, response, std::bind_front(&Agent::SetQos, &agent_));
+                   request, response, std::bind_front(&Agent::SetQos, &agent_),
+                   agent_.NeighbourOf(*request));
 }
 
 grpc::ServerUnaryReactor* SmaService::GetQosCapabilities(grpc::CallbackServerContext* context,
                                                          const GetQosCapabilitiesRequest* request,
                                                          GetQosCapabilitiesResponse* response) {
-  return StartCall(EnvironmentFor(request->device_type()), *context, "GetQosCapabilities",
-                   Access::kReads, request, response,
-                   std::bind_front(&Agent::GetQosCapabilities, &agent_));
+  const bool is_plugins = agent_.IsPlugins(request->device_type());
+  return StartCall(is_plugins ? plugins_ : reads_, *context, "GetQosCapabilities", Access::kReads,
+                   request, response, std::bind_front(&Agent::GetQosCapabilities, &agent_));
 }
 
 }  // namespace sma::service

@@ -12,9 +12,11 @@ namespace sma::service {
 /// it in its own threads, which it never blocks.
 class SmaService : public StorageManagementAgent::CallbackService {
  public:
-  /// `plugins`: what calls run with that are about devices of plugins.
-  SmaService(Agent& agent, const CallEnvironment& environment, const CallEnvironment& plugins)
-      : agent_(agent), environment_(environment), plugins_(plugins) {}
+  /// `plugins`: what calls run with that are about devices of plugins. `reads`: those that wait for
+  /// nobody.
+  SmaService(Agent& agent, const CallEnvironment& environment, const CallEnvironment& plugins,
+             const CallEnvironment& reads)
+      : agent_(agent), environment_(environment), plugins_(plugins), reads_(reads) {}
 
   grpc::ServerUnaryReactor* CreateDevice(grpc::CallbackServerContext* context,
                                          const CreateDeviceRequest* request,
@@ -43,6 +45,7 @@ class SmaService : public StorageManagementAgent::CallbackService {
   Agent& agent_;
   const CallEnvironment environment_;
   const CallEnvironment plugins_;
+  const CallEnvironment reads_;
 };
 
 }  // namespace sma::service

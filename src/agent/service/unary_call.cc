@@ -58,11 +58,12 @@ UnaryCall::UnaryCall(const CallEnvironment& environment,
 
 UnaryCall* UnaryCall::Start(const CallEnvironment& environment,
                             const grpc::CallbackServerContext& server_context, const char* method,
-                            Access access, std::string object, Work work) {
+                            Access access, std::string object, Work work, std::string lane) {
   auto* call = new UnaryCall(environment, server_context, method, access, std::move(object));
   if (!call->ticket_) {
     call->End(absl::UnavailableError("the agent is stopping"));
-  } else if (!environment.workers.Submit([call, work = std::move(work)] { call->Run(work); })) {
+  } else if (!environment.workers.Submit([call, work = std::move(work)] { call->Run(work); },
+                                         lane)) {
     call->End(absl::ResourceExhaustedError("too many calls are waiting"));
   }
   return call;

@@ -36,10 +36,11 @@ class UnaryCall : public grpc::ServerUnaryReactor {
  public:
   using Work = std::function<absl::Status(const base::Context&)>;
 
-  /// `method` must outlive the call. gRPC takes the call that is returned.
+  /// `method` must outlive the call. `lane` as for WorkerPool::Submit. gRPC takes the call that is
+  /// returned.
   static UnaryCall* Start(const CallEnvironment& environment,
                           const grpc::CallbackServerContext& server_context, const char* method,
-                          Access access, std::string object, Work work);
+                          Access access, std::string object, Work work, std::string lane);
 
   /// Also when the client's deadline passes, which may be a moment before it does here: the client
   /// has its answer then, so what the call still does must not stay.
@@ -74,7 +75,7 @@ template <typename Request, typename Response, typename Handler>
 grpc::ServerUnaryReactor* StartCall(const CallEnvironment& environment,
                                     const grpc::CallbackServerContext& server_context,
                                     const char* method, Access access, const Request* request,
-                                    Response* response, Handler handler) {
+                                    Response* response, Handler handler, std::string lane = {}) {
   LogRequest(method, *request);
   auto work = [request, response, handler](const base::Context& context) {
     absl::StatusOr<Response> result = handler(context, *request);
@@ -83,7 +84,7 @@ grpc::ServerUnaryReactor* StartCall(const CallEnvironment& environment,
     return absl::OkStatus();
   };
   return UnaryCall::Start(environment, server_context, method, access, ObjectOf(*request),
-                          std::move(work));
+                          std::move(work), std::move(lane));
 }
 
 }  // namespace sma::service

@@ -16,15 +16,73 @@ WorkerPool::~WorkerPool() {
   JoinEnded();
 }
 
-bool WorkerPool::Submit(std::function<void()> work) {
+bool WorkerPool::Submit(std::function<void()> work, const std::string& lane) {
   {
     base::MutexLock lock(mutex_);
-    if (waiting_.size() >= options_.max_waiting) return false;
-    bool need_thread = waiting_.size() >= idle_threads_ && threads_ < options_.max_threads;
-    if (need_thread && !StartThread() && threads_ == 0) return false;
-    waiting_.push_back(std::move(work));
+    if (waiting_.size() + held_count_ >= options_.max_waiting) return false;
+    if (!lane.empty()) {
+      Lane& of_work = lanes_[lane];
+      work = [this, lane, inner = std::move(work)] { RunInLane(lane, inner); };
+      if (LaneIsFull(of_work)) {
+        of_work.held.push_back(std::move(work));
+        ++held_count_;
+        return true;
+      }
+      ++of_work.running;
+      ++running_in_lanes_;
+      if (!Enqueue(std::move(work))) {
+        --of_work.running;
+        --running_in_lanes_;
+        return false;
+      }
+    } else if (!Enqueue(std::move(work))) {
+      return false;
+    }
   }
   work_or_stop_.NotifyOne();  // without the lock, which the thread needs next
+  return true;
+}
+
+bool WorkerPool::Enqueue(std::function<void()> work) {
+  bool need_thread = waiting_.size() >= idle_threads_ && threads_ < options_.max_threads;
+  if (need_thread && !StartThread() && threads_ == 0) return false;
+  waiting_.push_back(std::move(work));
+  return true;
+}
+
+bool WorkerPool::LaneIsFull(const Lane& lane) const {
+  return lane.running >= options_.max_of_lane || running_in_lanes_ >= options_.max_in_lanes;
+}
+
+void WorkerPool::RunInLane(const std::string& lane, std::function<void()> work) {
+  work();
+  work = nullptr;
+  bool released = false;
+  {
+    base::MutexLock lock(mutex_);
+    auto of_work = lanes_.find(lane);
+    --of_work->second.running;
+    --running_in_lanes_;
+    released = ReleaseHeld();
+    of_work = lanes_.find(lane);
+    if (of_work->second.running == 0 && of_work->second.held.empty()) lanes_.erase(of_work);
+  }
+  if (released) work_or_stop_.NotifyOne();
+}
+
+// The next piece of work whose lane has room, of the lane that has the least at work.
+bool WorkerPool::ReleaseHeld() {
+  if (held_count_ == 0) return false;
+  Lane* next = nullptr;
+  for (auto& [name, lane] : lanes_) {
+    if (lane.held.empty() || LaneIsFull(lane)) continue;
+    if (next == nullptr || lane.running < next->running) next = &lane;
+  }
+  if (next == nullptr || !Enqueue(std::move(next->held.front()))) return false;
+  next->held.pop_front();
+  --held_count_;
+  ++next->running;
+  ++running_in_lanes_;
   return true;
 }
 

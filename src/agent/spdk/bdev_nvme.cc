@@ -93,10 +93,9 @@ absl::StatusOr<std::vector<Controller>> ParseControllers(const Json& answer) {
     for (const Json* path : ElementsOf(entry, "ctrlrs")) {
       const Json* trid = Member(*path, "trid");
       if (trid == nullptr) continue;
-      controller.paths.push_back(
-          {.address = ParseAddress(*trid),
-           .subnqn = StringMember(*trid, "subnqn").value_or(""),
-           .state = StringMember(*path, "state").value_or("")});
+      controller.paths.push_back({.address = ParseAddress(*trid),
+                                  .subnqn = StringMember(*trid, "subnqn").value_or(""),
+                                  .state = StringMember(*path, "state").value_or("")});
     }
     controllers.push_back(std::move(controller));
   }

@@ -62,8 +62,8 @@ absl::StatusOr<std::vector<Controller>> ParseControllers(const jsonrpc::Json& an
 /// address.
 bool IsKnownDiscovery(const absl::Status& status);
 
-/// Whether the target refused to attach a controller because it has the path: the controller of this
-/// name does, or another one does.
+/// Whether the target refused to attach a controller because it has the path: the controller of
+/// this name does, or another one does.
 bool IsKnownPath(const absl::Status& status);
 bool IsPathOfAnother(const absl::Status& status);
 

@@ -14,6 +14,7 @@ namespace {
 using jsonrpc::Json;
 using jsonrpc::Request;
 
+constexpr char kCryptoNameSpace[] = "078e3cf7-f4b4-4545-b2c3-d40045a64ae2";
 constexpr char kGetKeys[] = "accel_crypto_keys_get";
 constexpr char kSimpleLba[] = "SIMPLE_LBA";
 
@@ -40,6 +41,26 @@ std::optional<CryptoKey> ParseKeyEntry(const Json& entry) {
 CryptoKey::~CryptoKey() {
   base::WipeString(key);
   base::WipeString(key2);
+}
+
+base::Uuid CryptoBdevUuid(const base::Uuid& base) {
+  return base::Uuid::FromName(*base::Uuid::Parse(kCryptoNameSpace), base.ToBytes());
+}
+
+std::optional<VolumeCryptoParameters::Cipher> CipherOf(std::string_view name) {
+  for (int i = 0; i < VolumeCryptoParameters::Cipher_ARRAYSIZE; ++i) {
+    const auto cipher = static_cast<VolumeCryptoParameters::Cipher>(i);
+    if (const char* known = CipherName(cipher); known != nullptr && name == known) return cipher;
+  }
+  return std::nullopt;
+}
+
+std::optional<VolumeCryptoParameters::TweakMode> TweakModeOf(std::string_view name) {
+  for (int i = 0; i < VolumeCryptoParameters::TweakMode_ARRAYSIZE; ++i) {
+    const auto mode = static_cast<VolumeCryptoParameters::TweakMode>(i);
+    if (const char* known = TweakModeName(mode); known != nullptr && name == known) return mode;
+  }
+  return std::nullopt;
 }
 
 const char* CipherName(VolumeCryptoParameters::Cipher cipher) {

@@ -5,6 +5,7 @@
 #include <string_view>
 
 #include "absl/status/statusor.h"
+#include "base/uuid.h"
 #include "jsonrpc/caller.h"
 #include "sma/crypto_engine.h"
 
@@ -23,6 +24,13 @@ struct CryptoKey {
   std::string key{};         // hex digits of either case
   std::string key2{};        // empty: none
 };
+
+/// The UUID of every crypto bdev on the bdev with the UUID `base` (SPDK, vbdev_crypto.c).
+base::Uuid CryptoBdevUuid(const base::Uuid& base);
+
+/// The cipher and the tweak mode that the target calls so; nullopt: none.
+std::optional<VolumeCryptoParameters::Cipher> CipherOf(std::string_view name);
+std::optional<VolumeCryptoParameters::TweakMode> TweakModeOf(std::string_view name);
 
 /// What the target calls a cipher and a tweak mode; null: nothing.
 const char* CipherName(VolumeCryptoParameters::Cipher cipher);

@@ -154,7 +154,7 @@ class FakeTarget : public jsonrpc::Caller {
   struct RemoteService {
     std::string port;
     std::string hostnqn;
-    FakeRemote seen;                  // as it was when it was last up
+    FakeRemote seen;  // as it was when it was last up
     bool has_log = false;
     std::vector<RemotePath> records;  // of the log that was read last
     std::vector<RemotePath> own;      // those of them that this service has attached
@@ -269,8 +269,7 @@ class FakeTarget : public jsonrpc::Caller {
                            const RemotePath& record) SMA_REQUIRES(mutex_);
   bool HasRemotePath(const RemotePath& path) SMA_REQUIRES(mutex_);
   void RemovePaths(const std::function<bool(const RemotePath&)>& matches) SMA_REQUIRES(mutex_);
-  void FollowController(const std::string& name, RemoteController& controller)
-      SMA_REQUIRES(mutex_);
+  void FollowController(const std::string& name, RemoteController& controller) SMA_REQUIRES(mutex_);
   jsonrpc::Json DriverSpecific(const Bdev& bdev) SMA_REQUIRES(mutex_);
   bool IsDown(const std::string& bdev_name) SMA_REQUIRES(mutex_);
   /// Whether no answer comes to the request for as long as the remote is as it is.

@@ -71,8 +71,9 @@ bool FakeTarget::IsNeverAnswered(const Request& request) {
   const Json params = request.params.is_object() ? request.params : Json::object();
   if (request.method == "bdev_iscsi_create") {
     const std::string url = StringMember(params, "url").value_or("");
-    return std::any_of(hanging_portals_.begin(), hanging_portals_.end(),
-                       [&](const std::string& portal) { return url.find(portal + "/") != std::string::npos; });
+    return std::any_of(
+        hanging_portals_.begin(), hanging_portals_.end(),
+        [&](const std::string& portal) { return url.find(portal + "/") != std::string::npos; });
   }
   if (request.method == "bdev_nvme_attach_controller") {
     const std::string port = StringMember(params, "trsvcid").value_or("");
@@ -141,8 +142,7 @@ void FakeTarget::ReadLog(const std::string& name, RemoteService& service) {
   std::vector<RemotePath> records;
   for (const auto& [nqn, uuids] : remote->subsystems) {
     for (const std::string& port : remote->ports) {
-      records.push_back(
-          {.port = port, .nqn = nqn, .service = name, .hostnqn = service.hostnqn});
+      records.push_back({.port = port, .nqn = nqn, .service = name, .hostnqn = service.hostnqn});
     }
   }
   if (service.has_log && records == service.records) return;
@@ -151,9 +151,7 @@ void FakeTarget::ReadLog(const std::string& name, RemoteService& service) {
   auto has = [](const std::vector<RemotePath>& list, const RemotePath& record) {
     return std::find(list.begin(), list.end(), record) != list.end();
   };
-  RemovePaths([&](const RemotePath& path) {
-    return path.service == name && !has(records, path);
-  });
+  RemovePaths([&](const RemotePath& path) { return path.service == name && !has(records, path); });
   std::erase_if(service.own, [&](const RemotePath& record) { return !has(records, record); });
   for (const RemotePath& record : records) {
     const bool is_known =

@@ -85,8 +85,10 @@ bool SameAddress(const TransportAddress& a, const TransportAddress& b) {
          SameHost(a.traddr, b.traddr) && SameOptional(a.trsvcid, b.trsvcid);
 }
 
-Request CreateTransport(std::string_view trtype) {
-  return {"nvmf_create_transport", {{"trtype", trtype}}};
+Request CreateTransport(std::string_view trtype, const Json& options) {
+  Json params{{"trtype", trtype}};
+  if (options.is_object()) params.update(options);
+  return {"nvmf_create_transport", std::move(params)};
 }
 
 Request GetSubsystems() { return {kGetSubsystems, nullptr}; }
@@ -179,8 +181,8 @@ bool IsNoSuchSubsystem(const absl::Status& status) {
 }
 
 absl::Status EnsureTransport(jsonrpc::Caller& target, const base::Context& context,
-                             std::string_view trtype) {
-  absl::Status status = DoToEnd(target, context, CreateTransport(trtype));
+                             std::string_view trtype, const Json& options) {
+  absl::Status status = DoToEnd(target, context, CreateTransport(trtype, options));
   std::optional<jsonrpc::TargetError> error = jsonrpc::GetTargetError(status);
   bool exists = error && (error->code == -EEXIST || error->message.ends_with("already exists"));
   return exists ? absl::OkStatus() : status;

@@ -48,7 +48,8 @@ struct Subsystem {
 };
 
 // Requests of the target's NVMe-oF methods.
-jsonrpc::Request CreateTransport(std::string_view trtype);
+/// `options`: an object of further parameters, or null.
+jsonrpc::Request CreateTransport(std::string_view trtype, const jsonrpc::Json& options = {});
 jsonrpc::Request GetSubsystems();
 jsonrpc::Request GetSubsystem(std::string_view nqn);
 /// `serial_number` (NVMe Base 2.0 §5.17.2.1, SN): at most 20 printable ASCII characters; empty: the
@@ -83,8 +84,8 @@ absl::StatusOr<std::optional<Subsystem>> FindSubsystem(jsonrpc::Caller& target,
 /// Whether the target said that a subsystem does not exist.
 bool IsNoSuchSubsystem(const absl::Status& status);
 
-/// Creates the transport unless it is there.
+/// Creates the transport, with `options` as CreateTransport takes them, unless it is there.
 absl::Status EnsureTransport(jsonrpc::Caller& target, const base::Context& context,
-                             std::string_view trtype);
+                             std::string_view trtype, const jsonrpc::Json& options = {});
 
 }  // namespace sma::spdk

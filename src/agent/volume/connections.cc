@@ -202,9 +202,9 @@ std::string Connections::WhyNotFound(const Context& context, const record::Volum
   if (!nqns.empty()) {
     constexpr size_t kMaxNames = 4;
     const size_t shown = std::min(nqns.size(), kMaxNames);
-    text += fmt::format("; no namespace with this UUID in the {} subsystems that are connected: {}{}",
-                        nqns.size(), fmt::join(nqns.begin(), nqns.begin() + shown, ", "),
-                        shown < nqns.size() ? ", ..." : "");
+    text += fmt::format(
+        "; no namespace with this UUID in the {} subsystems that are connected: {}{}", nqns.size(),
+        fmt::join(nqns.begin(), nqns.begin() + shown, ", "), shown < nqns.size() ? ", ..." : "");
   }
   return text + OtherHosts(row);
 }
@@ -422,7 +422,8 @@ absl::Status Connections::RestoreServices(const Context& context, record::Volume
     // Where it cannot be left, it stays counted and is left with the volume.
     absl::Status left = status.ok() ? Leave(context, row, name, /*is_going=*/false) : status;
     // The volume itself may hang on it.
-    if (!left.ok() || IsUser(context, row.id, name)) name.ends_with('_') ? after.AddService(name) : after.AddController(name);
+    if (!left.ok() || IsUser(context, row.id, name))
+      name.ends_with('_') ? after.AddService(name) : after.AddController(name);
     status.Update(std::move(left));
   }
   row.connection = after.ToText();

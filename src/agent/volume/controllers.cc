@@ -9,6 +9,8 @@
 #include "agent/spdk/call.h"
 #include "agent/volume/connection_names.h"
 #include "agent/volume/probe.h"
+#include "base/lock_table.h"
+#include "jsonrpc/call_scope.h"
 
 namespace sma::volume {
 
@@ -81,8 +83,7 @@ Outcome Controllers::Join(const Context& context, const Uuid& volume,
   for (const TransportAddress& address : subsystem.addresses) {
     if (HasPath(name, &address)) continue;
     if (HasPath(name, nullptr) && nodes_.IsRestoring(PathKey(name, address))) continue;
-    const Outcome outcome =
-        TryOne(context.Child(steady_clock::now() + share), subsystem, address);
+    const Outcome outcome = TryOne(context.Child(steady_clock::now() + share), subsystem, address);
     is_connected |= outcome.ok();
     if (outcome.ok()) continue;
     if (context.done()) {
@@ -126,8 +127,8 @@ Outcome Controllers::TryOne(const Context& context, const RemoteSubsystem& subsy
   if (!absl::IsDeadlineExceeded(status) || has_waited) nodes_.Report(node, status);
   const std::string why = absl::IsDeadlineExceeded(status) ? "it does not answer"
                                                            : Explain(context, address, subsystem);
-  absl::Status failure = absl::NotFoundError(
-      fmt::format("{}: {} ({})", node, why, outcome.message()));
+  absl::Status failure =
+      absl::NotFoundError(fmt::format("{}: {} ({})", node, why, outcome.message()));
   return outcome.is_unknown() ? Outcome::Unknown(std::move(failure)) : failure;
 }
 
@@ -152,7 +153,12 @@ absl::Status Controllers::Attach(const Context& context, const RemoteSubsystem& 
 absl::Status Controllers::RestorePath(const RemoteSubsystem& subsystem,
                                       const TransportAddress& address, bool waits) {
   auto attempt = [this, subsystem, address](const Context& context) -> absl::Status {
-    if (!connections_.IsUsed(subsystem.controller)) return absl::OkStatus();
+    absl::StatusOr<std::set<Uuid>> users = connections_.UsersOf(context, subsystem.controller);
+    if (!users.ok() || users->empty()) return users.status();
+    // Should the attempt be given up: these are what it was about.
+    std::vector<std::string> objects;
+    for (const Uuid& user : *users) objects.push_back(base::LockTable::Volume(user).name);
+    const jsonrpc::CallScope scope(std::move(objects));
     return Attach(context, subsystem, address);
   };
   return nodes_.Restore(NodeOf(address), PathKey(subsystem.controller, address), attempt, waits);
@@ -174,8 +180,8 @@ absl::Status Controllers::Restore(const Context& context, const Uuid& volume,
     if (!status.ok()) errors.push_back(std::string(status.message()));
   }
   if (is_connected || HasPath(name, nullptr)) return absl::OkStatus();
-  return absl::UnavailableError(fmt::format("subsystem {} is not connected: {}", subsystem.subnqn,
-                                            fmt::join(errors, "; ")));
+  return absl::UnavailableError(
+      fmt::format("subsystem {} is not connected: {}", subsystem.subnqn, fmt::join(errors, "; ")));
 }
 
 bool Controllers::IsRestoring(const RemoteSubsystem& subsystem) const {

@@ -48,8 +48,8 @@ class Controllers {
                        const RemoteSubsystem& subsystem);
   bool IsRestoring(const RemoteSubsystem& subsystem) const;
 
-  /// Ends the attempts to connect that are made for `volume` alone. What the target does of one that
-  /// was under way is told by Caller::MayActLate.
+  /// Ends the attempts to connect that are made for `volume` alone. What the target does of one
+  /// that was under way is told by Caller::MayActLate.
   absl::Status EndAttempts(const base::Context& context, const base::Uuid& volume,
                            const RemoteSubsystem& subsystem);
 

@@ -167,9 +167,9 @@ absl::Status DiscoveryServices::Kick(const Context& context, const Uuid& volume,
 }
 
 std::optional<std::string> DiscoveryServices::FindServing(const TransportAddress& address) const {
-  return connections_.services().FindIf(
-      target_.generation(),
-      [&](const DiscoveryService& service) { return Serves(service, address); });
+  return connections_.services().FindIf(target_.generation(), [&](const DiscoveryService& service) {
+    return Serves(service, address);
+  });
 }
 
 }  // namespace sma::volume

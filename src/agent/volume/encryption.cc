@@ -5,9 +5,12 @@
 #include <optional>
 #include <utility>
 
+#include "agent/crypto/bdev_crypto_engine.h"
 #include "agent/crypto/nop_engine.h"
 #include "agent/spdk/bdev.h"
+#include "agent/spdk/call.h"
 #include "agent/spdk/crypto.h"
+#include "base/secret.h"
 
 namespace sma::volume {
 namespace {
@@ -90,13 +93,77 @@ absl::Status Encryption::CheckKeys(const base::Context& context, const VolumeReq
   return engine_->Verify(context, CryptoVolumeOf(row), &asked);
 }
 
+// The bdev `exported`, which is the volume's own or a layer on it.
+absl::StatusOr<spdk::Bdev> Encryption::FindExported(const base::Context& context,
+                                                    const std::string& exported,
+                                                    const record::Volume& row) {
+  const jsonrpc::Request requests[] = {spdk::GetBdev(BaseBdevName(row)), spdk::GetBdev(exported)};
+  const spdk::Results answers = target_.CallMany(context, requests);
+  auto base = spdk::ParseBdev(answers[0]);
+  if (!base.ok()) return base.status();
+  auto found = spdk::ParseBdev(answers[1]);
+  if (!found.ok()) return found.status();
+  const std::string name = "volume " + row.id.ToString();
+  if (!*found) return absl::NotFoundError(name + ": its device exports no bdev");
+  const bool is_own = *base && (*base)->name == (*found)->name;
+  const bool is_layer =
+      *base && (*found)->crypto && (*found)->crypto->base_bdev_name == (*base)->name;
+  if (is_own || is_layer) return **std::move(found);
+  return absl::FailedPreconditionError(
+      fmt::format("{}: its device exports bdev {}, which is neither the volume nor its encryption",
+                  name, (*found)->name));
+}
+
+absl::Status Encryption::Adopt(const base::Context& context, const std::string& exported,
+                               record::Volume& row) {
+  absl::StatusOr<spdk::Bdev> bdev = FindExported(context, exported, row);
+  if (!bdev.ok()) return bdev.status();
+  if (!bdev->crypto) return absl::OkStatus();
+  const std::string name = "volume " + row.id.ToString();
+  if (engine_->name() == crypto::NopEngine::kName) {
+    return absl::FailedPreconditionError(name +
+                                         ": is encrypted, and no crypto engine is configured");
+  }
+  const jsonrpc::Request request = spdk::GetCryptoKey(bdev->crypto->key_name);
+  spdk::Results answers = target_.CallMany(context, {&request, 1});
+  absl::StatusOr<std::optional<spdk::CryptoKey>> key = spdk::ParseCryptoKey(answers[0]);
+  if (!key.ok()) return key.status();
+  const auto cipher = *key ? spdk::CipherOf((*key)->cipher) : std::nullopt;
+  const auto mode = *key ? spdk::TweakModeOf((*key)->tweak_mode) : std::nullopt;
+  if (!cipher || !mode) {
+    return absl::FailedPreconditionError(name + ": is encrypted in a way that is not known");
+  }
+  VolumeCryptoParameters params;
+  params.set_cipher(*cipher);
+  params.set_tweak_mode(*mode);
+  params.set_key((*key)->key);
+  params.set_key2((*key)->key2);
+  absl::StatusOr<crypto::VolumeKeys> keys = crypto::VolumeKeys::FromRequest(params);
+  base::WipeString(*params.mutable_key());
+  base::WipeString(*params.mutable_key2());
+  if (!keys.ok()) return keys.status();
+  *row.params.mutable_crypto() = keys->WithoutKeys();
+  row.sealed = sealer_.Seal(row.id, VolumeParameters(), &*keys);
+  row.bdev_name = bdev->name;
+  return absl::OkStatus();
+}
+
 absl::Status Encryption::TakeOver(const base::Context& context, const VolumeRequest& request,
-                                  record::Volume& row) {
+                                  record::Volume& row, const std::string& exported) {
+  CryptoVolume volume = CryptoVolumeOf(row);
+  if (!exported.empty()) {
+    absl::StatusOr<spdk::Bdev> bdev = FindExported(context, exported, row);
+    if (!bdev.ok()) return bdev.status();
+    if (bdev->crypto) volume.layer = bdev->name;
+    if (bdev->crypto && !request.keys) {
+      return absl::InvalidArgumentError("volume.crypto: missing for a volume that is encrypted");
+    }
+    if (!bdev->crypto && !request.keys) return absl::OkStatus();
+  }
   const CryptoParams asked = request.keys ? request.keys->params() : CryptoParams();
-  absl::Status status =
-      engine_->Verify(context, CryptoVolumeOf(row), request.keys ? &asked : nullptr);
+  absl::Status status = engine_->Verify(context, volume, request.keys ? &asked : nullptr);
   if (!status.ok() || !request.keys) return status;
-  auto layer = engine_->GetCryptoBdev(context, CryptoVolumeOf(row));
+  auto layer = engine_->GetCryptoBdev(context, volume);
   if (!layer.ok()) return layer.status();
   if (!*layer) return Differs(row);
   row.bdev_name = **layer;
@@ -132,13 +199,17 @@ absl::Status Encryption::Restore(const base::Context& context, record::Volume& r
 }
 
 std::vector<jsonrpc::Request> Encryption::RemovalRequests(const record::Volume& row) const {
-  if (!row.params.has_crypto() || row.bdev_name == BaseBdevName(row)) return {};
+  const bool is_made_here = engine_->name() == crypto::BdevCryptoEngine::kName;
+  if (!row.params.has_crypto() || row.bdev_name == BaseBdevName(row) || !is_made_here) return {};
   return {spdk::DeleteCryptoBdev(row.bdev_name)};
 }
 
 absl::Status Encryption::Cleanup(const base::Context& context, const record::Volume& row) {
   if (!row.params.has_crypto()) return absl::OkStatus();
-  return engine_->Cleanup(context, CryptoVolumeOf(row));
+  CryptoVolume volume = CryptoVolumeOf(row);
+  // A layer of another agent's is not the volume's before the attach has succeeded.
+  if (row.state == record::VolumeState::kAttaching) volume.layer.clear();
+  return engine_->Cleanup(context, volume);
 }
 
 }  // namespace sma::volume

@@ -7,6 +7,7 @@
 
 #include "absl/status/status.h"
 #include "agent/record/rows.h"
+#include "agent/spdk/bdev.h"
 #include "agent/volume/request.h"
 #include "agent/volume/sealer.h"
 #include "base/context.h"
@@ -49,10 +50,18 @@ class Encryption {
                           record::Volume& row);
 
   /// A volume that another agent has attached: its row does not say how it is encrypted. Compares
-  /// `request` with the target, and fills in of `row` what it tells. INVALID_ARGUMENT: as
-  /// CryptoEngine::Verify.
+  /// `request` with the target, and fills in of `row` what it tells. `exported`: the name of the
+  /// bdev that its device exports; empty: the volume's own. INVALID_ARGUMENT: as
+  /// CryptoEngine::Verify. FAILED_PRECONDITION: `exported` is another volume's.
   absl::Status TakeOver(const base::Context& context, const VolumeRequest& request,
-                        record::Volume& row);
+                        record::Volume& row, const std::string& exported = "");
+
+  /// The same when nobody says how the volume should be encrypted: `row` is then as the volume is
+  /// exported now, in clear, or through a layer, whose keys the target tells. NOT_FOUND: it is not
+  /// exported. FAILED_PRECONDITION: `exported` is another volume's, or encrypted in a way that the
+  /// engine cannot restore; then it must not be adopted.
+  absl::Status Adopt(const base::Context& context, const std::string& exported,
+                     record::Volume& row);
 
   /// Makes sure that the volume of a row is encrypted. FAILED_PRECONDITION: it is not, and its keys
   /// are not known any more. NOT_FOUND: its base is not there.
@@ -66,6 +75,8 @@ class Encryption {
 
  private:
   Outcome Make(const base::Context& context, const crypto::VolumeKeys& keys, record::Volume& row);
+  absl::StatusOr<spdk::Bdev> FindExported(const base::Context& context, const std::string& exported,
+                                          const record::Volume& row);
   absl::Status CheckKeys(const base::Context& context, const VolumeRequest& request,
                          const record::Volume& row);
 

@@ -28,6 +28,12 @@ class GoneVolumes {
     return period_ > std::chrono::nanoseconds(0) && now - since > period_;
   }
 
+  /// The volume is not attached any more.
+  void Forget(const base::Uuid& volume) {
+    base::MutexLock lock(mutex_);
+    since_.erase(volume);
+  }
+
  private:
   const std::chrono::nanoseconds period_;
   base::Mutex mutex_;

@@ -11,6 +11,8 @@
 #include "agent/spdk/bdev_nvme.h"
 #include "agent/spdk/call.h"
 #include "agent/volume/probe.h"
+#include "base/lock_table.h"
+#include "jsonrpc/call_scope.h"
 
 namespace sma::volume {
 
@@ -97,8 +99,7 @@ Outcome IscsiUnits::Connect(const Context& context, const VolumeParameters& secr
       absl::IsDeadlineExceeded(status) ? "it does not answer" : WhyNotFound(context, row);
   absl::Status not_found = absl::NotFoundError(fmt::format(
       "volume {} could not be connected: LUN {} of {} at {}: {} ({})", row.id.ToString(),
-      row.params.iscsi().lun(), row.params.iscsi().target_iqn(), portal, why,
-      outcome.message()));
+      row.params.iscsi().lun(), row.params.iscsi().target_iqn(), portal, why, outcome.message()));
   return outcome.is_unknown() ? Outcome::Unknown(std::move(not_found)) : not_found;
 }
 
@@ -119,15 +120,17 @@ std::string IscsiUnits::WhyNotFound(const Context& context, const record::Volume
   if (host.starts_with('[')) host = host.substr(1, host.size() - 2);
   const std::string why = WhyUnreachable(context, host, portal.substr(colon + 1));
   if (!why.empty()) return why;
-  return fmt::format("the portal accepts connections and refuses the login or the unit: {}, the "
-                     "initiator is not allowed, or there is no such target or LUN",
-                     params.has_chap() ? fmt::format("CHAP failed for user {}", params.chap().user())
-                                       : "it asks for CHAP, which is not given");
+  return fmt::format(
+      "the portal accepts connections and refuses the login or the unit: {}, the "
+      "initiator is not allowed, or there is no such target or LUN",
+      params.has_chap() ? fmt::format("CHAP failed for user {}", params.chap().user())
+                        : "it asks for CHAP, which is not given");
 }
 
 absl::Status IscsiUnits::TryAgain(const Context& context, const Uuid& volume) {
   const std::optional<record::Volume> row = record_.FindVolume(volume);
   if (!row || row->state != record::VolumeState::kAttached) return absl::OkStatus();
+  const jsonrpc::CallScope scope({base::LockTable::Volume(volume).name});
   absl::StatusOr<VolumeParameters> secrets = secrets_of_(*row);
   if (!secrets.ok()) return secrets.status();
   absl::StatusOr<std::optional<spdk::Bdev>> bdev =

@@ -55,7 +55,8 @@ std::string WhyUnreachable(const base::Context& context, const std::string& ip,
   hints.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV;
   hints.ai_socktype = SOCK_STREAM;
   addrinfo* found = nullptr;
-  if (getaddrinfo(ip.c_str(), port.c_str(), &hints, &found) != 0) return "";
+  if (getaddrinfo(ip.c_str(), port.c_str(), &hints, &found) != 0)
+    return "the target tells no reason";
   const std::unique_ptr<addrinfo, decltype(&freeaddrinfo)> owner(found, freeaddrinfo);
   const int error = ConnectError(*found, TimeFor(context));
   return error == 0 ? "" : Words(error);

@@ -225,8 +225,7 @@ void RemoteNodes::Run(const std::string& name) {
 void RemoteNodes::RunJob(const std::string& name, const std::string& key,
                          const std::shared_ptr<Job>& job) {
   mutex_.Unlock();
-  absl::Status status =
-      job->attempt(job->context.Child(steady_clock::now() + kAttemptTime));
+  absl::Status status = job->attempt(job->context.Child(steady_clock::now() + kAttemptTime));
   mutex_.Lock();
   job->is_running = false;
   job->last = status;

@@ -27,8 +27,8 @@ class RemoteNodes {
   /// A node that has not answered for this long is taken for down. Nobody waits for it any longer.
   static constexpr std::chrono::milliseconds kPatience{200};
 
-  /// Connects; blocks for as long as the context allows. DEADLINE_EXCEEDED: the node did not answer.
-  /// UNAVAILABLE: the target was not reachable. Any other error: the node refused.
+  /// Connects; blocks for as long as the context allows. DEADLINE_EXCEEDED: the node did not
+  /// answer. UNAVAILABLE: the target was not reachable. Any other error: the node refused.
   using Attempt = std::function<absl::Status(const base::Context&)>;
 
   RemoteNodes() = default;
@@ -52,9 +52,9 @@ class RemoteNodes {
   void Report(const std::string& node, const absl::Status& status);
 
   /// Has the connection `key` restored by `attempt`, again and again with growing pauses until it
-  /// succeeds or Cancel(key). If `waits`, waits for the first attempt, for kPatience at most. OK: it
-  /// is connected. UNAVAILABLE: it is being connected in the background; the message has the error
-  /// of the last attempt. Idempotent.
+  /// succeeds or Cancel(key). If `waits`, waits for the first attempt, for kPatience at most. OK:
+  /// it is connected. UNAVAILABLE: it is being connected in the background; the message has the
+  /// error of the last attempt. Idempotent.
   absl::Status Restore(const std::string& node, const std::string& key, Attempt attempt,
                        bool waits = true);
   /// Whether the connection is being restored.

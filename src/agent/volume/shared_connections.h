@@ -36,8 +36,8 @@ struct PathCount {
 /// A volume *uses* a connection that was made for it. It *hangs on* the one that its bdev belongs
 /// to, which may have been made for another volume: a target attaches a path once, whichever
 /// service lists it, and detaches it with the service that did. So a connection is released only
-/// when no volume uses it and none in the record hangs on it. Connections with names that are not in
-/// the record are another's: never counted, never released.
+/// when no volume uses it and none in the record hangs on it. Connections with names that are not
+/// in the record are another's: never counted, never released.
 ///
 /// Thread-safe. Methods with a context block, for as long as it allows.
 class SharedConnections {
@@ -89,7 +89,8 @@ class SharedConnections {
 
   /// Whether the target said lately that there is no bdev of the volume.
   bool IsMissing(const base::Uuid& volume) const;
-  /// The controller that the volume's bdev belongs to, as it was last seen; empty: none, or unknown.
+  /// The controller that the volume's bdev belongs to, as it was last seen; empty: none, or
+  /// unknown.
   std::string ControllerOf(const base::Uuid& volume) const;
 
   /// As of the last LookAtControllers; nullopt: not known, or not an NVMe volume.

@@ -7,9 +7,11 @@
 #include <utility>
 
 #include "agent/spdk/bdev.h"
+#include "agent/spdk/bdev_nvme.h"
 #include "agent/spdk/call.h"
 #include "agent/volume/check_connection.h"
 #include "base/lock_table.h"
+#include "jsonrpc/call_scope.h"
 
 namespace sma::volume {
 
@@ -27,6 +29,7 @@ Volumes::Volumes(Options options, jsonrpc::Caller& target, record::Record& recor
                  std::unique_ptr<CryptoEngine> engine, std::optional<base::Secret> sealing_key)
     : options_(options),
       target_(target),
+      record_(record),
       sealer_(std::move(sealing_key)),
       connections_(options.discovery_timeout, target, record,
                    [this](const record::Volume& row) { return SecretsOf(row); }),
@@ -135,9 +138,25 @@ absl::Status Volumes::Release(const base::Context& context, const record::Volume
     return absl::UnavailableError(fmt::format(
         "volume {}: the target may still act on a call that was given up", row.id.ToString()));
   }
+  // An attach that failed may have set the limits of the volume's last life.
+  if (row.state == record::VolumeState::kAttaching && record_.FindLimits(row.id)) {
+    if (absl::Status status = ClearLimits(context, row); !status.ok()) return status;
+  }
   if (absl::Status status = connections_.Release(context, row); !status.ok()) return status;
   sealer_.Forget(row.id);
   return absl::OkStatus();
+}
+
+absl::Status Volumes::ClearLimitsBelowLayer(const base::Context& context,
+                                            const record::Volume& row) {
+  return row.bdev_name == BaseBdevName(row) ? absl::OkStatus() : ClearLimits(context, row);
+}
+
+absl::Status Volumes::ClearLimits(const base::Context& context, const record::Volume& row) {
+  const spdk::RateLimits none{
+      .rw_ios_per_sec = 0, .rw_mbytes_per_sec = 0, .r_mbytes_per_sec = 0, .w_mbytes_per_sec = 0};
+  absl::Status status = spdk::SetQosLimits(target_, context, BaseBdevName(row), none);
+  return spdk::IsUnknownName(status) ? absl::OkStatus() : status;
 }
 
 std::unique_ptr<DetachGuard> Volumes::BeginDetach(const base::Context& context,
@@ -146,10 +165,12 @@ std::unique_ptr<DetachGuard> Volumes::BeginDetach(const base::Context& context,
   if (rows.empty()) return nullptr;
   for (const record::Volume& row : rows) connections_.EndAttempts(context, row).IgnoreError();
   return std::make_unique<DetachGuard>(
-      [this, rows = std::move(rows)](const base::Context& limited, bool is_known) {
+      [this, rows = std::move(rows), objects = jsonrpc::CallScope::Current()](
+          const base::Context& limited, bool is_known) {
+        const jsonrpc::CallScope scope(objects);
         for (const record::Volume& row : rows) {
-          absl::Status status = connections_.ReleaseIfDown(
-              limited, row, encryption_.RemovalRequests(row), is_known);
+          absl::Status status =
+              connections_.ReleaseIfDown(limited, row, encryption_.RemovalRequests(row), is_known);
           if (!status.ok()) {
             spdlog::debug("volume {}: {}", row.id.ToString(), std::string(status.message()));
           }

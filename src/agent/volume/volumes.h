@@ -92,11 +92,26 @@ class Volumes {
   }
 
   /// Makes sure that a volume that another agent has attached is as `request` says. `row`, which
-  /// NewRow made, then holds what is to be kept. INVALID_ARGUMENT: it is encrypted in another way.
+  /// NewRow made, then holds what is to be kept. `exported`: the bdev that its device exports.
+  /// INVALID_ARGUMENT: it is encrypted in another way. FAILED_PRECONDITION: the device exports
+  /// something else.
   absl::Status TakeOver(const base::Context& context, const VolumeRequest& request,
-                        record::Volume& row) {
-    return encryption_.TakeOver(context, request, row);
+                        record::Volume& row, const std::string& exported) {
+    return encryption_.TakeOver(context, request, row, exported);
   }
+
+  /// Fills in of `row`, of a volume that another agent has attached, how it is encrypted, so that
+  /// it is never exported in clear. Its keys are kept as those of other volumes are.
+  /// FAILED_PRECONDITION: it cannot be adopted, and why.
+  absl::Status Adopt(const base::Context& context, const std::string& exported,
+                     record::Volume& row) {
+    connections_.shared().Track(row.id);
+    return encryption_.Adopt(context, exported, row);
+  }
+
+  /// Removes limits from the volume's own bdev: those that count are on the layer that its device
+  /// exports. Nothing for a volume without a layer. OK when the bdev does not exist.
+  absl::Status ClearLimitsBelowLayer(const base::Context& context, const record::Volume& row);
 
   /// Whether `request` asks for an encrypted volume of this target that is by the record just as it
   /// should be, so that one look at its device tells whether it is. No remote call.
@@ -117,8 +132,8 @@ class Volumes {
                                            std::vector<record::Volume> rows);
 
   /// Removes the layers, and releases the connection if nothing else uses it or hangs on it. The
-  /// device has released the bdev before. OK when there is nothing left to do. UNAVAILABLE: the connection of
-  /// an encrypted volume stays for as long as the target may still make its layer.
+  /// device has released the bdev before. OK when there is nothing left to do. UNAVAILABLE: the
+  /// connection of an encrypted volume stays for as long as the target may still make its layer.
   absl::Status Release(const base::Context& context, const record::Volume& row);
 
   /// Looks at the target what is there of what `rows` share; before a Restore of many rows.
@@ -150,11 +165,13 @@ class Volumes {
   }
 
  private:
+  absl::Status ClearLimits(const base::Context& context, const record::Volume& row);
   absl::Status FindLocal(const base::Context& context, const record::Volume& row);
   absl::StatusOr<VolumeParameters> SecretsOf(const record::Volume& row);
 
   const Options options_;
   jsonrpc::Caller& target_;
+  record::Record& record_;
   Sealer sealer_;
   Connections connections_;
   Encryption encryption_;

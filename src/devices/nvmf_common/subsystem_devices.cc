@@ -11,7 +11,7 @@ namespace sma::nvmf_common {
 absl::Status SubsystemDevices::Prepare(const base::Context& context) {
   uint64_t generation = target_.generation();
   if (generation != 0 && prepared_generation_ == generation) return absl::OkStatus();
-  absl::Status status = spdk::EnsureTransport(target_, context, transport_);
+  absl::Status status = spdk::EnsureTransport(target_, context, transport_, transport_options_);
   if (status.ok()) prepared_generation_ = generation;
   return status;
 }

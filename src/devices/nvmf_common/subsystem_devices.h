@@ -51,9 +51,13 @@ class SubsystemListing : public DeviceListing {
 /// Thread-safe.
 class SubsystemDevices {
  public:
-  /// `target` outlives this. `transport`: the one of the devices' listeners, "tcp" say.
-  SubsystemDevices(jsonrpc::Caller& target, std::string transport)
-      : target_(target), transport_(std::move(transport)) {}
+  /// `target` outlives this. `transport`: the one of the devices' listeners, "tcp" say, created
+  /// with `transport_options` (further parameters, null: none) where the target does not have it.
+  SubsystemDevices(jsonrpc::Caller& target, std::string transport,
+                   jsonrpc::Json transport_options = {})
+      : target_(target),
+        transport_(std::move(transport)),
+        transport_options_(std::move(transport_options)) {}
 
   absl::Status Prepare(const base::Context& context);
   absl::StatusOr<std::optional<ExistingDevice>> FindExisting(const base::Context& context,
@@ -116,6 +120,7 @@ class SubsystemDevices {
 
   jsonrpc::Caller& target_;
   const std::string transport_;
+  const jsonrpc::Json transport_options_;
   KnownSubsystems known_;
   std::atomic<uint64_t> prepared_generation_ = 0;  // of the connection that has the transport
 };

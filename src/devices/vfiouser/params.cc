@@ -1,6 +1,6 @@
 #include "devices/vfiouser/params.h"
 
-#include <charconv>
+#include "devices/pci_common/physical_id.h"
 
 namespace sma::vfiouser {
 namespace {
@@ -12,7 +12,7 @@ constexpr std::string_view kNamePrefix = "vfiouser-";
 }  // namespace
 
 std::string DeviceName(uint32_t physical_id) {
-  return std::string(kNamePrefix).append(std::to_string(physical_id));
+  return pci_common::NameOf(kNamePrefix, physical_id);
 }
 
 std::string DeviceName(const DeviceSpec& device) {
@@ -23,16 +23,9 @@ std::string NqnOf(const DeviceSpec& device) {
   return std::string(kNqnPrefix).append(DeviceName(device));
 }
 
-// A number has one form only: no sign, no leading zeroes.
 std::optional<uint32_t> PhysicalIdOf(std::string_view nqn) {
   if (!nqn.starts_with(kNqnPrefix)) return std::nullopt;
-  const std::string_view name = nqn.substr(kNqnPrefix.size());
-  if (!name.starts_with(kNamePrefix)) return std::nullopt;
-  const std::string_view digits = name.substr(kNamePrefix.size());
-  uint32_t physical_id = 0;
-  auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), physical_id);
-  if (error != std::errc() || DeviceName(physical_id) != name) return std::nullopt;
-  return physical_id;
+  return pci_common::PhysicalIdOf(kNamePrefix, nqn.substr(kNqnPrefix.size()));
 }
 
 std::string HandleOf(uint32_t physical_id) {

@@ -3,12 +3,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <map>
-#include <thread>
 #include <utility>
 
 #include "agent/qmp/hot_plug.h"
 #include "devices/nvmf_common/comparison.h"
+#include "devices/pci_common/inventories.h"
 #include "devices/vfiouser/params.h"
 #include "devices/vfiouser/socket_folder.h"
 #include "devices/vfiouser/vfiouser_manager.h"
@@ -17,42 +16,20 @@ namespace sma::vfiouser {
 
 using nvmf_common::SubsystemListing;
 using nvmf_common::SubsystemSpec;
+using pci_common::Inventories;
 
 namespace {
 
-using Inventories = std::map<const qmp::Client*, absl::StatusOr<qmp::Inventory>>;
-
 class Listing : public SubsystemListing {
  public:
-  Listing(SubsystemListing subsystems, Inventories machines)
-      : SubsystemListing(std::move(subsystems)), machines_(std::move(machines)) {}
+  Listing(SubsystemListing subsystems, Inventories vms)
+      : SubsystemListing(std::move(subsystems)), vms_(std::move(vms)) {}
 
-  absl::StatusOr<bool> IsPlugged(const qmp::Client& machine, const std::string& id) const {
-    auto found = machines_.find(&machine);
-    if (found == machines_.end()) return absl::InternalError("machine not listed");
-    if (!found->second.ok()) return found->second.status();
-    return found->second->devices.contains(id);
-  }
+  const Inventories& vms() const { return vms_; }
 
  private:
-  Inventories machines_;
+  Inventories vms_;
 };
-
-// A machine that cannot be reached takes its time to be known as such, so all are asked at once.
-Inventories TakeInventories(const base::Context& context, const qmp::Buses& buses) {
-  const std::vector<std::shared_ptr<qmp::Client>> machines = buses.machines();
-  std::vector<absl::StatusOr<qmp::Inventory>> taken(machines.size());
-  std::vector<std::thread> threads;
-  for (size_t i = 0; i < machines.size(); ++i) {
-    threads.emplace_back([&, i] { taken[i] = qmp::TakeInventory(*machines[i], context); });
-  }
-  for (std::thread& thread : threads) thread.join();
-  Inventories inventories;
-  for (size_t i = 0; i < machines.size(); ++i) {
-    inventories.emplace(machines[i].get(), std::move(taken[i]));
-  }
-  return inventories;
-}
 
 }  // namespace
 
@@ -60,7 +37,7 @@ absl::StatusOr<std::unique_ptr<DeviceListing>> VfioUserManager::List(const base:
   absl::StatusOr<std::unique_ptr<SubsystemListing>> subsystems = subsystems_.List(context);
   if (!subsystems.ok()) return subsystems.status();
   return std::make_unique<Listing>(std::move(**subsystems),
-                                   TakeInventories(context, options_.buses));
+                                   Inventories::Take(context, options_.buses));
 }
 
 // Whether the listener that the machine is connected to was there before anything was restored.
@@ -101,7 +78,7 @@ absl::Status VfioUserManager::RestorePlug(const base::Context& context,
   const std::string name = DeviceName(request.device);
   absl::StatusOr<bool> plugged =
       request.listing != nullptr
-          ? static_cast<const Listing&>(*request.listing).IsPlugged(*place->machine, name)
+          ? static_cast<const Listing&>(*request.listing).vms().IsPlugged(*place->machine, name)
           : IsPlugged(context, request.device);
   if (!plugged.ok()) return plugged.status();
   if (*plugged && was_listening) return absl::OkStatus();

@@ -42,7 +42,17 @@ absl::StatusOr<bool> MakeFolder(const std::string& path) {
   if (errno != EEXIST) return Failed(path, errno);
   struct stat status {};
   if (::lstat(path.c_str(), &status) != 0) return Failed(path, errno);
-  return S_ISDIR(status.st_mode) ? absl::StatusOr<bool>(false) : Failed(path, ENOTDIR);
+  if (!S_ISDIR(status.st_mode)) return Failed(path, ENOTDIR);
+  // In a folder like /var/tmp anybody may have made it, to put a socket of his own there.
+  if (status.st_uid != ::geteuid() && status.st_uid != 0) {
+    return absl::FailedPreconditionError(
+        fmt::format("{}: belongs to another user (uid {})", path, status.st_uid));
+  }
+  if ((status.st_mode & (S_IWGRP | S_IWOTH)) != 0) {
+    return absl::FailedPreconditionError(
+        fmt::format("{}: others may write to it (mode {:o})", path, status.st_mode & 07777));
+  }
+  return false;
 }
 
 absl::StatusOr<bool> RemoveFolder(const std::string& path) {

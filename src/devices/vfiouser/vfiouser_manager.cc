@@ -38,6 +38,12 @@ absl::StatusOr<DeviceSpec> VfioUserManager::Describe(const CreateDeviceRequest& 
   return device;
 }
 
+std::string VfioUserManager::NeighbourOf(const DeviceSpec& device) const {
+  absl::StatusOr<qmp::Place> place = PlaceOf(device);
+  if (!place.ok() || !place->machine) return {};
+  return "machine " + place->machine->address().ToString();
+}
+
 bool VfioUserManager::OwnsHandle(std::string_view handle) const { return IsHandle(handle); }
 
 std::string VfioUserManager::FolderOf(const DeviceSpec& device) const {

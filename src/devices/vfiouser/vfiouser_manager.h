@@ -20,6 +20,9 @@ struct Options {
   qmp::Buses buses{{}, false};
   /// Each device has a folder with a socket in here, for the target and QEMU.
   std::string socket_folder = "/var/tmp";
+  /// Controllers have MSI-X in place of MSI. Applies where the agent creates the transport; a
+  /// target that knows no such choice (SPDK) ignores it.
+  bool msix = false;
   /// How long a call waits for the guest to release a device.
   std::chrono::nanoseconds unplug_wait = std::chrono::seconds(8);
   /// A machine that cannot be reached for so long counts as gone when a device is deleted.
@@ -28,12 +31,14 @@ struct Options {
 
 /// Devices that are NVMe controllers of a virtual machine: a subsystem of the target with a
 /// VFIOUSER listener in a folder of its own, plugged into the machine where there is a QEMU to ask.
-/// Volumes are its namespaces and `attachment` is the NSID in decimal.
+/// Volumes are its namespaces.
 class VfioUserManager : public DeviceManager {
  public:
   /// `target` outlives the manager.
   VfioUserManager(jsonrpc::Caller& target, Options options)
-      : target_(target), options_(std::move(options)), subsystems_(target, "vfiouser") {}
+      : target_(target),
+        options_(std::move(options)),
+        subsystems_(target, "vfiouser", {{"disable_msix", !options_.msix}}) {}
 
   std::string_view name() const override { return "vfiouser"; }
   std::string_view protocol() const override { return "nvme"; }
@@ -41,6 +46,7 @@ class VfioUserManager : public DeviceManager {
 
   absl::StatusOr<DeviceSpec> Describe(const CreateDeviceRequest& request) const override;
   bool OwnsHandle(std::string_view handle) const override;
+  std::string NeighbourOf(const DeviceSpec& device) const override;
   absl::Status Prepare(const base::Context& context) override;
   absl::StatusOr<std::optional<ExistingDevice>> FindExisting(const base::Context& context,
                                                              const DeviceSpec& device) override;

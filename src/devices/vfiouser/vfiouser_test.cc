@@ -1,6 +1,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
@@ -155,6 +157,36 @@ TEST_F(VfioUserTest, WithoutAMachineTheSocketAlone) {
   EXPECT_THAT(qemu_.commands(), testing::Not(testing::Contains("device_add")));
   EXPECT_TRUE(manager_->DeleteDevice(context_, device_, {}).ok());
   ExpectNothingLeft();
+}
+
+TEST_F(VfioUserTest, Defect64_ControllersHaveMsiUnlessAskedForMsix) {
+  for (bool msix : {false, true}) {
+    target_.Restart();
+    Json params;
+    target_.SetFaultPlan([&params](uint64_t, const Request& request) {
+      if (request.method == "nvmf_create_transport") params = request.params;
+      return Fault::kNone;
+    });
+    VfioUserManager manager(target_, {.socket_folder = folder_, .msix = msix});
+    ASSERT_TRUE(manager.Prepare(context_).ok());
+    EXPECT_EQ(params["disable_msix"], !msix);
+  }
+}
+
+TEST_F(VfioUserTest, Defect66_AFolderOfAnotherUserIsNotUsed) {
+  const std::string path = folder_ + "/" + kName;
+  std::filesystem::create_directory(path);
+  ASSERT_EQ(::chmod(path.c_str(), 0777), 0);
+  absl::Status status = Create().status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition) << status;
+  ASSERT_EQ(::chmod(path.c_str(), 0755), 0);
+  if (::geteuid() == 0) {
+    ASSERT_EQ(::chown(path.c_str(), 12345, 12345), 0);
+    status = Create().status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition) << status;
+    EXPECT_THAT(std::string(status.message()), HasSubstr("12345"));
+  }
+  EXPECT_TRUE(Subsystem().is_null());
 }
 
 // QEMU before 10.1 has no such device.

@@ -1,6 +1,6 @@
 #include "devices/vhost_blk/params.h"
 
-#include <charconv>
+#include "devices/pci_common/physical_id.h"
 
 namespace sma::vhost_blk {
 namespace {
@@ -11,7 +11,7 @@ constexpr std::string_view kHandlePrefix = "virtio_blk:";
 }  // namespace
 
 std::string ControllerName(uint32_t physical_id) {
-  return std::string(kNamePrefix).append(std::to_string(physical_id));
+  return pci_common::NameOf(kNamePrefix, physical_id);
 }
 
 std::string ControllerName(const DeviceSpec& device) {
@@ -19,13 +19,7 @@ std::string ControllerName(const DeviceSpec& device) {
 }
 
 std::optional<uint32_t> PhysicalIdOf(std::string_view controller_name) {
-  if (!controller_name.starts_with(kNamePrefix)) return std::nullopt;
-  const std::string_view digits = controller_name.substr(kNamePrefix.size());
-  uint32_t id = 0;
-  auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), id);
-  // One id has one name: no leading zeros.
-  if (error != std::errc() || ControllerName(id) != controller_name) return std::nullopt;
-  return id;
+  return pci_common::PhysicalIdOf(kNamePrefix, controller_name);
 }
 
 std::string HandleOf(std::string_view controller_name) {

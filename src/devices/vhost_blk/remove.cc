@@ -26,7 +26,16 @@ constexpr milliseconds kMaxBusyPause{200};
 }  // namespace
 
 Outcome VhostBlkManager::DeleteDevice(const base::Context& context, const DeviceSpec& device,
-                                      std::span<const DeviceVolume> /*volumes*/) {
+                                      std::span<const DeviceVolume> volumes) {
+  // Deleting cannot be undone, and the name may be somebody else's controller by now.
+  absl::StatusOr<State> state = Look(
+      context, {.device = device, .volumes = volumes.first(std::min<size_t>(volumes.size(), 1))});
+  if (!state.ok()) return state.status();
+  if (IsReplaced(*state)) {
+    spdlog::warn("{}: left alone: its vhost controller has bdev {} by now", device.handle,
+                 state->controller->bdev_name);
+    return {};
+  }
   return Remove(context, device);
 }
 

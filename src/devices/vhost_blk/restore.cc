@@ -5,27 +5,26 @@
 #include <algorithm>
 #include <map>
 #include <set>
-#include <thread>
 #include <utility>
 
 #include "agent/qmp/hot_plug.h"
 #include "agent/spdk/call.h"
+#include "devices/pci_common/inventories.h"
 #include "devices/vhost_blk/params.h"
 #include "devices/vhost_blk/vhost_blk_manager.h"
 
 namespace sma::vhost_blk {
 
 using jsonrpc::Request;
+using pci_common::Inventories;
 
 namespace {
-
-using Inventories = std::map<const qmp::Client*, absl::StatusOr<qmp::Inventory>>;
 
 class Listing : public DeviceListing {
  public:
   Listing(std::vector<spdk::VhostBlkController> controllers, std::vector<spdk::Bdev> bdevs,
-          Inventories machines)
-      : machines_(std::move(machines)) {
+          Inventories vms)
+      : vms_(std::move(vms)) {
     for (spdk::VhostBlkController& controller : controllers) {
       std::string name = controller.name;
       controllers_.emplace(std::move(name), std::move(controller));
@@ -53,35 +52,14 @@ class Listing : public DeviceListing {
     auto found = uuids_.find(bdev_name);
     return found == uuids_.end() ? std::nullopt : std::optional(found->second);
   }
-  absl::StatusOr<bool> IsPlugged(const qmp::Client& machine, const std::string& id) const {
-    auto found = machines_.find(&machine);
-    if (found == machines_.end()) return absl::InternalError("machine not listed");
-    if (!found->second.ok()) return found->second.status();
-    return found->second->devices.contains(id);
-  }
+  const Inventories& vms() const { return vms_; }
 
  private:
   std::map<std::string, spdk::VhostBlkController> controllers_;
   std::map<std::string, std::string> bdev_names_;
   std::map<std::string, base::Uuid> uuids_;
-  Inventories machines_;
+  Inventories vms_;
 };
-
-// A machine that cannot be reached takes its time to be known as such, so all are asked at once.
-Inventories TakeInventories(const base::Context& context, const qmp::Buses& buses) {
-  const std::vector<std::shared_ptr<qmp::Client>> machines = buses.machines();
-  std::vector<absl::StatusOr<qmp::Inventory>> taken(machines.size());
-  std::vector<std::thread> threads;
-  for (size_t i = 0; i < machines.size(); ++i) {
-    threads.emplace_back([&, i] { taken[i] = qmp::TakeInventory(*machines[i], context); });
-  }
-  for (std::thread& thread : threads) thread.join();
-  Inventories inventories;
-  for (size_t i = 0; i < machines.size(); ++i) {
-    inventories.emplace(machines[i].get(), std::move(taken[i]));
-  }
-  return inventories;
-}
 
 }  // namespace
 
@@ -103,7 +81,7 @@ absl::StatusOr<std::unique_ptr<DeviceListing>> VhostBlkManager::List(const base:
   }
   if (target_.generation() == generation) known_.Replace(generation, std::move(names));
   return std::make_unique<Listing>(*std::move(controllers), *std::move(bdevs),
-                                   TakeInventories(context, options_.buses));
+                                   Inventories::Take(context, options_.buses));
 }
 
 absl::StatusOr<bool> VhostBlkManager::IsPlugged(const base::Context& context,
@@ -146,7 +124,7 @@ absl::StatusOr<VhostBlkManager::State> VhostBlkManager::LookUp(
   const std::string name = ControllerName(request.device);
   State state{.controller = listing.FindController(name),
               .bdev_name = std::nullopt,
-              .plugged = place->machine ? listing.IsPlugged(*place->machine, name)
+              .plugged = place->machine ? listing.vms().IsPlugged(*place->machine, name)
                                         : absl::StatusOr<bool>(true)};
   if (!request.volumes.empty()) {
     state.bdev_name = listing.FindBdevName(request.volumes.front().bdev_name);
@@ -172,6 +150,12 @@ RestoreResult VhostBlkManager::Restore(const base::Context& context,
   return result;
 }
 
+// Somebody else created a controller of this name: it has another bdev than the volume's.
+bool VhostBlkManager::IsReplaced(const State& state) {
+  return state.controller && !state.controller->bdev_name.empty() && state.bdev_name &&
+         state.controller->bdev_name != *state.bdev_name;
+}
+
 std::vector<std::string> VhostBlkManager::Differences(const DeviceSpec& device,
                                                       const State& state) {
   const std::string name = ControllerName(device);
@@ -180,7 +164,7 @@ std::vector<std::string> VhostBlkManager::Differences(const DeviceSpec& device,
     words.push_back(fmt::format("vhost controller {} is missing", name));
   } else if (state.controller->bdev_name.empty()) {
     words.push_back(fmt::format("the bdev of vhost controller {} is gone", name));
-  } else if (state.bdev_name && state.controller->bdev_name != *state.bdev_name) {
+  } else if (IsReplaced(state)) {
     words.push_back(
         fmt::format("vhost controller {} has bdev {}", name, state.controller->bdev_name));
   }
@@ -197,6 +181,12 @@ absl::Status VhostBlkManager::Repair(const base::Context& context, const Restore
   absl::StatusOr<qmp::Place> place =
       options_.buses.Find(request.device.params.virtio_blk().physical_id());
   if (!place.ok()) return place.status();
+  if (IsReplaced(state)) {
+    return absl::AlreadyExistsError(
+        fmt::format("vhost controller {} on the target is not the one that this agent created: it "
+                    "has bdev {}",
+                    name, state.controller->bdev_name));
+  }
   // SPDK's controllers do not take back a bdev that was gone.
   if (state.controller && state.controller->bdev_name.empty() && state.bdev_name) {
     if (Outcome outcome = Remove(context, request.device); !outcome.ok()) return outcome.status();

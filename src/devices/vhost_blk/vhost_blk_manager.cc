@@ -26,6 +26,12 @@ absl::StatusOr<DeviceSpec> VhostBlkManager::Describe(const CreateDeviceRequest& 
   return device;
 }
 
+std::string VhostBlkManager::NeighbourOf(const DeviceSpec& device) const {
+  absl::StatusOr<qmp::Place> place = options_.buses.Find(device.params.virtio_blk().physical_id());
+  if (!place.ok() || !place->machine) return {};
+  return "machine " + place->machine->address().ToString();
+}
+
 bool VhostBlkManager::OwnsHandle(std::string_view handle) const { return IsHandle(handle); }
 
 Outcome VhostBlkManager::SetQos(const base::Context& context, const DeviceSpec& /*device*/,

@@ -48,6 +48,7 @@ class VhostBlkManager : public DeviceManager {
 
   absl::StatusOr<DeviceSpec> Describe(const CreateDeviceRequest& request) const override;
   bool OwnsHandle(std::string_view handle) const override;
+  std::string NeighbourOf(const DeviceSpec& device) const override;
   absl::Status Prepare(const base::Context& /*context*/) override { return absl::OkStatus(); }
   absl::StatusOr<std::optional<ExistingDevice>> FindExisting(const base::Context& context,
                                                              const DeviceSpec& device) override;
@@ -102,6 +103,7 @@ class VhostBlkManager : public DeviceManager {
   absl::StatusOr<State> LookUp(const RestoreRequest& request) const;
   absl::Status Repair(const base::Context& context, const RestoreRequest& request, State state,
                       RestoreResult& result);
+  static bool IsReplaced(const State& state);
   static std::vector<std::string> Differences(const DeviceSpec& device, const State& state);
   static void Judge(const RestoreRequest& request, const absl::StatusOr<State>& state,
                     const absl::Status& error, RestoreResult& result);

@@ -120,6 +120,27 @@ TEST_F(VhostBlkTest, ControllerOfAnotherIsLeftAlone) {
   EXPECT_THAT(qemu_.devices(), IsEmpty());
 }
 
+// An operator deletes the controller and creates one of that name over another bdev.
+TEST_F(VhostBlkTest, Defect38_AControllerThatReplacedTheDevicesIsLeftAlone) {
+  ASSERT_TRUE(Create().ok());
+  Operator("vhost_delete_controller", {{"ctrlr", "sma-0"}});
+  Operator("vhost_create_blk_controller", {{"ctrlr", "sma-0"}, {"dev_name", kOtherVolume}});
+  qemu_.RemoveByHand("sma-0");
+  const std::string replaced = target_.Dump();
+  const DeviceSpec device = Device();
+  const DeviceVolume volume = Volume();
+  for (bool with_listing : {false, true}) {
+    std::unique_ptr<DeviceListing> listing;
+    if (with_listing) listing = *manager_->List(context_);
+    RestoreResult result = manager_->Restore(
+        context_, {.device = device, .volumes = {&volume, 1}, .listing = listing.get()});
+    EXPECT_FALSE(result.volumes[0].attachment.ok());
+    EXPECT_FALSE(qemu_.HasDevice("sma-0")) << "the VM got the operator's disk";
+  }
+  EXPECT_TRUE(manager_->DeleteDevice(context_, device, {&volume, 1}).ok());
+  EXPECT_EQ(target_.Dump(), replaced);
+}
+
 TEST_F(VhostBlkTest, ExistingDeviceIsFound) {
   EXPECT_FALSE(manager_->FindExisting(context_, Device())->has_value());
   EXPECT_EQ(target_.calls(), 0u);

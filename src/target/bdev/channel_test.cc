@@ -26,7 +26,7 @@ TEST_F(ChannelTest, RangesAreChecked) {
 }
 
 TEST_F(ChannelTest, AReadOnlyBdevTakesNoWrites) {
-  Open({.read_only = true});
+  Open({.read_only = true}, Registry::Access::kRead);
   EXPECT_EQ(Run(IoType::kWrite, 0, 1), IoStatus::kReadOnly);
   EXPECT_EQ(Run(IoType::kWriteZeroes, 0, 1), IoStatus::kReadOnly);
   EXPECT_EQ(Run(IoType::kUnmap, 0, 1), IoStatus::kReadOnly);

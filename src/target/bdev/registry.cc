@@ -87,6 +87,7 @@ base::ErrnoOr<std::unique_ptr<Descriptor>> Registry::Open(std::string_view name,
   Bdev* bdev = Find(name);
   if (bdev == nullptr) return Result::Error(ENODEV);
   bool may_write = access == Access::kWrite;
+  if (may_write && bdev->info().read_only) return Result::Error(EROFS);
   if (may_write && bdev->claimant_) return Result::Error(EPERM);
   std::unique_ptr<Descriptor> descriptor(new Descriptor(*this, *bdev, may_write, events));
   bdev->descriptors_.push_back(descriptor.get());
@@ -197,8 +198,9 @@ void Registry::ResetStats(Bdev& bdev, StatsPart part, std::function<void()> done
 }
 
 void Registry::SetLimits(Bdev& bdev, const Limits& limits) {
+  if (bdev.limits_ == limits) return;
   bdev.limits_ = limits;
-  bdev.limiter_.Set(limits);
+  bdev.limiter_.Set(limits, control_.now_ns());
   if (limits.any()) {
     bdev.gate_.fetch_or(Bdev::kLimited);
   } else {

@@ -111,6 +111,20 @@ TEST_F(RegistryTest, AClaimKeepsOtherWritersOut) {
   EXPECT_NE(Open("A", Registry::Access::kWrite), nullptr);
 }
 
+TEST_F(RegistryTest, AReadOnlyBdevIsOpenedToReadOnly) {
+  ASSERT_EQ(registry_.Register(std::make_unique<TestBdev>(
+                Bdev::Info{.name = "A", .block_count = 100, .read_only = true}, module_)),
+            0);
+  EXPECT_EQ(registry_.Open("A", Registry::Access::kWrite, &events_).error(), EROFS);
+  auto descriptor = Open("A", Registry::Access::kRead);
+  ASSERT_NE(descriptor, nullptr);
+  // As a stacked bdev does, which takes on that it is read-only.
+  ASSERT_EQ(descriptor->Claim("stacked"), 0);
+  auto channel = descriptor->OpenChannel(*reactor_);
+  TestIo io(IoType::kWrite, 0, 1, 512);
+  EXPECT_EQ(RunIo(*channel, io), IoStatus::kReadOnly);
+}
+
 TEST_F(RegistryTest, TheClaimantMayWrite) {
   Register("A");
   auto descriptor = Open("A", Registry::Access::kRead);

@@ -84,8 +84,9 @@ class Reactor {
 
   // From the reactor's thread only.
 
-  /// Watches `fd` (level-triggered) for EPOLLIN and/or EPOLLOUT; errors and hang-ups are always
-  /// reported. 0 or a negative errno. The reactor does not own `fd` or `handler`.
+  /// Watches `fd` for EPOLLIN and/or EPOLLOUT, level-triggered unless EPOLLET is set as well;
+  /// errors and hang-ups are always reported. 0 or a negative errno. The reactor does not own `fd`
+  /// or `handler`.
   int Watch(int fd, uint32_t events, FdHandler* handler);
   int ModifyWatch(int fd, uint32_t events);
   /// Before closing `fd`. Afterwards its handler is not called any more, also not for events

@@ -59,7 +59,7 @@ Json FormatController(const Controller& controller) {
     sessions.push_back(FormatSession(controller, *session));
   }
   const bdev::Bdev* bdev = controller.bdev();
-  Json block = {{"readonly", controller.options().read_only},
+  Json block = {{"readonly", controller.read_only()},
                 {"bdev", bdev != nullptr ? Json(bdev->name()) : Json()},
                 {"transport", kTransport}};
   return {{"ctrlr", controller.name()},

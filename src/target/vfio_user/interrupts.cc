@@ -1,7 +1,5 @@
 #include "target/vfio_user/interrupts.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <bit>
 #include <cerrno>
@@ -17,9 +15,9 @@ constexpr uint32_t kDataFlags =
 constexpr uint32_t kActionFlags =
     VFIO_IRQ_SET_ACTION_MASK | VFIO_IRQ_SET_ACTION_UNMASK | VFIO_IRQ_SET_ACTION_TRIGGER;
 
-void Signal(const base::UniqueFd& eventfd) {
-  const uint64_t one = 1;
-  [[maybe_unused]] ssize_t written = ::write(eventfd.get(), &one, sizeof one);
+// A client that lets the reactor wait gets no more of these interrupts.
+void Signal(base::UniqueFd& eventfd) {
+  if (!virtio::NotifyEventFd(eventfd)) eventfd.Reset();
 }
 
 }  // namespace

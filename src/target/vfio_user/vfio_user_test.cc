@@ -1,3 +1,4 @@
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <linux/pci_regs.h>
 #include <linux/vfio.h>
@@ -6,6 +7,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <chrono>
 #include <cstring>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -259,6 +261,26 @@ TEST_F(PciConfigTest, NothingBeyondTheEnd) {
   uint32_t value = 0;
   EXPECT_FALSE(config_.Read(4093, std::as_writable_bytes(std::span(&value, 1))));
   EXPECT_FALSE(config_.Write(UINT64_MAX, std::as_bytes(std::span(&value, 1))));
+}
+
+// The client shares the eventfd: it fills its counter and takes O_NONBLOCK away after it was given.
+TEST(BlockingEventFdTest, AnEventFdThatBlocksIsGivenUp) {
+  Interrupts interrupts(1);
+  base::UniqueFd client(::eventfd(0, EFD_CLOEXEC));
+  std::vector<base::UniqueFd> fds;
+  fds.emplace_back(::dup(client.get()));
+  const IrqSet set = {.argsz = sizeof(IrqSet),
+                      .flags = VFIO_IRQ_SET_DATA_EVENTFD | VFIO_IRQ_SET_ACTION_TRIGGER,
+                      .index = VFIO_PCI_MSIX_IRQ_INDEX,
+                      .start = 0,
+                      .count = 1};
+  ASSERT_EQ(interrupts.Set(set, {}, fds), 0);
+  const uint64_t most = UINT64_MAX - 1;
+  ASSERT_EQ(::write(client.get(), &most, sizeof most), static_cast<ssize_t>(sizeof most));
+  ASSERT_EQ(::fcntl(client.get(), F_SETFL, 0), 0);
+  const auto start = std::chrono::steady_clock::now();
+  for (int i = 0; i < 100; ++i) interrupts.Raise(0);
+  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(5));
 }
 
 }  // namespace

@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "base/log.h"
+#include "target/virtio/guest_socket.h"
 
 namespace sma::target::vhost_user {
 namespace {
@@ -66,10 +67,15 @@ Controller::~Controller() {
 }
 
 int Controller::Open(const std::string& bdev_name) {
-  const auto access =
-      options_.read_only ? bdev::Registry::Access::kRead : bdev::Registry::Access::kWrite;
-  auto descriptor = registry_.Open(bdev_name, access, this);
+  using Access = bdev::Registry::Access;
+  bool read_only = options_.read_only;
+  auto descriptor = registry_.Open(bdev_name, read_only ? Access::kRead : Access::kWrite, this);
+  if (!descriptor.ok() && descriptor.error() == EROFS) {
+    read_only = true;
+    descriptor = registry_.Open(bdev_name, Access::kRead, this);
+  }
   if (!descriptor.ok()) return descriptor.error();
+  read_only_ = read_only;
   descriptor_ = *std::move(descriptor);
   bdev_uuid_ = descriptor_->bdev().info().uuid;
   device_ = DeviceOf(descriptor_->bdev());
@@ -81,9 +87,7 @@ int Controller::Listen() {
   if (!address.ok()) return address.error();
   if (int error = RemoveStaleSocket(options_.socket_path, *address); error != 0) return error;
   base::UniqueFd listener = MakeSocket();
-  if (::bind(listener.get(), reinterpret_cast<const sockaddr*>(&*address), sizeof *address) != 0) {
-    return errno;
-  }
+  if (int error = virtio::BindGuestSocket(listener.get(), *address); error != 0) return error;
   listener_ = std::move(listener);  // from here on the destructor removes the socket
   if (::listen(listener_.get(), SOMAXCONN) != 0) return errno;
   UpdateListening();
@@ -145,8 +149,10 @@ void Controller::OnBdevRemove() {
   if (std::exchange(detaching_, true)) return;
   spdlog::warn("vhost {}: its bdev {} is gone", name(), descriptor_->bdev().name());
   auto left = std::make_shared<size_t>(1);
-  auto one_less = [this, left] {
-    if (--*left > 0) return;
+  // A vring that is being started or stopped may be the last to answer, when the controller is
+  // gone.
+  auto one_less = [this, left, alive = std::weak_ptr<bool>(alive_)] {
+    if (alive.expired() || --*left > 0) return;
     detaching_ = false;
     descriptor_.reset();
   };
@@ -171,7 +177,9 @@ void Controller::OfferBdev(bdev::Bdev& bdev) {
   if (descriptor_ || bdev.info().uuid != bdev_uuid_ || bdev.block_size() != device_->block_size) {
     return;
   }
-  const bool lacks_features = (device_->features & ~DeviceOf(bdev).features) != 0;
+  const virtio::BlkDevice device(bdev, options_.read_only || bdev.info().read_only,
+                                 Session::kMaxQueues, options_.packed_ring);
+  const bool lacks_features = (device_->features & ~device.features) != 0;
   if (!sessions_.empty() && lacks_features) return;
   if (int error = Open(bdev.name()); error != 0) {
     spdlog::warn("vhost {}: bdev {} is back: {}", name(), bdev.name(), strerror(error));

@@ -27,6 +27,7 @@ class Controller final : public SessionOwner, private bdev::DescriptorEvents, pr
     std::string name;
     std::string bdev_name;
     std::string socket_path;
+    /// Drivers may not write; also if the bdev takes no writes.
     bool read_only = false;
     /// Drivers may choose packed virtqueues.
     bool packed_ring = false;
@@ -46,6 +47,8 @@ class Controller final : public SessionOwner, private bdev::DescriptorEvents, pr
   ~Controller() override;
 
   const Options& options() const { return options_; }
+  /// Whether drivers may not write, as the configuration space says.
+  bool read_only() const { return read_only_; }
   /// Sessions that have not wholly ended.
   const std::list<std::unique_ptr<Session>>& sessions() const { return sessions_; }
   /// nullptr while it is gone.
@@ -71,7 +74,7 @@ class Controller final : public SessionOwner, private bdev::DescriptorEvents, pr
   int Open(const std::string& bdev_name);
   int Listen();
   virtio::BlkDevice DeviceOf(const bdev::Bdev& bdev) const {
-    return virtio::BlkDevice(bdev, options_.read_only, Session::kMaxQueues, options_.packed_ring);
+    return virtio::BlkDevice(bdev, read_only_, Session::kMaxQueues, options_.packed_ring);
   }
   void NotifyConfigChange();
   void UpdateListening();
@@ -83,6 +86,7 @@ class Controller final : public SessionOwner, private bdev::DescriptorEvents, pr
 
   bdev::Registry& registry_;
   const Options options_;
+  bool read_only_ = false;  // asked for, or the bdev is
   base::Uuid bdev_uuid_;
   std::optional<virtio::BlkDevice> device_;
   std::unique_ptr<bdev::Descriptor> descriptor_;
@@ -90,6 +94,7 @@ class Controller final : public SessionOwner, private bdev::DescriptorEvents, pr
   bool listening_ = false;
   bool detaching_ = false;
   size_t next_reactor_ = 0;
+  const std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
   std::list<std::unique_ptr<Session>> sessions_;
   bool closing_ = false;
   std::function<void()> on_closed_;  // unless there were no sessions

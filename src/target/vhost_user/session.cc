@@ -123,6 +123,7 @@ void Session::End(std::string_view reason) {
   spdlog::info("vhost {}: front end {} ends: {}", owner_.name(), id_, reason);
   SetReading(false);
   StopThen(AllVrings(), [this] { control_.Post([this] { owner_.OnSessionEnded(*this); }); });
+  for (const auto& vring : vrings_) vring->AbortRequests();
 }
 
 std::vector<Vring*> Session::AllVrings() const {
@@ -198,7 +199,6 @@ void Session::DetachBdev(std::function<void()> done) {
     if (--*left == 0) done();
   };
   for (const auto& vring : vrings_) {
-    if (!vring->running()) continue;
     ++*left;
     vring->DetachBdev(one_less);
   }

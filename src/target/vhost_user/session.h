@@ -54,13 +54,13 @@ class Session final : private FdHandler {
 
   /// Begins to read messages. To be called once.
   void Begin();
-  /// Reads no more messages and stops the vrings; when nothing is under way any more the owner is
-  /// told, never in here. Again: nothing.
+  /// Reads no more messages, stops the vrings and aborts their requests that the medium does not
+  /// have yet; when nothing is under way any more the owner is told, never in here. Idempotent.
   void End(std::string_view reason);
 
   /// Gives a bdev to the vrings that run. Those that start later take the owner's.
   void AttachBdev(bdev::Descriptor& descriptor);
-  /// `done` when no vring has the bdev any more.
+  /// `done` when no vring has the bdev or its descriptor any more.
   void DetachBdev(std::function<void()> done);
   /// Tells the front end, if it wants to be told, that the configuration space has changed.
   void NotifyConfigChange();

@@ -121,12 +121,35 @@ class TestTarget {
     return WaitUntil([&] { return SessionCount(name) == count; });
   }
 
+  /// Vrings that run, and requests under way in them, of the only session of a controller.
+  uint32_t RunningVrings(const std::string& name) {
+    uint32_t count = 0;
+    Run([&](bdev::Registry&, ControllerTable& table) {
+      count = table.Find(name)->sessions().front()->running_vrings();
+    });
+    return count;
+  }
+  uint32_t OutstandingRequests(const std::string& name) {
+    uint32_t count = 0;
+    Run([&](bdev::Registry&, ControllerTable& table) {
+      count = table.Find(name)->sessions().front()->outstanding_requests();
+    });
+    return count;
+  }
+  void EndSessions(const std::string& name) {
+    Run([&](bdev::Registry&, ControllerTable& table) {
+      for (const auto& session : table.Find(name)->sessions()) session->End("the test ends it");
+    });
+  }
+
   /// Calls `task` in the control reactor.
   template <typename Task>
   void Run(Task task) {
     control_->Invoke([&] { task(*registry_, *table_); });
   }
 
+  /// Posts `task` to the first I/O reactor.
+  void PostToReactor(std::function<void()> task) { reactors_.front()->Post(std::move(task)); }
   /// Calls `task` in the first I/O reactor.
   void RunInReactor(const std::function<void()>& task) { reactors_.front()->Invoke(task); }
 

@@ -120,9 +120,10 @@ int Vring::Start(const VringEnvironment& environment, const virtio::BlkDevice& d
 }
 
 void Vring::Stop(std::function<void()> done) {
-  virtio::BlkQueue* queue = std::exchange(queue_, nullptr);
-  reactor_.Post([this, queue, done = std::move(done)] {
-    queue->Stop([this, queue, done] {
+  stopping_ = std::make_shared<virtio::BlkQueue*>(std::exchange(queue_, nullptr));
+  reactor_.Post([this, stopping = stopping_, done = std::move(done)] {
+    (*stopping)->Stop([this, stopping, done] {
+      virtio::BlkQueue* queue = std::exchange(*stopping, nullptr);
       const uint32_t base = queue->base();
       delete queue;
       control_.Post([this, base, done] {
@@ -133,11 +134,23 @@ void Vring::Stop(std::function<void()> done) {
   });
 }
 
+void Vring::AbortRequests() {
+  if (!stopping_) return;
+  reactor_.Post([stopping = std::exchange(stopping_, nullptr)] {
+    if (*stopping != nullptr) (*stopping)->AbortRequests();
+  });
+}
+
 void Vring::AttachBdev(bdev::Descriptor& descriptor) {
   reactor_.Post([queue = queue_, &descriptor] { queue->AttachBdev(&descriptor); });
 }
 
+// A task that starts a queue, sent before, has the descriptor still: this one comes after it.
 void Vring::DetachBdev(std::function<void()> done) {
+  if (queue_ == nullptr) {
+    reactor_.Post([&control = control_, done = std::move(done)] { control.Post(done); });
+    return;
+  }
   reactor_.Post([queue = queue_, &control = control_, done = std::move(done)] {
     queue->DetachBdev([&control, done] { control.Post(done); });
   });

@@ -88,10 +88,14 @@ class Vring {
             std::function<void(std::string reason)> on_broken);
   /// Not running() from now on; `done` when nothing of it is under way any more.
   void Stop(std::function<void()> done);
+  /// After Stop, whose end may or may not have come: what can still be left undone is, as of
+  /// BlkQueue::AbortRequests.
+  void AbortRequests();
 
   /// While running().
   void AttachBdev(bdev::Descriptor& descriptor);
-  /// `done` when the queue has let go of the bdev.
+  /// `done` when the queue has closed its channel, and the descriptor that Start or AttachBdev was
+  /// given is not used any more: also if the vring has been stopped since.
   void DetachBdev(std::function<void()> done);
 
  private:
@@ -110,6 +114,9 @@ class Vring {
   base::UniqueFd call_;
   base::UniqueFd error_;
   virtio::BlkQueue* queue_ = nullptr;  // the reactor's, which destroys it after Stop
+  // The queue that was told to stop; null in there when it is destroyed. The content is the
+  // reactor's.
+  std::shared_ptr<virtio::BlkQueue*> stopping_;
 };
 
 }  // namespace sma::target::vhost_user

@@ -1,21 +1,15 @@
 #include "target/virtio/blk_queue.h"
 
 #include <sys/epoll.h>
-#include <unistd.h>
 
 #include <optional>
 #include <utility>
 
+#include "target/virtio/event_fd.h"
 #include "target/virtio/shared_fields.h"
 
 namespace sma::target::virtio {
 namespace {
-
-void Notify(const base::UniqueFd& eventfd) {
-  const uint64_t one = 1;
-  if (eventfd) [[maybe_unused]]
-    ssize_t written = ::write(eventfd.get(), &one, sizeof one);
-}
 
 uint8_t BlkStatus(bdev::IoStatus status) {
   if (status == bdev::IoStatus::kOk) return VIRTIO_BLK_S_OK;
@@ -53,7 +47,9 @@ void BlkQueue::Start(bdev::Descriptor* descriptor) {
     if (!broken_) Process(number);
   });
   if (broken_) return;
-  int error = options_.reactor->Watch(options_.kick.get(), EPOLLIN, this);
+  // Edge-triggered: each notification is an event of its own, and nothing is read, which the driver
+  // could let wait for ever.
+  int error = options_.reactor->Watch(options_.kick.get(), EPOLLIN | EPOLLET, this);
   if (error != 0) {
     Break("the descriptor for notifications cannot be watched");
     return;
@@ -86,7 +82,15 @@ void BlkQueue::SetCall(base::UniqueFd call) {
 
 void BlkQueue::SetError(base::UniqueFd error) {
   options_.error = std::move(error);
-  if (broken_) Notify(options_.error);
+  if (broken_) NotifyOfError();
+}
+
+void BlkQueue::AbortRequests() {
+  if (!channel_) return;
+  dropping_ = true;
+  for (BlkRequest& request : requests_) {
+    if (request.busy) channel_->Abort(request);
+  }
 }
 
 // What Stop and DetachBdev wait for, if it has come.
@@ -172,7 +176,16 @@ void BlkQueue::Process(uint16_t number) {
 
 void BlkQueue::OnIoDone(bdev::Io& io, bdev::IoStatus status) {
   auto& request = static_cast<BlkRequest&>(io);
+  if (status == bdev::IoStatus::kAborted && request.queue->dropping_) {
+    return request.queue->Drop(request);
+  }
   request.queue->Answer(request, BlkStatus(status));
+}
+
+void BlkQueue::Drop(BlkRequest& request) {
+  request.busy = false;
+  set_outstanding(outstanding() - 1);
+  options_.reactor->Defer(publisher_);
 }
 
 void BlkQueue::Answer(BlkRequest& request, uint8_t status) {
@@ -189,7 +202,15 @@ void BlkQueue::Publish() {
   if (ring_.PublishUsed()) NotifyDriver();
 }
 
-void BlkQueue::NotifyDriver() { Notify(options_.call); }
+void BlkQueue::NotifyDriver() {
+  if (NotifyEventFd(options_.call)) return;
+  options_.call.Reset();
+  Break("its descriptor for calls made the reactor wait");
+}
+
+void BlkQueue::NotifyOfError() {
+  if (!NotifyEventFd(options_.error)) options_.error.Reset();
+}
 
 bool BlkQueue::PrepareSleep() {
   ring_.EnableNotifications();
@@ -201,8 +222,6 @@ bool BlkQueue::PrepareSleep() {
 void BlkQueue::AfterSleep() { ring_.DisableNotifications(); }
 
 void BlkQueue::OnFdReady(uint32_t /*events*/) {
-  uint64_t count = 0;
-  [[maybe_unused]] ssize_t size = ::read(options_.kick.get(), &count, sizeof count);
   if (polling_) return;
   BeginPolling();
   Poll();
@@ -222,7 +241,7 @@ void BlkQueue::Break(std::string reason) {
   if (std::exchange(broken_, true)) return;
   EndPolling();
   if (std::exchange(watching_, false)) options_.reactor->Unwatch(options_.kick.get());
-  Notify(options_.error);
+  NotifyOfError();
   if (options_.on_broken) options_.on_broken(std::move(reason));
 }
 

@@ -52,6 +52,10 @@ class BlkQueue final : private Poller, private FdHandler {
   /// Takes no more requests; `done` when none is under way and all answers are published. `done`
   /// may destroy the queue.
   void Stop(std::function<void()> done);
+  /// After Stop, because the front end is gone: what is not with the medium yet is left undone and
+  /// unanswered. It stays noted as under way, so that a front end that comes back with the same
+  /// memory has it done then.
+  void AbortRequests();
 
   /// The bdev that requests go to; without one (null, or after DetachBdev) they end in an I/O
   /// error. `descriptor` is used during the call only.
@@ -89,9 +93,11 @@ class BlkQueue final : private Poller, private FdHandler {
   void Process(uint16_t number);
   void set_outstanding(uint32_t count) { outstanding_.store(count, std::memory_order_relaxed); }
   void Answer(BlkRequest& request, uint8_t status);
+  void Drop(BlkRequest& request);
   static void OnIoDone(bdev::Io& io, bdev::IoStatus status);
   void Publish();
   void NotifyDriver();
+  void NotifyOfError();
   void EndWaits();
   void Break(std::string reason);
 
@@ -112,6 +118,7 @@ class BlkQueue final : private Poller, private FdHandler {
   bool polling_ = false;  // in the reactor's list of pollers
   bool watching_ = false;
   bool broken_ = false;
+  bool dropping_ = false;  // aborted requests are not answered
 };
 
 }  // namespace sma::target::virtio

@@ -4,8 +4,12 @@
 #include <unistd.h>
 
 #include <array>
+#include <cerrno>
+#include <cstdint>
 #include <string>
 #include <string_view>
+
+#include "target/virtio/blocked_write_watch.h"
 
 namespace sma::target::virtio {
 
@@ -20,6 +24,18 @@ bool PrepareEventFd(const base::UniqueFd& fd) {
   }
   const int flags = ::fcntl(fd.get(), F_GETFL);
   return flags >= 0 && ::fcntl(fd.get(), F_SETFL, flags | O_NONBLOCK) == 0;
+}
+
+// A full counter (EAGAIN) is as good: the other side has not read it.
+bool NotifyEventFd(const base::UniqueFd& fd) {
+  if (!fd) return true;
+  const uint64_t one = 1;
+  BlockedWriteWatch::Calls& calls = BlockedWriteWatch::ForThisThread();
+  calls.Begin();
+  const ssize_t written = ::write(fd.get(), &one, sizeof one);
+  const bool waited = written < 0 && errno == EINTR;
+  calls.End();
+  return !waited;
 }
 
 }  // namespace sma::target::virtio

@@ -19,6 +19,7 @@ var Scripts = map[string]Script{
 	"late-frozen":            lateFrozen,
 	"late-frozen-cut":        lateFrozenCut,
 	"late-retry":             lateRetry,
+	"late-stopped":           lateStopped,
 	"late-limit":             lateLimit,
 	"planted":                planted,
 	"wrong-disk-second-path": wrongDiskSecondPath,

@@ -173,27 +173,23 @@ func namespaceNumber(options Options) (*World, error) {
 		_, err := store.Target.Call(step.Method, step.Params)
 		removed <- err
 	}()
-	add := target.AddNamespace(store.Subsystem, 1, "two")
-	added := false
+	added := make(chan error, 1)
+	go func() {
+		add := target.AddNamespace(store.Subsystem, 1, "two")
+		added <- WaitFor(20*time.Second, "the number is free", func() bool {
+			_, err := store.Target.Call(add.Method, add.Params)
+			return err == nil
+		})
+	}()
 	// Either the number is given away while the write is under way, or not before it has ended.
-	err = WaitFor(CommandTimeout/2, "the number is given to the other disk", func() bool {
-		_, err := store.Target.Call(add.Method, add.Params)
-		added = err == nil
-		return added
-	})
-	w.log("number given away while the write was under way: %v", err == nil)
+	early := WaitFor(CommandTimeout/2, "the number is given away", func() bool { return len(added) > 0 }) == nil
+	w.log("number given away while the write was under way: %v", early)
 	release()
 	w.log("the write: %+v", wait())
 	if err := <-removed; err != nil {
 		return w, err
 	}
-	if err := WaitFor(20*time.Second, "the number is free", func() bool {
-		if !added {
-			_, err := store.Target.Call(add.Method, add.Params)
-			added = err == nil
-		}
-		return added
-	}); err != nil {
+	if err := <-added; err != nil {
 		return w, err
 	}
 	if err := w.exportOne(); err != nil {

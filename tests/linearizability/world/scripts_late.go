@@ -101,6 +101,41 @@ func lateRetry(options Options) (*World, error) {
 	return w, w.readAllOf(disk, 2)
 }
 
+// lateStopped: a store is stopped with a write in its socket; the host aborts the write at gateway 1, or makes
+// a new association with it, and writes over gateway 2; the store goes on and finds both.
+func lateStopped(options Options) (*World, error) {
+	w, err := scriptWorld(options, 2, true)
+	if err != nil {
+		return w, err
+	}
+	store, host, disk := w.Stores[0].Target, w.Hosts[0], w.Disk("one")
+	first, second := host.Link("gateway1"), host.Link("gateway2")
+	const rounds = 3
+	for round := uint64(0); round < rounds; round++ {
+		if err := w.writeTwice(first, disk, round); err != nil {
+			return w, err
+		}
+		store.Pause()
+		w.log("old write: %+v", host.Write(first, disk, round, int(round), true))
+		// Without a new association nothing is known of the write's end, and no harm is done.
+		ended := WaitFor(3*time.Second, "the host is connected", first.ready) == nil
+		wait := inBackground(func() Result { return host.Write(second, disk, round, int(round/2), true) })
+		err := underWay(second)
+		store.Continue()
+		w.log("write after it: %+v, the end of the old one known: %v", wait(), ended)
+		if err != nil {
+			return w, err
+		}
+		if err := w.Settle(); err != nil {
+			return w, err
+		}
+		if err := w.readAllOf(disk, 1); err != nil {
+			return w, err
+		}
+	}
+	return w, nil
+}
+
 // lateLimit: writes wait at a limit of the store's; the host gives its association up, makes a new one,
 // writes and reads.
 func lateLimit(options Options) (*World, error) {

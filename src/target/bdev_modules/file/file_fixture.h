@@ -57,7 +57,8 @@ class FileBdevTest : public testing::TestWithParam<Case> {
     auto made = MakeFileBdev(options);
     ASSERT_TRUE(made.ok());
     ASSERT_EQ(registry_.Register(std::move(*made)), 0);
-    auto opened = registry_.Open("F", bdev::Registry::Access::kWrite, &events_);
+    using Access = bdev::Registry::Access;
+    auto opened = registry_.Open("F", options.read_only ? Access::kRead : Access::kWrite, &events_);
     ASSERT_TRUE(opened.ok());
     descriptor_ = std::move(*opened);
     channel_ = descriptor_->OpenChannel(*reactor_);

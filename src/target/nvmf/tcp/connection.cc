@@ -29,9 +29,17 @@ size_t IoSlotSize(const TransportLimits& limits) {
                           BufferArena::kPageSize);
 }
 
-size_t SlotsSize(const TransportLimits& limits) {
-  return std::max(IoSlotSize(limits) * limits.max_queue_depth,
-                  size_t{kAdminSlotSize} * limits.max_admin_queue_depth);
+// Of the only request before login: large enough for each kind of queue.
+size_t FirstSlotSize(const TransportLimits& limits) {
+  return std::max<size_t>(IoSlotSize(limits), kAdminSlotSize);
+}
+
+// Not for connections: allocations of the control plane must go on.
+constexpr size_t kAddressSpaceReserve = 64 << 20;
+
+MappedMemory MapUnlessShort(size_t size_bytes) {
+  if (!MappedMemory::HasRoomFor(size_bytes + kAddressSpaceReserve)) return {};
+  return MappedMemory(size_bytes);
 }
 
 }  // namespace
@@ -59,22 +67,20 @@ std::string Connection::Name() const {
 }
 
 bool Connection::Open() {
-  size_t slots_size = RoundUp(SlotsSize(limits()), BufferArena::kPageSize);
-  memory_ = MappedMemory(kInputSize + slots_size);
+  memory_ = MapUnlessShort(kInputSize + FirstSlotSize(limits()));
   if (!memory_.valid()) return false;
   input_ = InputBuffer({memory_.data(), kInputSize});
-  slots_ = memory_.data() + kInputSize;
   slot_size_ = kAdminSlotSize;
-  AddRequest(first_request_, 0);
+  AddRequest(first_request_, 0, memory_.data() + kInputSize);
   opened_ns_ = last_receive_ns_ = reactor().now_ns();
   watched_events_ = EPOLLIN;
   return reactor().Watch(fd_.get(), watched_events_, this) == 0;
 }
 
-void Connection::AddRequest(TcpRequest& request, uint32_t index) {
+void Connection::AddRequest(TcpRequest& request, uint32_t index, std::byte* slot) {
   request.index = static_cast<uint16_t>(index);
   request.queue_pair = this;
-  request.slot = slots_ + size_t{index} * slot_size_;
+  request.slot = slot;
   request.out.request = &request;
   request.next = free_;
   free_ = &request;
@@ -82,12 +88,20 @@ void Connection::AddRequest(TcpRequest& request, uint32_t index) {
 
 void Connection::OnConnected() {
   agreement_.max_in_capsule = is_admin() ? kAdminSlotSize : limits().in_capsule_data_size;
-  // The first request, which is Connect, keeps its slot at the front.
   if (!is_admin()) slot_size_ = static_cast<uint32_t>(IoSlotSize(limits()));
-  more_requests_ = std::make_unique<TcpRequest[]>(queue_size() - 1);
-  request_count_ = queue_size();
   group_.OnLoggedIn(*this);
-  for (uint32_t i = request_count_ - 1; i > 0; --i) AddRequest(more_requests_[i - 1], i);
+  slots_ = MapUnlessShort(size_t{slot_size_} * (queue_size() - 1));
+  if (!slots_.valid()) {
+    // Closed by Flush, as the answer to Connect is still to come.
+    spdlog::error("{}: no memory for the queue", Name());
+    out_of_memory_ = true;
+    return reactor().Defer(flush_);
+  }
+  more_requests_ = MappedArray<TcpRequest>(queue_size() - 1);
+  request_count_ = queue_size();
+  for (uint32_t i = request_count_ - 1; i > 0; --i) {
+    AddRequest(more_requests_[i - 1], i, slots_.data() + size_t{slot_size_} * (i - 1));
+  }
 }
 
 TcpRequest* Connection::AllocateRequest() {
@@ -174,7 +188,10 @@ bool Connection::Abort(uint16_t cid) {
   }
   for (uint32_t i = 0; i < request_count_; ++i) {
     TcpRequest& request = RequestAt(i);
-    if (request.in_bdev && request.command.cid == cid) return AbortIo(request);
+    // While its data are to come, too, so that they are not written then.
+    bool under_way = request.in_bdev || request.state == TcpRequest::State::kSendingR2t ||
+                     request.state == TcpRequest::State::kAwaitingData;
+    if (under_way && request.command.cid == cid) return AbortIo(request);
   }
   return false;
 }
@@ -226,7 +243,8 @@ void Connection::UpdateWatch() {
 // What the host should have done by now; nullptr: nothing.
 const char* Connection::OverdueAction(uint64_t now_ns) const {
   if (terminating_) return now_ns - terminated_ns_ > kTerminationTimeoutNs ? "close" : nullptr;
-  if (!connected() && !connecting() && now_ns - opened_ns_ > kConnectTimeoutNs) return "connect";
+  bool late = evicted_ || now_ns - opened_ns_ > kConnectTimeoutNs;
+  if (!connected() && !connecting() && late) return "connect";
   // Others wait for the memory that this one keeps.
   bool pressed = used_bytes() != 0 && group_.pool().has_waiting();
   uint64_t timeout_ns = pressed ? kPressedTimeoutNs : kTransferTimeoutNs;
@@ -246,6 +264,14 @@ void Connection::CheckProgress(uint64_t now_ns) {
   CloseSocket();
 }
 
+void Connection::Evict() {
+  // Its Connect may have come by now.
+  if (!connected()) Poll();
+  if (closed() || connected()) return;
+  if (!connecting()) return CloseSocket();
+  evicted_ = true;
+}
+
 void Connection::ReleaseIdleMemory(uint64_t now_ns) {
   if (released_ns_ > last_receive_ns_ || now_ns - last_receive_ns_ < kIdleNs) return;
   if (closed() || input_.size() > 0) return;
@@ -254,6 +280,7 @@ void Connection::ReleaseIdleMemory(uint64_t now_ns) {
     if (request.state != TcpRequest::State::kFree && request.data_size > 0) return;
   }
   memory_.Release();
+  if (slots_.valid()) slots_.Release();
   released_ns_ = now_ns;
 }
 

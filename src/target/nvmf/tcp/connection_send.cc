@@ -129,6 +129,7 @@ void Connection::Send(Outgoing& out) {
 
 void Connection::Flush() {
   if (closed() || blocked_) return;
+  if (out_of_memory_) return CloseSocket();
   while (!out_.empty()) {
     if (!SendSome()) return;
   }

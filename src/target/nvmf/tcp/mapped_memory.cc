@@ -18,6 +18,8 @@ MappedMemory::~MappedMemory() {
   if (data_ != nullptr) ::munmap(data_, size_);
 }
 
+bool MappedMemory::HasRoomFor(size_t size_bytes) { return MappedMemory(size_bytes).valid(); }
+
 void MappedMemory::Release() { ::madvise(data_, size_, MADV_DONTNEED); }
 
 }  // namespace sma::target::nvmf::tcp

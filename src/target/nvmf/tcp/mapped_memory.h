@@ -20,6 +20,9 @@ class MappedMemory {
   }
   ~MappedMemory();
 
+  /// Whether the process may map this much more. Somebody else may take it a moment later.
+  static bool HasRoomFor(size_t size_bytes);
+
   /// Gives all pages back to the kernel: they are zero again, and take no room until touched.
   void Release();
 

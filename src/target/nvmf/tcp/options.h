@@ -31,7 +31,7 @@ inline constexpr uint64_t kConnectTimeoutNs =
 // To send anything of the rest of a PDU or of the data of an R2T; to take anything of what it is
 // sent. The second while it keeps memory that other connections wait for.
 inline constexpr uint64_t kTransferTimeoutNs = 30'000'000'000;
-inline constexpr uint64_t kPressedTimeoutNs = 5'000'000'000;
+inline constexpr uint64_t kPressedTimeoutNs = 10'000'000'000;
 inline constexpr uint64_t kTerminationTimeoutNs = 10'000'000'000;  // to close after a TermReq
 
 }  // namespace sma::target::nvmf::tcp

@@ -26,13 +26,17 @@ class TestTarget {
   static constexpr uint32_t kBlockSize = 4096;
   static constexpr uint64_t kBlockCount = 4096;
 
-  explicit TestTarget(Options options = {}) {
+  explicit TestTarget(Options options = {}, int reactor_count = 1) {
     control_ =
         Reactor::Start({.index = -1, .poll = std::chrono::microseconds(0), .name = "control"});
-    io_ = Reactor::Start({.index = 0, .poll = std::chrono::microseconds(0)});
+    std::vector<Reactor*> io;
+    for (int i = 0; i < reactor_count; ++i) {
+      io_.push_back(Reactor::Start({.index = i, .poll = std::chrono::microseconds(0)}));
+      io.push_back(io_.back().get());
+    }
     control_->Invoke([&] {
       registry_ = std::make_unique<bdev::Registry>(*control_);
-      target_ = std::make_unique<Target>(*control_, std::vector<Reactor*>{io_.get()}, *registry_);
+      target_ = std::make_unique<Target>(*control_, io, *registry_);
       EXPECT_EQ(target_->AddTransport(std::make_unique<TcpTransport>(*target_, options)), 0);
       AddDisk("disk");
       SubsystemOptions subsystem;
@@ -51,7 +55,7 @@ class TestTarget {
       Wait([&](auto done) { registry_->Unregister(*bdev, done); });
     }
     control_->Invoke([&] { registry_.reset(); });
-    io_->Stop();
+    for (auto& reactor : io_) reactor->Stop();
     control_->Stop();
   }
 
@@ -107,6 +111,7 @@ class TestTarget {
     return host;
   }
 
+  Reactor& reactor(int index) { return *io_[static_cast<size_t>(index)]; }
   Target& target() { return *target_; }
   Subsystem& subsystem() { return *subsystem_; }
   bdev::Registry& registry() { return *registry_; }
@@ -139,7 +144,7 @@ class TestTarget {
   }
 
   std::unique_ptr<Reactor> control_;
-  std::unique_ptr<Reactor> io_;
+  std::vector<std::unique_ptr<Reactor>> io_;
   std::unique_ptr<bdev::Registry> registry_;
   std::unique_ptr<Target> target_;
   Subsystem* subsystem_ = nullptr;

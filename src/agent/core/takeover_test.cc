@@ -1,0 +1,185 @@
+// Volumes that another agent has attached, in clear and encrypted: what is exported stays as it is.
+// And limits of volumes whose layer changes.
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <string>
+
+#include "agent/core/encryption_fixture.h"
+
+namespace sma::core {
+namespace {
+
+using absl::StatusCode;
+using jsonrpc::Json;
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+constexpr char kTheirLayer[] = "crypto-of-another-agent";
+
+class TakeoverTest : public EncryptionFixture {
+ protected:
+  void SetUp() override {
+    EncryptionFixture::SetUp();
+    ASSERT_TRUE(Delete(Handle(1)).ok());
+    Crash();
+    MakeTheirs();
+    Open();
+  }
+
+  // Device 1 and volume 1 as another agent makes them: the namespace exports a crypto bdev.
+  void MakeTheirs() {
+    Operator("bdev_crypto_create", {{"base_bdev_name", "null-" + VolumeUuid(1)},
+                                    {"name", kTheirLayer},
+                                    {"cipher", "AES_XTS"},
+                                    {"key", kKey},
+                                    {"key2", kKey2}});
+    Operator("nvmf_create_subsystem", {{"nqn", Nqn(1)}});
+    Operator("nvmf_subsystem_add_host", {{"nqn", Nqn(1)}, {"host", "nqn.2016-06.io.spdk:host0"}});
+    Operator(
+        "nvmf_subsystem_add_listener",
+        {{"nqn", Nqn(1)},
+         {"listen_address",
+          {{"trtype", "TCP"}, {"adrfam", "IPv4"}, {"traddr", "127.0.0.1"}, {"trsvcid", "4420"}}}});
+    Operator("nvmf_subsystem_add_ns", {{"nqn", Nqn(1)},
+                                       {"namespace",
+                                        {{"bdev_name", kTheirLayer},
+                                         {"nsid", 1},
+                                         {"uuid", VolumeUuid(1)},
+                                         {"nguid", base::Uuid::Parse(VolumeUuid(1))->ToHex()}}}});
+  }
+  absl::Status Adopt() {
+    admin::v1::AdoptDeviceRequest request;
+    request.set_handle(Handle(1));
+    request.add_volume_ids(Id(1));
+    return core_->admin().AdoptDevice(context_, request).status();
+  }
+};
+
+TEST_F(TakeoverTest, Defect35_AnAdoptedVolumeKeepsItsLayer) {
+  ASSERT_TRUE(Adopt().ok());
+  EXPECT_EQ(Shown().encryption().cipher(), VolumeCryptoParameters::AES_XTS);
+  EXPECT_THAT(Exported(), ElementsAre(kTheirLayer));
+  RestartTarget();
+  // The target has told its keys, which are kept sealed.
+  WaitFor([this] { return Exported().size() == 1; });
+  EXPECT_THAT(Exported(), ElementsAre(CryptoName()));
+  EXPECT_EQ(KeyInUse(), kKey);
+  ASSERT_TRUE(AttachWith(Params()).ok());
+  ASSERT_TRUE(Detach(Handle(1), 1).ok());
+  EXPECT_EQ(KeyCount(), 0u);
+}
+
+TEST_F(TakeoverTest, Defect35_AnAdoptedVolumeWhoseKeyIsNotKeptNeedsIt) {
+  sealing_key_.clear();
+  Crash();
+  Open();
+  ASSERT_TRUE(Adopt().ok());
+  RestartTarget();
+  WaitFor([this] { return Shown().has_last_error(); });
+  EXPECT_TRUE(Exported().empty());
+  EXPECT_THAT(Shown().last_error().message(), HasSubstr("attached again with its key"));
+  EXPECT_EQ(AttachWith(Params(kOtherKey)).code(), StatusCode::kInvalidArgument);
+  EXPECT_EQ(Attach(Handle(1), 1).code(), StatusCode::kInvalidArgument);
+  ASSERT_TRUE(AttachWith(Params()).ok());
+  EXPECT_EQ(Exported().size(), 1u);
+}
+
+TEST_F(TakeoverTest, Defect35_AdoptIsRefusedWithoutAnEngine) {
+  engine_ = nullptr;
+  Crash();
+  Open();
+  const std::string before = target_.Dump();
+  const absl::Status status = Adopt();
+  EXPECT_EQ(status.code(), StatusCode::kFailedPrecondition);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("is encrypted"));
+  EXPECT_EQ(target_.Dump(), before);
+  EXPECT_EQ(core_->record().device_count(), 0u);
+}
+
+TEST_F(TakeoverTest, Defect35_CreateDeviceWithoutKeysIsRefused) {
+  const std::string before = target_.Dump();
+  EXPECT_EQ(Create(CreateRequest(1, 1)).code(), StatusCode::kInvalidArgument);
+  CreateDeviceRequest request = CreateRequest(1, 1);
+  *request.mutable_volume()->mutable_crypto() = Params(kOtherKey);
+  EXPECT_EQ(Create(request).code(), StatusCode::kInvalidArgument);
+  EXPECT_EQ(target_.Dump(), before);
+  EXPECT_EQ(core_->record().device_count(), 0u);
+  *request.mutable_volume()->mutable_crypto() = Params();
+  EXPECT_TRUE(Create(request).ok());
+  EXPECT_EQ(target_.Dump(), before);
+}
+
+TEST_F(TakeoverTest, Defect35_AttachTakesTheLayerThatHasTheRightKeys) {
+  ASSERT_TRUE(Create(CreateRequest(1)).ok());
+  const std::string before = target_.Dump();
+  EXPECT_FALSE(Attach(Handle(1), 1).ok());
+  EXPECT_EQ(AttachWith(Params(kOtherKey)).code(), StatusCode::kInvalidArgument);
+  EXPECT_EQ(target_.Dump(), before);
+  ASSERT_TRUE(AttachWith(Params()).ok());
+  EXPECT_EQ(target_.Dump(), before);
+  target_.Restart();
+  target_.AddBdev(VolumeUuid(1));
+  WaitFor([this] { return Exported() == std::vector<std::string>{CryptoName()}; });
+  ASSERT_TRUE(Detach(Handle(1), 1).ok());
+  EXPECT_EQ(KeyCount(), 0u);
+}
+
+// A crypto bdev of the operator's that nobody exports is not the volume's, whatever its keys are.
+TEST_F(TakeoverTest, Defect35_AnUnusedLayerStays) {
+  Operator("nvmf_delete_subsystem", {{"nqn", Nqn(1)}});
+  ASSERT_TRUE(Create(CreateRequest(1)).ok());
+  const std::string before = target_.Dump();
+  EXPECT_EQ(AttachWith(Params()).code(), StatusCode::kAlreadyExists);
+  EXPECT_EQ(target_.Dump(), before);
+}
+
+class LayerLimitsTest : public EncryptionFixture {
+ protected:
+  absl::Status Limit(uint64_t rw_iops) {
+    SetQosRequest request;
+    request.set_device_handle(Handle(1));
+    request.set_volume_id(Id(1));
+    request.mutable_maximum()->set_rw_iops(rw_iops);
+    return core_->agent().SetQos(context_, request).status();
+  }
+  uint64_t LimitOf(const std::string& bdev) {
+    auto found = target_.Operator("bdev_get_bdevs", {{"name", bdev}});
+    return (*found)[0]["assigned_rate_limits"]["rw_ios_per_sec"].get<uint64_t>();
+  }
+};
+
+TEST_F(LayerLimitsTest, Defect44_LimitsGoWithTheAttachment) {
+  for (bool deletes : {false, true}) {
+    ASSERT_TRUE(Attach(Handle(1), 1).ok());
+    ASSERT_TRUE(Limit(5).ok());
+    EXPECT_EQ(LimitOf(VolumeUuid(1)), 5000u);
+    ASSERT_TRUE((deletes ? Delete(Handle(1)) : Detach(Handle(1), 1)).ok());
+    EXPECT_EQ(LimitOf(VolumeUuid(1)), 0u);
+  }
+}
+
+TEST_F(LayerLimitsTest, Defect44_UnlimitedMeansUnlimitedWhateverTheLayer) {
+  ASSERT_TRUE(Attach(Handle(1), 1).ok());
+  ASSERT_TRUE(Limit(5).ok());
+  ASSERT_TRUE(Detach(Handle(1), 1).ok());
+  // The volume's next life is encrypted.
+  ASSERT_TRUE(AttachWith(Params()).ok());
+  EXPECT_EQ(LimitOf(VolumeUuid(1)), 0u);
+  EXPECT_EQ(LimitOf(CryptoName()), 5000u);
+  // An older agent had left a limit below the layer.
+  Operator("bdev_set_qos_limit", {{"name", VolumeUuid(1)}, {"rw_ios_per_sec", 3000}});
+  ASSERT_TRUE(Limit(0).ok());
+  EXPECT_EQ(LimitOf(VolumeUuid(1)), 0u);
+  EXPECT_EQ(LimitOf(CryptoName()), 0u);
+  ASSERT_TRUE(Limit(7).ok());
+  ASSERT_TRUE(Detach(Handle(1), 1).ok());
+  ASSERT_TRUE(Attach(Handle(1), 1).ok());
+  EXPECT_EQ(LimitOf(VolumeUuid(1)), 7000u);
+  ASSERT_TRUE(Limit(0).ok());
+  EXPECT_EQ(LimitOf(VolumeUuid(1)), 0u);
+}
+
+}  // namespace
+}  // namespace sma::core
