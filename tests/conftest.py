@@ -19,6 +19,7 @@ def pytest_addoption(parser):
     parser.addoption("--build-dir", required=True, help="the build whose programs are tested")
     parser.addoption("--random-seconds", type=float, default=60, help="how long random tests run")
     parser.addoption("--kill-share", type=float, default=0.25, help="of the steps at which somebody is killed; 1: all")
+    parser.addoption("--linearizability-seconds", type=int, default=20, help="how long blocks are used under faults")
     parser.addoption("--random-seed", type=int, default=0, help="of random tests; 0: another one each time")
 
 

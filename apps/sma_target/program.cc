@@ -5,6 +5,7 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdlib>
 #include <fstream>
@@ -12,6 +13,7 @@
 #include <utility>
 
 #include "absl/strings/str_join.h"
+#include "base/descriptor_limit.h"
 #include "base/log.h"
 #include "base/version.h"
 #include "target/rpc/bdev_nvme_rpc.h"
@@ -32,6 +34,9 @@ jsonrpc::ServerOptions RpcSocketOptions(const TargetOptions& options) {
   jsonrpc::ServerOptions server;
   // A call is seen at one look at the sockets and answered at the next.
   server.poll_period = std::chrono::milliseconds((options.rpc_delay_ms + 1) / 2);
+  // Of the descriptors that hosts do not get, a part is for files and sockets that calls open.
+  uint32_t reserve = base::DescriptorReserve(base::DescriptorLimit());
+  server.max_connections = std::clamp<size_t>(reserve * 3 / 4, 4, server.max_connections);
   return server;
 }
 

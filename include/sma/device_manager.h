@@ -22,6 +22,11 @@ namespace sma {
 struct DeviceSpec {
   std::string handle;          // what clients call it
   CreateDeviceRequest params;  // only `params` is set, in the form that Describe gives it
+  /// What tells the device's object on the target from another one of the same name: text that the
+  /// device manager puts on it (a subsystem's serial number, say), chosen by Describe for a new
+  /// device, kept by the agent for the device's life. Empty: the type has none, or the device was
+  /// recorded by an agent that kept none.
+  std::string mark{};
 };
 
 /// A volume as a device manager sees it.
@@ -52,6 +57,9 @@ struct RestoreRequest {
   /// False: hosts are not let in to a device made again while volumes of it are missing, because
   /// they would take these for removed.
   bool expose_incomplete = true;
+  /// False: `volumes` are not all that the device has, so that a device that is missing as a whole
+  /// is not created (RestoreResult::is_device_missing).
+  bool recreate = true;
 };
 
 struct RestoredVolume {
@@ -64,10 +72,14 @@ struct RestoredVolume {
 struct RestoreResult {
   /// OK when the device, its volumes aside, is as it should be.
   absl::Status status;
+  /// The device was missing as a whole, and was not to be created.
+  bool is_device_missing = false;
   /// One for each volume of the request, in its order.
   std::vector<RestoredVolume> volumes;
   /// What was not as it should be, in words; empty when nothing.
   std::vector<std::string> differences;
+  /// What to keep as DeviceSpec::mark of a device whose mark was not known; empty: nothing to keep.
+  std::string mark{};
 };
 
 /// What CreateDevice returns.
@@ -100,6 +112,7 @@ struct DeviceTraits {
 /// A device that is on the target though the agent did not make it.
 struct ExistingDevice {
   std::vector<DeviceVolume> volumes;
+  std::string mark{};  // DeviceSpec::mark of the object as it is
 };
 
 /// Something on the target that is not in the agent's record and looks like a device of this type.
@@ -142,8 +155,9 @@ class DeviceManager {
   virtual std::string NeighbourOf(const DeviceSpec& /*device*/) const { return {}; }
 
   /// Checks the parameters of `request` and gives the device that it asks for: the same device for
-  /// the same meaning, however written; requests with equal `params` ask for the same. No remote
-  /// call. INVALID_ARGUMENT.
+  /// the same meaning, however written; requests with equal `params` ask for the same. `mark` is a
+  /// new one each time, for a device that is about to be created. No remote call.
+  /// INVALID_ARGUMENT.
   virtual absl::StatusOr<DeviceSpec> Describe(const CreateDeviceRequest& request) const = 0;
 
   /// Whether `handle` has the form of this type's handles. Asked only for handles that are not in

@@ -24,7 +24,7 @@ class RawTargetTest : public ClientTest {
   RawTargetTest() {
     listener_ = *UnixListener::Open(options_.socket_path, 0600);
     StartClient();
-    WaitFor([&] { return (peer_ = listener_->Accept()).valid(); });
+    WaitFor([&] { return listener_->Accept(peer_) == UnixListener::Outcome::kAccepted; });
   }
 
   std::thread CallInThread(absl::Status& status, Context context, Json params = nullptr) {
@@ -78,7 +78,7 @@ TEST_F(RawTargetTest, GarbageClosesTheConnection) {
     caller.join();
     EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable) << garbage;
     EXPECT_TRUE(IsFateUnknown(status)) << garbage;
-    WaitFor([&] { return (peer_ = listener_->Accept()).valid(); });
+    WaitFor([&] { return listener_->Accept(peer_) == UnixListener::Outcome::kAccepted; });
     input_.emplace(1 << 20);
   }
 }
@@ -86,7 +86,7 @@ TEST_F(RawTargetTest, GarbageClosesTheConnection) {
 TEST_F(RawTargetTest, OversizedAnswerClosesTheConnection) {
   options_.max_answer_bytes = 1000;
   StartClient();
-  WaitFor([&] { return (peer_ = listener_->Accept()).valid(); });
+  WaitFor([&] { return listener_->Accept(peer_) == UnixListener::Outcome::kAccepted; });
   absl::Status status;
   std::thread caller = CallInThread(status, Context::Background());
   ReadRequest();

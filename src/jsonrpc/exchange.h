@@ -62,6 +62,8 @@ class BatchSink : public AnswerSink {
   BatchSink(size_t count, std::shared_ptr<AnswerSink> sink)
       : open_(count), sink_(std::move(sink)) {}
   void Finish(std::string answer) override;
+  /// Of the answers so far.
+  size_t size_bytes() const { return answers_.size(); }
 
  private:
   size_t open_;

@@ -36,12 +36,26 @@ class Responder {
 struct ServerOptions {
   size_t max_request_bytes = kMaxRequestBytes;
   /// Answers that a connection may have waiting to be written before no more of its requests are
-  /// read.
+  /// started.
   size_t max_queued_answer_bytes = 4 * 1024 * 1024;
+  /// Once the answers of a batch are larger, the rest of its requests are answered -32603 and not
+  /// run.
+  size_t max_batch_answer_bytes = 32 * 1024 * 1024;
+  /// When the answers of all connections that wait to be written are larger, the connection with
+  /// the most of them is closed.
+  size_t max_total_answer_bytes = 128 * 1024 * 1024;
+  /// A connection whose peer takes nothing of its answers for so long is closed.
+  std::chrono::milliseconds send_timeout{30'000};
+  /// How long one Poll() starts requests, and how long those of one connection, before others have
+  /// their turn. Each runs at least one request.
+  std::chrono::microseconds round_time{5000};
+  std::chrono::microseconds connection_time{1000};
   /// Requests of one connection that may be unanswered before no more of them are read; a batch
   /// counts as one.
   size_t max_requests_in_progress = 4096;
-  /// Connections beyond it are closed as they come.
+  /// A connection beyond it, or beyond the process's descriptors, replaces the one that has been
+  /// idle for longest; without an idle one it is closed at once. Idle: no call is under way and no
+  /// answer waits to be written.
   size_t max_connections = 256;
   /// 0: requests are served and answers written at once. Otherwise sockets are looked at only this
   /// often, and an answer is written no sooner than at the next look, as SPDK does (with 4 ms, so
@@ -89,7 +103,8 @@ class Server {
   /// Readable when Poll() has something to do. Stays the same until the server is destroyed.
   int fd() const;
 
-  /// Serves what is ready.
+  /// Serves what is ready, each connection in turn, for about ServerOptions::round_time. fd() is
+  /// readable again when more is to be done.
   void Poll();
 
   /// Closes all connections and stops listening; removes the socket files. Not from inside a

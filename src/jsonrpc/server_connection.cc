@@ -11,6 +11,8 @@
 namespace sma::jsonrpc {
 namespace {
 
+using std::chrono::steady_clock;
+
 constexpr size_t kReadBytes = 64 * 1024;
 
 }  // namespace
@@ -47,23 +49,37 @@ void ServerConnection::Receive() {
 }
 
 void ServerConnection::StartRequests() {
+  const auto until = steady_clock::now() + options_.connection_time;
   held_back_ = false;
   while (host_ != nullptr) {
     if (full()) {
-      held_back_ = input_.pending_bytes() > 0;
+      held_back_ = batch_sink_ != nullptr || input_.pending_bytes() > 0;
       return;
     }
-    std::string_view text;
-    Splitter::Outcome outcome = input_.Next(text);
-    if (outcome == Splitter::Outcome::kNeedMore) return;
-    if (outcome != Splitter::Outcome::kValue || !Start(text)) {
-      spdlog::warn("JSON-RPC: connection closed: the peer sent {}",
-                   outcome == Splitter::Outcome::kTooLarge ? "a request that is too large"
-                                                           : "bytes that are not JSON");
-      Flush();
-      Close();
+    if (batch_sink_ != nullptr) {
+      StartNextOfBatch();
+    } else if (!StartNext()) {
+      return;
+    }
+    if (steady_clock::now() >= until) {
+      held_back_ = batch_sink_ != nullptr || input_.pending_bytes() > 0;
+      return;
     }
   }
+}
+
+// False: no whole value is there, or the connection is closed for what came.
+bool ServerConnection::StartNext() {
+  std::string_view text;
+  Splitter::Outcome outcome = input_.Next(text);
+  if (outcome == Splitter::Outcome::kNeedMore) return false;
+  if (outcome == Splitter::Outcome::kValue && Start(text)) return true;
+  spdlog::warn("JSON-RPC: connection closed: the peer sent {}",
+               outcome == Splitter::Outcome::kTooLarge ? "a request that is too large"
+                                                       : "bytes that are not JSON");
+  Flush();
+  Close();
+  return false;
 }
 
 bool ServerConnection::Start(std::string_view text) {
@@ -75,10 +91,28 @@ bool ServerConnection::Start(std::string_view text) {
   } else if (value->empty()) {
     Finish(ErrorAnswer(Json(), kInvalidRequest, "Invalid request"));
   } else {
-    auto batch = std::make_shared<BatchSink>(value->size(), shared_from_this());
-    for (Json& element : *value) StartOne(std::move(element), batch);
+    batch_ = std::move(value->get_ref<Json::array_t&>());
+    batch_started_ = 0;
+    batch_sink_ = std::make_shared<BatchSink>(batch_.size(), shared_from_this());
   }
   return true;
+}
+
+void ServerConnection::StartNextOfBatch() {
+  std::shared_ptr<BatchSink> sink = batch_sink_;
+  Json element = std::move(batch_[batch_started_++]);
+  if (batch_started_ == batch_.size()) {
+    batch_.clear();
+    batch_sink_.reset();
+  }
+  if (sink->size_bytes() <= options_.max_batch_answer_bytes) {
+    return StartOne(std::move(element), sink);
+  }
+  IncomingRequest request = DecodeRequest(std::move(element));
+  bool answered = !request.valid || !request.id.is_null();
+  sink->Finish(answered ? ErrorAnswer(request.id, kInternalError,
+                                      "Not run: the answers of the batch are too large")
+                        : "");
 }
 
 void ServerConnection::StartOne(Json value, const std::shared_ptr<AnswerSink>& sink) {
@@ -104,18 +138,27 @@ void ServerConnection::StartOne(Json value, const std::shared_ptr<AnswerSink>& s
 void ServerConnection::Finish(std::string answer) {
   --in_progress_;
   if (host_ == nullptr) return;
+  if (output_.empty()) last_progress_ = steady_clock::now();
   if (!answer.empty()) output_.Push(std::move(answer) + '\n');
   host_->OnChanged(*this);
 }
 
 void ServerConnection::Flush() {
   if (host_ == nullptr || output_.empty()) return;
+  const size_t before = output_.size_bytes();
   if (output_.Flush(fd()) != 0) Close();
+  if (output_.size_bytes() < before) last_progress_ = steady_clock::now();
 }
 
 void ServerConnection::Close() {
   host_ = nullptr;
   output_.Clear();
+  batch_.clear();
+  batch_sink_.reset();  // which refers to this
+}
+
+size_t ServerConnection::answer_bytes() const {
+  return output_.size_bytes() + (batch_sink_ != nullptr ? batch_sink_->size_bytes() : 0);
 }
 
 base::UniqueFd ServerConnection::ReleaseSocket() {
@@ -138,7 +181,7 @@ bool ServerConnection::finished() const {
 
 bool ServerConnection::full() const {
   return output_.size_bytes() > options_.max_queued_answer_bytes ||
-         in_progress_ >= options_.max_requests_in_progress;
+         (batch_sink_ == nullptr && in_progress_ >= options_.max_requests_in_progress);
 }
 
 }  // namespace sma::jsonrpc

@@ -65,18 +65,152 @@ TEST_F(ServerTest, RequestsInProgressAreLimited) {
   EXPECT_TRUE(peer.Closed());
 }
 
-TEST_F(ServerTest, ConnectionLimit) {
+TEST_F(ServerTest, AtTheLimitAnIdleConnectionMakesRoom) {
+  ServerOptions options;
+  options.max_connections = 3;
+  Server server(options);
+  Prepare(server);
+  Peer busy(server), idle(server), used(server);
+  busy.Send(R"({"id":1,"method":"later"})");
+  while (later_.empty()) busy.Step();
+  idle.Send(R"({"id":1,"method":"echo"})");
+  EXPECT_NE(idle.Line(), "");
+  used.Send(R"({"id":1,"method":"echo"})");
+  EXPECT_NE(used.Line(), "");
+  Peer newcomer(server);
+  newcomer.Send(R"({"id":1,"method":"echo"})");
+  EXPECT_NE(newcomer.Line(), "");
+  EXPECT_TRUE(idle.Closed());
+  used.Send(R"({"id":2,"method":"echo"})");
+  EXPECT_NE(used.Line(), "");
+  later_[0].Result(1);
+  EXPECT_NE(busy.Line(), "");
+}
+
+TEST_F(ServerTest, ConnectionLimitWithoutIdleOnes) {
   ServerOptions options;
   options.max_connections = 2;
   Server server(options);
   Prepare(server);
-  Peer first(server), second(server), third(server);
+  Peer first(server), second(server);
+  first.Send(R"({"id":1,"method":"later"})");
+  second.Send(R"({"id":1,"method":"later"})");
+  while (later_.size() < 2) first.Step();
+  Peer third(server);
   EXPECT_TRUE(third.Closed());
   first.Close();
+  later_.clear();
   while (server.connection_count() > 1) second.Step();
   Peer fourth(server);
   fourth.Send(R"({"id":1,"method":"echo"})");
   EXPECT_NE(fourth.Line(), "");
+}
+
+std::string Batch(int count, const std::string& method, const std::string& params = "") {
+  std::string batch = "[";
+  for (int i = 0; i < count; ++i) {
+    if (i > 0) batch += ',';
+    batch += R"({"id":)" + std::to_string(i + 1) + R"(,"method":")" + method + "\"" + params + "}";
+  }
+  return batch + "]";
+}
+
+// A handler that takes `time` of the processor.
+Server::Handler Takes(milliseconds time, int& runs) {
+  return [time, &runs](const Json&, Responder responder) {
+    ++runs;
+    for (const auto until = steady_clock::now() + time; steady_clock::now() < until;) {
+    }
+    responder.Result(true);
+  };
+}
+
+TEST_F(ServerTest, OthersAreServedWhileABatchRuns) {
+  int runs = 0;
+  server_.Register("work", Takes(milliseconds(2), runs));
+  Peer greedy(server_), other(server_);
+  greedy.Send(Batch(500, "work"));
+  while (runs == 0) greedy.Step();
+  other.Send(R"({"id":1,"method":"echo"})");
+  EXPECT_NE(other.Line(), "");
+  EXPECT_LT(runs, 100);
+  // All answers come together, in order.
+  const Json answers = Json::parse(greedy.Line());
+  ASSERT_EQ(answers.size(), 500u);
+  for (size_t i = 0; i < 500; ++i) EXPECT_EQ(answers[i]["id"], i + 1);
+  EXPECT_EQ(runs, 500);
+}
+
+TEST_F(ServerTest, ConnectionsWithManyCallsTakeTurns) {
+  int runs_of_first = 0;
+  int runs_of_second = 0;
+  server_.Register("first", Takes(milliseconds(1), runs_of_first));
+  server_.Register("second", Takes(milliseconds(1), runs_of_second));
+  Peer first(server_), second(server_), third(server_);
+  std::string calls_of_first, calls_of_second;
+  for (int i = 0; i < 300; ++i) {
+    calls_of_first += R"({"id":1,"method":"first"})";
+    calls_of_second += R"({"id":1,"method":"second"})";
+  }
+  first.Send(calls_of_first);
+  second.Send(calls_of_second);
+  while (runs_of_first + runs_of_second < 100) first.Step();
+  EXPECT_GT(runs_of_first, 20);
+  EXPECT_GT(runs_of_second, 20);
+  third.Send(R"({"id":1,"method":"echo"})");
+  EXPECT_NE(third.Line(), "");
+  EXPECT_LT(runs_of_first + runs_of_second, 200);
+  EXPECT_EQ(first.Lines(300).size(), 300u);
+  EXPECT_EQ(second.Lines(300).size(), 300u);
+}
+
+TEST_F(ServerTest, AnswersOfABatchAreBounded) {
+  ServerOptions options;
+  options.max_batch_answer_bytes = 100'000;
+  Server server(options);
+  Prepare(server);
+  int runs = 0;
+  server.Register("large", [&](const Json&, Responder responder) {
+    ++runs;
+    responder.Result(std::string(30'000, 'x'));
+  });
+  Peer peer(server);
+  peer.Send(Batch(1000, "large"));
+  const Json answers = Json::parse(peer.Line());
+  ASSERT_EQ(answers.size(), 1000u);
+  EXPECT_EQ(runs, 4);
+  EXPECT_EQ(answers[3]["result"].get<std::string>().size(), 30'000u);
+  EXPECT_EQ(answers[4]["error"]["code"], kInternalError);
+  EXPECT_EQ(answers[999]["id"], 1000);
+}
+
+TEST_F(ServerTest, PeerThatDoesNotReadIsClosed) {
+  ServerOptions options;
+  options.send_timeout = milliseconds(50);
+  Server server(options);
+  Prepare(server);
+  Peer peer(server), other(server);
+  peer.Send(R"({"id":1,"method":"big","params":{"size":1000000}})");
+  while (server.connection_count() > 1) other.Step();
+  other.Send(R"({"id":1,"method":"echo"})");
+  EXPECT_NE(other.Line(), "");
+}
+
+TEST_F(ServerTest, AnswersOfAllConnectionsAreBounded) {
+  ServerOptions options;
+  options.max_total_answer_bytes = 1 << 20;
+  Server server(options);
+  Prepare(server);
+  Peer reader(server);
+  std::vector<std::unique_ptr<Peer>> peers;
+  for (int i = 0; i < 10; ++i) {
+    peers.push_back(std::make_unique<Peer>(server));
+    peers.back()->Send(R"({"id":1,"method":"big","params":{"size":600000}})");
+    for (int step = 0; step < 5; ++step) peers.back()->Step();
+  }
+  EXPECT_LE(server.connection_count(), 5u);
+  reader.Send(R"({"id":1,"method":"big","params":{"size":300000}})");
+  EXPECT_GT(reader.Line().size(), 300'000u);
 }
 
 TEST_F(ServerTest, ManyConnectionsAtOnce) {

@@ -128,18 +128,19 @@ absl::Status UnixListener::Bind(mode_t mode) {
   return absl::OkStatus();
 }
 
-base::UniqueFd UnixListener::Accept() {
+UnixListener::Outcome UnixListener::Accept(base::UniqueFd& peer) {
   while (true) {
-    base::UniqueFd peer(::accept4(fd(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
-    if (peer.valid()) return peer;
+    peer.Reset(::accept4(fd(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
+    if (peer.valid()) return Outcome::kAccepted;
     if (errno == EINTR || errno == ECONNABORTED) continue;
-    if ((errno == EMFILE || errno == ENFILE) && DropPeer()) continue;
-    return base::UniqueFd();
+    if (errno == EAGAIN || errno == EWOULDBLOCK) return Outcome::kNobody;
+    return errno == EMFILE || errno == ENFILE ? Outcome::kNoDescriptors : Outcome::kFailed;
   }
 }
 
-// A peer left in the backlog would keep fd() readable and the loop busy.
+// The reserve is lost when another thread takes the descriptor before it is opened again.
 bool UnixListener::DropPeer() {
+  if (!reserve_.valid()) reserve_.Reset(::open("/dev/null", O_RDONLY | O_CLOEXEC));
   if (!reserve_.valid()) return false;
   reserve_.Reset();
   base::UniqueFd peer(::accept4(fd(), nullptr, nullptr, SOCK_CLOEXEC));

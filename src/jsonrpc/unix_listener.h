@@ -24,16 +24,21 @@ class UnixListener {
   /// Readable when a peer waits to be accepted.
   int fd() const { return socket_.get(); }
 
-  /// The next waiting peer's socket, non-blocking; invalid when there is none. When the process has
-  /// no descriptors left, the peer is dropped and the next one tried.
-  base::UniqueFd Accept();
+  enum class Outcome { kAccepted, kNobody, kNoDescriptors, kFailed };
+
+  /// Sets `peer` to the next waiting peer's socket, non-blocking. kNoDescriptors: the process has
+  /// none left, and the peer goes on waiting.
+  Outcome Accept(base::UniqueFd& peer);
+
+  /// Accepts and closes one waiting peer although the process has no descriptors left. False: that
+  /// was not possible either.
+  bool DropPeer();
 
  private:
   explicit UnixListener(std::string path) : path_(std::move(path)) {}
   absl::Status Lock();
   absl::Status RemoveStale();
   absl::Status Bind(mode_t mode);
-  bool DropPeer();
 
   const std::string path_;
   base::UniqueFd lock_;

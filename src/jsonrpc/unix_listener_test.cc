@@ -61,10 +61,12 @@ class UnixListenerTest : public testing::Test {
 TEST_F(UnixListenerTest, AcceptsUntilItIsGone) {
   auto listener = UnixListener::Open(path_, 0600);
   ASSERT_TRUE(listener.ok()) << listener.status();
-  EXPECT_FALSE((*listener)->Accept().valid());
+  base::UniqueFd accepted;
+  EXPECT_EQ((*listener)->Accept(accepted), UnixListener::Outcome::kNobody);
   base::UniqueFd peer = Connect(path_);
   ASSERT_TRUE(peer.valid());
-  EXPECT_TRUE((*listener)->Accept().valid());
+  EXPECT_EQ((*listener)->Accept(accepted), UnixListener::Outcome::kAccepted);
+  EXPECT_TRUE(accepted.valid());
   listener->reset();
   EXPECT_TRUE(fs::is_empty(dir_));
 }
@@ -127,12 +129,14 @@ TEST_F(UnixListenerTest, WithoutDescriptorsPeersAreDropped) {
   probe.Reset();
   none = {static_cast<rlim_t>(next_fd), limit.rlim_max};
   ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &none), 0);
-  EXPECT_FALSE((*listener)->Accept().valid());
+  base::UniqueFd accepted;
+  EXPECT_EQ((*listener)->Accept(accepted), UnixListener::Outcome::kNoDescriptors);
+  EXPECT_TRUE((*listener)->DropPeer());
   ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &limit), 0);
   char byte;
   EXPECT_EQ(::recv(peer.get(), &byte, 1, 0), 0) << "the peer was not dropped";
   peer = Connect(path_);
-  EXPECT_TRUE((*listener)->Accept().valid());
+  EXPECT_EQ((*listener)->Accept(accepted), UnixListener::Outcome::kAccepted);
 }
 
 }  // namespace

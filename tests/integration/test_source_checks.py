@@ -60,6 +60,24 @@ def test_a_cycle_is_found(tmp_path):
     assert problems == ["src/README.md: a cycle: a → b → a"]
 
 
+RING = {"src/a/x.h": "", "src/a/x.cc": '#include "a/x.h"\n#include "a/y.h"\n', "src/a/y.h": "",
+        "src/a/y.cc": '#include "a/y.h"\n#include "a/z.h"\n', "src/a/z.h": '#include "a/x.h"\n', "src/a/w.h": ""}
+
+
+def test_files_of_a_folder_that_include_each_other_in_a_ring_are_found(tmp_path):
+    problems = include_problems(tmp_path, [("a", "")], RING)
+    assert problems == ["a: files include each other in a ring: x, y, z"]
+
+
+def test_a_ring_that_is_named_is_in_order_until_it_is_cut(tmp_path):
+    make_tree(tmp_path, [("a", "")], RING)
+    readme = tmp_path / "src" / "README.md"
+    readme.write_text(readme.read_text() + "\n| `a` | `x` `y` `z` |\n")
+    assert list(load("check_includes").check(tmp_path)) == []
+    (tmp_path / "src/a/z.h").write_text("")
+    assert list(load("check_includes").check(tmp_path)) == ["src/README.md: there is no such ring in `a`: x, y, z"]
+
+
 def test_what_must_not_be_in_a_text_is_found():
     check_text = load("check_text")
     lines = ["x = '/ho" "me/someone/x'", "see pyp" "i.org", "// TO" "DO: later", "a path: /var/tmp/spdk.sock"]

@@ -6,6 +6,7 @@ import time
 
 from harness.agent import free_port
 from harness.jsonrpc import JsonRpcClient
+from harness.nvme_pdu import RawHost
 from harness.process import Process
 from harness.target import Target
 
@@ -26,6 +27,20 @@ def start_up_seconds(bin_dir, work_dir, number):
 def test_it_is_ready_within_100_ms(bin_dir, work_dir):
     """The best of five: how long it takes, not how busy the machine is."""
     assert min(start_up_seconds(bin_dir, work_dir, number) for number in range(5)) < 0.1
+
+
+def test_hosts_with_one_io_queue_each_are_spread(bin_dir, work_dir):
+    """Each has an admin queue and an I/O queue: the I/O queues go to all I/O threads alike."""
+    port, nqn = free_port(), "nqn.2016-06.io.spdk:spread"
+    with Target(bin_dir, work_dir, ["--cores", "2"]) as target, contextlib.ExitStack() as stack:
+        target.call("nvmf_create_transport", trtype="TCP")
+        target.call("nvmf_create_subsystem", nqn=nqn, allow_any_host=True)
+        target.call("nvmf_subsystem_add_listener", nqn=nqn,
+                    listen_address={"trtype": "TCP", "adrfam": "IPv4", "traddr": "127.0.0.1", "trsvcid": str(port)})
+        for number in range(8):
+            stack.enter_context(RawHost(port, nqn, host_id=number + 1))
+        groups = target.call("nvmf_get_stats")["poll_groups"]
+        assert [group["current_io_qpairs"] for group in groups] == [4, 4]
 
 
 def test_it_idles_with_connections_and_many_disks(bin_dir, work_dir):

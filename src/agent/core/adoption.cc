@@ -32,6 +32,7 @@ absl::StatusOr<record::Change> AdoptionOf(const AdoptionCandidate& candidate,
   device.handle = candidate.device.handle;
   device.manager = std::string(manager.name());
   device.params = candidate.device.params;
+  device.mark = candidate.device.mark;
   device.state = record::DeviceState::kReady;
   device.created = device.state_since = std::chrono::system_clock::now();
   change.put_devices.push_back(device);

@@ -26,12 +26,12 @@ absl::StatusOr<std::unique_ptr<AgentCore>> AgentCore::Open(
                                       .unset_limits = {},
                                       .volumes = nullptr,
                                       .gone_volumes = nullptr,
+                                      .tell_volume = {},
                                       .wake_background = {},
                                       .target_status = {}});
   core->options.volumes.late_action_time = core->options.late_action_time;
-  core->volumes =
-      std::make_unique<volume::Volumes>(core->options.volumes, target, core->record->Volumes(),
-                                        std::move(engine), std::move(sealing_key));
+  core->volumes = std::make_unique<volume::Volumes>(core->options.volumes, target, *core->record,
+                                                    std::move(engine), std::move(sealing_key));
   core->gone_volumes = std::make_unique<volume::GoneVolumes>(core->options.volume_cleanup_period);
   for (auto& manager : managers) {
     absl::Status added = core->registry.Add(std::move(manager));
@@ -53,7 +53,10 @@ AgentCore::AgentCore(std::unique_ptr<Core> core, std::function<void(bool)> servi
       admin_cases_(std::make_unique<AdminCases>(*core_, *reconciler_)),
       volume_watch_(std::make_unique<VolumeWatch>(*core_)) {
   core_->wake_background = [this](const std::string& handle) { reconciler_->Wake(handle); };
+  core_->tell_volume = [this](const base::Uuid& volume) { admin_cases_->TellVolume(volume); };
   core_->target_status = [this] { return reconciler_->TargetStatus(); };
+  core_->volumes->SetOnConnected(
+      [this](const std::vector<base::Uuid>& volumes) { volume_watch_->OnConnected(volumes); });
 }
 
 AgentCore::~AgentCore() { Stop(); }
@@ -65,6 +68,7 @@ void AgentCore::Start() {
 }
 
 void AgentCore::Stop() {
+  core_->volumes->Stop();
   volume_watch_->Stop();
   reconciler_->Stop();
 }
@@ -73,6 +77,10 @@ void AgentCore::OnConnect(uint64_t /*generation*/) { reconciler_->OnConnect(); }
 
 void AgentCore::OnDisconnect(uint64_t /*generation*/, const absl::Status& reason) {
   reconciler_->OnDisconnect(reason);
+}
+
+std::optional<volume::PathCount> AgentCore::PathsOf(const base::Uuid& volume) const {
+  return core_->volumes->PathsOf(volume);
 }
 
 service::Agent& AgentCore::agent() { return *agent_cases_; }

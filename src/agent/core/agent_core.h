@@ -50,6 +50,9 @@ class AgentCore {
 
   service::Agent& agent();
   service::Admin& admin();
+  /// Paths to the remote subsystem of a volume that are up, of how many, as was last seen; nullopt:
+  /// unknown, or it has none.
+  std::optional<volume::PathCount> PathsOf(const base::Uuid& volume) const;
   const record::Record& record() const { return *core_->record; }
 
  private:

@@ -26,7 +26,10 @@ Outcome AttachAgain(Core& core, const base::Context& context, DeviceManager& man
     return manager.AttachVolume(context, device, volume).outcome();
   }
   RestoreResult result = manager.Restore(
-      context, {.device = device, .volumes = {&volume, 1}, .expose_incomplete = false});
+      context,
+      {.device = device, .volumes = {&volume, 1}, .expose_incomplete = false, .recreate = false});
+  // The device as a whole, with all its volumes, has to be restored first.
+  if (result.is_device_missing) return Outcome::DeviceMissing(result.status);
   const RestoredVolume& restored = result.volumes.front();
   if (!restored.attachment.ok()) return restored.attachment.status();
   if (restored.attached_again) {

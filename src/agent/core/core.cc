@@ -12,7 +12,7 @@ constexpr char kHandleNameSpace[] = "c5c4a1f7-40b5-4f6a-9d3c-6f0b6d0f4e52";
 }  // namespace
 
 DeviceSpec SpecOf(const record::Device& row) {
-  return {.handle = row.handle, .params = row.params};
+  return {.handle = row.handle, .params = row.params, .mark = row.mark};
 }
 
 DeviceVolume VolumeOf(const record::Volume& row) {
@@ -54,6 +54,7 @@ record::Device NewDeviceRow(const DeviceManager& manager, const DeviceSpec& devi
   row.handle = device.handle;
   row.manager = std::string(manager.name());
   row.params = device.params;
+  row.mark = device.mark;
   row.state = state;
   row.created = row.state_since = std::chrono::system_clock::now();
   return row;

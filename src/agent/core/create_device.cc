@@ -67,11 +67,23 @@ absl::Status RepeatCreate(const Creation& creation, const record::Device& row) {
   return AttachNew(core, context, manager, device, *request).status();
 }
 
+// Whether the bdev that a device found on the target exports is the volume's, with the layer that
+// encrypts it or without, as `row` says.
+absl::Status CheckExported(Core& core, const base::Context& context, const record::Volume& row,
+                           const std::string& exported) {
+  auto bdev = spdk::FindBdev(core.target, context, row.bdev_name, std::chrono::nanoseconds(0));
+  if (!bdev.ok()) return bdev.status();
+  if (*bdev && (*bdev)->name == exported) return absl::OkStatus();
+  return absl::AlreadyExistsError(
+      fmt::format("volume {} is exported already, through bdev {}", row.id.ToString(), exported));
+}
+
 // A device that is on the target, equal to what is asked for, though the record does not have it.
 absl::Status Adopt(const Creation& creation, const ExistingDevice& existing) {
   auto& [core, context, manager, device, request] = creation;
   record::Change change;
   change.put_devices = {NewDeviceRow(manager, device, DeviceState::kReady)};
+  change.put_devices.front().mark = existing.mark;
   bool has_it = false;
   for (const DeviceVolume& attached : existing.volumes) {
     if (request == nullptr || attached.id != request->id) continue;
@@ -80,6 +92,7 @@ absl::Status Adopt(const Creation& creation, const ExistingDevice& existing) {
     if (!row.ok()) return row.status();
     row->attachment = attached.attachment;
     absl::Status same = core.volumes->TakeOver(context, *request, *row);
+    if (same.ok()) same = CheckExported(core, context, *row, attached.bdev_name);
     if (!same.ok()) return WithContext(device.handle, same);
     change.put_volumes.push_back(InState(*std::move(row), VolumeState::kAttached));
   }

@@ -47,8 +47,10 @@ absl::Status DeleteReady(Core& core, const base::Context& context, DeviceManager
   if (manager.traits().names_devices) operation.CanBeRefused();
   if (absl::Status status = operation.Begin(); !status.ok()) return status;
 
+  auto guard = core.volumes->BeginDetach(context, volumes);
   const bool may_come_back = operation.MayActLate();
   Outcome outcome = manager.DeleteDevice(context, SpecOf(row), VolumesOf(volumes));
+  guard.reset();
   if (outcome.is_under_way()) {
     spdlog::info("{}: is being removed: {}", row.handle, outcome.message());
     outcome = operation.Abandon(std::move(outcome));

@@ -13,16 +13,6 @@ using record::VolumeState;
 
 namespace {
 
-// The volume as its device has to find it.
-DeviceVolume ToDetach(const Core& core, const record::Volume& row) {
-  DeviceVolume volume = VolumeOf(row);
-  for (const record::Volume& other : core.record->VolumesOf(row.device_handle)) {
-    // The target has given away what was its place: it has to be looked for.
-    if (other.id != row.id && other.attachment == row.attachment) volume.attachment.clear();
-  }
-  return volume;
-}
-
 absl::Status DetachAttached(Core& core, const base::Context& context, const record::Volume& row) {
   std::optional<record::Device> device = core.record->FindDevice(row.device_handle);
   if (!device) return NoDevice(row.device_handle);
@@ -33,8 +23,10 @@ absl::Status DetachAttached(Core& core, const base::Context& context, const reco
   if ((*manager)->traits().names_devices) operation.CanBeRefused();
   if (absl::Status status = operation.Begin(); !status.ok()) return status;
 
+  auto guard = core.volumes->BeginDetach(context, {row});
   const bool may_come_back = operation.MayActLate();
-  Outcome outcome = (*manager)->DetachVolume(context, SpecOf(*device), ToDetach(core, row));
+  Outcome outcome = (*manager)->DetachVolume(context, SpecOf(*device), VolumeOf(row));
+  guard.reset();
   if (!outcome.ok()) return operation.Abandon(std::move(outcome)).status();
   absl::Status released = ReleaseAll(core, context, **manager, {row});
   if (!released.ok()) return operation.Abandon(Outcome::Unknown(std::move(released))).status();

@@ -141,9 +141,9 @@ TEST_F(EncryptionTest, Defect6_TheCryptoBdevGoesAfterTheDeviceAndBeforeItsKey) {
   target_.ResetCounts();
   ASSERT_TRUE(Detach(Handle(1), 1).ok());
   EXPECT_THAT(target_.methods(),
-              ElementsAre("nvmf_get_subsystems", "nvmf_subsystem_remove_ns", "bdev_get_bdevs",
-                          "bdev_crypto_delete", "bdev_crypto_delete", "bdev_get_bdevs",
-                          "accel_crypto_key_destroy"));
+              ElementsAre("nvmf_get_subsystems", "bdev_get_bdevs", "nvmf_subsystem_remove_ns",
+                          "bdev_get_bdevs", "bdev_crypto_delete", "bdev_crypto_delete",
+                          "bdev_get_bdevs", "accel_crypto_key_destroy"));
   EXPECT_EQ(KeyCount(), 0u);
 }
 

@@ -157,7 +157,9 @@ absl::Status CheckVolume(const Restoring& restoring, const absl::Status& connect
   status.Update(restored.attachment.status());
   if (restored.attachment.ok()) row.attachment = *restored.attachment;
   if (status.ok()) status = RestoreLimitsOf(restoring, VolumeOf(row), restored.attached_again);
-  const bool is_gone = !status.ok() && IsGone(core, context, row, status);
+  // One that is being connected in the background has told why it is missing.
+  const bool is_connecting = !status.ok() && core.volumes->IsConnecting(row);
+  const bool is_gone = is_connecting || (!status.ok() && IsGone(core, context, row, status));
   const bool may_end = is_gone && result.status.ok() && volume::IsRemote(row);
   if (core.gone_volumes->Look(row.id, may_end)) {
     row = Overdue(core, std::move(row));
@@ -194,8 +196,10 @@ absl::Status RestoreReady(const Restoring& restoring, const record::Device& row)
   }
   const RestoreResult result = RestoreOnTarget(restoring, VolumesOf(rows));
   record::Change change;
-  if (!SameError(row.last_error, result.status)) {
+  const bool has_new_mark = !result.mark.empty() && result.mark != row.mark;
+  if (has_new_mark || !SameError(row.last_error, result.status)) {
     change.put_devices.push_back(WithError(row, result.status));
+    if (has_new_mark) change.put_devices.back().mark = result.mark;
     for (const std::string& difference : result.differences) {
       spdlog::warn("{}: {}", row.handle, difference);
     }
@@ -207,7 +211,8 @@ absl::Status RestoreReady(const Restoring& restoring, const record::Device& row)
   for (size_t i = 0; i < rows.size(); ++i) {
     record::Volume volume = rows[i];
     absl::Status status = CheckVolume(restoring, connected[i], result, result.volumes[i], volume);
-    first.Update(status);
+    // The device is looked at again when the volume is connected.
+    if (!core.volumes->IsConnecting(volume)) first.Update(status);
     if (volume.state != rows[i].state || volume.attachment != rows[i].attachment ||
         !SameError(volume.last_error, status)) {
       change.put_volumes.push_back(WithError(std::move(volume), status));

@@ -39,6 +39,7 @@ Outcome RemoveDevice(Core& core, const base::Context& context, const record::Dev
   absl::StatusOr<DeviceManager*> manager = ManagerOf(core, row);
   if (!manager.ok()) return manager.status();
   const std::vector<DeviceVolume> volumes = VolumesOf(rows);
+  auto guard = core.volumes->BeginDetach(context, rows);
   Outcome outcome;
   if (row.state == DeviceState::kDeleting) {
     outcome = (*manager)->DeleteDevice(context, SpecOf(row), volumes);
@@ -46,6 +47,7 @@ Outcome RemoveDevice(Core& core, const base::Context& context, const record::Dev
     outcome =
         (*manager)->UndoCreate(context, SpecOf(row), volumes.empty() ? nullptr : &volumes.front());
   }
+  guard.reset();
   return outcome.ok() ? ReleaseAll(core, context, **manager, rows) : outcome;
 }
 
@@ -54,9 +56,9 @@ Outcome RemoveVolume(Core& core, const base::Context& context, const record::Vol
   if (!device) return core.volumes->Release(context, row);
   absl::StatusOr<DeviceManager*> manager = ManagerOf(core, *device);
   if (!manager.ok()) return manager.status();
-  DeviceVolume volume = VolumeOf(row);
-  volume.attachment.clear();
-  Outcome outcome = (*manager)->DetachVolume(context, SpecOf(*device), volume);
+  auto guard = core.volumes->BeginDetach(context, {row});
+  Outcome outcome = (*manager)->DetachVolume(context, SpecOf(*device), VolumeOf(row));
+  guard.reset();
   return outcome.ok() ? ReleaseAll(core, context, **manager, {row}) : outcome;
 }
 

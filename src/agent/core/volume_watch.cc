@@ -2,6 +2,7 @@
 
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <chrono>
 #include <optional>
 #include <string>
@@ -42,25 +43,58 @@ void VolumeWatch::SetServing(bool serving) {
   changed_.NotifyAll();
 }
 
+void VolumeWatch::OnConnected(const std::vector<base::Uuid>& volumes) {
+  if (core_.options.watch_period == std::chrono::nanoseconds(0)) {
+    return Restore({volumes.begin(), volumes.end()});
+  }
+  MutexLock lock(mutex_);
+  connected_.insert(volumes.begin(), volumes.end());
+  changed_.NotifyAll();
+}
+
 void VolumeWatch::Run() {
   base::TimePoint next = steady_clock::now();
   while (true) {
+    std::set<base::Uuid> connected;
     {
       MutexLock lock(mutex_);
-      while (!stopping_ && (!serving_ || steady_clock::now() < next)) {
+      auto is_due = [&] { return !connected_.empty() || steady_clock::now() >= next; };
+      while (!stopping_ && !(serving_ && is_due())) {
         changed_.WaitUntil(mutex_, serving_ ? next : base::TimePoint::max());
       }
       if (stopping_) return;
+      connected.swap(connected_);
+    }
+    if (!connected.empty()) {
+      Restore(connected);
+      continue;
     }
     next = steady_clock::now() + core_.options.watch_period;
     Look();
+    LookAtPaths();
   }
+}
+
+// Takes no more than a hundredth of the time, however many controllers there are.
+void VolumeWatch::LookAtPaths() {
+  const auto start = steady_clock::now();
+  if (!has_remote_ || start < next_paths_) return;
+  if (core_.volumes->LookAtPaths(context_.Child(start + kPollTimeout)).ok()) {
+    for (const record::Volume& row : core_.record->Volumes()) {
+      if (!volume::IsRemote(row)) continue;
+      if (core_.paths->Update(row.id, core_.volumes->PathsOf(row.id))) core_.tell_volume(row.id);
+    }
+  }
+  const auto now = steady_clock::now();
+  next_paths_ = now + 100 * (now - start);
 }
 
 void VolumeWatch::Look() {
   if (core_.record->volume_count() == 0) return;
   if (const uint64_t revision = core_.record->revision(); revision != revision_) {
-    bdevs_.SetVolumes(core_.record->Volumes());
+    const std::vector<record::Volume> rows = core_.record->Volumes();
+    has_remote_ = std::any_of(rows.begin(), rows.end(), volume::IsRemote);
+    bdevs_.SetVolumes(rows);
     revision_ = revision;
   }
   auto changed = bdevs_.Poll(context_.Child(steady_clock::now() + kPollTimeout));

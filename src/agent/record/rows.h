@@ -34,6 +34,7 @@ struct Device {
   std::string handle;
   std::string manager;         // name of the device manager that made it
   CreateDeviceRequest params;  // DeviceSpec::params
+  std::string mark{};          // DeviceSpec::mark
   DeviceState state = DeviceState::kCreating;
   Time created;
   Time state_since;

@@ -28,7 +28,9 @@ constexpr const char* kMigrations[] = {
        ) STRICT, WITHOUT ROWID;)",
     // 1 → 2. What volumes use on the target together with others.
     "ALTER TABLE volumes ADD COLUMN connection TEXT NOT NULL DEFAULT '';",
-    // 2 → 3. Since when volumes that have limits are not attached.
+    // 2 → 3. What tells a device's object on the target from another one of the same name.
+    "ALTER TABLE devices ADD COLUMN mark TEXT NOT NULL DEFAULT '';",
+    // 3 → 4. Since when volumes that have limits are not attached.
     "ALTER TABLE limits ADD COLUMN detached INTEGER NOT NULL DEFAULT 0;",
 };
 

@@ -41,6 +41,7 @@ absl::StatusOr<Device> ReadDevice(const Statement& row) {
   Device device{.handle = row.Bytes(0),
                 .manager = row.Bytes(1),
                 .params = {},
+                .mark = row.Bytes(9),
                 .state = static_cast<DeviceState>(row.Int(3)),
                 .created = FromNanoseconds(row.Int(4)),
                 .state_since = FromNanoseconds(row.Int(5)),
@@ -148,7 +149,7 @@ absl::Status SqliteStore::Prepare() {
   if (!status.ok()) return status;
   std::vector<Statement> prepared;
   for (const char* sql :
-       {"INSERT OR REPLACE INTO devices VALUES (?,?,?,?,?,?,?,?,?)",
+       {"INSERT OR REPLACE INTO devices VALUES (?,?,?,?,?,?,?,?,?,?)",
         "DELETE FROM devices WHERE handle = ?",
         "INSERT OR REPLACE INTO volumes VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)",
         "DELETE FROM volumes WHERE id = ?", "INSERT OR REPLACE INTO limits VALUES (?,?,?)",
@@ -234,6 +235,7 @@ absl::Status SqliteStore::Put(const Device& device) {
   row.BindInt(5, ToNanoseconds(device.created));
   row.BindInt(6, ToNanoseconds(device.state_since));
   BindError(row, 7, device.last_error);
+  row.BindText(10, device.mark);
   return row.Run();
 }
 

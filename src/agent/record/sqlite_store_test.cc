@@ -45,6 +45,7 @@ Change FullChange() {
   Device device{.handle = "nvmf-tcp:nqn.2016-06.io.spdk:a",
                 .manager = "nvmf_tcp",
                 .params = {},
+                .mark = "serial",
                 .state = DeviceState::kDeleting,
                 .created = At(1),
                 .state_since = At(2),
@@ -87,6 +88,7 @@ TEST_F(SqliteStoreTest, KeepsEveryField) {
   EXPECT_EQ(device.handle, put.handle);
   EXPECT_EQ(device.manager, put.manager);
   EXPECT_EQ(device.params.SerializeAsString(), put.params.SerializeAsString());
+  EXPECT_EQ(device.mark, put.mark);
   EXPECT_EQ(device.state, put.state);
   EXPECT_EQ(device.created, put.created);
   EXPECT_EQ(device.state_since, put.state_since);

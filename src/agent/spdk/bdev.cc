@@ -1,5 +1,7 @@
 #include "agent/spdk/bdev.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cerrno>
 #include <utility>
@@ -34,6 +36,11 @@ std::vector<std::string> SubsystemNqns(const Json& entry) {
   return nqns;
 }
 
+bool IsNvme(const Json& entry) {
+  const Json* driver = Member(entry, "driver_specific");
+  return driver != nullptr && Member(*driver, "nvme") != nullptr;
+}
+
 std::optional<CryptoLayer> ParseCryptoLayer(const Json& entry) {
   const Json* driver = Member(entry, "driver_specific");
   const Json* crypto = driver == nullptr ? nullptr : Member(*driver, "crypto");
@@ -49,6 +56,8 @@ std::optional<Bdev> ParseEntry(const Json& entry) {
             .uuid = base::Uuid::Parse(StringMember(entry, "uuid").value_or("")),
             .product_name = StringMember(entry, "product_name").value_or(""),
             .claimed = BoolMember(entry, "claimed").value_or(false),
+            .block_count = UintMember(entry, "num_blocks").value_or(0),
+            .is_nvme = IsNvme(entry),
             .subsystem_nqns = SubsystemNqns(entry),
             .crypto = ParseCryptoLayer(entry)};
   for (const Json* alias : ElementsOf(entry, "aliases")) {
@@ -76,6 +85,10 @@ bool IsQosBusy(const absl::Status& status) {
 }
 
 }  // namespace
+
+bool IsComplete(const Bdev& bdev) {
+  return bdev.uuid && bdev.block_count > 0 && (!bdev.is_nvme || !bdev.subsystem_nqns.empty());
+}
 
 Request GetBdevs() { return {kGetBdevs, nullptr}; }
 
@@ -119,12 +132,19 @@ absl::StatusOr<std::optional<Bdev>> ParseBdev(const absl::StatusOr<Json>& answer
 
 absl::StatusOr<std::optional<Bdev>> FindBdev(jsonrpc::Caller& target, const base::Context& context,
                                              std::string_view name, nanoseconds wait) {
+  const nanoseconds wanted = wait;
   if (context.deadline() != base::TimePoint::max()) {
     nanoseconds left = context.deadline() - std::chrono::steady_clock::now();
     wait = std::clamp(left * 3 / 4, nanoseconds(0), wait);
   }
   const Request request = GetBdev(name, std::chrono::duration_cast<milliseconds>(wait));
-  return ParseBdev(target.CallMany(context, {&request, 1}).front());
+  absl::StatusOr<std::optional<Bdev>> bdev =
+      ParseBdev(target.CallMany(context, {&request, 1}).front());
+  if (bdev.ok() && !*bdev && wait < wanted) {
+    return absl::DeadlineExceededError(
+        fmt::format("bdev {} did not appear before the deadline of the call", name));
+  }
+  return bdev;
 }
 
 absl::Status SetQosLimits(jsonrpc::Caller& target, const base::Context& context,

@@ -39,11 +39,18 @@ struct Bdev {
   std::string product_name;
   bool claimed = false;
   RateLimits limits{};
+  uint64_t block_count = 0;
+  /// Whether it is a namespace of a remote NVMe subsystem.
+  bool is_nvme = false;
   /// NQNs of the subsystems that an NVMe bdev is reached through; empty for others.
   std::vector<std::string> subsystem_nqns{};
   /// Of a crypto bdev.
   std::optional<CryptoLayer> crypto{};
 };
+
+/// Whether all of the description is there. The target registers an NVMe bdev before the first path
+/// is in its description; nothing is to be decided on that.
+bool IsComplete(const Bdev& bdev);
 
 jsonrpc::Request GetBdevs();
 /// `name` may be an alias. The target waits up to `wait` for the bdev to appear; 0: it does not.
@@ -58,7 +65,8 @@ absl::StatusOr<std::vector<Bdev>> ParseBdevs(const jsonrpc::Json& answer);
 absl::StatusOr<std::optional<Bdev>> ParseBdev(const absl::StatusOr<jsonrpc::Json>& answer);
 
 /// Looks for a bdev and waits for it up to `wait`, but not to the very end of `context`, so that
-/// its absence can still be answered. nullopt when it did not come.
+/// its absence can still be answered. nullopt when it did not appear. DEADLINE_EXCEEDED: it did not
+/// appear for as long as `context` allows, which is shorter than `wait`.
 absl::StatusOr<std::optional<Bdev>> FindBdev(jsonrpc::Caller& target, const base::Context& context,
                                              std::string_view name, std::chrono::nanoseconds wait);
 

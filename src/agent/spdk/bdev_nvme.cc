@@ -63,6 +63,8 @@ Request DetachController(std::string_view name) {
 
 Request GetControllers() { return {kGetNvmeControllers, nullptr}; }
 
+Request GetController(std::string_view name) { return {kGetNvmeControllers, {{"name", name}}}; }
+
 absl::StatusOr<std::vector<DiscoveryService>> ParseDiscoveryInfo(const Json& answer) {
   if (!answer.is_array()) return MalformedAnswer(kGetDiscoveryInfo);
   std::vector<DiscoveryService> services;
@@ -91,8 +93,9 @@ absl::StatusOr<std::vector<Controller>> ParseControllers(const Json& answer) {
     for (const Json* path : ElementsOf(entry, "ctrlrs")) {
       const Json* trid = Member(*path, "trid");
       if (trid == nullptr) continue;
-      controller.paths.push_back(
-          {.address = ParseAddress(*trid), .subnqn = StringMember(*trid, "subnqn").value_or("")});
+      controller.paths.push_back({.address = ParseAddress(*trid),
+                                  .subnqn = StringMember(*trid, "subnqn").value_or(""),
+                                  .state = StringMember(*path, "state").value_or("")});
     }
     controllers.push_back(std::move(controller));
   }
@@ -101,9 +104,9 @@ absl::StatusOr<std::vector<Controller>> ParseControllers(const Json& answer) {
 
 bool IsKnownDiscovery(const absl::Status& status) { return HasCode(status, -EEXIST); }
 
-bool IsKnownPath(const absl::Status& status) {
-  return HasCode(status, -EALREADY) || HasCode(status, -EEXIST);
-}
+bool IsKnownPath(const absl::Status& status) { return HasCode(status, -EALREADY); }
+
+bool IsPathOfAnother(const absl::Status& status) { return HasCode(status, -EEXIST); }
 
 bool IsUnknownName(const absl::Status& status) {
   return HasCode(status, -ENOENT) || HasCode(status, -ENODEV);

@@ -21,6 +21,9 @@ struct DiscoveryService {
 struct ControllerPath {
   TransportAddress address;
   std::string subnqn;
+  std::string state{};  // of the target's association: "enabled", "reconnect_is_delayed", ...
+
+  bool is_up() const { return state == "enabled"; }
 };
 
 /// A remote subsystem that the target is connected to.
@@ -49,6 +52,9 @@ jsonrpc::Request GetControllers();
 /// What bdev_nvme_get_discovery_info answered. INTERNAL when it is malformed.
 absl::StatusOr<std::vector<DiscoveryService>> ParseDiscoveryInfo(const jsonrpc::Json& answer);
 
+/// Of the controller `name` alone.
+jsonrpc::Request GetController(std::string_view name);
+
 /// What bdev_nvme_get_controllers answered. INTERNAL when it is malformed.
 absl::StatusOr<std::vector<Controller>> ParseControllers(const jsonrpc::Json& answer);
 
@@ -56,8 +62,10 @@ absl::StatusOr<std::vector<Controller>> ParseControllers(const jsonrpc::Json& an
 /// address.
 bool IsKnownDiscovery(const absl::Status& status);
 
-/// Whether the target refused to attach a controller because it has it, by this path.
+/// Whether the target refused to attach a controller because it has the path: the controller of
+/// this name does, or another one does.
 bool IsKnownPath(const absl::Status& status);
+bool IsPathOfAnother(const absl::Status& status);
 
 /// Whether the target said that there is no service or controller of this name.
 bool IsUnknownName(const absl::Status& status);

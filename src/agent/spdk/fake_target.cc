@@ -108,6 +108,7 @@ std::vector<absl::StatusOr<Json>> FakeTarget::CallMany(const base::Context& cont
   if (exchange.reconnected_as != 0 && exchange.on_connect) {
     exchange.on_connect(exchange.reconnected_as);
   }
+  WaitForNodes(context, exchange);
   const bool hangs = !exchange.unanswered.empty();
   absl::Status status = context.status();
   if (!hangs || !exchange.is_impatient) {
@@ -120,6 +121,25 @@ std::vector<absl::StatusOr<Json>> FakeTarget::CallMany(const base::Context& cont
     if (is_open) exchange.results[i] = jsonrpc::WithFateUnknown(status);
   }
   return std::move(exchange.results);
+}
+
+// Carries out what waits for a storage node when that no longer keeps it, in the time that the
+// caller has.
+void FakeTarget::WaitForNodes(const base::Context& context, Exchange& exchange) {
+  constexpr std::chrono::milliseconds kPeriod{2};
+  while (!exchange.stuck.empty() && !exchange.is_impatient &&
+         context.SleepUntil(std::chrono::steady_clock::now() + kPeriod).ok()) {
+    MutexLock lock(mutex_);
+    for (auto request = exchange.stuck.begin(); request != exchange.stuck.end();) {
+      if (IsNeverAnswered(request->second)) {
+        ++request;
+        continue;
+      }
+      exchange.results[request->first] = Serve(context, request->second);
+      request = exchange.stuck.erase(request);
+    }
+  }
+  for (const auto& [place, request] : exchange.stuck) exchange.unanswered.insert(place);
 }
 
 FakeTarget::Exchange FakeTarget::Exchanged(const base::Context& context,
@@ -144,10 +164,12 @@ FakeTarget::Exchange FakeTarget::Exchanged(const base::Context& context,
     const bool is_late = fault == Fault::kLate || ended_by == Fault::kLateAll;
     bool reaches_target = ended_by != Fault::kNotSent && ended_by != Fault::kDropCall && !is_late;
     absl::StatusOr<Json> answer = unsent;
+    const bool is_stuck = reaches_target && !is_refusal && IsNeverAnswered(request);
+    if (is_stuck) exchange.stuck.emplace(exchange.results.size(), request);
     if (reaches_target && is_refusal) {
       answer = fault == Fault::kBusy ? FakeError(-EAGAIN, "Resource temporarily unavailable")
                                      : FakeError(jsonrpc::kInternalError, "Internal error");
-    } else if (reaches_target) {
+    } else if (reaches_target && !is_stuck) {
       answer = Serve(context, request);
     }
     if (is_late) late_.push_back({request, jsonrpc::CallScope::Current()});

@@ -29,13 +29,16 @@ enum class Fault {
   kLateAll,     // the same for what is sent together with it and comes behind it
 };
 
-/// A machine with NVMe-oF subsystems and a discovery service, all at each of its ports.
+/// A storage node with NVMe-oF subsystems and a discovery service, all of them at each of its
+/// ports. Its discovery log lists every subsystem at every port.
 struct FakeRemote {
   static constexpr char kAddress[] = "127.0.0.1";
 
   std::vector<std::string> ports;
   std::map<std::string, std::vector<std::string>> subsystems;  // NQN → UUIDs of its namespaces
   bool up = true;
+  bool refers = true;  // the discovery log lists the discovery services at the other ports as well
+  bool hangs = false;  // connections to it are accepted and never answered
 };
 
 /// A target in memory for the agent's tests: answers what the agent sends, and the calls by which
@@ -89,8 +92,16 @@ class FakeTarget : public jsonrpc::Caller {
   /// Adds a machine, or changes the one of this name. A target that is connected to it sees changes
   /// when it is up, and keeps its bdevs while it is not. Machines survive Restart().
   void SetRemote(const std::string& name, FakeRemote remote);
+  /// Until it is set to false, a discovery service that is started has not read the log yet.
+  void SetDiscoveryPending(bool pending);
+  /// The next `count` descriptions of NVMe bdevs list no paths, as before the first path is up.
+  void SetIncompleteDescriptions(int count);
+  /// Hosts have I/O under way: a namespace whose remote is down is not removed before its bdev is.
+  void SetIoUnderWay(bool under_way);
   /// A logical unit that bdev_iscsi_create finds under exactly this URL.
   void AddIscsiUnit(const std::string& url);
+  /// An iSCSI portal ("127.0.0.1:3260") that accepts connections and never answers.
+  void SetPortalHangs(const std::string& portal, bool hangs);
 
   /// How often a key was destroyed while a crypto bdev was there for it: SPDK would crash.
   uint64_t keys_destroyed_in_use() const;
@@ -120,6 +131,7 @@ class FakeTarget : public jsonrpc::Caller {
     bool claimed = false;
     std::map<std::string, uint64_t> limits{};
     jsonrpc::Json driver_specific = jsonrpc::Json::object();
+    std::string controller = {};  // of an NVMe bdev
   };
   // A crypto bdev that was asked for; its base may be gone.
   struct CryptoName {
@@ -128,17 +140,32 @@ class FakeTarget : public jsonrpc::Caller {
     std::string key_name;
     bool owns_key = false;
   };
+  // An address of a remote subsystem: a record of a discovery log, or a path of a controller.
+  struct RemotePath {
+    std::string port;
+    std::string nqn;
+    std::string service = {};  // the discovery service that attached it; empty: a call
+    std::string hostnqn = {};
+    friend bool operator==(const RemotePath& a, const RemotePath& b) {
+      return a.port == b.port && a.nqn == b.nqn;
+    }
+  };
   // A discovery service that is followed.
   struct RemoteService {
     std::string port;
     std::string hostnqn;
     FakeRemote seen;  // as it was when it was last up
+    bool has_log = false;
+    std::vector<RemotePath> records;  // of the log that was read last
+    std::vector<RemotePath> own;      // those of them that this service has attached
+    int next_number = 0;
   };
-  // A remote subsystem that is connected without a discovery service.
+  // A remote subsystem that is connected.
   struct RemoteController {
     std::string nqn;
-    std::vector<std::string> ports;
+    std::vector<RemotePath> paths;
     FakeRemote seen;
+    std::set<std::string> tried;  // UUIDs of namespaces for which a bdev was made, or refused
   };
   struct Namespace {
     std::string bdev_name;
@@ -167,6 +194,7 @@ class FakeTarget : public jsonrpc::Caller {
     std::vector<Answer> results;
     base::TimePoint answered;
     std::set<size_t> unanswered;  // places in `results` that wait for the context's end
+    std::map<size_t, jsonrpc::Request> stuck;  // and those that wait for a storage node
     bool is_impatient = false;
     uint64_t reconnected_as = 0;  // 0: the connection was not lost
     std::function<void(uint64_t)> on_connect;
@@ -179,6 +207,7 @@ class FakeTarget : public jsonrpc::Caller {
   absl::StatusOr<jsonrpc::Json> Serve(const base::Context& context, const jsonrpc::Request& request)
       SMA_REQUIRES(mutex_);
   void DoAllLate() SMA_REQUIRES(mutex_);
+  void WaitForNodes(const base::Context& context, Exchange& exchange);
   void WaitForBdev(const base::Context& context, const jsonrpc::Json& params) SMA_REQUIRES(mutex_);
   void Reset() SMA_REQUIRES(mutex_);
   Answer GetVersion(const jsonrpc::Json& params);
@@ -235,6 +264,16 @@ class FakeTarget : public jsonrpc::Caller {
   Answer DeleteIscsiBdev(const jsonrpc::Json& params) SMA_REQUIRES(mutex_);
   FakeRemote* RemoteAt(const std::string& port) SMA_REQUIRES(mutex_);
   void FollowRemotes() SMA_REQUIRES(mutex_);
+  void ReadLog(const std::string& name, RemoteService& service) SMA_REQUIRES(mutex_);
+  std::string AttachRecord(const std::string& name, RemoteService& service,
+                           const RemotePath& record) SMA_REQUIRES(mutex_);
+  bool HasRemotePath(const RemotePath& path) SMA_REQUIRES(mutex_);
+  void RemovePaths(const std::function<bool(const RemotePath&)>& matches) SMA_REQUIRES(mutex_);
+  void FollowController(const std::string& name, RemoteController& controller) SMA_REQUIRES(mutex_);
+  jsonrpc::Json DriverSpecific(const Bdev& bdev) SMA_REQUIRES(mutex_);
+  bool IsDown(const std::string& bdev_name) SMA_REQUIRES(mutex_);
+  /// Whether no answer comes to the request for as long as the remote is as it is.
+  bool IsNeverAnswered(const jsonrpc::Request& request) SMA_REQUIRES(mutex_);
 
   // fake_target_notify.cc
   Answer GetNotifications(const jsonrpc::Json& params) SMA_REQUIRES(mutex_);
@@ -253,6 +292,10 @@ class FakeTarget : public jsonrpc::Caller {
   std::map<std::string, RemoteService> discovery_services_ SMA_GUARDED_BY(mutex_);
   std::map<std::string, RemoteController> controllers_ SMA_GUARDED_BY(mutex_);
   std::set<std::string> iscsi_urls_ SMA_GUARDED_BY(mutex_);
+  std::set<std::string> hanging_portals_ SMA_GUARDED_BY(mutex_);
+  bool discovery_pending_ SMA_GUARDED_BY(mutex_) = false;
+  int incomplete_descriptions_ SMA_GUARDED_BY(mutex_) = 0;
+  bool io_under_way_ SMA_GUARDED_BY(mutex_) = false;
   uint64_t keys_destroyed_in_use_ SMA_GUARDED_BY(mutex_) = 0;
   std::deque<jsonrpc::Json> events_ SMA_GUARDED_BY(mutex_);
   std::set<std::string> noted_bdevs_ SMA_GUARDED_BY(mutex_);  // those that events_ told of

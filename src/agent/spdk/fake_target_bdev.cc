@@ -105,7 +105,7 @@ FakeTarget::Answer FakeTarget::GetBdevs(const Json& params) {
                {"assigned_rate_limits", std::move(limits)},
                {"claimed", bdev.claimed},
                {"zoned", false},
-               {"driver_specific", bdev.driver_specific}};
+               {"driver_specific", DriverSpecific(bdev)}};
     if (bdev.claimed) entry["claim_type"] = "exclusive_write";
     result.push_back(std::move(entry));
   }

@@ -40,8 +40,8 @@ std::set<std::string> FakeTarget::Inventory() const {
     add(fmt::format("discovery {} {}", name, service.port));
   }
   for (const auto& [name, controller] : controllers_) {
-    for (const std::string& port : controller.ports) {
-      add(fmt::format("path {} {} {}", name, controller.nqn, port));
+    for (const RemotePath& path : controller.paths) {
+      if (path.service.empty()) add(fmt::format("path {} {} {}", name, path.nqn, path.port));
     }
   }
   return lines;

@@ -14,6 +14,7 @@ namespace sma::spdk {
 
 using base::MutexLock;
 using jsonrpc::Json;
+using jsonrpc::Request;
 
 namespace {
 
@@ -42,69 +43,221 @@ void FakeTarget::SetRemote(const std::string& name, FakeRemote remote) {
   NoteEvents();
 }
 
+void FakeTarget::SetDiscoveryPending(bool pending) {
+  MutexLock lock(mutex_);
+  discovery_pending_ = pending;
+  FollowRemotes();
+  NoteEvents();
+}
+
+void FakeTarget::SetIncompleteDescriptions(int count) {
+  MutexLock lock(mutex_);
+  incomplete_descriptions_ = count;
+}
+
+void FakeTarget::SetIoUnderWay(bool under_way) {
+  MutexLock lock(mutex_);
+  io_under_way_ = under_way;
+}
+
 FakeRemote* FakeTarget::RemoteAt(const std::string& port) {
   for (auto& [name, remote] : remotes_) {
-    if (remote.up && Has(remote.ports, port)) return &remote;
+    if (remote.up && !remote.hangs && Has(remote.ports, port)) return &remote;
   }
   return nullptr;
 }
 
-// Connections that were made stay when a remote goes down; only its changes are not seen then.
-void FakeTarget::FollowRemotes() {
-  std::map<std::string, std::string> wanted;  // UUID → NQN
-  auto want = [&wanted](const FakeRemote& remote, const std::string& nqn) {
-    for (const std::string& uuid : remote.subsystems.at(nqn)) wanted.emplace(uuid, nqn);
-  };
-  for (auto& [name, service] : discovery_services_) {
-    if (const FakeRemote* remote = RemoteAt(service.port)) {
-      service.seen = *remote;
-    }
-    for (const auto& [nqn, uuids] : service.seen.subsystems) want(service.seen, nqn);
+bool FakeTarget::IsNeverAnswered(const Request& request) {
+  const Json params = request.params.is_object() ? request.params : Json::object();
+  if (request.method == "bdev_iscsi_create") {
+    const std::string url = StringMember(params, "url").value_or("");
+    return std::any_of(
+        hanging_portals_.begin(), hanging_portals_.end(),
+        [&](const std::string& portal) { return url.find(portal + "/") != std::string::npos; });
   }
-  for (auto& [name, controller] : controllers_) {
-    const FakeRemote* remote = RemoteAt(controller.ports.front());
-    if (remote != nullptr) controller.seen = *remote;
-    if (controller.seen.subsystems.contains(controller.nqn)) {
-      want(controller.seen, controller.nqn);
+  if (request.method == "bdev_nvme_attach_controller") {
+    const std::string port = StringMember(params, "trsvcid").value_or("");
+    return std::any_of(remotes_.begin(), remotes_.end(), [&](const auto& entry) {
+      return entry.second.up && entry.second.hangs && Has(entry.second.ports, port);
+    });
+  }
+  const bool removes_one = request.method == "nvmf_subsystem_remove_ns";
+  if (!io_under_way_ || (!removes_one && request.method != "nvmf_delete_subsystem")) return false;
+  const Subsystem* subsystem = FindSubsystem(params);
+  if (subsystem == nullptr) return false;
+  return std::any_of(subsystem->namespaces.begin(), subsystem->namespaces.end(),
+                     [&](const auto& entry) {
+                       const bool is_asked_for =
+                           !removes_one || UintMember(params, "nsid").value_or(0) == entry.first;
+                       return is_asked_for && IsDown(entry.second.bdev_name);
+                     });
+}
+
+// Whether no path of the remote disk that the bdev is, or lies on, is up.
+bool FakeTarget::IsDown(const std::string& bdev_name) {
+  const Bdev* bdev = FindBdev(bdev_name);
+  if (bdev == nullptr) return false;
+  if (bdev->driver_specific.contains("crypto")) {
+    return IsDown(bdev->driver_specific["crypto"]["base_bdev_name"].get<std::string>());
+  }
+  auto controller = controllers_.find(bdev->controller);
+  if (bdev->controller.empty() || controller == controllers_.end()) return false;
+  const std::vector<RemotePath>& paths = controller->second.paths;
+  return std::none_of(paths.begin(), paths.end(),
+                      [&](const RemotePath& path) { return RemoteAt(path.port) != nullptr; });
+}
+
+bool FakeTarget::HasRemotePath(const RemotePath& path) {
+  return std::any_of(controllers_.begin(), controllers_.end(), [&](const auto& entry) {
+    const std::vector<RemotePath>& paths = entry.second.paths;
+    return std::any_of(paths.begin(), paths.end(), [&](const RemotePath& other) {
+      return other == path && other.hostnqn == path.hostnqn;
+    });
+  });
+}
+
+// A controller goes with its last path, and its bdevs with it.
+void FakeTarget::RemovePaths(const std::function<bool(const RemotePath&)>& matches) {
+  for (auto entry = controllers_.begin(); entry != controllers_.end();) {
+    std::erase_if(entry->second.paths, matches);
+    if (!entry->second.paths.empty()) {
+      ++entry;
+      continue;
     }
+    std::vector<std::string> gone;
+    for (const auto& [name, bdev] : bdevs_) {
+      if (bdev.controller == entry->first) gone.push_back(name);
+    }
+    for (const std::string& name : gone) RemoveBdev(name);
+    entry = controllers_.erase(entry);
+  }
+}
+
+// As discovery_log_page_cb of SPDK: a record that another service has attached is passed over, and
+// is not looked at again before the log changes.
+void FakeTarget::ReadLog(const std::string& name, RemoteService& service) {
+  const FakeRemote* remote = RemoteAt(service.port);
+  if (remote == nullptr || discovery_pending_) return;
+  service.seen = *remote;
+  std::vector<RemotePath> records;
+  for (const auto& [nqn, uuids] : remote->subsystems) {
+    for (const std::string& port : remote->ports) {
+      records.push_back({.port = port, .nqn = nqn, .service = name, .hostnqn = service.hostnqn});
+    }
+  }
+  if (service.has_log && records == service.records) return;
+  service.has_log = true;
+  service.records = records;
+  auto has = [](const std::vector<RemotePath>& list, const RemotePath& record) {
+    return std::find(list.begin(), list.end(), record) != list.end();
+  };
+  RemovePaths([&](const RemotePath& path) { return path.service == name && !has(records, path); });
+  std::erase_if(service.own, [&](const RemotePath& record) { return !has(records, record); });
+  for (const RemotePath& record : records) {
+    const bool is_known =
+        std::any_of(discovery_services_.begin(), discovery_services_.end(),
+                    [&](const auto& other) { return has(other.second.own, record); });
+    if (!is_known && !HasRemotePath(record)) AttachRecord(name, service, record);
+  }
+}
+
+std::string FakeTarget::AttachRecord(const std::string& name, RemoteService& service,
+                                     const RemotePath& record) {
+  std::string controller;
+  for (const auto& [other, entry] : controllers_) {
+    const bool is_same = entry.nqn == record.nqn && !entry.paths.front().service.empty();
+    if (is_same) controller = other;
+  }
+  if (controller.empty()) controller = name + std::to_string(service.next_number++);
+  controllers_[controller].nqn = record.nqn;
+  controllers_[controller].paths.push_back(record);
+  service.own.push_back(record);
+  return controller;
+}
+
+// Connections that were made stay when a remote goes down; only its changes are not seen then.
+void FakeTarget::FollowController(const std::string& name, RemoteController& controller) {
+  for (const RemotePath& path : controller.paths) {
+    const FakeRemote* remote = RemoteAt(path.port);
+    if (remote != nullptr) {
+      controller.seen = *remote;
+      break;
+    }
+  }
+  std::set<std::string> wanted;
+  if (controller.seen.subsystems.contains(controller.nqn)) {
+    const std::vector<std::string>& uuids = controller.seen.subsystems.at(controller.nqn);
+    wanted.insert(uuids.begin(), uuids.end());
   }
   std::vector<std::string> gone;
-  for (const auto& [name, bdev] : bdevs_) {
-    if (bdev.product_name == kNvmeDisk && !wanted.contains(bdev.uuid)) gone.push_back(name);
+  for (const auto& [bdev_name, bdev] : bdevs_) {
+    if (bdev.controller == name && !wanted.contains(bdev.uuid)) gone.push_back(bdev_name);
   }
-  for (const std::string& name : gone) RemoveBdev(name);
-  for (const auto& [uuid, nqn] : wanted) {
-    if (FindBdev(uuid) != nullptr) continue;
-    const std::string name = "remote-" + uuid;
-    bdevs_[name] = {.name = name,
-                    .uuid = uuid,
-                    .product_name = kNvmeDisk,
-                    .block_size = 4096,
-                    .block_count = 1024,
-                    .driver_specific = {{"nvme", Json::array({{{"trid", Trid("4420", nqn)}}})}}};
-    MakeCryptoBdevs(name).IgnoreError();
+  for (const std::string& bdev_name : gone) RemoveBdev(bdev_name);
+  std::erase_if(controller.tried, [&](const std::string& uuid) { return !wanted.contains(uuid); });
+  for (const std::string& uuid : wanted) {
+    // Where another bdev has the UUID, SPDK refuses the second and does not try again.
+    if (!controller.tried.insert(uuid).second || FindBdev(uuid) != nullptr) continue;
+    const std::vector<std::string>& uuids = controller.seen.subsystems.at(controller.nqn);
+    const auto nsid = std::find(uuids.begin(), uuids.end(), uuid) - uuids.begin() + 1;
+    const std::string bdev_name = name + "n" + std::to_string(nsid);
+    bdevs_[bdev_name] = {.name = bdev_name,
+                         .uuid = uuid,
+                         .product_name = kNvmeDisk,
+                         .block_size = 4096,
+                         .block_count = 1024,
+                         .driver_specific = {{"nvme", Json::array()}},
+                         .controller = name};
+    MakeCryptoBdevs(bdev_name).IgnoreError();
   }
+}
+
+void FakeTarget::FollowRemotes() {
+  for (auto& [name, service] : discovery_services_) ReadLog(name, service);
+  for (auto& [name, controller] : controllers_) FollowController(name, controller);
   bdevs_changed_.NotifyAll();
+}
+
+Json FakeTarget::DriverSpecific(const Bdev& bdev) {
+  auto controller = controllers_.find(bdev.controller);
+  if (bdev.controller.empty() || controller == controllers_.end()) return bdev.driver_specific;
+  Json paths = Json::array();
+  if (incomplete_descriptions_ > 0) {
+    --incomplete_descriptions_;
+    return {{"nvme", std::move(paths)}};
+  }
+  for (const RemotePath& path : controller->second.paths) {
+    paths.push_back({{"trid", Trid(path.port, path.nqn)}});
+  }
+  return {{"nvme", std::move(paths)}};
 }
 
 FakeTarget::Answer FakeTarget::StartDiscovery(const Json& params) {
   const std::string name = StringMember(params, "name").value_or("");
   const std::string port = StringMember(params, "trsvcid").value_or("");
   for (const auto& [other, service] : discovery_services_) {
-    bool same_address = service.port == port || Has(service.seen.ports, port);
-    if (other == name || same_address) return FakeError(-EEXIST, "File exists");
+    const bool refers = service.has_log && service.seen.refers && Has(service.seen.ports, port);
+    if (other == name || service.port == port || refers) {
+      return FakeError(-EEXIST, "File exists");
+    }
   }
-  discovery_services_[name] = {
-      .port = port, .hostnqn = StringMember(params, "hostnqn").value_or(""), .seen = {}};
+  discovery_services_[name] = {.port = port,
+                               .hostnqn = StringMember(params, "hostnqn").value_or(""),
+                               .seen = {},
+                               .records = {},
+                               .own = {}};
   FollowRemotes();
   return true;
 }
 
+// Detaches what the service has attached, whoever uses it; other services do not attach it again.
 FakeTarget::Answer FakeTarget::StopDiscovery(const Json& params) {
-  if (discovery_services_.erase(StringMember(params, "name").value_or("")) == 0) {
+  const std::string name = StringMember(params, "name").value_or("");
+  if (discovery_services_.erase(name) == 0) {
     return FakeError(-ENOENT, "No such file or directory");
   }
-  FollowRemotes();
+  RemovePaths([&](const RemotePath& path) { return path.service == name; });
+  bdevs_changed_.NotifyAll();
   return true;
 }
 
@@ -113,6 +266,7 @@ FakeTarget::Answer FakeTarget::GetDiscoveryInfo(const Json& /*params*/) {
   for (const auto& [name, service] : discovery_services_) {
     Json referrals = Json::array();
     for (const std::string& port : service.seen.ports) {
+      if (port != service.port && !service.seen.refers) continue;
       referrals.push_back({{"trid", Trid(port, kDiscoveryNqn)}});
       // Optional parts may be missing.
       referrals.back()["trid"].erase("adrfam");
@@ -126,44 +280,68 @@ FakeTarget::Answer FakeTarget::GetDiscoveryInfo(const Json& /*params*/) {
 
 FakeTarget::Answer FakeTarget::AttachController(const Json& params) {
   const std::string name = StringMember(params, "name").value_or("");
-  const std::string port = StringMember(params, "trsvcid").value_or("");
-  const std::string nqn = StringMember(params, "subnqn").value_or("");
+  const RemotePath path{.port = StringMember(params, "trsvcid").value_or(""),
+                        .nqn = StringMember(params, "subnqn").value_or(""),
+                        .hostnqn = StringMember(params, "hostnqn").value_or("")};
   auto found = controllers_.find(name);
-  if (found != controllers_.end() && Has(found->second.ports, port)) {
+  if (found != controllers_.end() &&
+      std::find(found->second.paths.begin(), found->second.paths.end(), path) !=
+          found->second.paths.end()) {
     return FakeError(-EALREADY, "A controller named " + name +
                                     " already exists with the specified network path");
   }
-  const FakeRemote* remote = RemoteAt(port);
-  if (remote == nullptr || !remote->subsystems.contains(nqn)) {
+  if (HasRemotePath(path)) return FakeError(-EEXIST, "File exists");
+  const FakeRemote* remote = RemoteAt(path.port);
+  if (remote == nullptr || !remote->subsystems.contains(path.nqn)) {
     return FakeError(-EIO, "Input/output error");
   }
-  RemoteController& controller = controllers_[name];
-  controller.nqn = nqn;
-  controller.ports.push_back(port);
+  controllers_[name].nqn = path.nqn;
+  controllers_[name].paths.push_back(path);
   FollowRemotes();
   Json names = Json::array();
-  for (const std::string& uuid : remote->subsystems.at(nqn)) names.push_back("remote-" + uuid);
+  for (const auto& [bdev_name, bdev] : bdevs_) {
+    if (bdev.controller == name) names.push_back(bdev_name);
+  }
   return names;
 }
 
 FakeTarget::Answer FakeTarget::DetachController(const Json& params) {
-  if (controllers_.erase(StringMember(params, "name").value_or("")) == 0) {
-    return FakeError(-ENODEV, "No such device");
-  }
-  FollowRemotes();
+  auto found = controllers_.find(StringMember(params, "name").value_or(""));
+  if (found == controllers_.end()) return FakeError(-ENODEV, "No such device");
+  const std::vector<RemotePath> paths = found->second.paths;
+  RemovePaths([&](const RemotePath& path) {
+    return std::any_of(paths.begin(), paths.end(), [&](const RemotePath& own) {
+      return own == path && own.service == path.service && own.hostnqn == path.hostnqn;
+    });
+  });
+  bdevs_changed_.NotifyAll();
   return true;
 }
 
-FakeTarget::Answer FakeTarget::GetControllers(const Json& /*params*/) {
+FakeTarget::Answer FakeTarget::GetControllers(const Json& params) {
+  const std::optional<std::string> only = StringMember(params, "name");
   Json list = Json::array();
   for (const auto& [name, controller] : controllers_) {
+    if (only && *only != name) continue;
     Json paths = Json::array();
-    for (const std::string& port : controller.ports) {
-      paths.push_back({{"state", "enabled"}, {"trid", Trid(port, controller.nqn)}});
+    for (const RemotePath& path : controller.paths) {
+      const bool is_up = RemoteAt(path.port) != nullptr;
+      paths.push_back({{"state", is_up ? "enabled" : "reconnect_is_delayed"},
+                       {"trid", Trid(path.port, path.nqn)}});
     }
     list.push_back({{"name", name}, {"ctrlrs", std::move(paths)}});
   }
+  if (only && list.empty()) return FakeError(-ENODEV, "No such device");
   return list;
+}
+
+void FakeTarget::SetPortalHangs(const std::string& portal, bool hangs) {
+  MutexLock lock(mutex_);
+  if (hangs) {
+    hanging_portals_.insert(portal);
+  } else {
+    hanging_portals_.erase(portal);
+  }
 }
 
 void FakeTarget::AddIscsiUnit(const std::string& url) {

@@ -54,6 +54,7 @@ std::optional<Subsystem> ParseSubsystemEntry(const Json& entry) {
   if (!nqn) return std::nullopt;
   Subsystem subsystem{.nqn = *nqn,
                       .is_discovery = StringMember(entry, "subtype").value_or("") != "NVMe",
+                      .serial_number = StringMember(entry, "serial_number").value_or(""),
                       .allow_any_host = BoolMember(entry, "allow_any_host").value_or(false)};
   for (const Json* host : ElementsOf(entry, "hosts")) {
     if (auto host_nqn = StringMember(*host, "nqn")) subsystem.hosts.push_back(*host_nqn);
@@ -92,8 +93,10 @@ Request GetSubsystems() { return {kGetSubsystems, nullptr}; }
 
 Request GetSubsystem(std::string_view nqn) { return {kGetSubsystems, {{"nqn", nqn}}}; }
 
-Request CreateSubsystem(std::string_view nqn, bool allow_any_host) {
-  return {"nvmf_create_subsystem", {{"nqn", nqn}, {"allow_any_host", allow_any_host}}};
+Request CreateSubsystem(std::string_view nqn, bool allow_any_host, std::string_view serial_number) {
+  Json params{{"nqn", nqn}, {"allow_any_host", allow_any_host}};
+  if (!serial_number.empty()) params["serial_number"] = serial_number;
+  return {"nvmf_create_subsystem", std::move(params)};
 }
 
 Request DeleteSubsystem(std::string_view nqn) { return {"nvmf_delete_subsystem", {{"nqn", nqn}}}; }

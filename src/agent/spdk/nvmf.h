@@ -39,6 +39,7 @@ struct Namespace {
 struct Subsystem {
   std::string nqn;
   bool is_discovery = false;
+  std::string serial_number{};  // empty: not told
   bool allow_any_host = false;
   std::vector<std::string> hosts{};
   std::vector<TransportAddress> listeners{};
@@ -50,7 +51,10 @@ struct Subsystem {
 jsonrpc::Request CreateTransport(std::string_view trtype);
 jsonrpc::Request GetSubsystems();
 jsonrpc::Request GetSubsystem(std::string_view nqn);
-jsonrpc::Request CreateSubsystem(std::string_view nqn, bool allow_any_host);
+/// `serial_number` (NVMe Base 2.0 §5.17.2.1, SN): at most 20 printable ASCII characters; empty: the
+/// target's default, the same for all subsystems.
+jsonrpc::Request CreateSubsystem(std::string_view nqn, bool allow_any_host,
+                                 std::string_view serial_number = {});
 jsonrpc::Request DeleteSubsystem(std::string_view nqn);
 jsonrpc::Request AllowAnyHost(std::string_view nqn);
 jsonrpc::Request AddHost(std::string_view nqn, std::string_view host_nqn);

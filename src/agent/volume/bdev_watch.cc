@@ -110,6 +110,7 @@ absl::Status BdevWatch::LookUp(const Context& context) {
     for (size_t i = 0; i < ids.size(); ++i) {
       absl::StatusOr<std::optional<spdk::Bdev>> bdev = spdk::ParseBdev(answers[i]);
       if (!bdev.ok()) return bdev.status();
+      if (known_ != nullptr) known_->NoteBdev(generation_, ids[i], *bdev);
       LookedUp(ids[i], *bdev ? std::optional((*bdev)->name) : std::nullopt);
     }
   }

@@ -11,6 +11,7 @@
 #include "absl/status/statusor.h"
 #include "agent/record/rows.h"
 #include "agent/spdk/notify.h"
+#include "agent/volume/volumes.h"
 #include "base/context.h"
 #include "base/uuid.h"
 #include "jsonrpc/caller.h"
@@ -21,8 +22,9 @@ namespace sma::volume {
 /// (notify_get_notifications). Used by one thread at a time.
 class BdevWatch {
  public:
-  /// `target` outlives this.
-  explicit BdevWatch(jsonrpc::Caller& target) : target_(target) {}
+  /// Both outlive this. `known`, unless null, is told what the target says of each bdev.
+  explicit BdevWatch(jsonrpc::Caller& target, Volumes* known = nullptr)
+      : target_(target), known_(known) {}
 
   /// Looks after the attached ones of `rows`, and after no others any more. No remote call.
   void SetVolumes(const std::vector<record::Volume>& rows);
@@ -48,6 +50,7 @@ class BdevWatch {
   void DisturbAll();
 
   jsonrpc::Caller& target_;
+  Volumes* const known_;
   std::map<base::Uuid, Watched> volumes_;
   std::set<base::Uuid> to_look_up_;
   std::set<base::Uuid> changed_;  // not yet told

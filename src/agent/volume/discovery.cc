@@ -1,12 +1,14 @@
 #include "agent/volume/discovery.h"
 
 #include <fmt/format.h>
+#include <spdlog/spdlog.h>
 
 #include <algorithm>
 #include <chrono>
 #include <utility>
 
 #include "agent/spdk/call.h"
+#include "agent/volume/connection_names.h"
 
 namespace sma::volume {
 
@@ -23,6 +25,7 @@ namespace {
 constexpr std::chrono::seconds kStopTime{5};
 constexpr milliseconds kMinPause{10};
 constexpr milliseconds kMaxPause{250};
+constexpr std::chrono::seconds kKickPeriod{10};
 
 bool Serves(const DiscoveryService& service, const TransportAddress& address) {
   return spdk::SameAddress(service.address, address) ||
@@ -33,15 +36,8 @@ bool Serves(const DiscoveryService& service, const TransportAddress& address) {
 
 }  // namespace
 
-// The target names controllers by appending a number, hence the character at the end.
-std::string DiscoveryServices::NameOf(const TransportAddress& address) {
-  return fmt::format("sma_{}_{}_{}_", address.trtype, address.traddr, address.trsvcid);
-}
-
-void DiscoveryServices::AddUser(const std::string& name, const Uuid& volume,
-                                const std::string& hostnqn) {
-  counts_.Add(name, volume);
-  KeepHost(name, hostnqn);
+std::string DiscoveryServices::PlanName(const TransportAddress& address, const Uuid& volume) const {
+  return connections_.FindByKey(ServiceKey(address)).value_or(ServiceName(address, volume));
 }
 
 std::optional<std::string> DiscoveryServices::HostOf(const std::string& name) const {
@@ -55,22 +51,28 @@ std::string DiscoveryServices::KeepHost(const std::string& name, const std::stri
   return hosts_.emplace(name, hostnqn).first->second;
 }
 
-void DiscoveryServices::ForgetHost(const std::string& name) {
+void DiscoveryServices::ForgetUnused(const std::string& name) {
+  if (connections_.IsUsed(name)) return;
   base::MutexLock lock(mutex_);
   hosts_.erase(name);
+  kicked_.erase(name);
 }
 
-absl::StatusOr<std::string> DiscoveryServices::Join(const Context& context, const Uuid& volume,
-                                                    const TransportAddress& address,
-                                                    const std::string& hostnqn) {
+absl::StatusOr<DiscoveryServices::Joined> DiscoveryServices::Join(const Context& context,
+                                                                  const Uuid& volume,
+                                                                  const std::string& name,
+                                                                  const TransportAddress& address,
+                                                                  const std::string& hostnqn) {
   const auto end = steady_clock::now() + kStopTime;
   for (milliseconds pause = kMinPause;; pause = std::min(2 * pause, kMaxPause)) {
-    absl::StatusOr<bool> started = Start(context, volume, address, hostnqn);
+    absl::StatusOr<Started> started = Start(context, volume, name, address, hostnqn);
     if (!started.ok()) return started.status();
-    if (*started) return NameOf(address);
+    if (*started != Started::kRefused) {
+      return Joined{.name = name, .is_started = *started == Started::kYes};
+    }
     absl::StatusOr<std::optional<std::string>> joined = JoinServing(context, volume, address);
     if (!joined.ok()) return joined.status();
-    if (*joined) return **joined;
+    if (*joined) return Joined{.name = **joined};
     const auto now = steady_clock::now();
     if (now >= end) {
       return absl::UnavailableError(
@@ -81,35 +83,41 @@ absl::StatusOr<std::string> DiscoveryServices::Join(const Context& context, cons
   }
 }
 
-absl::StatusOr<bool> DiscoveryServices::Start(const Context& context, const Uuid& volume,
-                                              const TransportAddress& address,
-                                              const std::string& hostnqn) {
-  const std::string name = NameOf(address);
-  absl::StatusOr<UseCounts::Held> held = counts_.Lock(context, name);
+absl::StatusOr<DiscoveryServices::Started> DiscoveryServices::Start(const Context& context,
+                                                                    const Uuid& volume,
+                                                                    const std::string& name,
+                                                                    const TransportAddress& address,
+                                                                    const std::string& hostnqn) {
+  absl::StatusOr<UseCounts::Held> held = connections_.Lock(context, name);
   if (!held.ok()) return held.status();
   const uint64_t generation = target_.generation();
   const bool is_new = held->users().insert(volume).second;
   const bool is_ours = !is_new || held->users().size() > 1;
-  if (is_ours && running_.Find(generation, name)) return true;
+  if (is_ours && connections_.services().Find(generation, name)) return Started::kWasRunning;
   absl::Status status =
       spdk::DoToEnd(target_, context, spdk::StartDiscovery(name, address, KeepHost(name, hostnqn)));
   if (status.ok()) {
-    running_.Put(generation, name, {.name = name, .address = address, .referrals = {}});
-    return true;
+    connections_.services().Put(generation, name,
+                                {.name = name, .address = address, .referrals = {}});
+    return Started::kYes;
   }
   if (!spdk::IsKnownDiscovery(status)) return status;
   if (is_new) held->users().erase(volume);
-  if (held->users().empty()) ForgetHost(name);
-  return false;
+  if (held->users().empty()) {
+    base::MutexLock lock(mutex_);
+    hosts_.erase(name);
+  }
+  return Started::kRefused;
 }
 
+// Uses the service that serves `address`; nullopt: there is none at the moment.
 absl::StatusOr<std::optional<std::string>> DiscoveryServices::JoinServing(
     const Context& context, const Uuid& volume, const TransportAddress& address) {
-  if (absl::Status status = Look(context); !status.ok()) return status;
+  if (absl::Status status = connections_.LookAtServices(context); !status.ok()) return status;
   std::optional<std::string> name = FindServing(address);
   if (!name) return std::nullopt;
-  if (!counts_.IsUsed(*name)) return std::string();
-  absl::StatusOr<UseCounts::Held> held = counts_.Lock(context, *name);
+  if (!connections_.IsUsed(*name)) return std::string();
+  absl::StatusOr<UseCounts::Held> held = connections_.Lock(context, *name);
   if (!held.ok()) return held.status();
   // Its last user may have left meanwhile.
   if (held->users().empty()) return std::nullopt;
@@ -117,52 +125,51 @@ absl::StatusOr<std::optional<std::string>> DiscoveryServices::JoinServing(
   return name;
 }
 
-absl::StatusOr<std::string> DiscoveryServices::JoinAgain(const Context& context, const Uuid& volume,
-                                                         const TransportAddress& address,
-                                                         const std::string& hostnqn,
-                                                         const std::vector<std::string>& used) {
-  std::optional<std::string> name = FindServing(address);
-  if (name && std::find(used.begin(), used.end(), *name) != used.end()) return *name;
-  if (name && !counts_.IsUsed(*name)) return std::string();
-  return Join(context, volume, address, hostnqn);
+absl::StatusOr<DiscoveryServices::Joined> DiscoveryServices::JoinAgain(
+    const Context& context, const Uuid& volume, const std::string& name,
+    const TransportAddress& address, const std::string& hostnqn,
+    const std::vector<std::string>& used) {
+  std::optional<std::string> serving = FindServing(address);
+  if (serving && std::find(used.begin(), used.end(), *serving) != used.end()) {
+    return Joined{.name = *serving};
+  }
+  if (serving && !connections_.IsUsed(*serving)) return Joined();
+  return Join(context, volume, name, address, hostnqn);
 }
 
-absl::Status DiscoveryServices::Leave(const Context& context, const Uuid& volume,
-                                      const std::string& name) {
-  absl::StatusOr<UseCounts::Held> held = counts_.Lock(context, name);
-  if (!held.ok()) return held.status();
-  held->users().erase(volume);
-  if (!held->users().empty()) return absl::OkStatus();
-  running_.Remove(name);
-  absl::Status status = spdk::DoToEnd(target_, context, spdk::StopDiscovery(name));
-  running_.Remove(name);
-  if (status.ok() || spdk::IsUnknownName(status)) {
-    ForgetHost(name);
-    return absl::OkStatus();
+absl::Status DiscoveryServices::Kick(const Context& context, const Uuid& volume,
+                                     const std::string& name) {
+  {
+    base::MutexLock lock(mutex_);
+    const auto now = steady_clock::now();
+    auto [last, is_first] = kicked_.emplace(name, now);
+    if (!is_first && now - last->second < kKickPeriod) return absl::OkStatus();
+    last->second = now;
   }
-  held->users().insert(volume);
+  absl::StatusOr<UseCounts::Held> held = connections_.Lock(context, name);
+  if (!held.ok()) return held.status();
+  const std::optional<DiscoveryService> service =
+      connections_.services().Find(target_.generation(), name);
+  const std::optional<std::string> host = HostOf(name);
+  if (!service || !host) return absl::OkStatus();
+  absl::StatusOr<bool> is_idle = connections_.IsIdle(context, name);
+  if (!is_idle.ok() || !*is_idle) return is_idle.status();
+  spdlog::info("volume {}: discovery service {} is started again", volume.ToString(), name);
+  connections_.services().Remove(name);
+  const jsonrpc::Request requests[] = {spdk::StopDiscovery(name),
+                                       spdk::StartDiscovery(name, service->address, *host)};
+  absl::Status status = spdk::DoToEnd(target_, context, requests[0]);
+  if (!status.ok() && !spdk::IsUnknownName(status)) return status;
+  const uint64_t generation = target_.generation();
+  status = spdk::DoToEnd(target_, context, requests[1]);
+  if (status.ok()) connections_.services().Put(generation, name, *service);
   return status;
 }
 
-absl::Status DiscoveryServices::Look(const Context& context) {
-  const auto mark = running_.mark(target_.generation());
-  const jsonrpc::Request request = spdk::GetDiscoveryInfo();
-  absl::StatusOr<jsonrpc::Json> answer = std::move(target_.CallMany(context, {&request, 1})[0]);
-  if (!answer.ok()) return answer.status();
-  absl::StatusOr<std::vector<DiscoveryService>> services = spdk::ParseDiscoveryInfo(*answer);
-  if (!services.ok()) return services.status();
-  std::map<std::string, DiscoveryService> by_name;
-  for (DiscoveryService& service : *services) {
-    std::string name = service.name;
-    by_name.emplace(std::move(name), std::move(service));
-  }
-  running_.Replace(mark, std::move(by_name));
-  return absl::OkStatus();
-}
-
 std::optional<std::string> DiscoveryServices::FindServing(const TransportAddress& address) const {
-  return running_.FindIf(target_.generation(),
-                         [&](const DiscoveryService& service) { return Serves(service, address); });
+  return connections_.services().FindIf(target_.generation(), [&](const DiscoveryService& service) {
+    return Serves(service, address);
+  });
 }
 
 }  // namespace sma::volume

@@ -7,6 +7,7 @@
 
 #include "agent/crypto/nop_engine.h"
 #include "agent/spdk/bdev.h"
+#include "agent/spdk/crypto.h"
 
 namespace sma::volume {
 namespace {
@@ -128,6 +129,11 @@ absl::Status Encryption::Restore(const base::Context& context, record::Volume& r
   if (!base.ok()) return base.status();
   if (!*base) return absl::NotFoundError(name + ": was not found on the target");
   return Make(context, *keys, row).status();
+}
+
+std::vector<jsonrpc::Request> Encryption::RemovalRequests(const record::Volume& row) const {
+  if (!row.params.has_crypto() || row.bdev_name == BaseBdevName(row)) return {};
+  return {spdk::DeleteCryptoBdev(row.bdev_name)};
 }
 
 absl::Status Encryption::Cleanup(const base::Context& context, const record::Volume& row) {

@@ -3,6 +3,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "agent/record/rows.h"
@@ -56,6 +57,9 @@ class Encryption {
   /// Makes sure that the volume of a row is encrypted. FAILED_PRECONDITION: it is not, and its keys
   /// are not known any more. NOT_FOUND: its base is not there.
   absl::Status Restore(const base::Context& context, record::Volume& row);
+
+  /// Requests that begin the removal of the layer, for Cleanup to finish; none if there is none.
+  std::vector<jsonrpc::Request> RemovalRequests(const record::Volume& row) const;
 
   /// Takes the layer away. OK when it is not there.
   absl::Status Cleanup(const base::Context& context, const record::Volume& row);

@@ -5,6 +5,7 @@
 #include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "base/mutex.h"
 
@@ -25,12 +26,21 @@ class KnownObjects {
     return {generation, changes_};
   }
 
-  /// What the target answered, unless something was changed since `mark`: then it may be old.
-  void Replace(const Mark& mark, std::map<std::string, Object> objects) {
+  /// What the target answered. Where something was changed since `mark` the answer may be old: then
+  /// only objects that both have are brought up to date.
+  void Replace(const Mark& mark, std::vector<Object> objects) {
     base::MutexLock lock(mutex_);
-    if (changes_ != mark.changes) return;
+    if (mark.generation < generation_) return;
+    const bool is_old = changes_ != mark.changes && mark.generation == generation_;
+    std::map<std::string, Object> by_name;
+    for (Object& object : objects) {
+      std::string name = object.name;
+      if (is_old && !objects_.contains(name)) continue;
+      by_name.emplace(std::move(name), std::move(object));
+    }
+    if (is_old) by_name.merge(objects_);
     generation_ = mark.generation;
-    objects_ = std::move(objects);
+    objects_ = std::move(by_name);
   }
 
   /// `generation`: the connection's before the target was called.
@@ -41,6 +51,17 @@ class KnownObjects {
     if (generation != generation_) objects_.clear();
     generation_ = generation;
     objects_.insert_or_assign(name, std::move(object));
+  }
+
+  /// As Put, of what `change` makes of the object, or of an empty one.
+  template <typename Change>
+  void Update(uint64_t generation, const std::string& name, const Change& change) {
+    base::MutexLock lock(mutex_);
+    ++changes_;
+    if (generation < generation_) return;
+    if (generation != generation_) objects_.clear();
+    generation_ = generation;
+    change(objects_[name]);
   }
 
   void Remove(const std::string& name) {
@@ -65,6 +86,13 @@ class KnownObjects {
       if (matches(object)) return name;
     }
     return std::nullopt;
+  }
+
+  template <typename Visitor>
+  void ForEach(uint64_t generation, const Visitor& visit) const {
+    base::MutexLock lock(mutex_);
+    if (generation != generation_) return;
+    for (const auto& [name, object] : objects_) visit(object);
   }
 
  private:

@@ -5,6 +5,8 @@
 
 #include <string>
 
+#include "agent/record/memory_store.h"
+#include "agent/volume/connection_names.h"
 #include "agent/volume/controllers.h"
 #include "agent/volume/discovery.h"
 #include "agent/volume/scripted_target.h"
@@ -19,23 +21,33 @@ using spdk::TransportAddress;
 
 const TransportAddress kAddress{"tcp", "ipv4", "10.0.0.1", "8009"};
 
-class DiscoveryTest : public testing::Test {
+class RemoteObjectsTest : public testing::Test {
+ protected:
+  ScriptedTarget target_;
+  std::unique_ptr<record::Record> record_ = *record::Record::Open(
+      std::make_unique<record::MemoryStore>(std::make_shared<record::MemoryDisk>()));
+};
+
+class DiscoveryTest : public RemoteObjectsTest {
  protected:
   // Which service serves `address` on a target that refuses to start one and lists `info`; "none"
   // when it lists none that does.
   std::string Serving(const std::string& info, const TransportAddress& address = kAddress) {
     target_.answers["bdev_nvme_start_discovery"] = ScriptedTarget::Refusal(-17);
     target_.answers["bdev_nvme_get_discovery_info"] = Json::parse(info);
-    DiscoveryServices services(target_);
+    SharedConnections connections(target_, *record_);
+    DiscoveryServices services(target_, connections);
     // Every service that is listed counts as the agent's own.
-    for (const char* name : {"a", "b"}) services.AddUser(name, Uuid::Random(), "");
-    auto joined =
-        services.Join(Context::WithTimeout(std::chrono::milliseconds(1)), volume_, address, "");
-    return joined.ok() ? *joined : "none";
+    for (const char* name : {"a", "b"}) {
+      auto held = connections.Lock(Context::Background(), name);
+      held->users().insert(Uuid::Random());
+    }
+    auto joined = services.Join(Context::WithTimeout(std::chrono::milliseconds(1)), volume_, "new",
+                                address, "");
+    return joined.ok() ? joined->name : "none";
   }
 
   const Uuid volume_ = Uuid::Random();
-  ScriptedTarget target_;
 };
 
 TEST_F(DiscoveryTest, AddressesCompareByMeaning) {
@@ -71,45 +83,77 @@ TEST_F(DiscoveryTest, WhatTheAgentDidNotStartHasNoName) {
   target_.answers["bdev_nvme_start_discovery"] = ScriptedTarget::Refusal(-17);
   target_.answers["bdev_nvme_get_discovery_info"] =
       Json::parse(R"([{"name":"operators","trid":{"trtype":"tcp","traddr":"10.0.0.1"}}])");
-  DiscoveryServices services(target_);
-  EXPECT_EQ(*services.Join(Context::Background(), volume_, kAddress, ""), "");
+  SharedConnections connections(target_, *record_);
+  DiscoveryServices services(target_, connections);
+  EXPECT_EQ(services.Join(Context::Background(), volume_, "new", kAddress, "")->name, "");
 }
 
 TEST_F(DiscoveryTest, TheFirstVolumesHostIsTheServices) {
-  DiscoveryServices services(target_);
+  SharedConnections connections(target_, *record_);
+  DiscoveryServices services(target_, connections);
   const Uuid other = Uuid::Random();
-  ASSERT_TRUE(
-      services.Join(Context::Background(), volume_, kAddress, "nqn.2016-06.io.spdk:a").ok());
-  ASSERT_TRUE(services.Join(Context::Background(), other, kAddress, "nqn.2016-06.io.spdk:b").ok());
+  const std::string name = ServiceName(kAddress, volume_);
+  auto join = [&](const Uuid& volume, const char* host) {
+    return services
+        .Join(Context::Background(), volume, services.PlanName(kAddress, volume), kAddress, host)
+        .ok();
+  };
+  // The target has the service, which attached nothing.
+  target_.answers["bdev_nvme_get_controllers"] = Json::array();
+  ASSERT_TRUE(join(volume_, "nqn.2016-06.io.spdk:a"));
+  ASSERT_TRUE(join(other, "nqn.2016-06.io.spdk:b"));
   ASSERT_EQ(target_.called.size(), 1u);
   EXPECT_EQ(target_.called[0].params["hostnqn"], "nqn.2016-06.io.spdk:a");
   // The service outlives the volume that brought its host, and keeps the host when it is started
-  // anew.
-  const std::string name = DiscoveryServices::NameOf(kAddress);
-  ASSERT_TRUE(services.Leave(Context::Background(), volume_, name).ok());
+  // again.
+  ASSERT_TRUE(connections.Leave(Context::Background(), volume_, name).ok());
   EXPECT_EQ(target_.called.size(), 1u);
   target_.connection = 2;
-  ASSERT_TRUE(services.Join(Context::Background(), other, kAddress, "nqn.2016-06.io.spdk:b").ok());
+  ASSERT_TRUE(join(other, "nqn.2016-06.io.spdk:b"));
   ASSERT_EQ(target_.called.size(), 2u);
   EXPECT_EQ(target_.called[1].params["hostnqn"], "nqn.2016-06.io.spdk:a");
-  ASSERT_TRUE(services.Leave(Context::Background(), other, name).ok());
+  ASSERT_TRUE(connections.Leave(Context::Background(), other, name).ok());
+  services.ForgetUnused(name);
   EXPECT_EQ(target_.called.back().method, "bdev_nvme_stop_discovery");
   EXPECT_EQ(services.HostOf(name), std::nullopt);
-  ASSERT_TRUE(services.Join(Context::Background(), other, kAddress, "nqn.2016-06.io.spdk:b").ok());
-  EXPECT_EQ(services.HostOf(name), "nqn.2016-06.io.spdk:b");
+  ASSERT_TRUE(join(other, "nqn.2016-06.io.spdk:b"));
+  EXPECT_EQ(services.HostOf(ServiceName(kAddress, other)), "nqn.2016-06.io.spdk:b");
 }
 
-class ControllersTest : public testing::Test {
+TEST(ConnectionNames, AreTakenApartAgain) {
+  const Uuid volume = Uuid::Random();
+  const std::string service = ServiceName(kAddress, volume);
+  EXPECT_EQ(KeyOf(service), ServiceKey(kAddress));
+  EXPECT_EQ(ServiceOfController(service + "12"), service);
+  EXPECT_EQ(ControllerOfBdev(service + "12n3"), service + "12");
+  const std::string nqn = "nqn.2014-08.org.nvmexpress:uuid:" + Uuid::Random().ToString();
+  const std::string controller = ControllerName(nqn, volume);
+  EXPECT_EQ(KeyOf(controller), ControllerKey(nqn));
+  EXPECT_EQ(ControllerOfBdev(controller + "n1"), controller);
+  EXPECT_EQ(ServiceOfController(controller), std::nullopt);
+  // Of the version before.
+  EXPECT_EQ(KeyOf("sma_tcp_10.0.0.1_8009_"), ServiceKey(kAddress));
+  EXPECT_EQ(KeyOf("sma_nqn.2016-06.io.spdk:a"), ControllerKey("nqn.2016-06.io.spdk:a"));
+  // Of others.
+  EXPECT_EQ(ServiceOfController("operators0"), std::nullopt);
+  EXPECT_EQ(ControllerOfBdev("Malloc0"), std::nullopt);
+  EXPECT_EQ(ControllerOfBdev("n1"), std::nullopt);
+}
+
+class ControllersTest : public RemoteObjectsTest {
  protected:
   // To how many of the addresses 10.0.0.1 and ::1 the controller is connected when the target
   // lists `info`.
   size_t Connected(const std::string& info) {
     target_.called.clear();
     target_.answers["bdev_nvme_get_controllers"] = Json::parse(info);
-    Controllers controllers(target_);
-    EXPECT_TRUE(controllers.Look(Context::Background()).ok());
+    SharedConnections connections(target_, *record_);
+    RemoteNodes nodes;
+    Controllers controllers(target_, connections, nodes);
+    EXPECT_TRUE(connections.LookAtControllers(Context::Background()).ok());
     target_.called.clear();
     RemoteSubsystem subsystem{
+        .controller = "sma_nqn.2016-06.io.spdk:a",
         .subnqn = "nqn.2016-06.io.spdk:a",
         .hostnqn = "nqn.2016-06.io.spdk:h",
         .addresses = {{"tcp", "ipv4", "10.0.0.1", "4420"}, {"tcp", "ipv6", "::1", "4420"}}};
@@ -123,8 +167,6 @@ class ControllersTest : public testing::Test {
     }
     return target_.called.size();
   }
-
-  ScriptedTarget target_;
 };
 
 TEST_F(ControllersTest, PathsThatAreThereAreNotMadeAgain) {
@@ -143,10 +185,13 @@ TEST_F(ControllersTest, PathsThatAreThereAreNotMadeAgain) {
 }
 
 TEST_F(ControllersTest, OnePathIsEnough) {
-  RemoteSubsystem subsystem{.subnqn = "nqn.2016-06.io.spdk:a",
+  RemoteSubsystem subsystem{.controller = "sma_nqn.2016-06.io.spdk:a",
+                            .subnqn = "nqn.2016-06.io.spdk:a",
                             .hostnqn = "",
-                            .addresses = {{"tcp", "ipv4", "10.0.0.1", "4420"}}};
-  Controllers controllers(target_);
+                            .addresses = {{"tcp", "ipv4", "127.0.0.1", "1"}}};
+  SharedConnections connections(target_, *record_);
+  RemoteNodes nodes;
+  Controllers controllers(target_, connections, nodes);
   target_.answers["bdev_nvme_attach_controller"] = ScriptedTarget::Refusal(-5);
   EXPECT_EQ(
       controllers.Join(Context::Background(), Uuid::Random(), subsystem, std::chrono::seconds(1))

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/strings/str_split.h"
+#include "agent/volume/connection_names.h"
 
 namespace sma::volume {
 namespace {
@@ -12,6 +13,10 @@ namespace {
 // One line for each name, with what it is the name of before it. NQNs hold no control characters.
 constexpr std::string_view kService = "discovery ";
 constexpr std::string_view kController = "controller ";
+
+void AddOnce(std::vector<std::string>& list, std::string name) {
+  if (std::find(list.begin(), list.end(), name) == list.end()) list.push_back(std::move(name));
+}
 
 }  // namespace
 
@@ -35,10 +40,28 @@ std::string SharedNames::ToText() const {
   return text;
 }
 
-void SharedNames::AddService(std::string name) {
-  if (std::find(services.begin(), services.end(), name) == services.end()) {
-    services.push_back(std::move(name));
+void SharedNames::AddService(std::string name) { AddOnce(services, std::move(name)); }
+
+void SharedNames::AddController(std::string name) { AddOnce(controllers, std::move(name)); }
+
+void SharedNames::Add(const SharedNames& names) {
+  for (const std::string& name : names.services) AddService(name);
+  for (const std::string& name : names.controllers) AddController(name);
+}
+
+std::optional<std::string> SharedNames::Find(std::string_view key) const {
+  for (const auto* list : {&services, &controllers}) {
+    for (const std::string& name : *list) {
+      if (KeyOf(name) == key) return name;
+    }
   }
+  return std::nullopt;
+}
+
+std::vector<std::string> SharedNames::All() const {
+  std::vector<std::string> all = services;
+  all.insert(all.end(), controllers.begin(), controllers.end());
+  return all;
 }
 
 }  // namespace sma::volume

@@ -1,9 +1,12 @@
 #pragma once
 
 #include <map>
+#include <optional>
 #include <set>
 #include <string>
+#include <string_view>
 #include <utility>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "base/context.h"
@@ -13,10 +16,10 @@
 
 namespace sma::volume {
 
-/// Which volumes use an object on the target that they share, known by its name. Thread-safe.
+/// Which volumes use a connection of the target, known by its name. Thread-safe.
 class UseCounts {
  public:
-  /// The users of one object, while nobody else may look at them or change the object.
+  /// The users of one connection, while nobody else may look at them or change the connection.
   class Held {
    public:
     Held(UseCounts& counts, base::LockTable::Held lock, std::string name);
@@ -32,18 +35,30 @@ class UseCounts {
     std::set<base::Uuid>* users_;
   };
 
-  /// Before other threads use this: what the record says.
+  /// Adds what the record says. Call it before other threads use this.
   void Add(const std::string& name, const base::Uuid& user);
 
   /// Waits as long as `context` allows. A caller holds one name at a time.
   absl::StatusOr<Held> Lock(const base::Context& context, const std::string& name);
 
+  /// Whether the connection has a user, or somebody holds it to become one.
   bool IsUsed(const std::string& name) const;
+
+  /// The first used name that begins with `prefix` and for which `matches` is true.
+  template <typename Predicate>
+  std::optional<std::string> FindUsed(std::string_view prefix, const Predicate& matches) const {
+    base::MutexLock lock(mutex_);
+    for (auto entry = users_.lower_bound(prefix); entry != users_.end(); ++entry) {
+      if (!entry->first.starts_with(prefix)) break;
+      if (matches(entry->first)) return entry->first;
+    }
+    return std::nullopt;
+  }
 
  private:
   base::LockTable locks_;
-  mutable base::Mutex mutex_;  // of the map; each set is its lock's holder's
-  std::map<std::string, std::set<base::Uuid>> users_ SMA_GUARDED_BY(mutex_);
+  mutable base::Mutex mutex_;  // of the map; each set belongs to the holder of its lock
+  std::map<std::string, std::set<base::Uuid>, std::less<>> users_ SMA_GUARDED_BY(mutex_);
 };
 
 }  // namespace sma::volume

@@ -1,6 +1,7 @@
 #include "agent/volume/volumes.h"
 
 #include <fmt/format.h>
+#include <spdlog/spdlog.h>
 
 #include <algorithm>
 #include <utility>
@@ -22,15 +23,24 @@ bool NeedsConnection(const VolumeParameters& params) {
 
 bool IsRemote(const record::Volume& row) { return NeedsConnection(row.params); }
 
-Volumes::Volumes(Options options, jsonrpc::Caller& target, const std::vector<record::Volume>& rows,
+Volumes::Volumes(Options options, jsonrpc::Caller& target, record::Record& record,
                  std::unique_ptr<CryptoEngine> engine, std::optional<base::Secret> sealing_key)
     : options_(options),
       target_(target),
       sealer_(std::move(sealing_key)),
-      connections_(options.discovery_timeout, target, rows),
+      connections_(options.discovery_timeout, target, record,
+                   [this](const record::Volume& row) { return SecretsOf(row); }),
       encryption_(target, std::move(engine), sealer_) {}
 
-Volumes::~Volumes() = default;
+Volumes::~Volumes() { Stop(); }
+
+void Volumes::SetOnConnected(
+    std::function<void(const std::vector<base::Uuid>& volumes)> on_connected) {
+  connections_.nodes().SetOnRestored(
+      [this, on_connected = std::move(on_connected)](const std::string& key) {
+        on_connected(connections_.VolumesOf(key));
+      });
+}
 
 absl::StatusOr<VolumeRequest> Volumes::Check(const base::Context& context,
                                              const VolumeParameters& params) const {
@@ -54,7 +64,8 @@ absl::StatusOr<record::Volume> Volumes::NewRow(const VolumeRequest& request,
   row.device_handle = device_handle;
   row.params = request.params;
   row.bdev_name = BaseBdevName(row);
-  row.connection = Connections::Plan(request.params);
+  row.connection = connections_.Plan(request.id, request.params);
+  connections_.shared().Track(request.id);
   row.created = row.state_since = std::chrono::system_clock::now();
   row.sealed = sealer_.Seal(request.id, request.secrets, request.keys ? &*request.keys : nullptr);
   return row;
@@ -129,21 +140,31 @@ absl::Status Volumes::Release(const base::Context& context, const record::Volume
   return absl::OkStatus();
 }
 
+std::unique_ptr<DetachGuard> Volumes::BeginDetach(const base::Context& context,
+                                                  std::vector<record::Volume> rows) {
+  std::erase_if(rows, [](const record::Volume& row) { return !IsRemote(row); });
+  if (rows.empty()) return nullptr;
+  for (const record::Volume& row : rows) connections_.EndAttempts(context, row).IgnoreError();
+  return std::make_unique<DetachGuard>(
+      [this, rows = std::move(rows)](const base::Context& limited, bool is_known) {
+        for (const record::Volume& row : rows) {
+          absl::Status status =
+              connections_.ReleaseIfDown(limited, row, encryption_.RemovalRequests(row), is_known);
+          if (!status.ok()) {
+            spdlog::debug("volume {}: {}", row.id.ToString(), std::string(status.message()));
+          }
+        }
+      });
+}
+
 absl::Status Volumes::BeginRestore(const base::Context& context,
                                    const std::vector<record::Volume>& rows) {
-  auto any = [&](bool (nvmf::VolumeConnectionParameters::*has)() const) {
-    return std::any_of(rows.begin(), rows.end(),
-                       [&](const record::Volume& row) { return (row.params.nvmf().*has)(); });
-  };
-  return connections_.Look(context, any(&nvmf::VolumeConnectionParameters::has_discovery),
-                           any(&nvmf::VolumeConnectionParameters::has_direct));
+  return connections_.Look(context, rows);
 }
 
 absl::Status Volumes::Restore(const base::Context& context, record::Volume& row) {
   if (IsRemote(row)) {
-    absl::StatusOr<VolumeParameters> secrets = SecretsOf(row);
-    if (!secrets.ok()) return secrets.status();
-    absl::Status status = connections_.Restore(context, *secrets, row);
+    absl::Status status = connections_.Restore(context, row);
     if (!status.ok()) return status;
   }
   return encryption_.Restore(context, row);

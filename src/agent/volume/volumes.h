@@ -1,6 +1,7 @@
 #pragma once
 
 #include <chrono>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -8,8 +9,9 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "agent/record/rows.h"
+#include "agent/record/record.h"
 #include "agent/volume/connections.h"
+#include "agent/volume/detach_guard.h"
 #include "agent/volume/encryption.h"
 #include "agent/volume/request.h"
 #include "agent/volume/sealer.h"
@@ -44,11 +46,18 @@ bool IsRemote(const record::Volume& row);
 /// done by the target, the outcome is unknown: then Release is called later, as often as it takes.
 class Volumes {
  public:
-  /// `target` outlives this. `rows`: those of the record, from which is counted who uses what.
-  /// `engine` encrypts volumes; `sealing_key` seals their keys and secrets in the record.
-  Volumes(Options options, jsonrpc::Caller& target, const std::vector<record::Volume>& rows,
+  /// `target` and `record` outlive this; what the record's rows use is counted. Writes to the
+  /// record nothing but record::Volume::connection. `engine` encrypts volumes; `sealing_key` seals
+  /// their keys and secrets in the record.
+  Volumes(Options options, jsonrpc::Caller& target, record::Record& record,
           std::unique_ptr<CryptoEngine> engine, std::optional<base::Secret> sealing_key);
   ~Volumes();
+
+  /// Called with volumes whose connection was restored in the background, in any thread; their
+  /// devices can be restored then. Set it before other threads use this.
+  void SetOnConnected(std::function<void(const std::vector<base::Uuid>& volumes)> on_connected);
+  /// Ends all background work.
+  void Stop() { connections_.nodes().Stop(); }
 
   /// Name of the engine that encrypts volumes.
   std::string_view engine_name() const { return encryption_.engine_name(); }
@@ -99,9 +108,17 @@ class Volumes {
   absl::Status ConnectAgain(const base::Context& context, const VolumeRequest& request,
                             record::Volume& row);
 
-  /// Takes away the layers, and the connection with the last volume that uses it. The device has
-  /// let go of the bdev before. OK when there is nothing left to do. UNAVAILABLE: the connection of
-  /// an encrypted volume stays for as long as the target may still make its layer.
+  /// While volumes are being taken off their device: a device waits for the I/O under way to a
+  /// volume, and that for its remote. For as long as the guard lives, where no path to a volume's
+  /// remote is up and nothing else hangs on its connection, the connection is released, and the I/O
+  /// fails. Attempts to connect the volumes are ended before this returns. Release still has to be
+  /// called. Null: none of `rows` is remote.
+  std::unique_ptr<DetachGuard> BeginDetach(const base::Context& context,
+                                           std::vector<record::Volume> rows);
+
+  /// Removes the layers, and releases the connection if nothing else uses it or hangs on it. The
+  /// device has released the bdev before. OK when there is nothing left to do. UNAVAILABLE: the
+  /// connection of an encrypted volume stays for as long as the target may still make its layer.
   absl::Status Release(const base::Context& context, const record::Volume& row);
 
   /// Looks at the target what is there of what `rows` share; before a Restore of many rows.
@@ -109,8 +126,28 @@ class Volumes {
 
   /// Makes sure of the connection and the layers of an attached volume, and makes again what is
   /// missing. `row` then holds what is to be kept. Does not wait for the bdev to appear: the device
-  /// tells whether it did. No remote call where nothing is missing, but for layers and iSCSI.
+  /// tells whether it did. Does not wait for a storage node that does not answer: UNAVAILABLE with
+  /// the reason then, IsConnecting() is true, and the callback of SetOnConnected is called when it
+  /// is connected. No remote call where nothing is missing, but for layers and iSCSI.
   absl::Status Restore(const base::Context& context, record::Volume& row);
+  /// Whether the volume is being connected in the background.
+  bool IsConnecting(const record::Volume& row) const { return connections_.IsRestoring(row); }
+
+  /// Paths to the remote subsystem of a volume, as of the last LookAtPaths; nullopt: unknown, or
+  /// the volume has none. A bdev of a volume without a path that is up does no I/O.
+  std::optional<PathCount> PathsOf(const base::Uuid& volume) {
+    return connections_.shared().PathsOf(volume);
+  }
+  /// Asks the target for the states of all paths: one call, no bdev is asked for.
+  absl::Status LookAtPaths(const base::Context& context) {
+    return connections_.shared().LookAtControllers(context);
+  }
+  /// What the target said of the bdev of a volume; nullopt: it has none. `generation`: of the
+  /// target before it was asked.
+  void NoteBdev(uint64_t generation, const base::Uuid& volume,
+                const std::optional<spdk::Bdev>& bdev) {
+    connections_.shared().NoteBdev(generation, volume, bdev);
+  }
 
  private:
   absl::Status FindLocal(const base::Context& context, const record::Volume& row);

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "agent/spdk/bdev.h"
+#include "devices/nvmf_common/attachment.h"
 #include "devices/nvmf_common/comparison.h"
 #include "devices/nvmf_common/subsystem_devices.h"
 #include "jsonrpc/error.h"
@@ -16,8 +17,6 @@ using jsonrpc::Request;
 
 namespace {
 
-using FoundSubsystem = absl::StatusOr<std::optional<spdk::Subsystem>>;
-
 absl::Status VolumeError(absl::StatusCode code, const DeviceVolume& volume, std::string_view what) {
   return absl::Status(code, fmt::format("volume {} {}", volume.id.ToString(), what));
 }
@@ -27,134 +26,186 @@ Outcome NotOnTarget(const std::string& nqn) {
       absl::UnavailableError(fmt::format("subsystem {} is not on the target", nqn)));
 }
 
+absl::Status IsImpostor(const DeviceVolume& volume, const std::string& nqn,
+                        const spdk::Namespace& ns) {
+  return VolumeError(
+      absl::StatusCode::kAlreadyExists, volume,
+      fmt::format("cannot be attached: namespace {} of {} has its UUID but exports bdev {}",
+                  ns.nsid, nqn, ns.bdev_name));
+}
+
+// The namespace of `subsystem` that exports the volume, as far as the record or the target know
+// its bdev. Null when there is none.
+const spdk::Namespace* FindExported(const spdk::Subsystem& subsystem, const DeviceVolume& volume,
+                                    const std::optional<spdk::Bdev>& bdev) {
+  if (bdev) return FindNamespace(subsystem, volume.id, bdev->name);
+  const Attachment attachment = Attachment::Parse(volume.attachment);
+  return FindNamespace(subsystem, volume.id, attachment.bdev_name);
+}
+
 }  // namespace
 
-OutcomeOr<std::string> SubsystemDevices::Attach(const base::Context& context,
-                                                const std::string& nqn,
-                                                const DeviceVolume& volume) {
-  if (volume.plan != nullptr) return AttachPlanned(context, nqn, volume);
-  return FinishAttach(
-      context, nqn, volume,
-      spdk::CallToEnd(target_, context, spdk::AddNamespace(nqn, NamespaceOf(volume))));
+absl::Status NotOwned(const std::string& nqn) {
+  return absl::AlreadyExistsError(
+      fmt::format("subsystem {} on the target is not the one that this agent created", nqn));
 }
 
-// Makes the bdev and the namespace in one round trip. What the target made of the bdev is known
-// only after the namespace is there.
-OutcomeOr<std::string> SubsystemDevices::AttachPlanned(const base::Context& context,
-                                                       const std::string& nqn,
-                                                       const DeviceVolume& volume) {
-  std::vector<Request> requests = volume.plan->TakeRequests();
-  requests.push_back(spdk::AddNamespace(nqn, NamespaceOf(volume)));
+absl::StatusOr<SubsystemDevices::Found> SubsystemDevices::ParseFound(
+    const absl::StatusOr<jsonrpc::Json>& subsystem, const absl::StatusOr<jsonrpc::Json>& bdev) {
+  absl::StatusOr<std::optional<spdk::Subsystem>> found = spdk::ParseSubsystem(subsystem);
+  if (!found.ok()) return found.status();
+  absl::StatusOr<std::optional<spdk::Bdev>> exported = spdk::ParseBdev(bdev);
+  if (!exported.ok()) return exported.status();
+  return Found{.subsystem = *std::move(found), .bdev = *std::move(exported)};
+}
+
+absl::StatusOr<SubsystemDevices::Found> SubsystemDevices::Query(const base::Context& context,
+                                                                const std::string& nqn,
+                                                                const std::string& bdev_name) {
+  const Request requests[] = {spdk::GetSubsystem(nqn), spdk::GetBdev(bdev_name)};
+  const spdk::Results results = target_.CallMany(context, requests);
+  return ParseFound(results[0], results[1]);
+}
+
+// What makes the bdev, if anything does, the namespace, and the questions whose answers tell that
+// it is in the right subsystem and of the right bdev: all in one round trip.
+OutcomeOr<std::string> SubsystemDevices::Attach(const base::Context& context,
+                                                const SubsystemSpec& spec,
+                                                const DeviceVolume& volume) {
+  std::vector<Request> requests;
+  if (volume.plan != nullptr) requests = volume.plan->TakeRequests();
+  const size_t planned = requests.size();
+  requests.push_back(spdk::GetSubsystem(spec.nqn));
+  requests.push_back(spdk::AddNamespace(spec.nqn, NamespaceOf(volume)));
+  requests.push_back(spdk::GetBdev(volume.bdev_name));
   spdk::Results results = spdk::CallToEnd(target_, context, requests);
-  const size_t planned = requests.size() - 1;
-  Outcome made = volume.plan->CheckResults(std::span(requests).first(planned),
-                                           std::span(results).first(planned));
+  Outcome made;
+  if (volume.plan != nullptr) {
+    made = volume.plan->CheckResults(std::span(requests).first(planned),
+                                     std::span(results).first(planned));
+  }
+  const absl::StatusOr<jsonrpc::Json>& answer = results[planned + 1];
+  absl::StatusOr<Found> found = ParseFound(results[planned], results[planned + 2]);
   DeviceVolume ready = volume;
   ready.plan = nullptr;
-  const absl::StatusOr<jsonrpc::Json>& answer = results.back();
-  if (made.ok()) {
-    // One that came too early for a target that does not keep the order is sent again.
-    bool refused = jsonrpc::GetTargetError(answer.status()).has_value();
-    if (refused && !spdk::IsNoSuchSubsystem(answer.status())) return Attach(context, nqn, ready);
-    return FinishAttach(context, nqn, ready, answer);
+  if (!made.ok()) {
+    // What the target made of the bdev is known only after the namespace is there.
+    if (!answer.ok() && Outcome(answer.status()).is_settled()) return made;
+    return UndoAttach(std::move(made), spec, ready, answer);
   }
-  if (!answer.ok() && !Outcome(answer.status()).is_unknown()) return made;
-  Outcome undone = RemoveFound(spdk::UndoContext(), nqn, volume.id);
-  return undone.ok() ? made : Outcome::Unknown(made.status());
+  if (answer.ok()) return FinishAttach(context, spec, ready, found, answer);
+  if (!jsonrpc::GetTargetError(answer.status())) return answer.status();
+  // One that came too early for a target that does not keep the order is sent again.
+  if (volume.plan != nullptr && !spdk::IsNoSuchSubsystem(answer.status())) {
+    return Attach(context, spec, ready);
+  }
+  return AttachRefused(context, spec, ready, found, answer.status());
 }
 
-// Whether the namespace is there, by the target's `answer`.
+// The target has added the namespace; looks whether it is the right one.
 OutcomeOr<std::string> SubsystemDevices::FinishAttach(const base::Context& context,
-                                                      const std::string& nqn,
+                                                      const SubsystemSpec& spec,
                                                       const DeviceVolume& volume,
+                                                      const absl::StatusOr<Found>& found,
                                                       const absl::StatusOr<jsonrpc::Json>& answer) {
-  if (!answer.ok()) {
-    bool refused = jsonrpc::GetTargetError(answer.status()).has_value();
-    if (refused) return AttachRefused(context, nqn, volume, answer.status());
-    return answer.status();
-  }
   absl::StatusOr<uint32_t> nsid = spdk::ParseNsid(*answer);
-  Outcome outcome = nsid.ok() ? context.status() : nsid.status();
-  if (outcome.ok()) return std::to_string(*nsid);
-  return std::move(outcome).AfterUndo(RemoveFound(spdk::UndoContext(), nqn, volume.id));
+  absl::Status status = found.status();
+  if (status.ok()) status = nsid.status();
+  if (status.ok() && found->subsystem && !IsOwned(spec, *found->subsystem)) {
+    status = NotOwned(spec.nqn);
+  }
+  if (status.ok() && !found->bdev) {
+    status = VolumeError(absl::StatusCode::kUnavailable, volume, "went away");
+  }
+  if (status.ok()) status = context.status();
+  if (!status.ok()) {
+    return UndoAttach(Outcome::NotDone(std::move(status)), spec, volume, answer);
+  }
+  return Attachment{.nsid = *nsid, .bdev_name = found->bdev->name}.ToString();
+}
+
+// Removes a namespace that the target has added, or may have, in whichever subsystem it did.
+Outcome SubsystemDevices::UndoAttach(Outcome why, const SubsystemSpec& spec,
+                                     const DeviceVolume& volume,
+                                     const absl::StatusOr<jsonrpc::Json>& answer) {
+  Outcome undone;
+  absl::StatusOr<uint32_t> nsid = answer.ok() ? spdk::ParseNsid(*answer) : answer.status();
+  if (nsid.ok()) {
+    undone = spdk::DoToEnd(target_, spdk::UndoContext(), spdk::RemoveNamespace(spec.nqn, *nsid));
+  }
+  // Refused, or not known what there is to remove.
+  if (!nsid.ok() || jsonrpc::GetTargetError(undone.status())) {
+    undone = Detach(spdk::UndoContext(), spec, volume);
+  }
+  return undone.ok() ? why : Outcome::Unknown(why.status());
 }
 
 // The target says of most things that it does not like about a namespace only "Invalid parameters":
-// looks what it is, and waits for a bdev that is not there yet.
+// finds out what it is, and waits for a bdev that is not there yet.
 OutcomeOr<std::string> SubsystemDevices::AttachRefused(const base::Context& context,
-                                                       const std::string& nqn,
+                                                       const SubsystemSpec& spec,
                                                        const DeviceVolume& volume,
+                                                       const absl::StatusOr<Found>& found,
                                                        absl::Status refusal) {
-  // By the time of a look another call may have made it again.
-  if (spdk::IsNoSuchSubsystem(refusal)) return NotOnTarget(nqn);
-  const Request looks[] = {spdk::GetSubsystem(nqn), spdk::GetBdev(volume.bdev_name)};
-  const spdk::Results results = target_.CallMany(context, looks);
-  FoundSubsystem subsystem = spdk::ParseSubsystem(results[0]);
-  if (!subsystem.ok()) return subsystem.status();
-  if (!*subsystem) return NotOnTarget(nqn);
-  if (const spdk::Namespace* ns = FindNamespace(**subsystem, volume.id)) {
-    return std::to_string(ns->nsid);
-  }
-  absl::StatusOr<std::optional<spdk::Bdev>> bdev = spdk::ParseBdev(results[1]);
-  if (!bdev.ok()) return bdev.status();
-  if (!*bdev && volume.wait > std::chrono::nanoseconds(0)) {
-    bdev = spdk::FindBdev(target_, context, volume.bdev_name, volume.wait);
+  // By the time of a look another call may have created it again.
+  if (spdk::IsNoSuchSubsystem(refusal)) return NotOnTarget(spec.nqn);
+  if (!found.ok()) return found.status();
+  if (!found->subsystem) return NotOnTarget(spec.nqn);
+  const spdk::Subsystem& subsystem = *found->subsystem;
+  if (!IsOwned(spec, subsystem)) return NotOwned(spec.nqn);
+  if (!found->bdev && volume.wait > std::chrono::nanoseconds(0)) {
+    auto bdev = spdk::FindBdev(target_, context, volume.bdev_name, volume.wait);
     if (!bdev.ok()) return bdev.status();
     DeviceVolume there = volume;
     there.wait = std::chrono::nanoseconds(0);
-    if (*bdev) return Attach(context, nqn, there);
+    if (*bdev) return Attach(context, spec, there);
   }
-  if (!*bdev)
+  if (!found->bdev) {
     return VolumeError(absl::StatusCode::kNotFound, volume, "was not found on the target");
-  if ((*bdev)->claimed) {
+  }
+  if (const spdk::Namespace* ns = FindNamespace(subsystem, volume.id, found->bdev->name)) {
+    return Attachment{.nsid = ns->nsid, .bdev_name = ns->bdev_name}.ToString();
+  }
+  if (const spdk::Namespace* ns = FindImpostor(subsystem, volume.id, found->bdev->name)) {
+    return IsImpostor(volume, spec.nqn, *ns);
+  }
+  if (found->bdev->claimed) {
     return VolumeError(absl::StatusCode::kAlreadyExists, volume,
                        "is in use elsewhere on the target");
   }
-  uint32_t max = (*subsystem)->max_namespaces;
-  if (max != 0 && (*subsystem)->namespaces.size() >= max) {
+  const uint32_t max = subsystem.max_namespaces;
+  if (max != 0 && subsystem.namespaces.size() >= max) {
     return absl::ResourceExhaustedError(
-        fmt::format("subsystem {} has {} namespaces already, as many as it can", nqn, max));
+        fmt::format("subsystem {} has {} namespaces already, as many as it can", spec.nqn, max));
   }
   return VolumeError(absl::StatusCode::kInternal, volume,
                      fmt::format("was refused: {}", std::string(refusal.message())));
 }
 
-Outcome SubsystemDevices::Detach(const base::Context& context, const std::string& nqn,
+// A removal cannot be taken back without the hosts noticing, and the NSID may be somebody else's
+// namespace by now, the NQN somebody else's subsystem: the target is asked before.
+Outcome SubsystemDevices::Detach(const base::Context& context, const SubsystemSpec& spec,
                                  const DeviceVolume& volume) {
-  uint32_t nsid = NsidOf(volume.attachment);
-  if (nsid == 0) return RemoveFound(context, nqn, volume.id);
-
-  // The target gives the NSID of a namespace that is gone to the next one. To save a round trip, it
-  // is asked what the NSID stands for together with its removal, which it starts after answering.
-  const Request requests[] = {spdk::GetSubsystem(nqn), spdk::RemoveNamespace(nqn, nsid)};
-  const spdk::Results results = spdk::CallToEnd(target_, context, requests);
-  FoundSubsystem before = spdk::ParseSubsystem(results[0]);
-  if (!before.ok()) return before.status();
-  if (!*before) return absl::OkStatus();
-  const spdk::Namespace* removed = NamespaceAt(**before, nsid);
-  if (!results[1].ok()) {
-    if (!jsonrpc::GetTargetError(results[1].status())) return results[1].status();
-    return RemoveFound(spdk::UndoContext(), nqn, volume.id);
-  }
-  if (removed == nullptr || removed->uuid == volume.id) return absl::OkStatus();
-  PutBack(nqn, *removed);
-  return RemoveFound(spdk::UndoContext(), nqn, volume.id);
-}
-
-Outcome SubsystemDevices::RemoveFound(const base::Context& context, const std::string& nqn,
-                                      const base::Uuid& id) {
-  FoundSubsystem subsystem = spdk::FindSubsystem(target_, context, nqn);
-  if (!subsystem.ok()) return subsystem.status();
-  const spdk::Namespace* ns = *subsystem ? FindNamespace(**subsystem, id) : nullptr;
+  absl::StatusOr<Found> found = Query(context, spec.nqn, volume.bdev_name);
+  if (!found.ok()) return found.status();
+  if (!found->subsystem) return absl::OkStatus();
+  const spdk::Namespace* ns = FindExported(*found->subsystem, volume, found->bdev);
   if (ns == nullptr) return absl::OkStatus();
-  return spdk::DoToEnd(target_, context, spdk::RemoveNamespace(nqn, ns->nsid));
-}
-
-void SubsystemDevices::PutBack(const std::string& nqn, const spdk::Namespace& ns) {
-  spdlog::warn("{}: namespace {} is not what it was, but of bdev {}: putting it back", nqn, ns.nsid,
-               ns.bdev_name);
-  absl::Status status = spdk::DoToEnd(target_, spdk::UndoContext(), spdk::AddNamespace(nqn, ns));
-  if (!status.ok()) spdlog::error("{}: {}", nqn, status.ToString());
+  // An attach that was not finished may have reached a subsystem that had just replaced ours.
+  const bool was_attached = !volume.attachment.empty();
+  if (was_attached && !IsOwned(spec, *found->subsystem)) {
+    spdlog::warn("{}: volume {} is left attached: {}", spec.nqn, volume.id.ToString(),
+                 std::string(NotOwned(spec.nqn).message()));
+    return absl::OkStatus();
+  }
+  absl::Status status = spdk::DoToEnd(target_, context, spdk::RemoveNamespace(spec.nqn, ns->nsid));
+  if (!jsonrpc::GetTargetError(status)) return status;
+  // Somebody else, or the loss of the bdev, may have been faster.
+  found = Query(context, spec.nqn, volume.bdev_name);
+  if (!found.ok()) return found.status();
+  const bool is_gone =
+      !found->subsystem || FindExported(*found->subsystem, volume, found->bdev) == nullptr;
+  return is_gone ? absl::OkStatus() : status;
 }
 
 }  // namespace sma::nvmf_common

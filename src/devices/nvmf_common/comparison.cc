@@ -3,7 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <charconv>
+
+#include "base/uuid.h"
 
 namespace sma::nvmf_common {
 namespace {
@@ -12,6 +13,8 @@ template <typename List>
 bool Contains(const List& list, const std::string& text) {
   return std::find(list.begin(), list.end(), text) != list.end();
 }
+
+}  // namespace
 
 bool HasListener(const SubsystemSpec& spec, const spdk::Subsystem& subsystem) {
   return std::any_of(
@@ -30,18 +33,9 @@ bool HasOnlyHosts(const SubsystemSpec& spec, const spdk::Subsystem& subsystem) {
                      [&](const std::string& host) { return Contains(spec.hosts, host); });
 }
 
-}  // namespace
-
 std::string DescribeAddress(const spdk::TransportAddress& address) {
   if (address.trsvcid.empty()) return address.traddr;
   return fmt::format("{} port {}", address.traddr, address.trsvcid);
-}
-
-uint32_t NsidOf(const std::string& attachment) {
-  uint32_t nsid = 0;
-  auto [end, error] =
-      std::from_chars(attachment.data(), attachment.data() + attachment.size(), nsid);
-  return error == std::errc() && end == attachment.data() + attachment.size() ? nsid : 0;
 }
 
 spdk::Namespace NamespaceOf(const DeviceVolume& volume) {
@@ -55,15 +49,34 @@ const spdk::Namespace* NamespaceAt(const spdk::Subsystem& subsystem, uint32_t ns
   return nullptr;
 }
 
-const spdk::Namespace* FindNamespace(const spdk::Subsystem& subsystem, const base::Uuid& id) {
+const spdk::Namespace* FindNamespace(const spdk::Subsystem& subsystem, const base::Uuid& volume_id,
+                                     std::string_view bdev_name) {
   for (const spdk::Namespace& ns : subsystem.namespaces) {
-    if (ns.uuid == id) return &ns;
+    if (ns.uuid == volume_id && ns.bdev_name == bdev_name) return &ns;
   }
   return nullptr;
 }
 
-Missing FindMissing(const SubsystemSpec& spec, std::span<const DeviceVolume> volumes,
-                    const spdk::Subsystem* actual) {
+const spdk::Namespace* FindImpostor(const spdk::Subsystem& subsystem, const base::Uuid& volume_id,
+                                    std::string_view bdev_name) {
+  for (const spdk::Namespace& ns : subsystem.namespaces) {
+    if (ns.uuid == volume_id && ns.bdev_name != bdev_name) return &ns;
+  }
+  return nullptr;
+}
+
+// The first 20 hexadecimal digits of a random UUID: 74 random bits.
+std::string NewSerialNumber() {
+  constexpr size_t kSerialNumberLength = 20;
+  return base::Uuid::Random().ToHex().substr(0, kSerialNumberLength);
+}
+
+bool IsOwned(const SubsystemSpec& spec, const spdk::Subsystem& actual) {
+  return spec.serial_number.empty() || spec.serial_number == actual.serial_number;
+}
+
+Missing FindMissing(const SubsystemSpec& spec, const spdk::Subsystem* actual,
+                    std::span<const DeviceVolume> volumes, const BdevNames& bdev_names) {
   Missing missing;
   missing.subsystem = actual == nullptr;
   missing.any_host = actual != nullptr && spec.allow_any_host && !actual->allow_any_host;
@@ -72,18 +85,17 @@ Missing FindMissing(const SubsystemSpec& spec, std::span<const DeviceVolume> vol
     if (actual == nullptr || !Contains(actual->hosts, host)) missing.hosts.push_back(host);
   }
   for (size_t i = 0; i < volumes.size(); ++i) {
-    if (actual == nullptr || FindNamespace(*actual, volumes[i].id) == nullptr) {
+    if (actual == nullptr || FindNamespace(*actual, volumes[i].id, bdev_names[i]) == nullptr) {
       missing.volumes.push_back(i);
     }
   }
   return missing;
 }
 
-std::vector<std::string> Differences(const SubsystemSpec& spec,
+std::vector<std::string> Differences(const SubsystemSpec& spec, const Missing& missing,
                                      std::span<const DeviceVolume> volumes,
                                      const spdk::Subsystem* actual) {
   if (actual == nullptr) return {fmt::format("subsystem {} is missing", spec.nqn)};
-  const Missing missing = FindMissing(spec, volumes, actual);
   std::vector<std::string> words;
   for (const std::string& host : missing.hosts)
     words.push_back(fmt::format("host {} is missing", host));
@@ -102,17 +114,21 @@ std::vector<std::string> Differences(const SubsystemSpec& spec,
 
 bool IsEqual(const SubsystemSpec& spec, const spdk::Subsystem& actual) {
   return !actual.is_discovery && actual.allow_any_host == spec.allow_any_host &&
-         !FindMissing(spec, {}, &actual).any() && HasOnlyHosts(spec, actual) &&
+         !FindMissing(spec, &actual).any() && HasOnlyHosts(spec, actual) &&
          HasOnlyListener(spec, actual);
+}
+
+bool HasOtherNamespaces(const spdk::Subsystem& subsystem, const DeviceVolume* volume) {
+  return std::any_of(
+      subsystem.namespaces.begin(), subsystem.namespaces.end(),
+      [&](const spdk::Namespace& ns) { return volume == nullptr || ns.uuid != volume->id; });
 }
 
 bool IsPartOf(const spdk::Subsystem& actual, const SubsystemSpec& spec,
               const DeviceVolume* volume) {
-  bool only_volume =
-      std::all_of(actual.namespaces.begin(), actual.namespaces.end(),
-                  [&](const spdk::Namespace& ns) { return volume && ns.uuid == volume->id; });
-  return !actual.is_discovery && actual.allow_any_host == spec.allow_any_host && only_volume &&
-         HasOnlyHosts(spec, actual) && HasOnlyListener(spec, actual);
+  return !actual.is_discovery && actual.allow_any_host == spec.allow_any_host &&
+         !HasOtherNamespaces(actual, volume) && HasOnlyHosts(spec, actual) &&
+         HasOnlyListener(spec, actual);
 }
 
 }  // namespace sma::nvmf_common

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "devices/nvmf_common/attachment.h"
 #include "devices/nvmf_common/comparison.h"
 #include "devices/nvmf_common/subsystem_devices.h"
 #include "jsonrpc/error.h"
@@ -19,11 +20,10 @@ namespace {
 // The call that takes back `request`, which succeeded with `answer`; nullopt for one that changed
 // nothing that could be taken back.
 std::optional<Request> Inverse(const Request& request, const jsonrpc::Json& answer) {
-  const std::string nqn = request.params["nqn"].get<std::string>();
   if (request.method == "nvmf_subsystem_add_ns") {
     absl::StatusOr<uint32_t> nsid = spdk::ParseNsid(answer);
     if (!nsid.ok()) return std::nullopt;
-    return spdk::RemoveNamespace(nqn, *nsid);
+    return spdk::RemoveNamespace(request.params["nqn"].get<std::string>(), *nsid);
   }
   Request inverse = request;
   if (request.method == "nvmf_subsystem_add_host") {
@@ -71,6 +71,7 @@ absl::StatusOr<std::optional<ExistingDevice>> SubsystemDevices::FindExisting(
   if (!IsEqual(spec, **found)) return Exists(spec.nqn);
   ExistingDevice existing;
   existing.volumes = VolumesOf(**found);
+  existing.mark = (*found)->serial_number;
   return existing;
 }
 
@@ -83,10 +84,13 @@ OutcomeOr<std::string> SubsystemDevices::Create(const base::Context& context,
   BdevPlan* plan = volume != nullptr ? volume->plan : nullptr;
   if (plan != nullptr) requests = plan->TakeRequests();
   const size_t planned = requests.size();
-  requests.push_back(spdk::CreateSubsystem(nqn, spec.allow_any_host));
+  requests.push_back(spdk::CreateSubsystem(nqn, spec.allow_any_host, spec.serial_number));
   for (const std::string& host : spec.hosts) requests.push_back(spdk::AddHost(nqn, host));
   requests.push_back(spdk::AddListener(nqn, spec.listener));
-  if (volume != nullptr) requests.push_back(spdk::AddNamespace(nqn, NamespaceOf(*volume)));
+  if (volume != nullptr) {
+    requests.push_back(spdk::AddNamespace(nqn, NamespaceOf(*volume)));
+    requests.push_back(spdk::GetBdev(volume->bdev_name));
+  }
 
   spdk::Results results = spdk::CallToEnd(target_, context, requests);
   Outcome made;
@@ -107,32 +111,40 @@ OutcomeOr<std::string> SubsystemDevices::Create(const base::Context& context,
   // From here on the subsystem is ours: undoing is deleting it.
   known_.Add(nqn);
   OutcomeOr<std::string> attachment =
-      made.ok() ? FinishCreate(context, nqn, volume, own_requests, own_results) : made;
+      made.ok() ? FinishCreate(context, spec, volume, own_requests, own_results) : made;
   Outcome outcome = attachment.ok() ? Outcome(context.status()) : attachment.outcome();
   if (!outcome.ok()) return with_its_fate(UndoCreated(std::move(outcome), nqn));
   return attachment;
 }
 
-// Looks what came of the parts of a subsystem that was created; what its volume is attached as.
+// Finds out what came of the parts of a subsystem that was created; the attachment of its volume.
 OutcomeOr<std::string> SubsystemDevices::FinishCreate(
-    const base::Context& context, const std::string& nqn, const DeviceVolume* volume,
+    const base::Context& context, const SubsystemSpec& spec, const DeviceVolume* volume,
     std::span<const Request> requests, std::span<const absl::StatusOr<jsonrpc::Json>> results) {
-  for (size_t i = 1; i < results.size(); ++i) {
-    if (results[i].ok()) continue;
-    bool is_volume = volume != nullptr && i + 1 == results.size();
-    if (!is_volume || !jsonrpc::GetTargetError(results[i].status())) {
-      return Failure(requests[i], results[i].status());
-    }
-    if (volume->plan == nullptr) return AttachRefused(context, nqn, *volume, results[i].status());
-    // One that came too early for a target that does not keep the order is sent again.
-    DeviceVolume ready = *volume;
-    ready.plan = nullptr;
-    return Attach(context, nqn, ready);
+  // The last two are about the volume.
+  const size_t parts = results.size() - (volume != nullptr ? 2 : 0);
+  for (size_t i = 1; i < parts; ++i) {
+    if (!results[i].ok()) return Failure(requests[i], results[i].status());
   }
   if (volume == nullptr) return std::string();
-  absl::StatusOr<uint32_t> nsid = spdk::ParseNsid(*results.back());
+  DeviceVolume ready = *volume;
+  ready.plan = nullptr;
+  const absl::StatusOr<jsonrpc::Json>& answer = results[parts];
+  absl::StatusOr<std::optional<spdk::Bdev>> bdev = spdk::ParseBdev(results[parts + 1]);
+  if (!answer.ok()) {
+    if (!jsonrpc::GetTargetError(answer.status())) return answer.status();
+    // A call that came too early for a target that does not keep the order is sent again.
+    if (volume->plan != nullptr) return Attach(context, spec, ready);
+    return AttachRefused(context, spec, ready, Query(context, spec.nqn, volume->bdev_name),
+                         answer.status());
+  }
+  absl::StatusOr<uint32_t> nsid = spdk::ParseNsid(*answer);
   if (!nsid.ok()) return nsid.status();
-  return std::to_string(*nsid);
+  if (!bdev.ok()) return bdev.status();
+  if (!*bdev) {
+    return absl::UnavailableError(fmt::format("volume {} went away", volume->id.ToString()));
+  }
+  return Attachment{.nsid = *nsid, .bdev_name = (*bdev)->name}.ToString();
 }
 
 Outcome SubsystemDevices::UndoCreated(Outcome why, const std::string& nqn) {
@@ -184,12 +196,44 @@ Outcome SubsystemDevices::UndoCreate(const base::Context& context, const Subsyst
     known_.Remove(spec.nqn);
     return absl::OkStatus();
   }
+  known_.Add(spec.nqn);
+  if (!IsOwned(spec, **found)) return RemoveIntended(context, spec, volume, **found);
   if (!IsPartOf(**found, spec, volume)) {
     spdlog::warn("{}: left alone, it has what a failed CreateDevice did not make", spec.nqn);
-    known_.Add(spec.nqn);
     return absl::OkStatus();
   }
-  return Delete(context, spec.nqn);
+  return Delete(context, spec);
+}
+
+// Somebody else created a subsystem of this NQN just before a CreateDevice whose answers nobody has
+// seen: what the call added to it has to go. What was there already the target has refused to add
+// again, but nobody knows any more which parts these were. A host or listener that the call asked
+// for is taken for what the call added, because a tenant's host must not stay on another's
+// subsystem; only where the owner's namespaces would be out of reach without it is it his.
+Outcome SubsystemDevices::RemoveIntended(const base::Context& context, const SubsystemSpec& spec,
+                                         const DeviceVolume* volume,
+                                         const spdk::Subsystem& actual) {
+  if (volume != nullptr) {
+    if (Outcome outcome = Detach(context, spec, *volume); !outcome.ok()) return outcome;
+  }
+  const bool has_namespaces = HasOtherNamespaces(actual, volume);
+  std::vector<Request> requests;
+  if (!has_namespaces || actual.allow_any_host || !HasOnlyHosts(spec, actual)) {
+    for (const std::string& host : spec.hosts) {
+      if (std::count(actual.hosts.begin(), actual.hosts.end(), host) == 0) continue;
+      requests.push_back(spdk::RemoveHost(spec.nqn, host));
+    }
+  }
+  if (HasListener(spec, actual) && (!has_namespaces || !HasOnlyListener(spec, actual))) {
+    requests.push_back(spdk::RemoveListener(spec.nqn, spec.listener));
+  }
+  if (requests.empty()) return absl::OkStatus();
+  spdlog::warn("{}: {}: removing what an unfinished CreateDevice added to it", spec.nqn,
+               std::string(NotOwned(spec.nqn).message()));
+  for (const auto& result : spdk::CallToEnd(target_, context, requests)) {
+    if (!result.ok() && !jsonrpc::GetTargetError(result.status())) return result.status();
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace sma::nvmf_common

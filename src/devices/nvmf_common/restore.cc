@@ -1,11 +1,14 @@
-// How devices are compared with the target and made again.
+// How devices are compared with the target and restored.
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <map>
 #include <set>
 #include <utility>
 
+#include "agent/spdk/bdev.h"
+#include "devices/nvmf_common/attachment.h"
 #include "devices/nvmf_common/comparison.h"
 #include "devices/nvmf_common/subsystem_devices.h"
 
@@ -15,27 +18,89 @@ using jsonrpc::Request;
 
 namespace {
 
-// What `actual` is like after all that could be done; `errors` says why what is missing still is.
-void Judge(const SubsystemSpec& spec, const RestoreRequest& request, const spdk::Subsystem* actual,
-           const absl::Status& first_error, RestoreResult& result) {
-  Missing missing = FindMissing(spec, {}, actual);
-  if (missing.any()) {
-    result.status = !first_error.ok()
-                        ? first_error
-                        : absl::UnavailableError(fmt::format("{} is not complete on the target",
-                                                             request.device.handle));
+/// What the target has of a device.
+struct Actual {
+  std::optional<spdk::Subsystem> subsystem;
+  BdevNames bdev_names;  // of the request's volumes
+};
+
+// As far as the record knows them.
+BdevNames RecordedNames(std::span<const DeviceVolume> volumes) {
+  BdevNames names;
+  for (const DeviceVolume& volume : volumes) {
+    names.push_back(Attachment::Parse(volume.attachment).bdev_name);
   }
-  for (size_t i = 0; i < request.volumes.size(); ++i) {
-    const spdk::Namespace* ns =
-        actual == nullptr ? nullptr : FindNamespace(*actual, request.volumes[i].id);
-    if (ns != nullptr) {
-      result.volumes[i].attachment = std::to_string(ns->nsid);
-    } else {
-      result.volumes[i].attachment = absl::UnavailableError(fmt::format(
-          "volume {} is not attached to {} on the target{}{}", request.volumes[i].id.ToString(),
-          request.device.handle, first_error.ok() ? "" : ": ", std::string(first_error.message())));
+  return names;
+}
+
+// Whether the record does not tell by itself which namespaces export the volumes.
+bool NeedsQuery(const spdk::Subsystem* subsystem, std::span<const DeviceVolume> volumes,
+                const BdevNames& names) {
+  if (subsystem == nullptr) return false;
+  for (size_t i = 0; i < volumes.size(); ++i) {
+    if (FindImpostor(*subsystem, volumes[i].id, names[i]) != nullptr) return true;
+  }
+  return false;
+}
+
+absl::StatusOr<Actual> QueryActual(jsonrpc::Caller& target, const base::Context& context,
+                                   const std::string& nqn, std::span<const DeviceVolume> volumes) {
+  std::vector<Request> requests{spdk::GetSubsystem(nqn)};
+  for (const DeviceVolume& volume : volumes) requests.push_back(spdk::GetBdev(volume.bdev_name));
+  const spdk::Results results = target.CallMany(context, requests);
+  absl::StatusOr<std::optional<spdk::Subsystem>> subsystem = spdk::ParseSubsystem(results[0]);
+  if (!subsystem.ok()) return subsystem.status();
+  Actual actual{.subsystem = *std::move(subsystem), .bdev_names = {}};
+  for (size_t i = 1; i < results.size(); ++i) {
+    absl::StatusOr<std::optional<spdk::Bdev>> bdev = spdk::ParseBdev(results[i]);
+    if (!bdev.ok()) return bdev.status();
+    actual.bdev_names.push_back(*bdev ? (*bdev)->name : std::string());
+  }
+  return actual;
+}
+
+// What became of the volume, after all that could be done; `error` says why it is still missing.
+absl::StatusOr<std::string> AttachmentOf(const RestoreRequest& request, size_t i,
+                                         const spdk::Subsystem* subsystem,
+                                         const BdevNames& bdev_names, const absl::Status& error) {
+  const DeviceVolume& volume = request.volumes[i];
+  if (subsystem != nullptr) {
+    if (const spdk::Namespace* ns = FindNamespace(*subsystem, volume.id, bdev_names[i])) {
+      return Attachment{.nsid = ns->nsid, .bdev_name = ns->bdev_name}.ToString();
+    }
+    if (const spdk::Namespace* ns = FindImpostor(*subsystem, volume.id, bdev_names[i])) {
+      return absl::UnavailableError(
+          fmt::format("volume {} is not attached to {}: namespace {} has its UUID but exports bdev "
+                      "{}",
+                      volume.id.ToString(), request.device.handle, ns->nsid, ns->bdev_name));
     }
   }
+  return absl::UnavailableError(fmt::format("volume {} is not attached to {} on the target{}{}",
+                                            volume.id.ToString(), request.device.handle,
+                                            error.ok() ? "" : ": ", std::string(error.message())));
+}
+
+void FillResult(const SubsystemSpec& spec, const RestoreRequest& request,
+                const spdk::Subsystem* subsystem, const BdevNames& bdev_names,
+                const absl::Status& error, RestoreResult& result) {
+  if (FindMissing(spec, subsystem).any()) {
+    result.status = !error.ok() ? error
+                                : absl::UnavailableError(fmt::format(
+                                      "{} is not complete on the target", request.device.handle));
+  }
+  for (size_t i = 0; i < request.volumes.size(); ++i) {
+    result.volumes[i].attachment = AttachmentOf(request, i, subsystem, bdev_names, error);
+  }
+  if (spec.serial_number.empty() && subsystem != nullptr) result.mark = subsystem->serial_number;
+}
+
+RestoreResult Failed(const RestoreRequest& request, const absl::Status& error) {
+  RestoreResult result;
+  result.status = error;
+  for (size_t i = 0; i < request.volumes.size(); ++i) {
+    result.volumes.push_back({.attachment = error});
+  }
+  return result;
 }
 
 // The first of the errors, without marks that only callers of the target use.
@@ -64,38 +129,50 @@ absl::StatusOr<std::unique_ptr<SubsystemListing>> SubsystemDevices::List(
 
 RestoreResult SubsystemDevices::Restore(const base::Context& context, const SubsystemSpec& spec,
                                         const RestoreRequest& request) {
-  RestoreResult result;
-  result.volumes.resize(request.volumes.size());
-  std::optional<spdk::Subsystem> found;
-  const spdk::Subsystem* actual = nullptr;
-  auto look = [&]() -> absl::Status {
-    absl::StatusOr<std::optional<spdk::Subsystem>> now =
-        spdk::FindSubsystem(target_, context, spec.nqn);
+  BdevNames bdev_names = RecordedNames(request.volumes);
+  const spdk::Subsystem* subsystem = nullptr;
+  Actual actual;
+  auto query = [&]() -> absl::Status {
+    absl::StatusOr<Actual> now = QueryActual(target_, context, spec.nqn, request.volumes);
     if (!now.ok()) return now.status();
-    found = *std::move(now);
-    actual = found ? &*found : nullptr;
+    actual = *std::move(now);
+    bdev_names = actual.bdev_names;
+    subsystem = actual.subsystem ? &*actual.subsystem : nullptr;
     return absl::OkStatus();
   };
   if (request.listing != nullptr) {
-    actual = static_cast<const SubsystemListing*>(request.listing)->Find(spec.nqn);
-  } else if (absl::Status status = look(); !status.ok()) {
-    Judge(spec, request, nullptr, status, result);
+    subsystem = static_cast<const SubsystemListing&>(*request.listing).Find(spec.nqn);
+  }
+  if (request.listing == nullptr || NeedsQuery(subsystem, request.volumes, bdev_names)) {
+    if (absl::Status status = query(); !status.ok()) return Failed(request, status);
+  }
+  if (subsystem != nullptr && !IsOwned(spec, *subsystem)) {
+    return Failed(request, NotOwned(spec.nqn));
+  }
+  if (subsystem == nullptr && !request.recreate) {
+    RestoreResult result =
+        Failed(request,
+               absl::UnavailableError(fmt::format("subsystem {} is not on the target", spec.nqn)));
+    result.is_device_missing = true;
     return result;
   }
 
-  result.differences = Differences(spec, request.volumes, actual);
-  const Missing missing = FindMissing(spec, request.volumes, actual);
+  RestoreResult result;
+  result.volumes.resize(request.volumes.size());
+  const Missing missing = FindMissing(spec, subsystem, request.volumes, bdev_names);
+  result.differences = Differences(spec, missing, request.volumes, subsystem);
   absl::Status error;
   if (missing.any() && request.repair) {
-    error = FirstError(SendMissing(context, spec, request, actual));
-    if (absl::Status status = look(); !status.ok()) {
-      Judge(spec, request, nullptr, status, result);
-      return result;
+    error = FirstError(SendMissing(context, spec, request, bdev_names, subsystem));
+    if (absl::Status status = query(); !status.ok()) {
+      RestoreResult failed = Failed(request, status);
+      failed.differences = std::move(result.differences);
+      return failed;
     }
-    if (actual != nullptr) known_.Add(spec.nqn);
+    if (subsystem != nullptr) known_.Add(spec.nqn);
     for (size_t i : missing.volumes) result.volumes[i].attached_again = true;
   }
-  Judge(spec, request, actual, error, result);
+  FillResult(spec, request, subsystem, bdev_names, error, result);
   return result;
 }
 
@@ -103,18 +180,27 @@ RestoreResult SubsystemDevices::Restore(const base::Context& context, const Subs
 // for removed, so that the listener is the last.
 spdk::Results SubsystemDevices::SendMissing(const base::Context& context, const SubsystemSpec& spec,
                                             const RestoreRequest& request,
+                                            const BdevNames& bdev_names,
                                             const spdk::Subsystem* actual) {
   const std::string& nqn = spec.nqn;
-  const Missing missing = FindMissing(spec, request.volumes, actual);
+  const Missing missing = FindMissing(spec, actual, request.volumes, bdev_names);
   std::vector<Request> requests;
-  if (missing.subsystem) requests.push_back(spdk::CreateSubsystem(nqn, spec.allow_any_host));
+  if (missing.subsystem) {
+    requests.push_back(spdk::CreateSubsystem(nqn, spec.allow_any_host, spec.serial_number));
+    // Nothing is added to a subsystem that somebody else has created meanwhile.
+    spdk::Results created = spdk::CallToEnd(target_, context, requests);
+    if (!created.front().ok()) return created;
+    requests.clear();
+  }
   if (missing.any_host) requests.push_back(spdk::AllowAnyHost(nqn));
   for (const std::string& host : missing.hosts) requests.push_back(spdk::AddHost(nqn, host));
   std::set<uint32_t> taken;
   for (size_t i : missing.volumes) {
+    const DeviceVolume& volume = request.volumes[i];
+    if (actual != nullptr && FindImpostor(*actual, volume.id, bdev_names[i]) != nullptr) continue;
     // The same NSID as before, so that hosts find it where it was.
-    spdk::Namespace ns = NamespaceOf(request.volumes[i]);
-    ns.nsid = NsidOf(request.volumes[i].attachment);
+    spdk::Namespace ns = NamespaceOf(volume);
+    ns.nsid = Attachment::Parse(volume.attachment).nsid;
     bool free = actual == nullptr || NamespaceAt(*actual, ns.nsid) == nullptr;
     if (!free || !taken.insert(ns.nsid).second) ns.nsid = 0;
     requests.push_back(spdk::AddNamespace(nqn, ns));

@@ -1,7 +1,9 @@
 #include "devices/nvmf_common/subsystem_devices.h"
 
-#include "agent/spdk/bdev.h"
+#include <spdlog/spdlog.h>
+
 #include "agent/spdk/qos.h"
+#include "devices/nvmf_common/attachment.h"
 #include "jsonrpc/error.h"
 
 namespace sma::nvmf_common {
@@ -14,16 +16,27 @@ absl::Status SubsystemDevices::Prepare(const base::Context& context) {
   return status;
 }
 
-Outcome SubsystemDevices::Delete(const base::Context& context, const std::string& nqn) {
-  // Its namespaces go with the subsystem.
-  absl::Status status = spdk::DoToEnd(target_, context, spdk::DeleteSubsystem(nqn));
-  if (!status.ok() && !spdk::IsNoSuchSubsystem(status)) {
-    if (!jsonrpc::GetTargetError(status)) return status;
-    absl::StatusOr<std::optional<spdk::Subsystem>> found =
-        spdk::FindSubsystem(target_, context, nqn);
-    if (!found.ok() || found->has_value()) return status;
+// Deleting cannot be undone, and the NQN may be somebody else's subsystem by now: the target is
+// asked before.
+Outcome SubsystemDevices::Delete(const base::Context& context, const SubsystemSpec& spec) {
+  absl::StatusOr<std::optional<spdk::Subsystem>> found =
+      spdk::FindSubsystem(target_, context, spec.nqn);
+  if (!found.ok()) return found.status();
+  if (*found && !IsOwned(spec, **found)) {
+    spdlog::warn("{}: left alone: {}", spec.nqn, std::string(NotOwned(spec.nqn).message()));
+    known_.Add(spec.nqn);
+    return absl::OkStatus();
   }
-  known_.Remove(nqn);
+  if (*found) {
+    // Its namespaces are removed with the subsystem.
+    absl::Status status = spdk::DoToEnd(target_, context, spdk::DeleteSubsystem(spec.nqn));
+    if (!status.ok() && !spdk::IsNoSuchSubsystem(status)) {
+      if (!jsonrpc::GetTargetError(status)) return status;
+      found = spdk::FindSubsystem(target_, context, spec.nqn);
+      if (!found.ok() || found->has_value()) return status;
+    }
+  }
+  known_.Remove(spec.nqn);
   return absl::OkStatus();
 }
 
@@ -44,9 +57,10 @@ GetQosCapabilitiesResponse SubsystemDevices::QosCapabilities() {
 std::vector<DeviceVolume> VolumesOf(const spdk::Subsystem& subsystem) {
   std::vector<DeviceVolume> volumes;
   for (const spdk::Namespace& ns : subsystem.namespaces) {
-    volumes.push_back({.id = ns.uuid.value_or(base::Uuid()),
-                       .bdev_name = ns.bdev_name,
-                       .attachment = std::to_string(ns.nsid)});
+    volumes.push_back(
+        {.id = ns.uuid.value_or(base::Uuid()),
+         .bdev_name = ns.bdev_name,
+         .attachment = Attachment{.nsid = ns.nsid, .bdev_name = ns.bdev_name}.ToString()});
   }
   return volumes;
 }

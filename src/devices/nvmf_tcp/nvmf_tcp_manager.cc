@@ -20,10 +20,9 @@ SubsystemSpec SpecOf(const DeviceSpec& device) {
   return {.nqn = params.subnqn(),
           .allow_any_host = params.allow_any_host(),
           .hosts = {params.hosts().begin(), params.hosts().end()},
-          .listener = AddressOf(params)};
+          .listener = AddressOf(params),
+          .serial_number = device.mark};
 }
-
-const std::string& NqnOf(const DeviceSpec& device) { return device.params.nvmf_tcp().subnqn(); }
 
 }  // namespace
 
@@ -33,6 +32,7 @@ absl::StatusOr<DeviceSpec> NvmfTcpManager::Describe(const CreateDeviceRequest& r
   DeviceSpec device;
   device.handle = HandleOf(params->subnqn());
   *device.params.mutable_nvmf_tcp() = *std::move(params);
+  device.mark = nvmf_common::NewSerialNumber();
   return device;
 }
 
@@ -62,18 +62,18 @@ Outcome NvmfTcpManager::UndoCreate(const base::Context& context, const DeviceSpe
 
 Outcome NvmfTcpManager::DeleteDevice(const base::Context& context, const DeviceSpec& device,
                                      std::span<const DeviceVolume> /*volumes*/) {
-  return subsystems_.Delete(context, NqnOf(device));
+  return subsystems_.Delete(context, SpecOf(device));
 }
 
 OutcomeOr<std::string> NvmfTcpManager::AttachVolume(const base::Context& context,
                                                     const DeviceSpec& device,
                                                     const DeviceVolume& volume) {
-  return subsystems_.Attach(context, NqnOf(device), volume);
+  return subsystems_.Attach(context, SpecOf(device), volume);
 }
 
 Outcome NvmfTcpManager::DetachVolume(const base::Context& context, const DeviceSpec& device,
                                      const DeviceVolume& volume) {
-  return subsystems_.Detach(context, NqnOf(device), volume);
+  return subsystems_.Detach(context, SpecOf(device), volume);
 }
 
 absl::StatusOr<std::unique_ptr<DeviceListing>> NvmfTcpManager::List(const base::Context& context) {
@@ -121,6 +121,7 @@ std::vector<AdoptionCandidate> NvmfTcpManager::ListAdoptionCandidates(
     }
     candidate.device =
         device.ok() ? *std::move(device) : DeviceSpec{.handle = HandleOf(nqn), .params = request};
+    candidate.device.mark = subsystem.serial_number;
     candidate.volumes = nvmf_common::VolumesOf(subsystem);
     std::erase_if(candidate.volumes, [](const DeviceVolume& volume) { return volume.id.is_nil(); });
     candidates.push_back(std::move(candidate));

@@ -14,8 +14,7 @@
 
 namespace sma::nvmf_tcp {
 
-/// Devices that are NVMe-oF subsystems with one NVMe/TCP listener; volumes are their namespaces and
-/// `attachment` is the NSID in decimal.
+/// Devices that are NVMe-oF subsystems with one NVMe/TCP listener; volumes are their namespaces.
 class NvmfTcpManager : public DeviceManager {
  public:
   /// `target` outlives the manager.

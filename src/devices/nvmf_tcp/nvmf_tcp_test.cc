@@ -3,14 +3,11 @@
 
 #include <thread>
 
-#include "agent/spdk/fake_target.h"
-#include "devices/nvmf_tcp/nvmf_tcp_manager.h"
+#include "devices/nvmf_tcp/nvmf_tcp_fixture.h"
 
 namespace sma::nvmf_tcp {
 namespace {
 
-using base::Context;
-using jsonrpc::Json;
 using jsonrpc::Request;
 using spdk::Fault;
 using testing::ElementsAre;
@@ -18,76 +15,11 @@ using testing::HasSubstr;
 using testing::IsEmpty;
 using testing::SizeIs;
 
-constexpr char kNqn[] = "nqn.2016-06.io.spdk:cnode0";
-constexpr char kHost[] = "nqn.2016-06.io.spdk:host0";
-constexpr char kVolume[] = "00000001-1111-4222-8333-444444444444";
-constexpr char kOther[] = "00000002-1111-4222-8333-444444444444";
-
-DeviceVolume Volume(const char* uuid, std::string attachment = "") {
-  return {.id = *base::Uuid::Parse(uuid), .bdev_name = uuid, .attachment = std::move(attachment)};
-}
-
-class NvmfTcpTest : public testing::Test {
- protected:
-  void SetUp() override {
-    target_.AddBdev(kVolume);
-    target_.AddBdev(kOther);
-    ASSERT_TRUE(manager_.Prepare(context_).ok());
-    ASSERT_TRUE(manager_.List(context_).ok());
-    device_ = Describe();
-    empty_ = target_.Dump();
-    target_.ResetCounts();
-  }
-
-  DeviceSpec Describe(const std::string& port = "4420", bool allow_any_host = false) {
-    CreateDeviceRequest request;
-    DeviceParameters& params = *request.mutable_nvmf_tcp();
-    params.set_subnqn(kNqn);
-    params.set_adrfam("ipv4");
-    params.set_traddr("127.0.0.1");
-    params.set_trsvcid(port);
-    params.set_allow_any_host(allow_any_host);
-    params.add_hosts(kHost);
-    auto device = manager_.Describe(request);
-    EXPECT_TRUE(device.ok()) << device.status();
-    return *device;
-  }
-
-  // What the target has under the device's name; null when nothing.
-  Json Subsystem() {
-    auto found = target_.Operator("nvmf_get_subsystems", {{"nqn", kNqn}});
-    return found.ok() ? (*found)[0] : Json();
-  }
-
-  // An operator makes what CreateDevice would make.
-  void MakeByHand() {
-    Operator("nvmf_create_subsystem", {{"nqn", kNqn}, {"allow_any_host", false}});
-    Operator("nvmf_subsystem_add_host", {{"nqn", kNqn}, {"host", kHost}});
-    Operator("nvmf_subsystem_add_listener", {{"nqn", kNqn}, {"listen_address", Address("4420")}});
-  }
-  void AddNamespaceByHand(const char* uuid) {
-    Operator("nvmf_subsystem_add_ns", {{"nqn", kNqn}, {"namespace", {{"bdev_name", uuid}}}});
-  }
-  static Json Address(const char* port) {
-    return {{"trtype", "tcp"}, {"adrfam", "ipv4"}, {"traddr", "127.0.0.1"}, {"trsvcid", port}};
-  }
-  void Operator(const char* method, Json params) {
-    auto answer = target_.Operator(method, std::move(params));
-    ASSERT_TRUE(answer.ok()) << method << answer.status();
-  }
-
-  Context context_ = Context::Background();
-  spdk::FakeTarget target_;
-  NvmfTcpManager manager_{target_};
-  DeviceSpec device_;
-  std::string empty_;
-};
-
 TEST_F(NvmfTcpTest, CreateWithVolumeTakesOneRoundTrip) {
   DeviceVolume volume = Volume(kVolume);
   auto attachment = manager_.CreateDevice(context_, device_, &volume);
   ASSERT_TRUE(attachment.ok()) << attachment.status();
-  EXPECT_EQ(attachment->attachment, "1");
+  EXPECT_EQ(attachment->attachment, At(1, kVolume));
   EXPECT_EQ(target_.round_trips(), 1u);
   const Json subsystem = Subsystem();
   EXPECT_EQ(subsystem["hosts"], Json::parse(R"([{"nqn":"nqn.2016-06.io.spdk:host0"}])"));
@@ -125,7 +57,7 @@ TEST_F(NvmfTcpTest, EqualDeviceIsFoundAndLeftAsItIs) {
   ASSERT_TRUE(existing.ok() && *existing) << existing.status();
   ASSERT_THAT((*existing)->volumes, SizeIs(1));
   EXPECT_EQ((*existing)->volumes[0].id.ToString(), kVolume);
-  EXPECT_EQ((*existing)->volumes[0].attachment, "1");
+  EXPECT_EQ((*existing)->volumes[0].attachment, At(1, kVolume));
   EXPECT_EQ(target_.Dump(), before);
 }
 
@@ -236,20 +168,21 @@ class AttachTest : public NvmfTcpTest {
   std::string without_volume_;
 };
 
-TEST_F(AttachTest, AttachAndDetachTakeOneRoundTripEach) {
+TEST_F(AttachTest, AttachTakesOneRoundTripAndDetachTwo) {
   auto attachment = manager_.AttachVolume(context_, device_, Volume(kVolume));
   ASSERT_TRUE(attachment.ok()) << attachment.status();
-  EXPECT_EQ(*attachment, "1");
+  EXPECT_EQ(*attachment, At(1, kVolume));
   EXPECT_EQ(target_.round_trips(), 1u);
   EXPECT_THAT(Subsystem()["namespaces"], SizeIs(1));
+  // Nothing is removed before it is known to be the volume's.
   EXPECT_TRUE(manager_.DetachVolume(context_, device_, Volume(kVolume, "1")).ok());
-  EXPECT_EQ(target_.round_trips(), 2u);
+  EXPECT_EQ(target_.round_trips(), 3u);
   EXPECT_EQ(target_.Dump(), without_volume_);
 }
 
 TEST_F(AttachTest, AgainIsSuccess) {
   for (int i = 0; i < 2; ++i) {
-    EXPECT_EQ(*manager_.AttachVolume(context_, device_, Volume(kVolume)), "1");
+    EXPECT_EQ(*manager_.AttachVolume(context_, device_, Volume(kVolume)), At(1, kVolume));
   }
   for (int i = 0; i < 2; ++i) {
     EXPECT_TRUE(manager_.DetachVolume(context_, device_, Volume(kVolume, "1")).ok());
@@ -313,7 +246,7 @@ TEST_F(AttachTest, DetachDoesNotRemoveWhatGotItsNsid) {
 
 TEST_F(AttachTest, DetachFindsAVolumeThatMoved) {
   AddNamespaceByHand(kOther);
-  ASSERT_EQ(*manager_.AttachVolume(context_, device_, Volume(kVolume)), "2");
+  ASSERT_EQ(*manager_.AttachVolume(context_, device_, Volume(kVolume)), At(2, kVolume));
   EXPECT_TRUE(manager_.DetachVolume(context_, device_, Volume(kVolume, "1")).ok());
   EXPECT_THAT(Subsystem()["namespaces"], SizeIs(1));
   EXPECT_EQ(Subsystem()["namespaces"][0]["uuid"], kOther);
@@ -334,7 +267,7 @@ TEST_F(AttachTest, DeleteTakesTheNamespacesAlong) {
   ASSERT_TRUE(manager_.AttachVolume(context_, device_, Volume(kVolume)).ok());
   target_.ResetCounts();
   EXPECT_TRUE(manager_.DeleteDevice(context_, device_, {}).ok());
-  EXPECT_EQ(target_.round_trips(), 1u);
+  EXPECT_EQ(target_.round_trips(), 2u);
   EXPECT_EQ(target_.Dump(), empty_);
   EXPECT_TRUE(manager_.DeleteDevice(context_, device_, {}).ok());
 }
@@ -371,7 +304,7 @@ TEST_F(RestoreTest, NothingMissingTakesOneLook) {
   RestoreResult result = Restore();
   EXPECT_TRUE(result.status.ok());
   EXPECT_THAT(result.differences, IsEmpty());
-  EXPECT_EQ(*result.volumes[0].attachment, "2");
+  EXPECT_EQ(*result.volumes[0].attachment, At(2, kVolume));
   EXPECT_FALSE(result.volumes[0].attached_again);
   EXPECT_EQ(target_.round_trips(), 1u);
   EXPECT_EQ(target_.Dump(), complete_);
@@ -396,7 +329,7 @@ TEST_F(RestoreTest, EachPieceThatIsMissingIsMadeAgain) {
     RestoreResult result = Restore();
     EXPECT_TRUE(result.status.ok()) << removal.method << result.status;
     EXPECT_THAT(result.differences, SizeIs(1)) << removal.method;
-    EXPECT_EQ(*result.volumes[0].attachment, "2") << removal.method;
+    EXPECT_EQ(*result.volumes[0].attachment, At(2, kVolume)) << removal.method;
     EXPECT_EQ(target_.Dump(), complete_) << removal.method;
   }
 }
@@ -414,7 +347,7 @@ TEST_F(RestoreTest, AnyHostIsAllowedAgainAndNeverForbidden) {
   Operator("nvmf_subsystem_allow_any_host", {{"nqn", kNqn}, {"allow_any_host", true}});
   EXPECT_THAT(Restore().differences, SizeIs(1));
   EXPECT_EQ(Subsystem()["allow_any_host"], true);
-  device_ = Describe("4420", true);
+  device_.params = Describe("4420", true).params;
   Operator("nvmf_subsystem_allow_any_host", {{"nqn", kNqn}, {"allow_any_host", false}});
   EXPECT_THAT(Restore().differences, SizeIs(1));
   EXPECT_EQ(Subsystem()["allow_any_host"], true);
@@ -429,7 +362,7 @@ TEST_F(RestoreTest, EmptyTargetGetsAllBackUnderTheSameNsid) {
   RestoreResult result = Restore(true, true, listing->get());
   EXPECT_TRUE(result.status.ok()) << result.status;
   EXPECT_TRUE(result.volumes[0].attached_again);
-  EXPECT_EQ(*result.volumes[0].attachment, "2");
+  EXPECT_EQ(*result.volumes[0].attachment, At(2, kVolume));
   EXPECT_EQ(target_.Dump(), complete_);
 }
 
@@ -459,7 +392,7 @@ TEST_F(RestoreTest, NsidThatIsTakenIsReplaced) {
            {{"nqn", kNqn}, {"namespace", {{"bdev_name", kOther}, {"nsid", 2}}}});
   RestoreResult result = Restore();
   ASSERT_TRUE(result.volumes[0].attachment.ok()) << result.volumes[0].attachment.status();
-  EXPECT_EQ(*result.volumes[0].attachment, "1");
+  EXPECT_EQ(*result.volumes[0].attachment, At(1, kVolume));
 }
 
 TEST_F(RestoreTest, TargetDownIsUnavailable) {

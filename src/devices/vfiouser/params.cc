@@ -48,7 +48,8 @@ nvmf_common::SubsystemSpec SpecOf(const DeviceSpec& device, const std::string& f
   return {.nqn = NqnOf(device),
           .allow_any_host = true,
           .hosts = {},
-          .listener = {.trtype = "vfiouser", .adrfam = "", .traddr = folder, .trsvcid = ""}};
+          .listener = {.trtype = "vfiouser", .adrfam = "", .traddr = folder, .trsvcid = ""},
+          .serial_number = device.mark};
 }
 
 }  // namespace sma::vfiouser

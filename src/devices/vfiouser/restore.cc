@@ -66,15 +66,15 @@ absl::StatusOr<std::unique_ptr<DeviceListing>> VfioUserManager::List(const base:
 // Whether the listener that the machine is connected to was there before anything was restored.
 absl::StatusOr<bool> VfioUserManager::IsListening(const base::Context& context,
                                                   const RestoreRequest& request) {
-  const SubsystemSpec spec = SpecOf(request.device, FolderOf(request.device));
+  const SubsystemSpec spec = SubsystemOf(request.device);
   if (request.listing != nullptr) {
     const auto& listing = static_cast<const SubsystemListing&>(*request.listing);
-    return !nvmf_common::FindMissing(spec, {}, listing.Find(spec.nqn)).listener;
+    return !nvmf_common::FindMissing(spec, listing.Find(spec.nqn)).listener;
   }
   absl::StatusOr<std::optional<spdk::Subsystem>> found =
       spdk::FindSubsystem(target_, context, spec.nqn);
   if (!found.ok()) return found.status();
-  return !nvmf_common::FindMissing(spec, {}, *found ? &**found : nullptr).listener;
+  return !nvmf_common::FindMissing(spec, *found ? &**found : nullptr).listener;
 }
 
 RestoreResult VfioUserManager::Restore(const base::Context& context,
@@ -85,7 +85,7 @@ RestoreResult VfioUserManager::Restore(const base::Context& context,
     // The target makes the socket, not the folder.
     if (absl::StatusOr<bool> made = MakeFolder(folder); !made.ok()) was_listening = made.status();
   }
-  RestoreResult result = subsystems_.Restore(context, SpecOf(request.device, folder), request);
+  RestoreResult result = subsystems_.Restore(context, SubsystemOf(request.device), request);
   if (!was_listening.ok()) result.status = was_listening.status();
   if (!result.status.ok()) return result;
   result.status = RestorePlug(context, request, *was_listening, result);
@@ -126,10 +126,11 @@ std::vector<AdoptionCandidate> VfioUserManager::ListAdoptionCandidates(
     candidate.device.handle = handle;
     candidate.device.params.mutable_nvme()->set_physical_id(*physical_id);
     candidate.volumes = nvmf_common::VolumesOf(subsystem);
+    candidate.device.mark = subsystem.serial_number;
     absl::StatusOr<DeviceSpec> device = Describe(candidate.device.params);
     if (!device.ok()) {
       candidate.obstacle = std::string(device.status().message());
-    } else if (!nvmf_common::IsEqual(SpecOf(*device, FolderOf(*device)), subsystem)) {
+    } else if (!nvmf_common::IsEqual(SubsystemOf(*device), subsystem)) {
       candidate.obstacle = "its listener or its hosts are not as this agent makes them";
     }
     candidates.push_back(std::move(candidate));

@@ -34,6 +34,7 @@ absl::StatusOr<DeviceSpec> VfioUserManager::Describe(const CreateDeviceRequest& 
     return absl::InvalidArgumentError(
         fmt::format("nvme.{}", std::string(place.status().message())));
   }
+  device.mark = nvmf_common::NewSerialNumber();
   return device;
 }
 
@@ -49,6 +50,10 @@ std::string VfioUserManager::FolderOf(const DeviceSpec& device) const {
   return fmt::format("{}/{}", options_.socket_folder, DeviceName(device));
 }
 
+SubsystemSpec VfioUserManager::SubsystemOf(const DeviceSpec& device) const {
+  return SpecOf(device, FolderOf(device));
+}
+
 absl::StatusOr<qmp::Place> VfioUserManager::PlaceOf(const DeviceSpec& device) const {
   return options_.buses.Find(device.params.nvme().physical_id());
 }
@@ -59,7 +64,7 @@ absl::Status VfioUserManager::Prepare(const base::Context& context) {
 
 absl::StatusOr<std::optional<ExistingDevice>> VfioUserManager::FindExisting(
     const base::Context& context, const DeviceSpec& device) {
-  auto existing = subsystems_.FindExisting(context, SpecOf(device, FolderOf(device)));
+  auto existing = subsystems_.FindExisting(context, SubsystemOf(device));
   if (!existing.ok() || !*existing) return existing;
   absl::StatusOr<bool> plugged = IsPlugged(context, device);
   if (!plugged.ok()) return plugged.status();
@@ -75,8 +80,7 @@ OutcomeOr<CreatedDevice> VfioUserManager::CreateDevice(const base::Context& cont
                                                        const DeviceVolume* volume) {
   absl::StatusOr<bool> made = MakeFolder(FolderOf(device));
   if (!made.ok()) return made.status();
-  OutcomeOr<std::string> attachment =
-      subsystems_.Create(context, SpecOf(device, FolderOf(device)), volume);
+  OutcomeOr<std::string> attachment = subsystems_.Create(context, SubsystemOf(device), volume);
   if (!attachment.ok()) {
     // What was made may be there still: its folder goes with it.
     if (*made && !attachment.outcome().is_unknown()) {
@@ -96,7 +100,7 @@ Outcome VfioUserManager::Undo(Outcome why, const DeviceSpec& device, bool made_f
                               bool plugged) {
   Outcome undone;
   if (plugged) undone = Release(spdk::UndoContext(), device);
-  if (undone.ok()) undone = subsystems_.Delete(spdk::UndoContext(), NqnOf(device));
+  if (undone.ok()) undone = subsystems_.Delete(spdk::UndoContext(), SubsystemOf(device));
   if (undone.ok() && made_folder) undone = RemoveFolderOf(spdk::UndoContext(), device);
   if (!undone.ok()) {
     spdlog::warn("{}: could not be undone yet: {}", device.handle, undone.message());
@@ -106,7 +110,7 @@ Outcome VfioUserManager::Undo(Outcome why, const DeviceSpec& device, bool made_f
 
 Outcome VfioUserManager::UndoCreate(const base::Context& context, const DeviceSpec& device,
                                     const DeviceVolume* volume) {
-  const SubsystemSpec spec = SpecOf(device, FolderOf(device));
+  const SubsystemSpec spec = SubsystemOf(device);
   absl::StatusOr<std::optional<spdk::Subsystem>> found =
       spdk::FindSubsystem(target_, context, spec.nqn);
   if (!found.ok()) return found.status();
@@ -124,7 +128,8 @@ Outcome VfioUserManager::DeleteDevice(const base::Context& context, const Device
 
 Outcome VfioUserManager::Remove(const base::Context& context, const DeviceSpec& device) {
   if (Outcome outcome = Release(context, device); !outcome.ok()) return outcome;
-  if (Outcome outcome = subsystems_.Delete(context, NqnOf(device)); !outcome.ok()) return outcome;
+  if (Outcome outcome = subsystems_.Delete(context, SubsystemOf(device)); !outcome.ok())
+    return outcome;
   return RemoveFolderOf(context, device);
 }
 
@@ -147,12 +152,12 @@ absl::Status VfioUserManager::RemoveFolderOf(const base::Context& context,
 OutcomeOr<std::string> VfioUserManager::AttachVolume(const base::Context& context,
                                                      const DeviceSpec& device,
                                                      const DeviceVolume& volume) {
-  return subsystems_.Attach(context, NqnOf(device), volume);
+  return subsystems_.Attach(context, SubsystemOf(device), volume);
 }
 
 Outcome VfioUserManager::DetachVolume(const base::Context& context, const DeviceSpec& device,
                                       const DeviceVolume& volume) {
-  return subsystems_.Detach(context, NqnOf(device), volume);
+  return subsystems_.Detach(context, SubsystemOf(device), volume);
 }
 
 Outcome VfioUserManager::SetQos(const base::Context& context, const DeviceSpec& /*device*/,

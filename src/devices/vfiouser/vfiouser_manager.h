@@ -67,6 +67,7 @@ class VfioUserManager : public DeviceManager {
 
  private:
   std::string FolderOf(const DeviceSpec& device) const;
+  nvmf_common::SubsystemSpec SubsystemOf(const DeviceSpec& device) const;
   absl::StatusOr<qmp::Place> PlaceOf(const DeviceSpec& device) const;
 
   // vfiouser_manager.cc

@@ -132,7 +132,7 @@ TEST_F(VfioUserTest, CreatePlugsAndDeleteTakesAllAway) {
   DeviceVolume volume = Volume(kVolume);
   auto attachment = Create(&volume);
   ASSERT_TRUE(attachment.ok()) << attachment.status();
-  EXPECT_EQ(attachment->attachment, "1");
+  EXPECT_EQ(attachment->attachment, std::string("1 null-") + kVolume);
   EXPECT_EQ(Subsystem()["allow_any_host"], true);
   EXPECT_EQ(Subsystem()["listen_addresses"][0]["traddr"], folder_ + "/" + kName);
   EXPECT_EQ(Subsystem()["namespaces"][0]["uuid"], kVolume);

@@ -79,7 +79,12 @@ class Bdev {
     bool write_cache = false;  // a flush means something
     bool native_fua = false;   // Io::fua is honoured by the module; else a flush follows the write
     bool read_only = false;    // writes are refused with kReadOnly
-    bool unmap_reads_zero = false;  // unmapped blocks read as zeroes until written
+    bool unmap_reads_zero = false;          // unmapped blocks read as zeroes until written
+    bool write_zeroes_deallocates = false;  // Io::deallocate is honoured by the module
+    /// The medium below by a text that is the same however it is reached ("file:DEVICE:INODE",
+    /// "blkdev:MAJOR:MINOR"): two bdevs on one medium would overwrite each other. Empty: there is
+    /// none, or it is told apart elsewhere.
+    std::string medium{};
     uint32_t buffer_alignment =
         1;  // bytes; an Io's iovs aligned to it (address and length) are not copied
     uint64_t max_unmap_blocks = 0;  // 0: no limit

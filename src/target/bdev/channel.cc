@@ -12,11 +12,14 @@
 namespace sma::target::bdev {
 namespace {
 
-// Io::phase: what Complete does with an I/O.
-constexpr uint8_t kPlain = 0;         // answers it
-constexpr uint8_t kFlushFollows = 1;  // submits a flush in its place
-constexpr uint8_t kFlushing = 2;      // answers it as what it was
-constexpr uint8_t kOfEmulator = 3;    // tells the emulator
+// Io::phase: where an I/O is and, if it is with the module, what Complete does with it.
+constexpr uint8_t kPlain = 0;         // with the module; answers it
+constexpr uint8_t kFlushFollows = 1;  // with the module; submits a flush in its place
+constexpr uint8_t kFlushing = 2;      // with the module; answers it as what it was
+constexpr uint8_t kOfEmulator = 3;    // with the module; tells the emulator
+constexpr uint8_t kHeld = 4;          // in held_
+constexpr uint8_t kReady = 5;         // about to be dispatched, by PumpHeld
+constexpr uint8_t kEmulated = 6;      // with the emulator
 
 constexpr uint64_t kMinPumpPauseNs = 1'000'000;
 
@@ -53,7 +56,7 @@ void Channel::Submit(Io& io) {
   io.phase = kPlain;
   ++outstanding_;
   if (IoStatus status = Check(io); status != IoStatus::kOk) return Finish(io, status);
-  if (bdev_.gate_.load(std::memory_order_relaxed) == 0 && held_head_ == nullptr) [[likely]] {
+  if (bdev_.gate_.load(std::memory_order_relaxed) == 0 && held_.empty()) [[likely]] {
     return Dispatch(io);
   }
   Hold(io);
@@ -84,6 +87,7 @@ void Channel::Emulate(Io& io) {
       return Finish(io, IoStatus::kOk);
     case IoType::kWriteZeroes:
     case IoType::kCompare:
+      io.phase = kEmulated;
       if (!emulator_) emulator_ = std::make_unique<Emulator>(*this);
       return emulator_->Run(io);
     case IoType::kRead:
@@ -147,33 +151,28 @@ std::byte* Channel::AccessInPlace(IoType type, uint64_t lba, uint64_t block_coun
   return memory;
 }
 
-// Held I/O is a list in the order of submission.
-
 void Channel::Hold(Io& io) {
-  io.next = nullptr;
-  io.previous = held_tail_;
-  (held_tail_ != nullptr ? held_tail_->next : held_head_) = &io;
-  held_tail_ = &io;
+  io.phase = kHeld;
+  held_.Append(io);
   ++held_count_;
 }
 
 void Channel::Unhold(Io& io) {
-  (io.previous != nullptr ? io.previous->next : held_head_) = io.next;
-  (io.next != nullptr ? io.next->previous : held_tail_) = io.previous;
+  IoQueue::Remove(io);
   --held_count_;
 }
 
-// What may go is taken out first: its completion may submit, abort or pump.
+// What may go is taken out first: its completion may submit, abort or pump, and the last one's may
+// destroy the channel.
 void Channel::PumpHeld() {
   uint32_t gate = bdev_.gate_.load(std::memory_order_relaxed);
   if ((gate & (Bdev::kFrozen | Bdev::kRemoved)) == Bdev::kFrozen) return;
   bool limited = (gate & (Bdev::kLimited | Bdev::kRemoved)) == Bdev::kLimited;
   uint64_t now_ns = reactor_.now_ns();
   uint64_t next_due_ns = UINT64_MAX;
-  Io* ready = nullptr;
-  Io** ready_tail = &ready;
-  for (Io* io = held_head_; io != nullptr;) {
-    Io* next = io->next;
+  IoQueue ready;
+  for (Io* io = held_.first(); io != nullptr;) {
+    Io* next = held_.After(*io);
     if (limited && io->due_ns == 0) {
       io->due_ns = bdev_.limiter_.Reserve(*io, bdev_.block_size(), now_ns);
     }
@@ -181,15 +180,15 @@ void Channel::PumpHeld() {
       next_due_ns = std::min(next_due_ns, io->due_ns);
     } else {
       Unhold(*io);
-      io->next = nullptr;
-      *ready_tail = io;
-      ready_tail = &io->next;
+      io->phase = kReady;
+      ready.Append(*io);
     }
     io = next;
   }
   if (next_due_ns != UINT64_MAX) PumpAt(next_due_ns);
-  while (ready != nullptr) {
-    Io& io = *std::exchange(ready, ready->next);
+  while (!ready.empty()) {
+    Io& io = ready.TakeFirst();
+    io.phase = kPlain;
     if ((gate & Bdev::kRemoved) != 0) {
       Finish(io, IoStatus::kGone);
     } else {
@@ -213,18 +212,30 @@ void Channel::PumpAt(uint64_t due_ns) {
 
 // The limits have changed.
 void Channel::ForgetDueTimes() {
-  for (Io* held = held_head_; held != nullptr; held = held->next) held->due_ns = 0;
+  for (Io* held = held_.first(); held != nullptr; held = held_.After(*held)) held->due_ns = 0;
   reactor_.CancelTimer(std::exchange(pump_timer_, 0));
 }
 
 bool Channel::Abort(Io& io) {
-  for (Io* held = held_head_; held != nullptr; held = held->next) {
-    if (held != &io) continue;
-    Unhold(io);
-    Finish(io, IoStatus::kAborted);
-    return true;
+  switch (io.phase) {
+    case kHeld:
+      AbortHeld(io);
+      return true;
+    case kReady:
+      IoQueue::Remove(io);
+      Finish(io, IoStatus::kAborted);
+      return true;
+    case kEmulated:
+      return emulator_->Abort(io);
+    default:
+      return DoAbort(io);
   }
-  return false;
+}
+
+void Channel::AbortHeld(Io& io) {
+  Unhold(io);
+  if (io.due_ns != 0) bdev_.limiter_.Cancel(io, bdev_.block_size());
+  Finish(io, IoStatus::kAborted);
 }
 
 void Channel::BeginReset(ChannelTable::Token quiet) {

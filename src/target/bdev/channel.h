@@ -8,6 +8,7 @@
 
 #include "target/bdev/channel_table.h"
 #include "target/bdev/io.h"
+#include "target/bdev/io_queue.h"
 
 namespace sma::target {
 class Reactor;
@@ -33,9 +34,11 @@ class Channel {
   /// kUnmap (which is advice) then do nothing and succeed.
   void Submit(Io& io);
 
-  /// Ends `io`, submitted here and not yet answered, early with kAborted if it still waits in this
-  /// layer (for a limit, or for a reset to end). False when the module has it: it will be answered
-  /// in its own time.
+  /// Stops `io`, which was submitted here and has not been answered. True when it has been answered
+  /// with kAborted before the return: it waited here (for a limit, for a reset to end, for another
+  /// I/O to be emulated), or the module could end it. False when it is on its way to the medium: it
+  /// is answered in its own time, and no part of it is sent to the medium from now on. `done` may
+  /// destroy the channel, as in Submit.
   bool Abort(Io& io);
 
   /// For a read without copying: the blocks' memory itself where the bdev has them in memory
@@ -65,6 +68,11 @@ class Channel {
   }
   /// A reset has begun: complete soon what is outstanding, with kAborted where it cannot be done.
   virtual void DoReset() {}
+  /// Stops `io`, which DoSubmit was given and Complete was not called for. True: it has been
+  /// answered by Complete(io, kAborted) in here, because none of it is with the medium. False: it
+  /// ends in its own time, as what it has come to by then, and the module sends no further part of
+  /// it. A stacked module forwards this to the channel below.
+  virtual bool DoAbort(Io& /*io*/) { return false; }
   /// Answers `io`; the module does not touch it afterwards.
   void Complete(Io& io, IoStatus status);
 
@@ -93,6 +101,7 @@ class Channel {
   // I/O that waits in this layer.
   void Hold(Io& io);
   void Unhold(Io& io);
+  void AbortHeld(Io& io);
   void PumpHeld();  // goes on with it, as far as the bdev's gate lets it
   void PumpAt(uint64_t due_ns);
   void ForgetDueTimes();
@@ -111,8 +120,7 @@ class Channel {
   bool flush_after_fua_ = false;
   uint32_t outstanding_ = 0;
   uint32_t held_count_ = 0;
-  Io* held_head_ = nullptr;
-  Io* held_tail_ = nullptr;
+  IoQueue held_;
   uint64_t pump_timer_ = 0;  // 0: none
   uint64_t pump_timer_due_ns_ = 0;
   ChannelTable::Token quiet_token_;  // given back when the module has nothing any more

@@ -46,20 +46,30 @@ Emulator::Emulator(Channel& channel)
 }
 
 void Emulator::Run(Io& io) {
-  io.next = nullptr;
-  *waiting_tail_ = &io;
-  waiting_tail_ = &io.next;
+  waiting_.Append(io);
   if (current_ == nullptr && TakeNext()) SubmitPieces();
 }
 
 // False when nothing waits.
 bool Emulator::TakeNext() {
-  current_ = waiting_head_;
-  if (current_ == nullptr) return false;
-  waiting_head_ = current_->next;
-  if (waiting_head_ == nullptr) waiting_tail_ = &waiting_head_;
+  current_ = nullptr;
+  if (waiting_.empty()) return false;
+  current_ = &waiting_.TakeFirst();
   done_blocks_ = 0;
+  aborted_ = false;
   return true;
+}
+
+// Of what has begun the module may be able to end the present piece, which ends the whole; unless
+// the piece is being submitted just now.
+bool Emulator::Abort(Io& io) {
+  if (&io != current_) {
+    IoQueue::Remove(io);
+    channel_.Finish(io, IoStatus::kAborted);
+    return true;
+  }
+  aborted_ = true;
+  return !in_piece_ && channel_.DoAbort(child_);
 }
 
 // Goes on until the module keeps a piece or nothing is left. A loop, not a recursion through a
@@ -111,7 +121,10 @@ bool Emulator::HandlePiece() {
   done_blocks_ += child_.block_count;
   bool all_done = child_.type == IoType::kFlush || done_blocks_ == current_->block_count;
   bool flush_follows = child_.type == IoType::kWrite && current_->fua && channel_.flush_after_fua_;
-  if (status == IoStatus::kOk && (!all_done || flush_follows)) return true;
+  if (status == IoStatus::kOk && (!all_done || flush_follows)) {
+    if (!aborted_) return true;
+    status = IoStatus::kAborted;
+  }
   Io& io = *current_;
   bool more = TakeNext();
   channel_.Finish(io, status);

@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "target/bdev/io.h"
+#include "target/bdev/io_queue.h"
 
 namespace sma::target::bdev {
 
@@ -19,6 +20,8 @@ class Emulator {
 
   /// `io` is of type kWriteZeroes or kCompare; answered through Channel::Finish.
   void Run(Io& io);
+  /// As Channel::Abort, for an I/O that Run was given.
+  bool Abort(Io& io);
   /// The module has done the present piece.
   void OnChildDone(IoStatus status);
 
@@ -36,10 +39,10 @@ class Emulator {
   Channel& channel_;
   const uint64_t piece_blocks_;  // the largest piece
   std::unique_ptr<std::byte, Free> buffer_;
-  Io* waiting_head_ = nullptr;
-  Io** waiting_tail_ = &waiting_head_;
+  IoQueue waiting_;
   Io* current_ = nullptr;
   uint64_t done_blocks_ = 0;  // of current_
+  bool aborted_ = false;      // current_: no further piece
   bool in_piece_ = false;     // tells a module that completes at once from one that does later
   bool piece_done_ = false;
   IoStatus piece_status_ = IoStatus::kOk;

@@ -26,13 +26,20 @@ enum class IoStatus : uint8_t {
   kAborted,      // by a reset or by the submitter
 };
 
+/// Links of an IoQueue.
+struct IoLink {
+  IoLink* next = nullptr;
+  IoLink* previous = nullptr;
+};
+
 /// One I/O. The submitter embeds it in its own request, fills the first part, calls Channel::Submit
 /// and leaves it alone until `done`, which runs in the channel's reactor, possibly before Submit
 /// returns. No part of this path allocates, blocks or throws.
-struct Io {
+struct Io : IoLink {
   // The submitter's.
   IoType type = IoType::kRead;
   bool fua = false;          // kWrite, kWriteZeroes: durable when done
+  bool deallocate = false;   // kWriteZeroes: the blocks need no space until they are written again
   uint64_t lba = 0;          // in blocks of the bdev
   uint64_t block_count = 0;  // kFlush: 0 means all
   const iovec* iovs =
@@ -43,9 +50,7 @@ struct Io {
   // The bdev layer's, from Submit to `done`.
   Channel* channel = nullptr;
   uint64_t submit_ns = 0;
-  uint64_t due_ns = 0;  // when the limits let it go; 0: not known yet
-  Io* next = nullptr;
-  Io* previous = nullptr;
+  uint64_t due_ns = 0;               // when the limits let it go; 0: not known yet
   IoType requested = IoType::kRead;  // `type` as submitted, while it is another
   uint8_t phase = 0;
 

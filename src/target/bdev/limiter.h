@@ -36,6 +36,9 @@ class Limiter {
 
   /// When `io` may go (`now_ns` or earlier: at once); to be called once for each.
   uint64_t Reserve(const Io& io, uint32_t block_size, uint64_t now_ns);
+  /// Returns what Reserve took for `io`, which was aborted before its turn: what comes later does
+  /// not wait for it.
+  void Cancel(const Io& io, uint32_t block_size);
 
  private:
   struct Clock {
@@ -43,6 +46,7 @@ class Limiter {
     std::atomic<uint64_t> next_ns{0};
 
     uint64_t Advance(uint64_t amount, uint64_t now_ns);
+    void TurnBack(uint64_t amount);
   };
   enum Index : size_t { kRwIos, kRwBytes, kReadBytes, kWriteBytes, kCount };
   std::array<Clock, kCount> clocks_;

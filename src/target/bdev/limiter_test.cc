@@ -186,5 +186,20 @@ TEST_F(LimitedBdevTest, ChangedUnderLoadAndOffAgain) {
   EXPECT_TRUE(control_->RunUntil([&] { return load.done() > before + 50'000; }, seconds(30)));
 }
 
+TEST(LimiterTest, WhatWasAbortedDoesNotStandBeforeWhatComesLater) {
+  Limiter limiter;
+  limiter.Set({.rw_ios_per_sec = 10, .w_bytes_per_sec = 5120});
+  Io write = MakeIo(IoType::kWrite, 1);
+  limiter.Reserve(write, kBlockSize, kStartNs);
+  for (int i = 0; i < 40; ++i) limiter.Reserve(write, kBlockSize, kStartNs);
+  EXPECT_GT(limiter.Reserve(write, kBlockSize, kStartNs), kStartNs + 3900 * kNsPerMs);
+  for (int i = 0; i < 41; ++i) limiter.Cancel(write, kBlockSize);
+  EXPECT_EQ(limiter.Reserve(write, kBlockSize, kStartNs), kStartNs + 50 * kNsPerMs);
+  // Of another limit than what was reserved by: never before now.
+  limiter.Set({.rw_ios_per_sec = 10});
+  limiter.Cancel(write, kBlockSize);
+  EXPECT_EQ(limiter.Reserve(write, kBlockSize, kStartNs), kStartNs);
+}
+
 }  // namespace
 }  // namespace sma::target::bdev

@@ -35,6 +35,7 @@ int Registry::Register(std::unique_ptr<Bdev> bdev) {
   if (info.uuid.is_nil()) info.uuid = base::Uuid::Random();
   std::string alias = info.uuid.ToString();
   if (names_.contains(info.name) || names_.contains(alias) || alias == info.name) return EEXIST;
+  if (MediumIsTaken(info)) return EBUSY;
 
   uint64_t serial = ++last_serial_;
   bdev->registry_ = this;
@@ -43,10 +44,17 @@ int Registry::Register(std::unique_ptr<Bdev> bdev) {
       std::make_shared<ChannelTable>(control_, [this, serial] { FinishIfUnused(serial); });
   names_[info.name] = bdev.get();
   names_[alias] = bdev.get();
+  if (!info.medium.empty()) media_.emplace(info.medium, bdev.get());
   Bdev& registered = *bdev;
   bdevs_[serial] = std::move(bdev);
   for (RegistryObserver* observer : std::vector(observers_)) observer->OnBdevRegistered(registered);
   return 0;
+}
+
+// All bdevs of one medium are read-only, or there is one.
+bool Registry::MediumIsTaken(const Bdev::Info& info) const {
+  auto found = media_.find(info.medium);
+  return found != media_.end() && !(info.read_only && found->second->info().read_only);
 }
 
 Bdev* Registry::Find(std::string_view name) const {
@@ -132,6 +140,7 @@ void Registry::FinishIfUnused(uint64_t serial) {
   std::vector<std::function<void()>> on_removed = std::move(bdev->on_removed_);
   names_.erase(bdev->info_.name);
   names_.erase(bdev->info_.uuid.ToString());
+  std::erase_if(media_, [bdev](const auto& entry) { return entry.second == bdev; });
   bdevs_.erase(serial);
   for (const auto& done : on_removed) done();
 }

@@ -36,7 +36,8 @@ class Registry {
   Reactor& control() const { return control_; }
 
   /// Takes `bdev` in and tells the observers. 0; EEXIST when its name or UUID is another's name or
-  /// alias; EINVAL for an empty name, a block size that is none or no blocks.
+  /// alias; EBUSY when another bdev, which may be on its way out, has the same medium, unless both
+  /// are read-only; EINVAL for an empty name, a block size that is none or no blocks.
   int Register(std::unique_ptr<Bdev> bdev);
 
   /// By name, or by the text of its UUID; nullptr when there is none or it is going.
@@ -95,11 +96,13 @@ class Registry {
   void ResetDevice(uint64_t serial, const std::function<void(int error)>& done);
   void EndReset(uint64_t serial, int error, const std::function<void(int error)>& done);
   Bdev* FindSerial(uint64_t serial) const;
+  bool MediumIsTaken(const Bdev::Info& info) const;
 
   Reactor& control_;
   uint64_t last_serial_ = 0;
   std::map<uint64_t, std::unique_ptr<Bdev>> bdevs_;  // by serial number
   std::map<std::string, Bdev*, std::less<>> names_;  // names and UUIDs
+  std::multimap<std::string, const Bdev*> media_;
   std::vector<RegistryObserver*> observers_;
   std::vector<ConfigSource> config_sources_;
 };

@@ -59,6 +59,30 @@ TEST_F(RegistryTest, AnAliasMayBeInUpperCase) {
   EXPECT_NE(registry_.Find("0000000A-1111-4222-8333-44444444444B"), nullptr);
 }
 
+TEST_F(RegistryTest, AMediumHasOneBdevUnlessAllAreReadOnly) {
+  auto make = [&](const char* name, const char* medium, bool read_only) {
+    return registry_.Register(std::make_unique<TestBdev>(
+        Bdev::Info{.name = name, .block_count = 100, .read_only = read_only, .medium = medium},
+        module_));
+  };
+  EXPECT_EQ(make("A", "file:1:2", false), 0);
+  EXPECT_EQ(make("B", "file:1:2", false), EBUSY);
+  EXPECT_EQ(make("B", "file:1:2", true), EBUSY);
+  EXPECT_EQ(make("B", "file:1:3", true), 0);
+  EXPECT_EQ(make("C", "file:1:3", true), 0);
+  EXPECT_EQ(make("D", "file:1:3", false), EBUSY);
+  EXPECT_EQ(make("D", "", false), 0);
+  EXPECT_EQ(make("E", "", false), 0);
+  // Until nothing uses it any more.
+  auto descriptor = Open("A", Registry::Access::kRead);
+  bool removed = false;
+  registry_.Unregister(*registry_.Find("A"), [&] { removed = true; });
+  EXPECT_EQ(make("F", "file:1:2", false), EBUSY);
+  descriptor.reset();
+  EXPECT_TRUE(RunUntil([&] { return removed; }));
+  EXPECT_EQ(make("F", "file:1:2", false), 0);
+}
+
 TEST_F(RegistryTest, SizesAreChecked) {
   auto make = [&](uint32_t block_size, uint64_t block_count) {
     return registry_.Register(std::make_unique<TestBdev>(

@@ -19,6 +19,7 @@ namespace sma::target::bdev {
 struct TestModule {
   std::vector<IoType> native_types = {IoType::kRead, IoType::kWrite, IoType::kFlush};
   bool complete_at_once = true;
+  bool can_abort = false;  // what is pending
   IoStatus status = IoStatus::kOk;
   std::byte fill{0};               // what reads give
   std::byte* memory = nullptr;     // what reads in place give
@@ -52,6 +53,11 @@ class TestChannel : public Channel {
     }
     if (module_.complete_at_once) return Complete(io, module_.status);
     module_.pending.push_back(&io);
+  }
+  bool DoAbort(Io& io) override {
+    if (!module_.can_abort || std::erase(module_.pending, &io) == 0) return false;
+    Complete(io, IoStatus::kAborted);
+    return true;
   }
   std::byte* DoAccessInPlace(IoType type, uint64_t /*lba*/, uint64_t /*block_count*/) override {
     return type == IoType::kRead ? module_.memory : nullptr;

@@ -138,6 +138,7 @@ inline constexpr uint8_t kCmicMultiplePorts = 1u << 0;
 inline constexpr uint8_t kCmicMultipleControllers = 1u << 1;
 inline constexpr uint8_t kCmicAnaReporting = 1u << 3;
 inline constexpr uint32_t kOaesNamespaceAttributes = 1u << 8;
+inline constexpr uint32_t kOaesAnaChange = 1u << 11;
 inline constexpr uint32_t kOaesDiscoveryLogChange = 1u << 31;
 inline constexpr uint32_t kCtrattHostId128Bit = 1u << 0;
 inline constexpr uint32_t kCtrattTrafficBasedKeepAlive = 1u << 6;

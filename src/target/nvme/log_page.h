@@ -27,6 +27,7 @@ struct GetLogPage {
   uint64_t size_bytes;    // NUMD, as bytes
   uint64_t offset_bytes;  // LPO
   bool offset_is_index;   // OT
+  uint8_t specific = 0;   // LSP, 7 bits
 
   static GetLogPage Decode(const Command& command) {
     uint64_t dwords = (uint64_t{command.cdw11 & 0xffff} << 16 | command.cdw10 >> 16) + 1;
@@ -34,13 +35,14 @@ struct GetLogPage {
             .retain_event = (command.cdw10 & kRetainEvent) != 0,
             .size_bytes = dwords * 4,
             .offset_bytes = uint64_t{command.cdw13} << 32 | command.cdw12,
-            .offset_is_index = (command.cdw14 & kOffsetType) != 0};
+            .offset_is_index = (command.cdw14 & kOffsetType) != 0,
+            .specific = static_cast<uint8_t>(command.cdw10 >> 8 & 0x7f)};
   }
   /// `size_bytes` must be a multiple of 4.
   void Encode(Command& command) const {
     auto dwords = static_cast<uint32_t>(size_bytes / 4 - 1);
-    command.cdw10 =
-        static_cast<uint32_t>(page) | (retain_event ? kRetainEvent : 0) | (dwords & 0xffff) << 16;
+    command.cdw10 = static_cast<uint32_t>(page) | static_cast<uint32_t>(specific & 0x7f) << 8 |
+                    (retain_event ? kRetainEvent : 0) | (dwords & 0xffff) << 16;
     command.cdw11 = dwords >> 16;
     command.cdw12 = static_cast<uint32_t>(offset_bytes);
     command.cdw13 = static_cast<uint32_t>(offset_bytes >> 32);
@@ -113,6 +115,32 @@ struct FirmwareSlotLog {
   uint8_t reserved64[448] = {};
 };
 static_assert(sizeof(FirmwareSlotLog) == 512);
+
+/// Asymmetric Namespace Access, NVMe Base 2.0 §5.16.1.13: this header, then one descriptor for each
+/// ANA group, each followed by the NSIDs of the group (4 bytes each).
+struct AnaLogHeader {
+  uint64_t change_count = 0;
+  uint16_t group_count = 0;
+  uint8_t reserved10[6] = {};
+};
+static_assert(sizeof(AnaLogHeader) == 16);
+enum class AnaState : uint8_t {
+  kOptimized = 0x1,
+  kNonOptimized = 0x2,
+  kInaccessible = 0x3,
+  kPersistentLoss = 0x4,
+  kChange = 0xf,
+};
+struct AnaGroupDescriptor {
+  uint32_t group_id = 0;
+  uint32_t nsid_count = 0;
+  uint64_t change_count = 0;
+  uint8_t state = 0;  // bits 3:0: AnaState
+  uint8_t reserved17[15] = {};
+};
+static_assert(sizeof(AnaGroupDescriptor) == 32);
+/// RGO in GetLogPage::specific: descriptors without NSIDs.
+inline constexpr uint8_t kAnaGroupsOnly = 1u << 0;
 
 /// NVMe Base 2.0 §5.16.1.6.
 struct CommandsEffectsLog {

@@ -73,6 +73,9 @@ enum class Status : uint16_t {
   kDeallocatedBlock = 0x287,
 
   kInternalPathError = 0x300,
+  kAnaPersistentLoss = 0x301,
+  kAnaInaccessible = 0x302,
+  kAnaTransition = 0x303,
   kControllerPathingError = 0x360,
   kHostPathingError = 0x370,
   kHostAborted = 0x371,
@@ -85,5 +88,8 @@ constexpr uint16_t StatusField(Status status, bool do_not_retry = false) {
 }
 constexpr Status StatusOf(uint16_t field) { return static_cast<Status>((field >> 1) & 0x7ff); }
 constexpr bool DoNotRetry(uint16_t field) { return (field & 0x8000u) != 0; }
+/// CRD: which of the controller's three retry delays (Identify Controller, CRDT1 to CRDT3) to wait
+/// before a retry; 0: none.
+constexpr unsigned RetryDelayIndex(uint16_t field) { return field >> 12 & 3; }
 
 }  // namespace sma::target::nvme

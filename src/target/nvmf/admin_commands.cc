@@ -1,12 +1,13 @@
 #include "target/nvmf/admin_commands.h"
 
+#include <functional>
+
 #include "target/nvme/log_page.h"
-#include "target/nvmf/features.h"
+#include "target/nvmf/control_call.h"
+#include "target/nvmf/feature_commands.h"
 #include "target/nvmf/identify.h"
 #include "target/nvmf/log_pages.h"
 #include "target/nvmf/queue_pair.h"
-#include "target/nvmf/target.h"
-#include "target/reactor/reactor.h"
 
 namespace sma::target::nvmf {
 namespace {
@@ -22,16 +23,14 @@ void AbortCommand(QueuePair& queue_pair, Request& request) {
     bool aborted = queue_pair.controller().async_events().Abort(cid) || queue_pair.Abort(cid);
     return queue_pair.Complete(request, Status::kSuccess, aborted ? 0 : 1);
   }
-  queue_pair.BeginAsync();
-  Target& target = queue_pair.target();
-  target.control().Post([&target, &queue_pair, &request, queue_id, cid] {
-    target.AbortCommand(queue_pair.controller(), queue_id, cid,
-                        [&queue_pair, &request](bool aborted) {
-                          queue_pair.reactor().Post([&queue_pair, &request, aborted] {
-                            queue_pair.CompleteAsync(request, Status::kSuccess, aborted ? 0 : 1);
-                          });
-                        });
-  });
+  CallControlAsync(
+      queue_pair,
+      [&queue_pair, queue_id, cid](ControlPlane& control, const std::function<void(bool)>& answer) {
+        control.AbortCommand(queue_pair.controller(), queue_id, cid, answer);
+      },
+      [&queue_pair, &request](bool aborted) {
+        queue_pair.Complete(request, Status::kSuccess, aborted ? 0 : 1);
+      });
 }
 
 bool IsFeatureCommand(AdminOpcode opcode) {

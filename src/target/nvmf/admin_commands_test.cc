@@ -4,6 +4,7 @@
 #include "target/nvme/identify_namespace.h"
 #include "target/nvme/log_page.h"
 #include "target/nvmf/fake_queue_pair.h"
+#include "target/nvmf/fake_transport.h"
 
 namespace sma::target::nvmf {
 namespace {
@@ -48,18 +49,6 @@ class AdminTest : public testing::Test {
     registry_.Unregister(*registry_.Find("disk"), [&] { done = true; });
     EXPECT_TRUE(reactor_->RunUntil([&] { return done; }, std::chrono::seconds(10)));
   }
-
-  class FakeTransport final : public Transport {
-   public:
-    FakeTransport() : Transport(TransportLimits()) {}
-    std::string_view type() const override { return "FAKE"; }
-    bool discoverable() const override { return false; }
-    base::ErrnoOr<uint16_t> Listen(const TransportAddress&, const std::string&) override {
-      return uint16_t{1};
-    }
-    void StopListening(const TransportAddress&, const std::string&) override {}
-    void Shutdown(std::function<void()> done) override { done(); }
-  };
 
   static nvme::Command Command(AdminOpcode opcode, uint32_t cdw10 = 0, uint32_t cdw11 = 0,
                                uint32_t nsid = 0) {

@@ -55,8 +55,9 @@ ConnectResult Associations::AddController(QueuePair& queue_pair, const ConnectRe
   Controller::Identity identity{.id = cntlid,
                                 .host_nqn = std::string(nvme::NulTerminated(request.data.host_nqn)),
                                 .host_id = base::Uuid(request.data.host_id)};
-  auto controller = std::make_shared<Controller>(
-      queue_pair.target(), subsystem_, std::move(identity), limits, request.command.keep_alive_ms);
+  auto controller =
+      std::make_shared<Controller>(queue_pair.control_plane(), subsystem_, std::move(identity),
+                                   limits, request.command.keep_alive_ms);
   Association& association = associations_[cntlid];
   association.controller = controller;
   association.admin_reactor = &queue_pair.reactor();
@@ -101,18 +102,28 @@ void Associations::Remove(QueuePair& queue_pair, const Controller& controller) {
   assert(at != association->queue_pairs.end());
   bool admin = at->first == 0;
   association->queue_pairs.erase(at);
+  association->closed.erase(&queue_pair);
   if (admin) EndOne(*association);
   bool io_queues =
       !association->queue_pairs.empty() && association->queue_pairs.rbegin()->first != 0;
   if (!io_queues) {
     for (auto& done : std::exchange(association->when_io_queues_gone, {})) done();
   }
-  if (!association->queue_pairs.empty()) return;
+  if (!association->queue_pairs.empty()) return on_removed_();
   spdlog::info("{}: controller {} for host {} is gone", subsystem_->nqn, controller.id(),
                controller.host_nqn());
   auto when_gone = std::move(association->when_gone);
   associations_.erase(controller.id());
+  on_removed_();
   for (auto& done : when_gone) done();
+}
+
+void Associations::NoteClosed(QueuePair& queue_pair, const Controller& controller) {
+  Association* association = Find(controller);
+  assert(association != nullptr);
+  association->closed.insert(&queue_pair);
+  auto admin = association->queue_pairs.find(0);
+  if (admin != association->queue_pairs.end() && admin->second == &queue_pair) EndOne(*association);
 }
 
 void Associations::EndOne(Association& association) {
@@ -150,6 +161,20 @@ void Associations::Notify(const std::function<void(Controller&)>& task) {
   for (auto& [cntlid, association] : associations_) {
     association.admin_reactor->Post(
         [controller = association.controller, task] { task(*controller); });
+  }
+}
+
+void Associations::CatchUp(Reactor& control, std::function<void()> done) {
+  std::vector<QueuePair*> all;
+  for (auto& [cntlid, association] : associations_) {
+    for (auto& [queue_id, queue_pair] : association.queue_pairs) all.push_back(queue_pair);
+  }
+  auto caught_up = Countdown(all.size(), std::move(done));
+  for (QueuePair* queue_pair : all) {
+    queue_pair->reactor().Post([queue_pair, &control, caught_up] {
+      queue_pair->CatchUp();
+      control.Post(caught_up);
+    });
   }
 }
 

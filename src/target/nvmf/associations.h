@@ -4,6 +4,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <set>
 #include <vector>
 
 #include "target/nvmf/connect.h"
@@ -26,6 +27,7 @@ class Associations {
     std::map<uint16_t, QueuePair*> queue_pairs;  // by queue id; 0 is the admin queue
     Reactor* admin_reactor = nullptr;
     bool ending = false;
+    std::set<const QueuePair*> closed;  // those of queue_pairs that have ended, with I/O left
     std::vector<std::function<void()>> when_io_queues_gone;
     std::vector<std::function<void()>> when_gone;
   };
@@ -40,6 +42,12 @@ class Associations {
   /// The queue pair is gone. The loss of the admin queue ends the association.
   void Remove(QueuePair& queue_pair, const Controller& controller);
 
+  /// The connection of a queue pair has ended, and I/O of it is outstanding. The loss of the admin
+  /// queue ends the association.
+  void NoteClosed(QueuePair& queue_pair, const Controller& controller);
+  /// `task` runs whenever a queue pair is gone.
+  void set_on_removed(std::function<void()> task) { on_removed_ = std::move(task); }
+
   /// Disconnects all queue pairs of the associations that `which` holds of; `done` runs when they
   /// are gone.
   void End(const std::function<bool(const Association&)>& which, std::function<void()> done);
@@ -48,6 +56,9 @@ class Associations {
 
   /// Runs `task` for each controller in the reactor of its admin queue.
   void Notify(const std::function<void(Controller&)>& task);
+
+  /// Has all queue pairs take what their hosts have sent so far; then `done` runs in `control`.
+  void CatchUp(Reactor& control, std::function<void()> done);
 
   /// nullptr: there is none.
   QueuePair* FindQueuePair(const Controller& controller, uint16_t queue_id);
@@ -63,6 +74,7 @@ class Associations {
   const std::shared_ptr<const SubsystemOptions> subsystem_;
   std::map<uint16_t, Association> associations_;
   uint16_t next_cntlid_;
+  std::function<void()> on_removed_ = [] {};
 };
 
 }  // namespace sma::target::nvmf

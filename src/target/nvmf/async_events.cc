@@ -1,15 +1,15 @@
 #include "target/nvmf/async_events.h"
 
 #include <algorithm>
+#include <utility>
 
-#include "target/nvmf/queue_pair.h"
+#include "target/nvmf/request.h"
 
 namespace sma::target::nvmf {
 
 void AsyncEvents::Add(Request& request) {
   if (request_count_ == kRequestLimit) {
-    request.queue_pair->Complete(request, nvme::Status::kAsyncEventRequestLimitExceeded);
-    return;
+    return sink_->Complete(request, nvme::Status::kAsyncEventRequestLimitExceeded, 0);
   }
   requests_[request_count_++] = &request;
   Report();
@@ -22,19 +22,33 @@ bool AsyncEvents::Abort(uint16_t cid) {
   Request* request = *at;
   std::move(at + 1, end, at);
   --request_count_;
-  request->queue_pair->Complete(*request, nvme::Status::kAbortRequested);
+  sink_->Complete(*request, nvme::Status::kAbortRequested, 0);
   return true;
 }
 
 void AsyncEvents::AbortAll(nvme::Status status) {
   size_t count = request_count_;
   request_count_ = 0;
-  for (size_t i = 0; i < count; ++i) requests_[i]->queue_pair->Complete(*requests_[i], status);
+  for (size_t i = 0; i < count; ++i) sink_->Complete(*requests_[i], status, 0);
 }
 
 void AsyncEvents::NamespaceChanged(uint32_t nsid) {
   if (changed_namespaces_.size() <= nvme::NamespaceList().size()) changed_namespaces_.insert(nsid);
   Happened(events_[0]);
+}
+
+void AsyncEvents::NamespaceRemoved(uint32_t nsid, std::shared_ptr<void> untold) {
+  if (sink_ != nullptr) untold_.push_back({nsid, std::move(untold)});
+  NamespaceChanged(nsid);
+}
+
+// With too many changes for the page the host has been told of none.
+void AsyncEvents::ChangedNamespacesRead() {
+  if (changed_namespaces_.size() <= nvme::NamespaceList().size()) untold_.clear();
+}
+
+void AsyncEvents::NamespacesListed(uint32_t first, uint32_t last) {
+  std::erase_if(untold_, [&](const Untold& u) { return u.nsid >= first && u.nsid <= last; });
 }
 
 void AsyncEvents::DiscoveryLogChanged() { Happened(events_[1]); }
@@ -71,7 +85,7 @@ void AsyncEvents::Report() {
     Request* request = requests_[0];
     std::move(requests_.begin() + 1, requests_.begin() + request_count_, requests_.begin());
     --request_count_;
-    request->queue_pair->Complete(
+    sink_->Complete(
         *request, nvme::Status::kSuccess,
         nvme::AsyncEventDw0(nvme::AsyncEventType::kNotice, static_cast<uint8_t>(event.notice),
                             static_cast<uint8_t>(event.page)));

@@ -37,12 +37,15 @@ Status StatusOf(IoStatus status, IoType type) {
 
 void BeginIo(NamespaceEntry& entry, Request& request) {
   request.entry = &entry;
+  request.in_bdev = true;
+  request.abort_requested = false;
   entry.Hold();
   request.queue_pair->BeginAsync();
 }
 
 void EndIo(Request& request, Status status) {
   NamespaceEntry* entry = std::exchange(request.entry, nullptr);
+  request.in_bdev = false;
   request.queue_pair->CompleteAsync(request, status);
   entry->Release();
 }
@@ -52,6 +55,7 @@ void FillIo(Request& request, const BdevIo& io, void (*done)(bdev::Io&, IoStatus
   request.lba = io.lba;
   request.block_count = io.block_count;
   request.fua = io.fua;
+  request.deallocate = io.deallocate;
   request.done = done;
 }
 

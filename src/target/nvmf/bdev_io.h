@@ -15,6 +15,7 @@ struct BdevIo {
   uint64_t lba = 0;
   uint64_t block_count = 0;
   bool fua = false;
+  bool deallocate = false;
 };
 
 nvme::Status StatusOf(bdev::IoStatus status, bdev::IoType type);

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 
 #include "target/nvme/fabrics.h"
@@ -16,6 +17,9 @@ struct ConnectRequest {
   nvme::ConnectCommand command;
   nvme::ConnectData data;
 };
+
+struct ConnectResult;
+using ConnectDone = std::function<void(const ConnectResult& result)>;
 
 /// What the target answers; all but `status` and `dw0` only with kSuccess.
 struct ConnectResult {

@@ -3,8 +3,7 @@
 #include <algorithm>
 
 #include "spdlog/spdlog.h"
-#include "target/nvmf/queue_pair.h"
-#include "target/nvmf/target.h"
+#include "target/nvmf/control_plane.h"
 #include "target/reactor/reactor.h"
 
 namespace sma::target::nvmf {
@@ -26,9 +25,10 @@ uint32_t SupportedEvents(bool discovery) {
 
 }  // namespace
 
-Controller::Controller(Target& target, std::shared_ptr<const SubsystemOptions> subsystem,
-                       Identity identity, const TransportLimits& limits, uint32_t keep_alive_ms)
-    : target_(target),
+Controller::Controller(ControlPlane& control_plane,
+                       std::shared_ptr<const SubsystemOptions> subsystem, Identity identity,
+                       const TransportLimits& limits, uint32_t keep_alive_ms)
+    : control_plane_(control_plane),
       subsystem_(std::move(subsystem)),
       identity_(std::move(identity)),
       limits_(limits),
@@ -41,17 +41,21 @@ Controller::Controller(Target& target, std::shared_ptr<const SubsystemOptions> s
   SetKeepAlive(keep_alive_ms);
 }
 
-void Controller::AttachAdmin(QueuePair& queue_pair) {
-  admin_ = &queue_pair;
-  last_activity_ns_ = queue_pair.reactor().now_ns();
+void Controller::AttachAdmin(Reactor& reactor, CompletionSink& sink,
+                             std::function<void()> disconnect) {
+  reactor_ = &reactor;
+  disconnect_admin_ = std::move(disconnect);
+  async_events_.Attach(sink);
+  last_activity_ns_ = reactor.now_ns();
   Supervise();
 }
 
 void Controller::DetachAdmin() {
   StopSupervision();
-  async_events_.ForgetAll();
+  async_events_.Detach();
   ready_.store(false, std::memory_order_release);
-  admin_ = nullptr;
+  reactor_ = nullptr;
+  disconnect_admin_ = nullptr;
 }
 
 Status Controller::ReadProperty(uint32_t offset, uint32_t size_bytes, uint64_t& value) const {
@@ -121,12 +125,12 @@ void Controller::Quiesce(uint32_t csts_then) {
   Supervise();
   uint32_t generation = ++quiesce_generation_;
   // The answer comes in the thread of the admin queue, if that still exists.
-  target_.DisconnectIoQueues(shared_from_this(), admin_->reactor(), [this, csts_then, generation] {
+  control_plane_.DisconnectIoQueues(shared_from_this(), *reactor_, [this, csts_then, generation] {
     if (generation == quiesce_generation_) csts_ = csts_then;
   });
 }
 
-void Controller::NoteAdminCommand() { last_activity_ns_ = admin_->reactor().now_ns(); }
+void Controller::NoteAdminCommand() { last_activity_ns_ = reactor_->now_ns(); }
 
 void Controller::SetKeepAlive(uint32_t keep_alive_ms) {
   if (keep_alive_ms != 0) {
@@ -136,7 +140,7 @@ void Controller::SetKeepAlive(uint32_t keep_alive_ms) {
         static_cast<uint32_t>(std::clamp<uint64_t>(rounded, limits_.min_keep_alive_ms, UINT32_MAX));
   }
   keep_alive_ms_ = keep_alive_ms;
-  if (admin_ != nullptr) Supervise();
+  if (reactor_ != nullptr) Supervise();
 }
 
 // Nanoseconds without activity after which the host is taken for gone; 0: never.
@@ -148,32 +152,32 @@ uint64_t Controller::TimeoutNs() const {
 
 void Controller::Supervise() {
   StopSupervision();
-  last_activity_ns_ = admin_->reactor().now_ns();
+  last_activity_ns_ = reactor_->now_ns();
   if (uint64_t timeout = TimeoutNs(); timeout != 0) {
-    timer_ = admin_->reactor().AddTimer(std::chrono::nanoseconds(timeout), [this] { OnTimer(); });
+    timer_ = reactor_->AddTimer(std::chrono::nanoseconds(timeout), [this] { OnTimer(); });
   }
 }
 
 void Controller::StopSupervision() {
-  if (timer_ != 0) admin_->reactor().CancelTimer(timer_);
+  if (timer_ != 0) reactor_->CancelTimer(timer_);
   timer_ = 0;
 }
 
 void Controller::OnTimer() {
   timer_ = 0;
-  uint64_t now = admin_->reactor().now_ns();
+  uint64_t now = reactor_->now_ns();
   if (traffic_.exchange(false, std::memory_order_relaxed)) last_activity_ns_ = now;
   uint64_t quiet = now - last_activity_ns_;
   uint64_t timeout = TimeoutNs();
   if (quiet < timeout) {
-    timer_ = admin_->reactor().AddTimer(std::chrono::nanoseconds(timeout - quiet),
-                                        [this] { OnTimer(); });
+    timer_ = reactor_->AddTimer(std::chrono::nanoseconds(timeout - quiet), [this] { OnTimer(); });
     return;
   }
   spdlog::warn("{}: controller {} of host {}: nothing heard for {} ms, disconnecting",
                subsystem_->nqn, id(), host_nqn(), quiet / 1'000'000);
   csts_ |= nvme::kCstsFatal;
-  admin_->Disconnect();
+  auto disconnect = disconnect_admin_;  // DetachAdmin drops the member
+  disconnect();
 }
 
 }  // namespace sma::target::nvmf

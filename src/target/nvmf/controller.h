@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -9,13 +10,17 @@
 #include "target/nvme/property.h"
 #include "target/nvme/status.h"
 #include "target/nvmf/async_events.h"
+#include "target/nvmf/completion_sink.h"
 #include "target/nvmf/features.h"
 #include "target/nvmf/options.h"
 
+namespace sma::target {
+class Reactor;
+}
+
 namespace sma::target::nvmf {
 
-class QueuePair;
-class Target;
+class ControlPlane;
 struct DiscoveryLog;
 
 /// A controller: what one association of a host with a subsystem has in common. Made in the control
@@ -29,11 +34,10 @@ class Controller : public std::enable_shared_from_this<Controller> {
     base::Uuid host_id;
   };
 
-  Controller(Target& target, std::shared_ptr<const SubsystemOptions> subsystem, Identity identity,
-             const TransportLimits& limits, uint32_t keep_alive_ms);
+  Controller(ControlPlane& control_plane, std::shared_ptr<const SubsystemOptions> subsystem,
+             Identity identity, const TransportLimits& limits, uint32_t keep_alive_ms);
 
   // From any thread: constant.
-  Target& target() const { return target_; }
   const SubsystemOptions& subsystem() const { return *subsystem_; }
   uint16_t id() const { return identity_.id; }
   const std::string& host_nqn() const { return identity_.host_nqn; }
@@ -53,8 +57,9 @@ class Controller : public std::enable_shared_from_this<Controller> {
     if (!traffic_.load(std::memory_order_relaxed)) traffic_.store(true, std::memory_order_relaxed);
   }
 
-  /// The admin queue pair is connected, or going.
-  void AttachAdmin(QueuePair& queue_pair);
+  /// The admin queue pair is connected, in `reactor`: `sink` takes the completions of asynchronous
+  /// events, `disconnect` ends its connection. Both are used until DetachAdmin.
+  void AttachAdmin(Reactor& reactor, CompletionSink& sink, std::function<void()> disconnect);
   void DetachAdmin();
 
   /// Property Get and Set, by offset and size (4 or 8 bytes).
@@ -87,7 +92,7 @@ class Controller : public std::enable_shared_from_this<Controller> {
   void OnTimer();
   uint64_t TimeoutNs() const;
 
-  Target& target_;
+  ControlPlane& control_plane_;
   const std::shared_ptr<const SubsystemOptions> subsystem_;
   const Identity identity_;
   const TransportLimits limits_;
@@ -97,7 +102,8 @@ class Controller : public std::enable_shared_from_this<Controller> {
   std::atomic<bool> write_cache_enabled_{true};
   std::atomic<uint32_t> io_queue_limit_;
 
-  QueuePair* admin_ = nullptr;
+  Reactor* reactor_ = nullptr;  // of the admin queue pair while that is connected
+  std::function<void()> disconnect_admin_;
   uint64_t cap_;
   uint32_t cc_ = 0;
   uint32_t csts_ = 0;

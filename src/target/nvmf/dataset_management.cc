@@ -61,6 +61,8 @@ void RangeDone(bdev::Io& io, IoStatus status) {
 void DeallocateNext(Request& request) {
   Request::Dsm& dsm = request.dsm;
   bdev::Channel& channel = request.entry->channel();
+  if (request.abort_requested && dsm.next_range < RangeCount(request.command))
+    dsm.status = Status::kAbortRequested;
   while (dsm.status == Status::kSuccess && dsm.next_range < RangeCount(request.command)) {
     nvme::DsmRange range = RangeAt(request, dsm.next_range++);
     if (range.block_count == 0) continue;

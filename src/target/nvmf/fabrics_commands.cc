@@ -21,9 +21,11 @@ void Connect(QueuePair& queue_pair, Request& request) {
   connect.command = std::bit_cast<nvme::ConnectCommand>(request.command);
   QueuePair::CopyData(request, std::as_writable_bytes(std::span(&connect.data, 1)));
   queue_pair.BeginConnect();
-  CallControl(
+  CallControlAsync(
       queue_pair,
-      [&queue_pair, connect](Target& target) { return target.Connect(queue_pair, connect); },
+      [&queue_pair, connect](ControlPlane& control, const ConnectDone& answer) {
+        control.Connect(queue_pair, connect, answer);
+      },
       [&queue_pair, &request](const ConnectResult& result) {
         queue_pair.FinishConnect(request, result);
       });

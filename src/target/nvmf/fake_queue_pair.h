@@ -13,15 +13,15 @@
 #include "target/nvme/fabrics.h"
 #include "target/nvme/nqn.h"
 #include "target/nvme/property.h"
-#include "target/nvmf/queue_pair.h"
 #include "target/nvmf/target.h"
+#include "target/nvmf/transport_queue_pair.h"
 #include "target/reactor/reactor.h"
 
 namespace sma::target::nvmf {
 
 /// A transport without a network, for tests: commands and their data are handed over in memory. One
 /// reactor, which is the test's thread, is control plane and I/O reactor at once.
-class FakeQueuePair final : public QueuePair {
+class FakeQueuePair final : public TransportQueuePair {
  public:
   struct FakeRequest : Request {
     std::vector<std::byte> data;
@@ -38,7 +38,8 @@ class FakeQueuePair final : public QueuePair {
   };
 
   FakeQueuePair(Target& target, Reactor& reactor, const TransportLimits& limits = {})
-      : QueuePair(target, reactor, limits, {"FAKE", {}, "here", ""}, {"FAKE", {}, "there", ""}) {}
+      : TransportQueuePair(target, reactor, limits, {"FAKE", {}, "here", ""},
+                           {"FAKE", {}, "there", ""}) {}
 
   /// Starts a command; `size_bytes` of data or `data` of the host.
   std::shared_ptr<FakeRequest> Begin(const nvme::Command& command, size_t size_bytes = 0,
@@ -61,25 +62,55 @@ class FakeQueuePair final : public QueuePair {
     return request;
   }
 
-  nvme::Status Connect(const std::string& nqn, uint16_t queue_id = 0,
-                       uint16_t controller_id = nvme::ConnectData::kAnyControllerId) {
+  /// Starts a Connect command of host `host_nqn`.
+  std::shared_ptr<FakeRequest> BeginConnect(
+      const std::string& nqn, uint16_t queue_id = 0,
+      uint16_t controller_id = nvme::ConnectData::kAnyControllerId,
+      const std::string& host_nqn = "nqn.2016-06.io.spdk:host") {
     nvme::ConnectCommand command;
     command.queue_id = queue_id;
     command.sq_size = 31;
     nvme::ConnectData data;
     data.controller_id = controller_id;
     nvme::SetPadded(data.subsystem_nqn, nqn, '\0');
-    nvme::SetPadded(data.host_nqn, "nqn.2016-06.io.spdk:host", '\0');
-    return Run(std::bit_cast<nvme::Command>(command), 0, std::as_bytes(std::span(&data, 1)))
-        ->status();
+    nvme::SetPadded(data.host_nqn, host_nqn, '\0');
+    return Begin(std::bit_cast<nvme::Command>(command), 0, std::as_bytes(std::span(&data, 1)));
+  }
+  nvme::Status Connect(const std::string& nqn, uint16_t queue_id = 0,
+                       uint16_t controller_id = nvme::ConnectData::kAnyControllerId) {
+    auto request = BeginConnect(nqn, queue_id, controller_id);
+    EXPECT_TRUE(reactor().RunUntil([&] { return request->answered; }, std::chrono::seconds(10)));
+    return request->status();
+  }
+  /// Connects and enables the admin queue of a new controller.
+  void ConnectAdmin(const std::string& nqn) {
+    EXPECT_EQ(Connect(nqn), nvme::Status::kSuccess);
+    EXPECT_EQ(
+        controller().WriteProperty(static_cast<uint32_t>(nvme::Property::kCc), 4,
+                                   nvme::kCcEnable | nvme::kSqEntryShift << nvme::kCcIosqesShift |
+                                       nvme::kCqEntryShift << nvme::kCcIocqesShift),
+        nvme::Status::kSuccess);
   }
 
+  /// The connection ends.
+  void Hangup() {
+    if (!closed()) Close();
+  }
+  /// Whether the target has forgotten it.
+  bool detached() const { return detached_; }
   /// The connection ends; runs the reactor until the target has forgotten it.
   void Drop() {
     if (!closed()) Close();
     EXPECT_TRUE(reactor().RunUntil([&] { return detached_; }, std::chrono::seconds(10)));
   }
 
+  /// The data of a write, which were held back (see has_data), have come.
+  void Deliver(FakeRequest& request) {
+    PointToData(request);
+    Execute(request);
+  }
+
+  bool has_data = true;     // false: the data of writes come later
   bool has_buffers = true;  // false: commands with data to the host wait for memory
 
  private:
@@ -89,8 +120,7 @@ class FakeQueuePair final : public QueuePair {
     request.iov_count = 1;
   }
   void ReceiveData(Request& request) override {
-    PointToData(static_cast<FakeRequest&>(request));
-    Execute(request);
+    if (has_data) Deliver(static_cast<FakeRequest&>(request));
   }
   bool AcquireBuffer(Request& request) override {
     PointToData(static_cast<FakeRequest&>(request));
@@ -102,7 +132,16 @@ class FakeQueuePair final : public QueuePair {
     ReleaseData(request);
   }
   void OnConnected() override {}
-  bool Abort(uint16_t /*cid*/) override { return false; }
+  bool Abort(uint16_t cid) override {
+    for (auto& request : requests_) {
+      if (!request->answered && request->command.cid == cid) return AbortIo(*request);
+    }
+    return false;
+  }
+  void CatchUp() override {}
+  void VisitRequests(void (*visit)(Request&)) override {
+    for (auto& request : requests_) visit(*request);
+  }
   void Disconnect() override {
     if (!closed()) Close();
   }

@@ -3,12 +3,7 @@
 #include <array>
 #include <cstdint>
 
-#include "target/nvme/command.h"
-
 namespace sma::target::nvmf {
-
-class QueuePair;
-struct Request;
 
 /// Values of the features that a controller only keeps for its host (NVMe Base 2.0 §5.27.1).
 struct Features {
@@ -22,12 +17,5 @@ struct Features {
   uint64_t timestamp_ms = 0;                    // as the host set it, since 1970
   uint64_t timestamp_set_ns = 0;                // when, on the reactor's clock; 0: never
 };
-
-/// The bytes of data that a Get or Set Features command moves.
-uint32_t FeatureDataSize(const nvme::Command& command);
-
-/// Get Features and Set Features, whose data, if any, are there.
-void GetFeatures(QueuePair& queue_pair, Request& request);
-void SetFeatures(QueuePair& queue_pair, Request& request);
 
 }  // namespace sma::target::nvmf

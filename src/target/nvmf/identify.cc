@@ -19,13 +19,18 @@ using nvme::Status;
 
 constexpr uint32_t kLargestNsid = 0xfffffffe;
 
-// Sends a structure of kIdentifySize bytes.
+// Sends a structure of kIdentifySize bytes. Returns false if there is no memory yet.
+template <typename T>
+bool TrySend(QueuePair& queue_pair, Request& request, const T& structure) {
+  static_assert(sizeof(T) == nvme::kIdentifySize);
+  if (!queue_pair.SendData(request, std::as_bytes(std::span(&structure, 1)))) return false;
+  queue_pair.Complete(request, Status::kSuccess);
+  return true;
+}
+
 template <typename T>
 void Send(QueuePair& queue_pair, Request& request, const T& structure) {
-  static_assert(sizeof(T) == nvme::kIdentifySize);
-  if (queue_pair.SendData(request, std::as_bytes(std::span(&structure, 1)))) {
-    queue_pair.Complete(request, Status::kSuccess);
-  }
+  TrySend(queue_pair, request, structure);
 }
 
 uint16_t Preference(uint32_t blocks) {
@@ -42,8 +47,8 @@ nvme::IdentifyNamespace DescribeNamespace(const NamespaceInfo& info) {
                      0;
   if (preferences) ns.nsfeat = nvme::kNsfeatOptimalPerformance;
   ns.nmic = nvme::kNmicShared;
-  if (device.unmap_reads_zero)
-    ns.dlfeat = nvme::kDlfeatReadsZeroes | nvme::kDlfeatWriteZeroesDeallocates;
+  if (device.unmap_reads_zero) ns.dlfeat |= nvme::kDlfeatReadsZeroes;
+  if (device.write_zeroes_deallocates) ns.dlfeat |= nvme::kDlfeatWriteZeroesDeallocates;
   ns.npwg = Preference(device.write_granularity);
   ns.npwa = Preference(device.write_alignment);
   ns.npdg = Preference(device.unmap_granularity);
@@ -99,7 +104,10 @@ void SendNamespaceList(QueuePair& queue_pair, Request& request) {
     list[count++] = entry.info().nsid;
     return count < list.size();
   });
-  Send(queue_pair, request, list);
+  const uint32_t last = count < list.size() ? UINT32_MAX : list.back();
+  const uint32_t first = request.command.nsid + 1;
+  if (TrySend(queue_pair, request, list))
+    queue_pair.controller().async_events().NamespacesListed(first, last);
 }
 
 // A structure about one namespace; all zero for an NSID that could exist but does not (NVMe
@@ -111,7 +119,11 @@ void SendNamespace(QueuePair& queue_pair, Request& request, Cns cns) {
   if (!valid || (entry == nullptr && cns == Cns::kNamespaceDescriptors)) {
     return queue_pair.Complete(request, Status::kInvalidNamespaceOrFormat);
   }
-  if (entry == nullptr) return Send(queue_pair, request, nvme::NvmIdentifyNamespace());
+  if (entry == nullptr) {
+    if (TrySend(queue_pair, request, nvme::NvmIdentifyNamespace()))
+      queue_pair.controller().async_events().NamespacesListed(nsid, nsid);
+    return;
+  }
   switch (cns) {
     case Cns::kNamespace:
       return Send(queue_pair, request, DescribeNamespace(entry->info()));

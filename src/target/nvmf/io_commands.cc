@@ -73,17 +73,19 @@ void WriteZeroes(QueuePair& queue_pair, NamespaceEntry& entry, Request& request)
                                                                      << limit) {
     return queue_pair.Complete(request, Status::kInvalidField);
   }
+  io.deallocate = (request.command.cdw12 & nvme::kDeac) != 0;
   io.fua = MustBeDurable(queue_pair, request);
   SubmitIo(entry, request, io);
 }
 
 }  // namespace
 
-Status IoDataSize(const QueuePair& queue_pair, const Request& request, uint32_t& size_bytes) {
+Status StartIo(const QueuePair& queue_pair, Request& request, uint32_t& size_bytes) {
   const nvme::Command& command = request.command;
   if ((command.flags & nvme::kFuseMask) != 0) return Status::kInvalidField;
   NamespaceEntry* entry = queue_pair.namespaces().Find(command.nsid);
   if (entry == nullptr) return Status::kInvalidNamespaceOrFormat;
+  request.namespace_serial = entry->serial();
   switch (static_cast<IoOpcode>(command.opcode)) {
     case IoOpcode::kRead:
     case IoOpcode::kWrite:
@@ -106,14 +108,11 @@ Status IoDataSize(const QueuePair& queue_pair, const Request& request, uint32_t&
 }
 
 void ExecuteIo(QueuePair& queue_pair, Request& request) {
-  // Looked up again: the namespace may have gone, or another may have its id, since the host was
-  // asked for data.
-  uint32_t size_bytes = 0;
-  Status status = IoDataSize(queue_pair, request, size_bytes);
-  if (status == Status::kSuccess && size_bytes != request.data_size)
-    status = Status::kNamespaceNotReady;
-  if (status != Status::kSuccess) return queue_pair.Complete(request, status);
-  NamespaceEntry& entry = *queue_pair.namespaces().Find(request.command.nsid);
+  // It may have been removed, and its NSID be another's, since the host was asked for data.
+  NamespaceEntry* found = queue_pair.namespaces().Find(request.command.nsid);
+  if (found == nullptr || found->serial() != request.namespace_serial)
+    return queue_pair.Complete(request, Status::kInvalidNamespaceOrFormat);
+  NamespaceEntry& entry = *found;
   switch (static_cast<IoOpcode>(request.command.opcode)) {
     case IoOpcode::kRead:
       return Read(queue_pair, entry, request);

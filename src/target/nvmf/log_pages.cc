@@ -40,6 +40,10 @@ void SendPart(QueuePair& queue_pair, Request& request, std::span<const std::byte
     return queue_pair.Complete(request, Status::kInvalidField);
   }
   if (!queue_pair.SendData(request, page.subspan(wanted.offset_bytes))) return;
+  if (wanted.page == LogPage::kChangedNamespaces && wanted.offset_bytes == 0 &&
+      wanted.size_bytes >= page.size()) {
+    queue_pair.controller().async_events().ChangedNamespacesRead();
+  }
   if (!wanted.retain_event) queue_pair.controller().async_events().PageRead(wanted.page);
   queue_pair.Complete(request, Status::kSuccess);
 }
@@ -105,7 +109,7 @@ void SendHealth(QueuePair& queue_pair, Request& request) {
   if (!queue_pair.AcquireBuffer(request)) return;
   CallControl(
       queue_pair,
-      [&queue_pair](Target& target) { return target.HealthOf(queue_pair.controller()); },
+      [&queue_pair](ControlPlane& control) { return control.HealthOf(queue_pair.controller()); },
       [&](const Health& health) { Send(queue_pair, request, DescribeHealth(health)); });
 }
 
@@ -120,8 +124,8 @@ void SendDiscoveryLog(QueuePair& queue_pair, Request& request) {
   if (!queue_pair.AcquireBuffer(request)) return;
   CallControl(
       queue_pair,
-      [&queue_pair, present = controller.discovery_log](Target& target) {
-        return target.MakeDiscoveryLog(queue_pair, present);
+      [&queue_pair, present = controller.discovery_log](ControlPlane& control) {
+        return control.MakeDiscoveryLog(queue_pair, present);
       },
       [&](const std::shared_ptr<const DiscoveryLog>& log) {
         queue_pair.controller().discovery_log = log;

@@ -17,7 +17,7 @@ void NamespaceTable::Add(std::shared_ptr<const NamespaceInfo> info) {
   uint32_t nsid = info->nsid;
   assert(nsid > 0 && Find(nsid) == nullptr);
   if (entries_.size() < nsid) entries_.resize(nsid);
-  auto entry = std::make_unique<NamespaceEntry>(std::move(info));
+  auto entry = std::make_unique<NamespaceEntry>(std::move(info), ++last_serial_);
   entry->channel_ = entry->info().descriptor->OpenChannel(reactor_);
   entries_[nsid - 1] = std::move(entry);
 }

@@ -14,10 +14,13 @@ namespace sma::target::nvmf {
 /// only.
 class NamespaceEntry {
  public:
-  explicit NamespaceEntry(std::shared_ptr<const NamespaceInfo> info) : info_(std::move(info)) {}
+  NamespaceEntry(std::shared_ptr<const NamespaceInfo> info, uint64_t serial)
+      : info_(std::move(info)), serial_(serial) {}
 
   const NamespaceInfo& info() const { return *info_; }
   bdev::Channel& channel() { return *channel_; }
+  /// Different from those of all other entries that its table has had, and never 0.
+  uint64_t serial() const { return serial_; }
 
   /// A command keeps the entry and its channel between Hold and Release.
   void Hold() { ++holders_; }
@@ -29,6 +32,7 @@ class NamespaceEntry {
  private:
   friend class NamespaceTable;
   std::shared_ptr<const NamespaceInfo> info_;
+  const uint64_t serial_;
   std::unique_ptr<bdev::Channel> channel_;
   uint32_t holders_ = 0;
   std::function<void()> on_unused_;  // set when it is being removed
@@ -64,6 +68,7 @@ class NamespaceTable {
   void Close(NamespaceEntry* entry);
 
   Reactor& reactor_;
+  uint64_t last_serial_ = 0;
   std::vector<std::unique_ptr<NamespaceEntry>> entries_;  // by NSID - 1; null where there is none
   std::vector<std::unique_ptr<NamespaceEntry>> removing_;
 };

@@ -1,8 +1,11 @@
 #include "target/nvmf/namespaces.h"
 
+#include <algorithm>
 #include <bit>
 #include <cassert>
 #include <cerrno>
+#include <chrono>
+#include <utility>
 
 #include "target/nvmf/countdown.h"
 #include "target/reactor/reactor.h"
@@ -15,9 +18,11 @@ class Namespaces::Namespace final : public bdev::DescriptorEvents {
 
   // The removal closes the descriptor when the last command has ended.
   void OnBdevRemove() override {
-    owner_.Remove(info->nsid, [] {});
+    auto at = owner_.namespaces_.find(info->nsid);
+    const bool is_removing = at == owner_.namespaces_.end() || at->second.get() != this;
+    if (!is_removing) owner_.Remove(info->nsid, [] {});
   }
-  void OnBdevResize() override { owner_.on_change_(info->nsid); }
+  void OnBdevResize() override { owner_.events_.on_change(info->nsid); }
 
   std::shared_ptr<const NamespaceInfo> info;
   std::unique_ptr<bdev::Descriptor> descriptor;
@@ -26,44 +31,65 @@ class Namespaces::Namespace final : public bdev::DescriptorEvents {
   Namespaces& owner_;
 };
 
-Namespaces::Namespaces(bdev::Registry& registry, std::string claimant, uint32_t max_namespaces,
-                       OnChange on_change)
+namespace {
+
+// Whether hosts cannot tell one from the other.
+bool IsSameDisk(const NamespaceInfo& a, const NamespaceInfo& b) {
+  return a.uuid == b.uuid && a.nguid == b.nguid && a.eui64 == b.eui64 &&
+         a.block_shift == b.block_shift;
+}
+
+}  // namespace
+
+Namespaces::Namespaces(bdev::Registry& registry, const SubsystemOptions& options, Events events)
     : registry_(registry),
-      claimant_(std::move(claimant)),
-      max_namespaces_(max_namespaces),
-      on_change_(std::move(on_change)) {}
+      claimant_(options.nqn),
+      max_namespaces_(options.max_namespaces),
+      events_(std::move(events)),
+      retired_(registry.control(), std::chrono::milliseconds(options.retired_nsid_timeout_ms),
+               events_.catch_up, [this] { AddWaiting(); }) {}
 
 Namespaces::~Namespaces() { assert(namespaces_.empty() && removing_.empty()); }
 
-base::ErrnoOr<uint32_t> Namespaces::ChooseNsid(uint32_t wanted) const {
-  if (wanted > max_namespaces_) return base::ErrnoOr<uint32_t>::Error(EINVAL);
-  if (wanted != 0) {
-    return namespaces_.count(wanted) == 0 ? wanted : base::ErrnoOr<uint32_t>::Error(EEXIST);
+// By a namespace that is there, or whose I/O has not ended.
+bool Namespaces::IsTaken(uint32_t nsid) const {
+  return namespaces_.count(nsid) != 0 ||
+         std::any_of(removing_.begin(), removing_.end(),
+                     [&](const auto& entry) { return entry.second->info->nsid == nsid; });
+}
+
+bool Namespaces::MayBecome(uint32_t nsid, const NamespaceInfo& info) const {
+  const NamespaceInfo* before = retired_.Find(nsid);
+  return before == nullptr || IsSameDisk(*before, info);
+}
+
+// EAGAIN: when the NSID, or any, is not retired any more.
+base::ErrnoOr<uint32_t> Namespaces::ChooseNsid(uint32_t wanted, const NamespaceInfo& info) const {
+  using Result = base::ErrnoOr<uint32_t>;
+  if (wanted != 0) return MayBecome(wanted, info) ? wanted : Result::Error(EAGAIN);
+  int error = ENOSPC;
+  for (uint32_t nsid = 1; nsid <= max_namespaces_; ++nsid) {
+    if (IsTaken(nsid)) continue;
+    if (MayBecome(nsid, info)) return nsid;
+    error = EAGAIN;
   }
-  uint32_t nsid = 1;
-  for (const auto& [taken, ns] : namespaces_) {
-    if (taken != nsid) break;
-    ++nsid;
-  }
-  return nsid <= max_namespaces_ ? nsid : base::ErrnoOr<uint32_t>::Error(ENOSPC);
+  return Result::Error(error);
 }
 
 base::ErrnoOr<std::unique_ptr<Namespaces::Namespace>> Namespaces::Make(
     const NamespaceOptions& options) {
   using Result = base::ErrnoOr<std::unique_ptr<Namespace>>;
-  auto nsid = ChooseNsid(options.nsid);
-  if (!nsid.ok()) return Result::Error(nsid.error());
+  if (options.nsid > max_namespaces_) return Result::Error(EINVAL);
+  if (options.nsid != 0 && IsTaken(options.nsid)) return Result::Error(EEXIST);
   auto ns = std::make_unique<Namespace>(*this);
   auto info = std::make_shared<NamespaceInfo>();
   auto descriptor = registry_.Open(options.bdev_name, bdev::Registry::Access::kWrite, ns.get());
-  if (!descriptor.ok() && descriptor.error() == EROFS) {
-    info->read_only = true;
+  if (!descriptor.ok() && descriptor.error() == EROFS)
     descriptor = registry_.Open(options.bdev_name, bdev::Registry::Access::kRead, ns.get());
-  }
   if (!descriptor.ok()) return Result::Error(descriptor.error());
   if (int error = (*descriptor)->Claim(claimant_); error != 0) return Result::Error(error);
   const bdev::Bdev& bdev = (*descriptor)->bdev();
-  info->nsid = *nsid;
+  info->read_only = bdev.info().read_only;
   info->uuid = options.uuid.is_nil() ? bdev.info().uuid : options.uuid;
   info->nguid = options.nguid.is_nil() ? info->uuid : options.nguid;
   info->eui64 = options.eui64;
@@ -73,20 +99,36 @@ base::ErrnoOr<std::unique_ptr<Namespaces::Namespace>> Namespaces::Make(
     if (other->info->uuid == info->uuid || other->info->nguid == info->nguid)
       return Result::Error(EEXIST);
   }
+  auto nsid = ChooseNsid(options.nsid, *info);
+  if (!nsid.ok()) return Result::Error(nsid.error());
+  info->nsid = *nsid;
   ns->descriptor = std::move(*descriptor);
   ns->info = std::move(info);
   return Result(std::move(ns));
 }
 
-void Namespaces::Add(const NamespaceOptions& options,
-                     std::function<void(base::ErrnoOr<uint32_t>)> done) {
+void Namespaces::Add(const NamespaceOptions& options, OnAdded done) {
   auto made = Make(options);
-  if (!made.ok()) return done(base::ErrnoOr<uint32_t>::Error(made.error()));
-  std::shared_ptr<const NamespaceInfo> info = (*made)->info;
-  namespaces_[info->nsid] = std::move(*made);
+  if (!made.ok() && made.error() == EAGAIN) {
+    waiting_.push_back({options, std::move(done)});
+  } else if (!made.ok()) {
+    done(base::ErrnoOr<uint32_t>::Error(made.error()));
+  } else {
+    std::shared_ptr<const NamespaceInfo> info = (*made)->info;
+    namespaces_[info->nsid] = std::move(*made);
+    Announce(std::move(info), std::move(done));
+  }
+}
+
+void Namespaces::AddWaiting() {
+  for (Waiting& waiting : std::exchange(waiting_, {}))
+    Add(waiting.options, std::move(waiting.done));
+}
+
+void Namespaces::Announce(std::shared_ptr<const NamespaceInfo> info, OnAdded done) {
   // Hosts are told when every reactor has it, so that none finds it missing.
   auto added = Countdown(tables_.size(), [this, info, done = std::move(done)] {
-    on_change_(info->nsid);
+    events_.on_change(info->nsid);
     done(info->nsid);
   });
   for (auto& [reactor, table] : tables_) {
@@ -101,6 +143,7 @@ int Namespaces::Remove(uint32_t nsid, std::function<void()> done) {
   auto at = namespaces_.find(nsid);
   if (at == namespaces_.end()) return ENODEV;
   uint32_t serial = ++last_serial_;
+  const std::shared_ptr<const NamespaceInfo> info = at->second->info;
   removing_[serial] = std::move(at->second);
   namespaces_.erase(at);
   auto removed = Countdown(tables_.size(), [this, serial, done = std::move(done)] {
@@ -112,17 +155,20 @@ int Namespaces::Remove(uint32_t nsid, std::function<void()> done) {
       table->Remove(nsid, [this, removed] { registry_.control().Post(removed); });
     });
   }
-  on_change_(nsid);
+  events_.on_remove(nsid, retired_.Retire(*info));
   return 0;
 }
 
 void Namespaces::Closed(uint32_t serial) {
   removing_.erase(serial);
+  AddWaiting();
   if (!removing_.empty()) return;
   for (auto& done : std::exchange(when_all_removed_, {})) done();
 }
 
 void Namespaces::RemoveAll(std::function<void()> done) {
+  for (Waiting& waiting : std::exchange(waiting_, {}))
+    waiting.done(base::ErrnoOr<uint32_t>::Error(ECANCELED));
   while (!namespaces_.empty()) Remove(namespaces_.begin()->first, [] {});
   if (removing_.empty()) return done();
   when_all_removed_.push_back(std::move(done));

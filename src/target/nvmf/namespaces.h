@@ -11,6 +11,7 @@
 #include "target/bdev/registry.h"
 #include "target/nvmf/namespace_table.h"
 #include "target/nvmf/options.h"
+#include "target/nvmf/retired_nsids.h"
 
 namespace sma::target::nvmf {
 
@@ -28,17 +29,26 @@ struct NamespaceOptions {
 /// that has queue pairs of the subsystem. The control reactor only.
 class Namespaces {
  public:
-  /// Told when a namespace has come, has gone or has changed its size.
-  using OnChange = std::function<void(uint32_t nsid)>;
+  /// Callbacks for the subsystem.
+  struct Events {
+    /// A namespace has been added or has changed its size.
+    std::function<void(uint32_t nsid)> on_change;
+    /// A namespace is being removed. A copy of `untold` is kept for each controller until it has
+    /// been told.
+    std::function<void(uint32_t nsid, const RetiredNsids::Untold& untold)> on_remove;
+    RetiredNsids::CatchUp catch_up;
+  };
 
-  Namespaces(bdev::Registry& registry, std::string claimant, uint32_t max_namespaces,
-             OnChange on_change);
+  Namespaces(bdev::Registry& registry, const SubsystemOptions& options, Events events);
   /// None may be left.
   ~Namespaces();
 
   /// Opens and claims the bdev. ENODEV: no such bdev; EPERM: it is another's; EEXIST: the NSID or
-  /// an id is taken; EINVAL: the NSID is out of range, or the block size has no name in NVMe;
-  /// ENOSPC: no NSID is free. `done` runs when all reactors have it; it gets the NSID.
+  /// an id is taken, or I/O of the last namespace with this NSID is outstanding; EINVAL: the NSID
+  /// is out of range, or the block size has no name in NVMe; ENOSPC: no NSID is free; ECANCELED:
+  /// the subsystem is being deleted. `done` runs when all reactors have it; it gets the NSID. While
+  /// hosts may still take the NSID for another namespace this waits: see RetiredNsids. The same
+  /// namespace (by its ids and block size) gets its NSID back at once.
   void Add(const NamespaceOptions& options, std::function<void(base::ErrnoOr<uint32_t>)> done);
 
   /// ENODEV: there is none. `done` runs when no command uses it any more and the bdev is closed.
@@ -55,14 +65,26 @@ class Namespaces {
  private:
   class Namespace;
 
-  base::ErrnoOr<uint32_t> ChooseNsid(uint32_t wanted) const;
+  using OnAdded = std::function<void(base::ErrnoOr<uint32_t>)>;
+  struct Waiting {
+    NamespaceOptions options;
+    OnAdded done;
+  };
+
+  bool IsTaken(uint32_t nsid) const;
+  bool MayBecome(uint32_t nsid, const NamespaceInfo& info) const;
+  base::ErrnoOr<uint32_t> ChooseNsid(uint32_t wanted, const NamespaceInfo& info) const;
   base::ErrnoOr<std::unique_ptr<Namespace>> Make(const NamespaceOptions& options);
+  void Announce(std::shared_ptr<const NamespaceInfo> info, OnAdded done);
+  void AddWaiting();
   void Closed(uint32_t serial);
 
   bdev::Registry& registry_;
   const std::string claimant_;
   const uint32_t max_namespaces_;
-  const OnChange on_change_;
+  const Events events_;
+  RetiredNsids retired_;
+  std::vector<Waiting> waiting_;  // for an NSID that is retired
   std::map<uint32_t, std::unique_ptr<Namespace>> namespaces_;
   std::map<uint32_t, std::unique_ptr<Namespace>> removing_;  // by serial number
   std::vector<std::function<void()>> when_all_removed_;

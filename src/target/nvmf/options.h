@@ -22,6 +22,11 @@ struct SubsystemOptions {
   uint32_t max_namespaces = 32;  // the largest NSID
   uint16_t min_cntlid = 1;
   uint16_t max_cntlid = 0xffef;
+  /// How long a new association of a host waits for the I/O of an earlier one that has ended; then
+  /// it is refused.
+  uint32_t reconnect_timeout_ms = 10000;
+  /// How long an NSID is kept from other namespaces for hosts that do not ask what has changed.
+  uint32_t retired_nsid_timeout_ms = 30000;
   uint32_t dsm_range_size_limit = 2097152;  // DMRSL, blocks
   uint8_t write_zeroes_limit = 12;          // WZSL: pages of 4 KiB, as a power of two
 };

@@ -4,17 +4,12 @@
 #include <cassert>
 #include <cstring>
 
-#include "target/nvmf/admin_commands.h"
-#include "target/nvmf/fabrics_commands.h"
-#include "target/nvmf/io_commands.h"
-#include "target/nvmf/target.h"
+#include "target/nvmf/control_plane.h"
 #include "target/reactor/reactor.h"
 
 namespace sma::target::nvmf {
 
-using nvme::AdminOpcode;
 using nvme::Status;
-using nvme::Transfer;
 
 namespace {
 
@@ -48,21 +43,17 @@ void Add(std::atomic<uint64_t>& counter, int64_t change) {
                 std::memory_order_relaxed);
 }
 
-bool IsFabrics(const nvme::Command& command) {
-  return command.opcode == static_cast<uint8_t>(AdminOpcode::kFabrics);
-}
-
 }  // namespace
 
-QueuePair::QueuePair(Target& target, Reactor& reactor, const TransportLimits& limits,
+QueuePair::QueuePair(ControlPlane& control_plane, Reactor& reactor, const TransportLimits& limits,
                      TransportAddress listen_address, TransportAddress peer_address)
-    : target_(target),
+    : control_plane_(control_plane),
       reactor_(reactor),
       limits_(limits),
       listen_address_(std::move(listen_address)),
       peer_address_(std::move(peer_address)),
-      completed_commands_(target.PollGroupOf(reactor).completed_commands),
-      unassociated_(target.PollGroupOf(reactor).unassociated_queue_pairs) {
+      completed_commands_(control_plane.PollGroupOf(reactor).completed_commands),
+      unassociated_(control_plane.PollGroupOf(reactor).unassociated_queue_pairs) {
   Add(unassociated_, 1);
 }
 
@@ -72,44 +63,6 @@ QueuePair::~QueuePair() {
 
 void QueuePair::PostDisconnect() {
   reactor_.Post([this] { Disconnect(); });
-}
-
-void QueuePair::Start(Request& request) {
-  AdvanceSqHead();
-  request.data_size = 0;
-  request.transfer = IsFabrics(request.command) ? nvme::TransferOf(request.command.nsid & 0xff)
-                                                : nvme::TransferOf(request.command.opcode);
-  Status status = Classify(request);
-  if (status != Status::kSuccess) return Complete(request, status);
-  if (request.data_size > request.host_size)
-    return Complete(request, Status::kDataSglLengthInvalid);
-  if (request.data_size > 0) status = LocateData(request);
-  if (status != Status::kSuccess) return Complete(request, status);
-  if (request.transfer == Transfer::kHostToController && request.data_size > 0)
-    return ReceiveData(request);
-  Execute(request);
-}
-
-void QueuePair::Refuse(Request& request, Status status) {
-  AdvanceSqHead();
-  request.data_size = 0;
-  request.transfer = Transfer::kNone;
-  Complete(request, status);
-}
-
-// Finds out how many bytes of data the command moves, or why it fails before any do.
-Status QueuePair::Classify(Request& request) {
-  if (IsFabrics(request.command)) return FabricsDataSize(*this, request, request.data_size);
-  if (!connected() || connecting_) return Status::kCommandSequenceError;
-  if (is_admin()) return AdminDataSize(*this, request, request.data_size);
-  controller_->NoteTraffic();
-  return IoDataSize(*this, request, request.data_size);
-}
-
-void QueuePair::Execute(Request& request) {
-  if (IsFabrics(request.command)) return ExecuteFabrics(*this, request);
-  if (is_admin()) return ExecuteAdmin(*this, request);
-  ExecuteIo(*this, request);
 }
 
 void QueuePair::Complete(Request& request, Status status, uint64_t result) {
@@ -134,7 +87,7 @@ void QueuePair::FinishConnect(Request& request, const ConnectResult& result) {
     Add(unassociated_, -1);
     sq_flow_control_ = result.sq_flow_control;
     sq_head_ = 1;  // Connect was the first entry
-    if (is_admin() && !closed_) controller_->AttachAdmin(*this);
+    if (is_admin() && !closed_) controller_->AttachAdmin(reactor_, *this, [this] { Disconnect(); });
     if (!closed_) OnConnected();
   }
   Complete(request, result.status, result.dw0);
@@ -166,15 +119,28 @@ void QueuePair::Close() {
   assert(!closed_);
   closed_ = true;
   if (connected() && is_admin()) controller_->DetachAdmin();
+  ++running_;  // the last command that is aborted does not detach yet
+  VisitRequests([](Request& request) { AbortIo(request); });
+  --running_;
+  if (running_ != 0 && connected()) {
+    control_plane_.control().Post(
+        [this, controller = controller_] { control_plane_.NoteClosed(*this, *controller); });
+  }
   DetachWhenIdle();
+}
+
+bool QueuePair::AbortIo(Request& request) {
+  if (!request.in_bdev) return false;
+  request.abort_requested = true;
+  return request.entry->channel().Abort(request);
 }
 
 void QueuePair::DetachWhenIdle() {
   if (running_ != 0) return;
   // The control reactor may have sent messages for this queue pair; when it has forgotten it, the
   // answer comes behind them.
-  target_.control().Post([this, controller = std::move(controller_)] {
-    target_.ForgetQueuePair(*this, controller);
+  control_plane_.control().Post([this, controller = std::move(controller_)] {
+    control_plane_.ForgetQueuePair(*this, controller);
     reactor_.Post([this] { OnDetached(); });
   });
 }

@@ -6,6 +6,7 @@
 #include <span>
 #include <utility>
 
+#include "target/nvmf/completion_sink.h"
 #include "target/nvmf/controller.h"
 #include "target/nvmf/namespace_table.h"
 #include "target/nvmf/request.h"
@@ -17,29 +18,23 @@ class Reactor;
 
 namespace sma::target::nvmf {
 
-class Target;
+class ControlPlane;
 struct ConnectResult;
 
-/// One submission queue with its completion queue, apart from how commands and data travel:
-/// transports derive from it. It executes commands; the transport brings them and their data and
-/// takes the answers. Everything runs in the thread of its reactor unless said otherwise.
-///
-/// The life of a command: the transport calls Start. If the host has data to send, ReceiveData asks
-/// the transport for them and it calls Execute when they are there. Otherwise the command is
-/// executed at once; where it needs memory for data to the host, AcquireBuffer asks for it, and
-/// when there is none, the transport calls Execute again once there is. Respond ends it: the
-/// request is the transport's again.
-class QueuePair {
+/// One submission queue with its completion queue, as the commands that are executed on it know it;
+/// TransportQueuePair is what transports derive from. Everything runs in the thread of its reactor
+/// unless noted otherwise.
+class QueuePair : public CompletionSink {
  public:
   /// `listen_address`: the listener that the connection came through.
-  QueuePair(Target& target, Reactor& reactor, const TransportLimits& limits,
+  QueuePair(ControlPlane& control_plane, Reactor& reactor, const TransportLimits& limits,
             TransportAddress listen_address, TransportAddress peer_address);
   virtual ~QueuePair();
   QueuePair(const QueuePair&) = delete;
   QueuePair& operator=(const QueuePair&) = delete;
 
   // From any thread.
-  Target& target() const { return target_; }
+  ControlPlane& control_plane() const { return control_plane_; }
   Reactor& reactor() const { return reactor_; }
   const TransportLimits& limits() const { return limits_; }
   const TransportAddress& listen_address() const { return listen_address_; }
@@ -59,7 +54,7 @@ class QueuePair {
 
   /// Ends a command: fills the completion in, `result` in its dwords 0 and 1, and hands it to the
   /// transport. Errors that would come again get the "do not retry" bit.
-  void Complete(Request& request, nvme::Status status, uint64_t result = 0);
+  void Complete(Request& request, nvme::Status status, uint64_t result = 0) final;
 
   /// For a command that ends later, in another thread or in a bdev: the queue pair lives until
   /// EndAsync, which runs `complete`, or CompleteAsync.
@@ -91,10 +86,16 @@ class QueuePair {
   virtual void KeepData(Request& request) = 0;
   /// Connect has succeeded; the answer follows. The transport prepares for queue_size() commands.
   virtual void OnConnected() = 0;
-  /// Aborts a command that waits in this queue pair, where that is possible; true when it was done.
+  /// Aborts command `cid` if it waits in this queue pair or in its bdev. Returns true if it has
+  /// been completed with kAbortRequested.
   virtual bool Abort(uint16_t cid) = 0;
-  /// Ends the connection. Again: nothing.
+  /// Takes what the host has sent so far, and notices whether it has closed the connection.
+  virtual void CatchUp() = 0;
+  /// Ends the connection. Idempotent.
   virtual void Disconnect() = 0;
+
+  /// True from the end of the connection on: commands are aborted, and none is answered.
+  bool closed() const { return closed_; }
 
   /// A Connect command goes to the control reactor, and what it decided comes back.
   bool connecting() const { return connecting_; }
@@ -102,23 +103,21 @@ class QueuePair {
   void FinishConnect(Request& request, const ConnectResult& result);
 
  protected:
-  /// A command has arrived: `command`, `host_size` and `queue_pair` are set.
-  void Start(Request& request);
-  /// The same for one that the transport finds fault with.
-  void Refuse(Request& request, nvme::Status status);
-  void Execute(Request& request);
-  /// The connection is gone: no more Start, Execute and Respond. When no command is running any
-  /// more, the controller and the target forget this queue pair and OnDetached is called.
+  /// The connection is gone: no more Start, Execute and Respond. Commands that still wait in their
+  /// bdev are aborted. When no command is running any more, the controller and the target forget
+  /// this queue pair and OnDetached is called.
   void Close();
-  bool closed() const { return closed_; }
+  /// Aborts a command that waits in its bdev. Returns true if that has answered it; false if it
+  /// will be completed in its own time, or is in no bdev.
+  static bool AbortIo(Request& request);
   void set_reads_in_place(bool yes) { reads_in_place_ = yes; }
+  /// A command has been taken from the submission queue.
+  void AdvanceSqHead() {
+    if (queue_size_ != 0) sq_head_ = sq_head_ + 1 == queue_size_ ? 0 : sq_head_ + 1;
+  }
 
-  /// Called once for a command with data, when it is known how many (request.data_size) and before
-  /// any are moved: the transport looks whether the host has that much room or data for it.
-  /// Anything but kSuccess ends the command.
-  virtual nvme::Status LocateData(Request& /*request*/) { return nvme::Status::kSuccess; }
-  /// Fetch request.data_size bytes of data from the host, then Execute.
-  virtual void ReceiveData(Request& request) = 0;
+  /// Calls `visit` for each request of this queue pair, in use or not.
+  virtual void VisitRequests(void (*visit)(Request& request)) = 0;
   /// Send the completion and, when it is a success, request.data_size bytes of data if they go to
   /// the host; then ReleaseData.
   virtual void Respond(Request& request) = 0;
@@ -130,13 +129,9 @@ class QueuePair {
   virtual void OnDetached() = 0;
 
  private:
-  nvme::Status Classify(Request& request);
   void DetachWhenIdle();
-  void AdvanceSqHead() {
-    if (queue_size_ != 0) sq_head_ = sq_head_ + 1 == queue_size_ ? 0 : sq_head_ + 1;
-  }
 
-  Target& target_;
+  ControlPlane& control_plane_;
   Reactor& reactor_;
   const TransportLimits limits_;
   const TransportAddress listen_address_;

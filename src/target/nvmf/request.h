@@ -32,7 +32,12 @@ struct Request : bdev::Io {
   nvme::Completion completion;
   uint32_t data_size = 0;  // bytes to move, known from Start on; the host's size at most
   nvme::Transfer transfer = nvme::Transfer::kNone;
+  /// The namespace that the command was started on (NamespaceEntry::serial): it belongs to that,
+  /// whatever has its NSID when the data have come.
+  uint64_t namespace_serial = 0;
   NamespaceEntry* entry = nullptr;  // the namespace, while a bdev works for this command
+  bool in_bdev = false;             // the bdev has been given I/O and will answer
+  bool abort_requested = false;     // nothing more is given to the bdev
   iovec in_place{};                 // what iovs points to for a read in place
   struct Dsm {
     uint32_t next_range = 0;

@@ -15,12 +15,27 @@ Subsystem::Subsystem(bdev::Registry& registry, SubsystemOptions options,
       on_discovery_change_(std::move(on_discovery_change)),
       allow_any_host_(options_->allow_any_host),
       associations_(options_),
-      namespaces_(registry, options_->nqn, options_->max_namespaces,
-                  [this](uint32_t nsid) { OnNamespaceChange(nsid); }) {}
+      earlier_associations_(associations_, registry.control(),
+                            std::chrono::milliseconds(options_->reconnect_timeout_ms)),
+      namespaces_(registry, *options_, NamespaceEvents(registry.control())) {}
 
-void Subsystem::OnNamespaceChange(uint32_t nsid) {
-  associations_.Notify(
-      [nsid](Controller& controller) { controller.async_events().NamespaceChanged(nsid); });
+Namespaces::Events Subsystem::NamespaceEvents(Reactor& control) {
+  return {.on_change =
+              [this](uint32_t nsid) {
+                associations_.Notify([nsid](Controller& controller) {
+                  controller.async_events().NamespaceChanged(nsid);
+                });
+              },
+          .on_remove =
+              [this](uint32_t nsid, const RetiredNsids::Untold& untold) {
+                associations_.Notify([nsid, untold](Controller& controller) {
+                  controller.async_events().NamespaceRemoved(nsid, untold);
+                });
+              },
+          .catch_up =
+              [this, &control](std::function<void()> done) {
+                associations_.CatchUp(control, std::move(done));
+              }};
 }
 
 void Subsystem::set_allow_any_host(bool allow) {
@@ -87,12 +102,15 @@ int Subsystem::RemoveListener(const TransportAddress& address, std::function<voi
   return 0;
 }
 
-ConnectResult Subsystem::Connect(QueuePair& queue_pair, const ConnectRequest& request) {
+bool Subsystem::MayConnect(const QueuePair& queue_pair, const ConnectRequest& request) const {
   // Every listener serves discovery (NVMe Base 2.0 §3.1.2.3 leaves that to the target).
   bool here = options_->discovery || FindListener(queue_pair.listen_address()) != nullptr;
-  if (!here || !IsHostAllowed(nvme::NulTerminated(request.data.host_nqn))) {
+  return here && IsHostAllowed(nvme::NulTerminated(request.data.host_nqn));
+}
+
+ConnectResult Subsystem::AddQueuePair(QueuePair& queue_pair, const ConnectRequest& request) {
+  if (!MayConnect(queue_pair, request))
     return ConnectResult::Error(nvme::Status::kConnectInvalidHost);
-  }
   ConnectResult result = request.command.queue_id == 0
                              ? associations_.AddController(queue_pair, request)
                              : associations_.AddIoQueue(queue_pair, request);
@@ -101,11 +119,23 @@ ConnectResult Subsystem::Connect(QueuePair& queue_pair, const ConnectRequest& re
   return result;
 }
 
+void Subsystem::Connect(QueuePair& queue_pair, const ConnectRequest& request, ConnectDone done) {
+  const bool may_wait = request.command.queue_id == 0 && !options_->discovery;
+  if (!may_wait || !MayConnect(queue_pair, request)) return done(AddQueuePair(queue_pair, request));
+  earlier_associations_.Await(
+      nvme::NulTerminated(request.data.host_nqn), base::Uuid(request.data.host_id),
+      [this, &queue_pair, request, done = std::move(done)](bool empty) {
+        done(empty ? AddQueuePair(queue_pair, request)
+                   : ConnectResult::Error(nvme::Status::kConnectControllerBusy));
+      });
+}
+
 void Subsystem::Shutdown(std::function<void()> done) {
   for (const Listener& listener : listeners_)
     listener.transport->StopListening(listener.address, options_->nqn);
   listeners_.clear();
   on_discovery_change_();
+  earlier_associations_.Cancel();
   associations_.End([](const auto&) { return true; },
                     [this, done = std::move(done)] { namespaces_.RemoveAll(done); });
 }

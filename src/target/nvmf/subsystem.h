@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "target/nvmf/associations.h"
+#include "target/nvmf/earlier_associations.h"
 #include "target/nvmf/namespaces.h"
 #include "target/nvmf/options.h"
 #include "target/nvmf/transport.h"
@@ -56,16 +57,18 @@ class Subsystem {
   Associations& associations() { return associations_; }
   const Associations& associations() const { return associations_; }
 
-  /// What Connect is answered, all but the fields that no subsystem is needed for having been
-  /// checked.
-  ConnectResult Connect(QueuePair& queue_pair, const ConnectRequest& request);
+  /// Connects a queue pair; the fields that do not depend on the subsystem have been checked.
+  /// `done` gets the result, perhaps later: see ControlPlane::Connect.
+  void Connect(QueuePair& queue_pair, const ConnectRequest& request, ConnectDone done);
 
   /// Stops listening, disconnects all hosts, removes all namespaces; `done` runs when nothing is
   /// left, and may destroy the subsystem.
   void Shutdown(std::function<void()> done);
 
  private:
-  void OnNamespaceChange(uint32_t nsid);
+  Namespaces::Events NamespaceEvents(Reactor& control);
+  bool MayConnect(const QueuePair& queue_pair, const ConnectRequest& request) const;
+  ConnectResult AddQueuePair(QueuePair& queue_pair, const ConnectRequest& request);
 
   const std::shared_ptr<const SubsystemOptions> options_;
   const OnDiscoveryChange on_discovery_change_;
@@ -73,6 +76,7 @@ class Subsystem {
   std::list<std::string> hosts_;
   std::list<Listener> listeners_;
   Associations associations_;
+  EarlierAssociations earlier_associations_;
   Namespaces namespaces_;
 };
 

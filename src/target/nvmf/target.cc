@@ -179,22 +179,29 @@ Target::PollGroup& Target::PollGroupOf(const Reactor& reactor) const {
   return *poll_groups_[0];
 }
 
-ConnectResult Target::Connect(QueuePair& queue_pair, const ConnectRequest& request) {
+void Target::Connect(QueuePair& queue_pair, const ConnectRequest& request, ConnectDone done) {
   if (request.command.record_format != 0)
-    return ConnectResult::Error(nvme::Status::kConnectIncompatibleFormat);
+    return done(ConnectResult::Error(nvme::Status::kConnectIncompatibleFormat));
   if (nvme::NulTerminated(request.data.host_nqn).empty()) {
-    return ConnectResult::InvalidData(offsetof(nvme::ConnectData, host_nqn));
+    return done(ConnectResult::InvalidData(offsetof(nvme::ConnectData, host_nqn)));
   }
   Subsystem* subsystem = FindSubsystem(nvme::NulTerminated(request.data.subsystem_nqn));
   if (subsystem == nullptr)
-    return ConnectResult::InvalidData(offsetof(nvme::ConnectData, subsystem_nqn));
-  ConnectResult result = subsystem->Connect(queue_pair, request);
-  if (result.status == nvme::Status::kSuccess) {
-    PollGroup& group = PollGroupOf(queue_pair.reactor());
-    ++(result.queue_id == 0 ? group.admin_queue_pairs : group.io_queue_pairs);
-    ++(result.queue_id == 0 ? group.current_admin_queue_pairs : group.current_io_queue_pairs);
-  }
-  return result;
+    return done(ConnectResult::InvalidData(offsetof(nvme::ConnectData, subsystem_nqn)));
+  PollGroup& group = PollGroupOf(queue_pair.reactor());
+  subsystem->Connect(queue_pair, request,
+                     [&group, done = std::move(done)](const ConnectResult& result) {
+                       if (result.status == nvme::Status::kSuccess) {
+                         const bool admin = result.queue_id == 0;
+                         ++(admin ? group.admin_queue_pairs : group.io_queue_pairs);
+                         ++(admin ? group.current_admin_queue_pairs : group.current_io_queue_pairs);
+                       }
+                       done(result);
+                     });
+}
+
+void Target::NoteClosed(QueuePair& queue_pair, const Controller& controller) {
+  SubsystemOf(controller)->associations().NoteClosed(queue_pair, controller);
 }
 
 void Target::ForgetQueuePair(QueuePair& queue_pair, const std::shared_ptr<Controller>& controller) {

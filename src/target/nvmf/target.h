@@ -1,6 +1,5 @@
 #pragma once
 
-#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -10,50 +9,26 @@
 #include <unordered_map>
 #include <vector>
 
-#include "target/nvmf/connect.h"
-#include "target/nvmf/discovery_log.h"
+#include "target/nvmf/control_plane.h"
 #include "target/nvmf/subsystem.h"
 #include "target/nvmf/transport.h"
 
 namespace sma::target::nvmf {
 
-class QueuePair;
-
-/// Sums for the SMART log page of a controller's subsystem.
-struct Health {
-  uint64_t reads = 0;
-  uint64_t writes = 0;
-  uint64_t bytes_read = 0;
-  uint64_t bytes_written = 0;
-  uint64_t uptime_s = 0;
-};
-
 /// The NVMe-oF side of the program: transports, subsystems, referrals, and the reactors that queue
 /// pairs are given to. The control reactor only, unless said otherwise. Errors are positive errno
 /// values.
-class Target {
+class Target final : public ControlPlane {
  public:
-  /// What one reactor serves, for nvmf_get_stats.
-  struct PollGroup {
-    Reactor* reactor = nullptr;
-    uint64_t admin_queue_pairs = 0;  // connected so far
-    uint64_t io_queue_pairs = 0;
-    uint64_t current_admin_queue_pairs = 0;
-    uint64_t current_io_queue_pairs = 0;
-    /// Commands of I/O queues that were completed; written by the reactor.
-    alignas(64) std::atomic<uint64_t> completed_commands{0};
-    /// Queue pairs that are not connected to a controller; written by the reactor.
-    std::atomic<uint64_t> unassociated_queue_pairs{0};
-  };
+  using PollGroup = nvmf::PollGroup;
 
   /// Has the discovery subsystem from the start. `io_reactors` and `registry` outlive it.
   Target(Reactor& control, std::vector<Reactor*> io_reactors, bdev::Registry& registry);
   /// Only after Shutdown.
-  ~Target();
+  ~Target() override;
 
   // From any thread.
-  Reactor& control() const { return control_; }
-
+  Reactor& control() const override { return control_; }
   bdev::Registry& registry() const { return registry_; }
 
   /// EEXIST: there is one of this type.
@@ -94,26 +69,23 @@ class Target {
   /// One for each I/O reactor, in their order. From any thread; see there for what is in them.
   const std::vector<std::unique_ptr<PollGroup>>& poll_groups() const { return poll_groups_; }
 
-  // For queue pairs and their commands.
-
-  /// From any thread.
-  PollGroup& PollGroupOf(const Reactor& reactor) const;
   /// The reactor that the next connection belongs to.
   Reactor& NextReactor();
-  ConnectResult Connect(QueuePair& queue_pair, const ConnectRequest& request);
-  /// A queue pair is gone; `controller` is null if it was not connected.
-  void ForgetQueuePair(QueuePair& queue_pair, const std::shared_ptr<Controller>& controller);
+
+  // ControlPlane
+  PollGroup& PollGroupOf(const Reactor& reactor) const override;
+  void Connect(QueuePair& queue_pair, const ConnectRequest& request, ConnectDone done) override;
+  void NoteClosed(QueuePair& queue_pair, const Controller& controller) override;
+  void ForgetQueuePair(QueuePair& queue_pair,
+                       const std::shared_ptr<Controller>& controller) override;
   void AbortCommand(const Controller& controller, uint16_t queue_id, uint16_t cid,
-                    std::function<void(bool)> done);
-  Health HealthOf(const Controller& controller) const;
-  /// The page for the queue pair's host; `present`, what it has got before (may be null), if that
-  /// is still true.
+                    std::function<void(bool)> done) override;
+  Health HealthOf(const Controller& controller) const override;
   std::shared_ptr<const DiscoveryLog> MakeDiscoveryLog(
-      const QueuePair& queue_pair, const std::shared_ptr<const DiscoveryLog>& present) const;
-  /// From any thread. Disconnects the I/O queues of a controller; `done` runs in `reactor` when
-  /// they are gone.
+      const QueuePair& queue_pair,
+      const std::shared_ptr<const DiscoveryLog>& present) const override;
   void DisconnectIoQueues(std::shared_ptr<Controller> controller, Reactor& reactor,
-                          std::function<void()> done);
+                          std::function<void()> done) override;
 
   /// Ends everything; `done` runs when the target may be destroyed. No call must follow.
   void Shutdown(std::function<void()> done);

@@ -14,6 +14,10 @@ class FileBackend {
 
   virtual bool is_io_uring() const = 0;
   virtual void Submit(FileOp& op) = 0;
+  /// Takes back `op`, which was submitted and whose `done` was not called. True: it is the caller's
+  /// again, nothing of it was done, and `done` is not called. False: `done` is called; with
+  /// -ECANCELED where the kernel could still leave it undone.
+  virtual bool Cancel(FileOp& op) = 0;
   /// At the end of each round: hands to the kernel what was submitted. False when it would not take
   /// all now.
   virtual bool Flush() = 0;

@@ -111,6 +111,22 @@ class IoUringBackend : public FileBackend {
     waiting_tail_ = &op.next;
   }
 
+  // What the kernel has is cancelled by it if it is still in its queue of work for threads; the
+  // result of the cancellation itself says nothing (its user data are null).
+  bool Cancel(FileOp& op) override {
+    for (FileOp** at = &waiting_head_; *at != nullptr; at = &(*at)->next) {
+      if (*at != &op) continue;
+      *at = op.next;
+      if (waiting_tail_ == &op.next) waiting_tail_ = at;
+      return true;
+    }
+    if (io_uring_sqe* sqe = ::io_uring_get_sqe(&ring_); sqe != nullptr) {
+      ::io_uring_prep_cancel(sqe, &op, 0);
+      ::io_uring_sqe_set_data(sqe, nullptr);
+    }
+    return false;
+  }
+
   bool Flush() override {
     while (::io_uring_sq_ready(&ring_) != 0 || waiting_head_ != nullptr) {
       PrepareWaiting();
@@ -125,14 +141,17 @@ class IoUringBackend : public FileBackend {
     }
     std::array<io_uring_cqe*, 64> entries;
     unsigned count = ::io_uring_peek_batch_cqe(&ring_, entries.data(), entries.size());
+    size_t ops = 0;
     // `done` may submit, so each entry is given back before it runs.
     for (unsigned i = 0; i < count; ++i) {
       auto* op = static_cast<FileOp*>(::io_uring_cqe_get_data(entries[i]));
       int64_t result = entries[i]->res;
       ::io_uring_cqe_seen(&ring_, entries[i]);
+      if (op == nullptr) continue;  // a cancellation's
       op->done(*op, result);
+      ++ops;
     }
-    return count;
+    return ops;
   }
 
   int wait_fd() const override { return ring_.ring_fd; }

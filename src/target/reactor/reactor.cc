@@ -169,14 +169,6 @@ void Reactor::CancelTimer(TimerId id) {
   timer_count_.store(timers_.size(), std::memory_order_relaxed);
 }
 
-void Reactor::Defer(Deferred& deferred) {
-  if (deferred.scheduled) return;
-  deferred.scheduled = true;
-  deferred.next = nullptr;
-  *deferred_tail_ = &deferred;
-  deferred_tail_ = &deferred.next;
-}
-
 void Reactor::Run() {
   while (!stop_.load(std::memory_order_relaxed)) Step(kForever);
   while (RunMessages()) {
@@ -263,16 +255,14 @@ bool Reactor::ReapFileOps() {
   return count != 0;
 }
 
+// What runs may cancel or destroy what has not run yet.
 bool Reactor::RunDeferred() {
-  Deferred* deferred = deferred_head_;
-  if (deferred == nullptr) return false;
-  deferred_head_ = nullptr;
-  deferred_tail_ = &deferred_head_;
-  while (deferred != nullptr) {
-    Deferred* next = deferred->next;
-    deferred->scheduled = false;
-    deferred->run(*deferred);
-    deferred = next;
+  if (deferred_.empty()) return false;
+  DeferredList present;
+  present.Take(deferred_);
+  while (!present.empty()) {
+    Deferred& deferred = present.PopFirst();
+    deferred.run(deferred);
   }
   return true;
 }

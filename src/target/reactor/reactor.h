@@ -48,9 +48,9 @@ class Reactor {
   /// RunUntil (the main thread of a program, a test, a load generator).
   static std::unique_ptr<Reactor> ForThisThread(const Options& options);
 
-  /// Stops it. The watched descriptors, pollers and timers that are left are forgotten. No other
-  /// thread may be using it any more: reactors that send to each other are all stopped before the
-  /// first is destroyed.
+  /// Stops it. The watched descriptors, pollers, timers and deferred work left are dropped. No
+  /// other thread may be using it any more: reactors that send to each other are all stopped before
+  /// the first is destroyed.
   ~Reactor();
   Reactor(const Reactor&) = delete;
   Reactor& operator=(const Reactor&) = delete;
@@ -102,12 +102,21 @@ class Reactor {
   /// Nothing when it has run or is unknown. May be called from the task of this or another timer.
   void CancelTimer(TimerId id);
 
-  void Defer(Deferred& deferred);
+  void Defer(Deferred& deferred) {
+    if (!deferred.scheduled()) deferred_.Append(deferred);
+  }
 
   /// Queues `op`; operations queued in one round go to the kernel together.
   void SubmitFileOp(FileOp& op) {
     ++file_ops_;
     file_backend_->Submit(op);
+  }
+  /// Takes back `op`, which has not been answered. True: nothing of it was done, and `done` is not
+  /// called. False: `done` is called, with -ECANCELED if the kernel could still leave it undone.
+  bool CancelFileOp(FileOp& op) {
+    if (!file_backend_->Cancel(op)) return false;
+    --file_ops_;
+    return true;
   }
   /// True when file operations go through io_uring, false when through a pool of threads.
   bool uses_io_uring() const { return file_backend_->is_io_uring(); }
@@ -173,8 +182,7 @@ class Reactor {
   bool pollers_have_holes_ = false;
   size_t prepared_pollers_ = 0;
   TimerQueue timers_;
-  Deferred* deferred_head_ = nullptr;
-  Deferred** deferred_tail_ = &deferred_head_;
+  DeferredList deferred_;
 };
 
 }  // namespace sma::target

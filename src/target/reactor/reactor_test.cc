@@ -223,6 +223,53 @@ TEST(ReactorTest, DeferredWorkThatSchedulesItselfRunsAgainWithoutSleep) {
   EXPECT_TRUE(reactor->RunUntil([&] { return again.left == 0; }, seconds(10)));
 }
 
+struct Countable : Deferred {
+  Countable(int* count, std::unique_ptr<Countable>* also_destroys = nullptr)
+      : runs(count), victim(also_destroys) {
+    run = [](Deferred& self) {
+      auto& mine = static_cast<Countable&>(self);
+      ++*mine.runs;
+      if (mine.victim != nullptr) mine.victim->reset();
+    };
+  }
+  int* runs;
+  std::unique_ptr<Countable>* victim;
+};
+
+TEST(ReactorTest, DeferredWorkThatIsDestroyedOrCancelledDoesNotRun) {
+  auto reactor = Reactor::ForThisThread({});
+  int runs = 0;
+  int runs_of_gone = 0;
+  auto destroyed_before = std::make_unique<Countable>(&runs_of_gone);
+  auto destroyed_by_other = std::make_unique<Countable>(&runs_of_gone);
+  Countable cancelled(&runs_of_gone);
+  Countable first(&runs, &destroyed_by_other);
+  Countable last(&runs);
+  for (Deferred* deferred :
+       {static_cast<Deferred*>(destroyed_before.get()), static_cast<Deferred*>(&first),
+        static_cast<Deferred*>(&cancelled), static_cast<Deferred*>(destroyed_by_other.get()),
+        static_cast<Deferred*>(&last)}) {
+    reactor->Defer(*deferred);
+  }
+  destroyed_before.reset();
+  cancelled.Cancel();
+  EXPECT_FALSE(cancelled.scheduled());
+  EXPECT_TRUE(reactor->RunUntil([&] { return runs == 2; }, seconds(10)));
+  EXPECT_EQ(runs_of_gone, 0);
+  EXPECT_EQ(destroyed_by_other, nullptr);
+}
+
+TEST(ReactorTest, DeferredWorkMayOutliveItsReactor) {
+  int runs = 0;
+  Countable left(&runs);
+  {
+    auto reactor = Reactor::ForThisThread({});
+    reactor->Defer(left);
+  }
+  EXPECT_FALSE(left.scheduled());
+  EXPECT_EQ(runs, 0);
+}
+
 struct TestPoller : Poller {
   bool Poll() override {
     ++polls;

@@ -96,7 +96,7 @@ bool Reactor::WaitForEvents(uint64_t timeout_ns) {
 
 // Sleeps until something is ready, and handles what is; false when it did not sleep or nothing was.
 bool Reactor::Sleep(uint64_t until_ns) {
-  if (deferred_head_ != nullptr) return false;
+  if (!deferred_.empty()) return false;
   prepared_pollers_ = 0;
   sleeping_.store(true, std::memory_order_seq_cst);
   uint64_t wake_ns = std::min(until_ns, timers_.next_due_ns());

@@ -60,6 +60,15 @@ class OpList {
     if (head_ == nullptr) tail_ = &head_;
     return op;
   }
+  bool Remove(FileOp& op) {
+    for (FileOp** at = &head_; *at != nullptr; at = &(*at)->next) {
+      if (*at != &op) continue;
+      *at = op.next;
+      if (tail_ == &op.next) tail_ = at;
+      return true;
+    }
+    return false;
+  }
   FileOp* TakeAll() {
     FileOp* op = head_;
     head_ = nullptr;
@@ -96,6 +105,11 @@ class ThreadPoolBackend : public FileBackend {
     base::MutexLock lock(mutex_);
     queued_.Append(op);
     work_.NotifyOne();
+  }
+
+  bool Cancel(FileOp& op) override {
+    base::MutexLock lock(mutex_);
+    return queued_.Remove(op);
   }
 
   bool Flush() override { return true; }

@@ -19,11 +19,66 @@ struct Message {
 /// Work to do once at the end of the present round of the loop, when all that was readable has been
 /// read: answers that go out together with one write, say. Scheduling a scheduled one again does
 /// nothing. One that schedules itself (or another) while it runs is run in the next round, which
-/// follows without a sleep.
-struct Deferred {
+/// follows without a sleep. Embedded in the object that `run` works on: destroying it while it is
+/// scheduled cancels it, so `run` never sees an object that is gone. The reactor's thread only.
+class Deferred {
+ public:
+  Deferred() = default;
+  ~Deferred() { Cancel(); }
+  Deferred(const Deferred&) = delete;
+  Deferred& operator=(const Deferred&) = delete;
+
+  bool scheduled() const { return next_ != nullptr; }
+  /// Idempotent. May be called from any Deferred's `run`.
+  void Cancel() {
+    if (next_ == nullptr) return;
+    next_->previous_ = previous_;
+    previous_->next_ = next_;
+    next_ = previous_ = nullptr;
+  }
+
   void (*run)(Deferred& self) = nullptr;
-  Deferred* next = nullptr;  // the list's
-  bool scheduled = false;    // the list's
+
+ private:
+  friend class DeferredList;
+  Deferred* next_ = nullptr;  // a circular list; null: not scheduled
+  Deferred* previous_ = nullptr;
+};
+
+/// The scheduled work of a reactor, first in, first out.
+class DeferredList {
+ public:
+  DeferredList() { head_.next_ = head_.previous_ = &head_; }
+  /// Cancels all that is left.
+  ~DeferredList() {
+    while (!empty()) head_.next_->Cancel();
+  }
+
+  bool empty() const { return head_.next_ == &head_; }
+  /// `deferred` must not be scheduled.
+  void Append(Deferred& deferred) {
+    deferred.next_ = &head_;
+    deferred.previous_ = head_.previous_;
+    head_.previous_->next_ = &deferred;
+    head_.previous_ = &deferred;
+  }
+  /// Moves all of `other` to this list, which must be empty.
+  void Take(DeferredList& other) {
+    if (other.empty()) return;
+    head_.next_ = other.head_.next_;
+    head_.previous_ = other.head_.previous_;
+    head_.next_->previous_ = head_.previous_->next_ = &head_;
+    other.head_.next_ = other.head_.previous_ = &other.head_;
+  }
+  /// The list must not be empty. The result is no longer scheduled.
+  Deferred& PopFirst() {
+    Deferred& first = *head_.next_;
+    first.Cancel();
+    return first;
+  }
+
+ private:
+  Deferred head_;
 };
 
 /// One operation on an open file, answered later. All fields are the caller's and must stay as they

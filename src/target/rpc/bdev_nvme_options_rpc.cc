@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <optional>
+#include <vector>
 
 #include "target/rpc/bdev_nvme_rpc.h"
 
@@ -34,6 +36,8 @@ RpcResult SetOptions(NvmeModule& module, const Json& params) {
                       Optional("keep_alive_timeout_ms", &options.keep_alive_timeout_ms),
                       Optional("io_queue_requests", &options.io_queue_requests),
                       Optional("bdev_retry_count", &options.bdev_retry_count),
+                      Optional("transport_ack_timeout", &options.transport_ack_timeout),
+                      Optional("tcp_connect_timeout_ms", &options.tcp_connect_timeout_ms),
                       Optional("ctrlr_loss_timeout_sec", &reconnect.ctrlr_loss_timeout_sec),
                       Optional("reconnect_delay_sec", &reconnect.reconnect_delay_sec),
                       Optional("fast_io_fail_timeout_sec", &reconnect.fast_io_fail_timeout_sec),
@@ -47,7 +51,6 @@ RpcResult SetOptions(NvmeModule& module, const Json& params) {
                       Ignored("delay_cmd_submit"),
                       Ignored("retry_count"),
                       Ignored("transport_retry_count"),
-                      Ignored("transport_ack_timeout"),
                       Ignored("disable_auto_failback"),
                       Ignored("generate_uuids"),
                       Ignored("transport_tos"),
@@ -60,7 +63,6 @@ RpcResult SetOptions(NvmeModule& module, const Json& params) {
                       Ignored("dhchap_digests"),
                       Ignored("dhchap_dhgroups"),
                       Ignored("rdma_umr_per_io"),
-                      Ignored("tcp_connect_timeout_ms"),
                       Ignored("enable_flush")});
   if (!decoded) return DecodeError();
   if (action) options.action_on_timeout = action->action;

@@ -44,6 +44,7 @@ BlkDevice::BlkDevice(const bdev::Bdev& bdev, bool read_only, uint16_t queue_coun
   config.num_queues = queue_count;
   config.max_write_zeroes_sectors = kMaxZeroesSectors;
   config.max_write_zeroes_seg = 1;
+  config.write_zeroes_may_unmap = info.write_zeroes_deallocates;
   config.max_discard_sectors = kMaxZeroesSectors;
   if (info.max_unmap_blocks != 0) {
     config.max_discard_sectors = static_cast<uint32_t>(

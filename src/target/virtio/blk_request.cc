@@ -52,6 +52,7 @@ std::optional<uint8_t> PrepareZeroes(const BlkDevice& device, bool write_through
   }
   request.type = discard ? bdev::IoType::kUnmap : bdev::IoType::kWriteZeroes;
   request.fua = !discard && write_through;
+  request.deallocate = (segment.flags & VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP) != 0;
   return std::nullopt;
 }
 

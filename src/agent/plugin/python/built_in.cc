@@ -111,6 +111,7 @@ absl::StatusOr<DeviceSpec> BuiltIn::DeviceOf(const Call& call, const std::string
   if (call.device.params.params_case() != CreateDeviceRequest::PARAMS_NOT_SET) {
     absl::StatusOr<DeviceSpec> device = manager_->Describe(call.device.params);
     if (!device.ok()) return device.status();
+    device->mark.clear();  // nobody keeps it of a plugin's device
     if (handle == device->handle || handle == call.device.handle) return device;
   }
   return absl::NotFoundError(fmt::format("device_handle: there is no device {}", handle));

@@ -74,11 +74,13 @@ int CryptoModule::Make(const std::string& name, const std::string& base_name,
   if (!base.ok()) return base.error();
   Bdev::Info info = (*base)->bdev().info();
   info.name = name;
+  info.medium.clear();  // the base's
   info.uuid = base::Uuid::FromName(*base::Uuid::Parse(kUuidNameSpace), info.uuid.ToBytes());
   info.product_name = "crypto";
   info.block_count = (*base)->bdev().block_count();
   info.native_fua = true;  // handed down
   info.unmap_reads_zero = false;
+  info.write_zeroes_deallocates = false;
   info.extra_io_types.clear();
   return registry_.Register(
       std::make_unique<CryptoBdev>(std::move(info), std::move(*base), std::move(key)));

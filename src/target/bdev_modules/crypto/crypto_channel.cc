@@ -1,6 +1,7 @@
 #include "target/bdev_modules/crypto/crypto_channel.h"
 
 #include <algorithm>
+#include <new>
 #include <utility>
 
 #include "target/bdev/bdev.h"
@@ -9,6 +10,7 @@ namespace sma::target::bdev_modules {
 namespace {
 
 using bdev::Io;
+using bdev::IoQueue;
 using bdev::IoStatus;
 using bdev::IoType;
 
@@ -25,20 +27,46 @@ CryptoChannel::CryptoChannel(bdev::Bdev& bdev, Reactor& reactor,
       buffers_(std::max<size_t>(kBufferBytes, bdev.block_size()), kMaxBuffers) {}
 
 void CryptoChannel::DoSubmit(Io& io) {
-  if (io.type == IoType::kWrite) return StartWrite(io);
-  HandDown(io);
+  if (io.type != IoType::kWrite) return HandDown(io);
+  std::byte* buffer = waiting_.empty() ? buffers_.Take() : nullptr;
+  if (buffer != nullptr) return StartWrite(io, buffer);
+  new (io.scratch.data()) Child*(nullptr);
+  waiting_.Append(io);
+}
+
+bool CryptoChannel::DoAbort(Io& io) {
+  Child* child = ChildOf(io);
+  if (child == nullptr) {
+    IoQueue::Remove(io);
+    Complete(io, IoStatus::kAborted);
+    return true;
+  }
+  child->aborted = true;
+  return !child->submitting && base_->Abort(*child);
+}
+
+CryptoChannel::Child*& CryptoChannel::ChildOf(Io& io) {
+  return *std::launder(reinterpret_cast<Child**>(io.scratch.data()));
+}
+
+CryptoChannel::Child& CryptoChannel::TakeChild(Io& io) {
+  Child& child = children_.Take();
+  new (io.scratch.data()) Child*(&child);
+  child.parent = &io;
+  child.done = OnChildDone;
+  child.submitting = false;
+  child.aborted = false;
+  return child;
 }
 
 void CryptoChannel::HandDown(Io& io) {
-  Child& child = children_.Take();
-  child.parent = &io;
+  Child& child = TakeChild(io);
   child.type = io.type;
   child.fua = io.fua;
   child.lba = io.lba;
   child.block_count = io.block_count;
   child.iovs = io.iovs;
   child.iov_count = io.iov_count;
-  child.done = OnChildDone;
   base_->Submit(child);
 }
 
@@ -56,22 +84,26 @@ void CryptoChannel::OnChildDone(Io& io, IoStatus status) {
   channel.Complete(parent, status);
 }
 
-void CryptoChannel::StartWrite(Io& io) {
-  std::byte* buffer = buffers_.Take();
-  if (buffer == nullptr) {
-    io.next = nullptr;
-    *waiting_tail_ = &io;
-    waiting_tail_ = &io.next;
-    return;
-  }
-  Child& child = children_.Take();
-  child.parent = &io;
+void CryptoChannel::StartWrite(Io& io, std::byte* buffer) {
+  Child& child = TakeChild(io);
   child.done_blocks = 0;
   child.buffer = buffer;
-  WritePiece(child);
+  WritePieces(child);
 }
 
-void CryptoChannel::WritePiece(Child& child) {
+// Until the base keeps a piece or nothing is left. A loop, not a recursion through a base that
+// completes at once.
+void CryptoChannel::WritePieces(Child& child) {
+  do {
+    if (!EncryptPiece(child)) return EndWrite(child, IoStatus::kFailed);
+    child.piece_done = false;
+    child.submitting = true;
+    base_->Submit(child);
+    child.submitting = false;
+  } while (child.piece_done && HandlePiece(child));
+}
+
+bool CryptoChannel::EncryptPiece(Child& child) {
   const Io& io = *child.parent;
   const uint32_t block_size = bdev().block_size();
   child.type = IoType::kWrite;
@@ -82,34 +114,48 @@ void CryptoChannel::WritePiece(Child& child) {
   child.iov = {child.buffer, child.block_count * block_size};
   child.iovs = &child.iov;
   child.iov_count = 1;
-  child.done = OnChildDone;
   IovCursor plain(io.iovs, io.iov_count);
   plain.Skip(child.done_blocks * block_size);
-  if (!cipher_.Encrypt(child.lba, child.block_count, plain, child.buffer)) {
-    return EndWrite(child, IoStatus::kFailed);
-  }
-  base_->Submit(child);
+  return cipher_.Encrypt(child.lba, child.block_count, plain, child.buffer);
 }
 
 void CryptoChannel::OnPieceDone(Child& child, IoStatus status) {
+  child.status = status;
+  child.piece_done = true;
+  if (!child.submitting && HandlePiece(child)) WritePieces(child);
+}
+
+// True when another piece is to follow. Otherwise the write has ended, and its submitter may have
+// destroyed the channel.
+bool CryptoChannel::HandlePiece(Child& child) {
   child.done_blocks += child.block_count;
+  IoStatus status = child.status;
   if (status == IoStatus::kOk && child.done_blocks < child.parent->block_count) {
-    return WritePiece(child);
+    if (!child.aborted) return true;
+    status = IoStatus::kAborted;
   }
   EndWrite(child, status);
+  return false;
 }
 
 void CryptoChannel::EndWrite(Child& child, IoStatus status) {
   Io& parent = *child.parent;
   buffers_.Give(child.buffer);
   children_.Give(child);
-  if (waiting_head_ != nullptr) {
-    Io& next = *waiting_head_;
-    waiting_head_ = next.next;
-    if (waiting_head_ == nullptr) waiting_tail_ = &waiting_head_;
-    StartWrite(next);
-  }
+  StartWaiting();
   Complete(parent, status);
+}
+
+// A write that ends in here at once starts none: this loop does. The channel stays, because the
+// write whose end called this has not been answered.
+void CryptoChannel::StartWaiting() {
+  if (std::exchange(starting_waiting_, true)) return;
+  while (!waiting_.empty()) {
+    std::byte* buffer = buffers_.Take();
+    if (buffer == nullptr) break;
+    StartWrite(waiting_.TakeFirst(), buffer);
+  }
+  starting_waiting_ = false;
 }
 
 }  // namespace sma::target::bdev_modules

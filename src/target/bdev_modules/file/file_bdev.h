@@ -28,8 +28,8 @@ struct FileOptions {
 
 /// A disk in a file or on a block device, read and written past the page cache where the file
 /// allows it. For Registry::Register. EINVAL: the block size is no power of two, less than 512 or
-/// than the device's, or the file's size is no multiple of it; else what open(2) says. May block
-/// for as long as open takes.
+/// than the device's, or the file's size is no multiple of it; else, and how long it may block, as
+/// OpenFileMedium.
 base::ErrnoOr<std::unique_ptr<bdev::Bdev>> MakeFileBdev(const FileOptions& options);
 
 /// Looks at the size of the file again. ENODEV: no such bdev of this flavor; EINVAL: not a multiple

@@ -10,7 +10,7 @@
 #include <string>
 
 #include "base/unique_fd.h"
-#include "target/bdev/test_bdev.h"
+#include "target/bdev_modules/file/file_fixture.h"
 
 namespace sma::target::bdev_modules {
 namespace {
@@ -20,109 +20,6 @@ using bdev::IoType;
 using bdev::Registry;
 using bdev::TestIo;
 using std::chrono::seconds;
-
-constexpr uint32_t kBlockSize = 4096;
-constexpr uint64_t kBlocks = 2048;
-
-class TempFile {
- public:
-  explicit TempFile(off_t size, const std::string& folder = testing::TempDir()) {
-    path_ = folder + "/file_bdev_XXXXXX";
-    fd_.Reset(::mkostemp(path_.data(), O_CLOEXEC));
-    EXPECT_TRUE(fd_.valid());
-    EXPECT_EQ(::ftruncate(fd_.get(), size), 0);
-  }
-  ~TempFile() { ::unlink(path_.c_str()); }
-  const std::string& path() const { return path_; }
-  int fd() const { return fd_.get(); }
-  uint64_t allocated_bytes() const {
-    struct stat status {};
-    ::fstat(fd_.get(), &status);
-    return static_cast<uint64_t>(status.st_blocks) * 512;
-  }
-
- private:
-  std::string path_;
-  base::UniqueFd fd_;
-};
-
-struct Case {
-  bool io_uring;
-  uint32_t block_size;  // 512 goes through the page cache where direct I/O takes 4096 only
-};
-
-class FileBdevTest : public testing::TestWithParam<Case> {
- protected:
-  void Open(FileOptions options = {}) {
-    options.name = "F";
-    options.path = file_.path();
-    options.block_size = GetParam().block_size;
-    auto made = MakeFileBdev(options);
-    ASSERT_TRUE(made.ok());
-    ASSERT_EQ(registry_.Register(std::move(*made)), 0);
-    auto opened = registry_.Open("F", Registry::Access::kWrite, &events_);
-    ASSERT_TRUE(opened.ok());
-    descriptor_ = std::move(*opened);
-    channel_ = descriptor_->OpenChannel(*reactor_);
-  }
-
-  uint64_t Lba(uint64_t offset_bytes) const { return offset_bytes / GetParam().block_size; }
-
-  IoStatus Run(TestIo& io) { return RunIo(*channel_, io).value_or(IoStatus::kFailed); }
-  IoStatus RunRange(IoType type, uint64_t offset_bytes, uint64_t size_bytes, bool fua = false) {
-    TestIo io(type, Lba(offset_bytes), 0, GetParam().block_size);
-    io.block_count = Lba(size_bytes);
-    io.fua = fua;
-    return Run(io);
-  }
-
-  // Writes bytes that differ from place to place, from a buffer that is `skew` bytes off its
-  // alignment.
-  void Write(uint64_t offset_bytes, size_t size_bytes, size_t skew, bool fua = false) {
-    std::vector<char> buffer(size_bytes + kBlockSize + skew);
-    char* data = Align(buffer.data()) + skew;
-    for (size_t i = 0; i < size_bytes; ++i) data[i] = Pattern(offset_bytes + i);
-    TestIo io(IoType::kWrite, Lba(offset_bytes), 0, GetParam().block_size);
-    io.block_count = Lba(size_bytes);
-    io.iov = {data, size_bytes};
-    io.fua = fua;
-    ASSERT_EQ(Run(io), IoStatus::kOk);
-  }
-
-  void ExpectPattern(uint64_t offset_bytes, size_t size_bytes, size_t skew) {
-    std::vector<char> buffer(size_bytes + kBlockSize + skew);
-    char* data = Align(buffer.data()) + skew;
-    TestIo io(IoType::kRead, Lba(offset_bytes), 0, GetParam().block_size);
-    io.block_count = Lba(size_bytes);
-    iovec iovs[] = {{data, size_bytes / 2}, {data + size_bytes / 2, size_bytes - size_bytes / 2}};
-    io.iovs = iovs;
-    io.iov_count = 2;
-    ASSERT_EQ(Run(io), IoStatus::kOk);
-    for (size_t i = 0; i < size_bytes; ++i) {
-      ASSERT_EQ(data[i], Pattern(offset_bytes + i)) << "at " << offset_bytes + i;
-    }
-  }
-
-  // What is in the file, seen past the bdev.
-  char InFile(uint64_t offset_bytes) {
-    char byte = 0;
-    EXPECT_EQ(::pread(file_.fd(), &byte, 1, static_cast<off_t>(offset_bytes)), 1);
-    return byte;
-  }
-
-  static char Pattern(uint64_t offset) { return static_cast<char>(offset * 7 + offset / 509 + 1); }
-  static char* Align(char* address) {
-    auto number = reinterpret_cast<uintptr_t>(address);
-    return address + (kBlockSize - number % kBlockSize) % kBlockSize;
-  }
-
-  TempFile file_{kBlocks * kBlockSize};
-  bdev::TestEvents events_;
-  std::unique_ptr<Reactor> reactor_ = Reactor::ForThisThread({.io_uring = GetParam().io_uring});
-  Registry registry_{*reactor_};
-  std::unique_ptr<bdev::Descriptor> descriptor_;
-  std::unique_ptr<bdev::Channel> channel_;
-};
 
 // The loop does not run between what is submitted and its end. /dev/shm is such a file system on
 // every Linux.
@@ -279,21 +176,7 @@ TEST_P(FileBdevTest, RemovedUnderIo) {
   EXPECT_TRUE(reactor_->RunUntil([&] { return removed; }, seconds(30)));
 }
 
-std::vector<Case> Cases() {
-  std::vector<Case> cases = {{false, 4096}, {false, 512}};
-  // Some containers forbid it.
-  if (Reactor::ForThisThread({.io_uring = true})->uses_io_uring()) {
-    cases.push_back({true, 4096});
-    cases.push_back({true, 512});
-  }
-  return cases;
-}
-
-INSTANTIATE_TEST_SUITE_P(Backends, FileBdevTest, testing::ValuesIn(Cases()),
-                         [](const testing::TestParamInfo<Case>& param) {
-                           return std::string(param.param.io_uring ? "IoUring" : "ThreadPool") +
-                                  std::to_string(param.param.block_size);
-                         });
+INSTANTIATE_TEST_SUITE_P(Backends, FileBdevTest, testing::ValuesIn(Cases()), CaseName);
 
 int CreateError(const FileOptions& options) { return MakeFileBdev(options).error(); }
 

@@ -17,6 +17,7 @@ namespace sma::target::bdev_modules {
 namespace {
 
 using bdev::Io;
+using bdev::IoQueue;
 using bdev::IoStatus;
 using bdev::IoType;
 
@@ -31,10 +32,14 @@ IoStatus StatusOf(int64_t result) {
       return IoStatus::kNoSpace;
     case EOPNOTSUPP:
       return IoStatus::kUnsupported;
+    case ECANCELED:
+      return IoStatus::kAborted;
     default:
       return IoStatus::kFailed;
   }
 }
+
+bool WritesZeroes(IoType type) { return type == IoType::kWriteZeroes || type == IoType::kUnmap; }
 
 /// Copies between `buffer` and the bytes of `iovs` from `offset` on.
 void CopyPart(const Io& io, size_t offset, std::byte* buffer, size_t size, bool to_iovs) {
@@ -60,6 +65,8 @@ struct FileChannel::Task : FileOp {
   std::byte* buffer = nullptr;  // for pieces
   iovec iov{};
   enum class Stage : uint8_t { kWhole, kPiece, kZeroRange, kPunchHole, kSync } stage;
+  bool waiting = false;  // for a buffer
+  bool aborted = false;  // nothing more is given to the kernel
 };
 
 FileChannel::FileChannel(bdev::Bdev& bdev, Reactor& reactor, const FileAccess& access)
@@ -86,11 +93,24 @@ void FileChannel::DoSubmit(Io& io) {
     case IoType::kUnmap:
       return SubmitRange(task, FileOp::Kind::kPunchHole);
     case IoType::kWriteZeroes:
-      return SubmitRange(task, FileOp::Kind::kZeroRange);
+      return SubmitRange(task, io.deallocate ? FileOp::Kind::kPunchHole : FileOp::Kind::kZeroRange);
     case IoType::kCompare:
       break;
   }
   Complete(io, IoStatus::kUnsupported);
+}
+
+bool FileChannel::DoAbort(Io& io) {
+  Task& task = *std::launder(reinterpret_cast<Task*>(io.scratch.data()));
+  task.aborted = true;
+  if (task.waiting) {
+    IoQueue::Remove(io);
+    Finish(task, -ECANCELED);
+    return true;
+  }
+  if (!reactor().CancelFileOp(task)) return false;
+  OnDone(task, -ECANCELED);
+  return true;
 }
 
 bool FileChannel::IsAligned(const Io& io) const {
@@ -138,16 +158,12 @@ void FileChannel::Sync(Task& task) {
 // Goes on from done_bytes, as soon as a buffer is free. Zeroes need none.
 void FileChannel::StartPieces(Task& task) {
   task.stage = Task::Stage::kPiece;
-  if (task.io->type == IoType::kWriteZeroes) {
+  if (WritesZeroes(task.io->type)) {
     task.buffer = bdev::Zeroes().data();
   } else {
     task.buffer = buffers_.Take();
-    if (task.buffer == nullptr) {
-      task.next = nullptr;
-      *waiting_tail_ = &task;
-      waiting_tail_ = &task.next;
-      return;
-    }
+    task.waiting = task.buffer == nullptr;
+    if (task.waiting) return waiting_.Append(*task.io);
   }
   SubmitPiece(task);
 }
@@ -189,6 +205,7 @@ void FileChannel::OnWholeDone(Task& task, int64_t result) {
   if (result <= 0) return Finish(task, result == 0 ? -EIO : result);
   auto done = static_cast<uint64_t>(result);
   if (done == task.length_bytes) return Finish(task, result);
+  if (task.aborted) return Finish(task, -ECANCELED);
   // The kernel did a part only; it says by itself why when the rest is asked for.
   task.done_bytes = done / bdev().block_size() * bdev().block_size();
   StartPieces(task);
@@ -204,21 +221,25 @@ void FileChannel::OnPieceDone(Task& task, int64_t result) {
   } else if (result == 0) {
     result = -EIO;  // the file has become shorter
   }
-  if (result > 0 && task.done_bytes < task.length_bytes) return SubmitPiece(task);
-  if (task.io->type != IoType::kWriteZeroes) GiveBuffer(task.buffer);
+  if (result > 0 && task.done_bytes < task.length_bytes) {
+    if (!task.aborted) return SubmitPiece(task);
+    result = -ECANCELED;
+  }
+  if (!WritesZeroes(task.io->type)) GiveBuffer(task.buffer);
   Finish(task, result);
 }
 
-// What a file system cannot do is done another way: an unmap not at all (it is advice), zeroes by a
-// hole or by writing them.
+// What a file system cannot do is done another way: zeroes by a hole, or else by writing them; and
+// so is an unmap, because the blocks are said to read as zeroes then.
 void FileChannel::OnRangeDone(Task& task, int64_t result) {
-  bool zeroes = task.io->type == IoType::kWriteZeroes;
   if (result == -EOPNOTSUPP || result == -ENOSYS) {
-    if (!zeroes) return Finish(task, 0);
-    if (task.stage == Task::Stage::kZeroRange) return SubmitRange(task, FileOp::Kind::kPunchHole);
-    return StartPieces(task);
+    if (task.aborted) return Finish(task, -ECANCELED);
+    const bool deallocates = task.io->type == IoType::kUnmap || task.io->deallocate;
+    const Task::Stage first = deallocates ? Task::Stage::kPunchHole : Task::Stage::kZeroRange;
+    if (task.stage != first) return StartPieces(task);
+    return SubmitRange(task, deallocates ? FileOp::Kind::kZeroRange : FileOp::Kind::kPunchHole);
   }
-  if (result == 0 && zeroes && task.io->fua) return Sync(task);
+  if (result == 0 && task.io->fua) return Sync(task);
   Finish(task, result);
 }
 
@@ -226,11 +247,9 @@ void FileChannel::Finish(Task& task, int64_t result) { Complete(*task.io, Status
 
 void FileChannel::GiveBuffer(std::byte* buffer) {
   buffers_.Give(buffer);
-  if (waiting_head_ == nullptr) return;
-  Task& task = static_cast<Task&>(*waiting_head_);
-  waiting_head_ = task.next;
-  if (waiting_head_ == nullptr) waiting_tail_ = &waiting_head_;
-  StartPieces(task);
+  if (waiting_.empty()) return;
+  Io& io = waiting_.TakeFirst();
+  StartPieces(*std::launder(reinterpret_cast<Task*>(io.scratch.data())));
 }
 
 }  // namespace sma::target::bdev_modules

@@ -7,6 +7,7 @@
 
 #include "target/bdev/buffer_pool.h"
 #include "target/bdev/channel.h"
+#include "target/bdev/io_queue.h"
 #include "target/reactor/work.h"
 
 namespace sma::target::bdev_modules {
@@ -29,6 +30,7 @@ class FileChannel : public bdev::Channel {
   struct Task;  // in Io::scratch
 
   void DoSubmit(bdev::Io& io) override;
+  bool DoAbort(bdev::Io& io) override;
 
   void SubmitWhole(Task& task);
   void CopyWhole(Task& task);
@@ -47,8 +49,7 @@ class FileChannel : public bdev::Channel {
 
   const FileAccess access_;
   bdev::BufferPool buffers_;
-  FileOp* waiting_head_ = nullptr;  // for a buffer
-  FileOp** waiting_tail_ = &waiting_head_;
+  bdev::IoQueue waiting_;  // for a buffer
 };
 
 }  // namespace sma::target::bdev_modules

@@ -142,7 +142,7 @@ void Session::Submit(Command& command) {
 }
 
 void Session::SchedulePump() {
-  if (pump_.scheduled) return;
+  if (pump_.scheduled()) return;
   pump_.session = shared_from_this();
   reactor_.Defer(pump_);
 }

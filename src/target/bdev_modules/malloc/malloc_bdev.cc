@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "target/bdev/channel.h"
+#include "target/bdev/io_queue.h"
 #include "target/bdev/medium_copy.h"
 #include "target/reactor/reactor.h"
 
@@ -143,6 +144,18 @@ class MallocChannel : public Channel {
     Complete(io, status);
   }
 
+  // Only what is zeroed in parts waits here. The first of them is ended by ZeroNextPart, which is
+  // scheduled and must find the channel.
+  bool DoAbort(Io& io) override {
+    if (&io == zeroing_.first()) {
+      first_aborted_ = true;
+      return false;
+    }
+    bdev::IoQueue::Remove(io);
+    Complete(io, IoStatus::kAborted);
+    return true;
+  }
+
   std::byte* DoAccessInPlace(IoType type, uint64_t lba, uint64_t block_count) override {
     std::byte* memory = At(lba);
     if (type == IoType::kRead) {
@@ -153,35 +166,34 @@ class MallocChannel : public Channel {
 
   void Zero(Io& io) {
     size_t size = io.block_count * bdev().block_size();
-    if (size <= kZeroBytesPerRound && zero_head_ == nullptr) {
+    if (size <= kZeroBytesPerRound && zeroing_.empty()) {
       memory_.Zero(io.lba * bdev().block_size(), size);
       return Complete(io, IoStatus::kOk);
     }
-    io.next = nullptr;
-    *zero_tail_ = &io;
-    zero_tail_ = &io.next;
+    zeroing_.Append(io);
     reactor().Defer(zero_more_);
   }
 
   void ZeroNextPart() {
-    Io& io = *zero_head_;
+    Io& io = *zeroing_.first();
     uint64_t offset = io.lba * bdev().block_size() + zeroed_bytes_;
     uint64_t left = io.block_count * bdev().block_size() - zeroed_bytes_;
     size_t part = std::min<uint64_t>(left, kZeroBytesPerRound);
-    memory_.Zero(offset, part);
+    const bool aborted = std::exchange(first_aborted_, false);
+    if (!aborted) memory_.Zero(offset, part);
     zeroed_bytes_ += part;
-    if (part == left) {
+    const bool ends = aborted || part == left;
+    if (ends) {
       zeroed_bytes_ = 0;
-      zero_head_ = io.next;
-      if (zero_head_ == nullptr) zero_tail_ = &zero_head_;
+      bdev::IoQueue::Remove(io);
     }
-    if (zero_head_ != nullptr) reactor().Defer(zero_more_);
-    if (part == left) Complete(io, IoStatus::kOk);
+    if (!zeroing_.empty()) reactor().Defer(zero_more_);
+    if (ends) Complete(io, aborted ? IoStatus::kAborted : IoStatus::kOk);
   }
 
   const SparseMemory& memory_;
-  Io* zero_head_ = nullptr;  // large ranges to zero, the first in part
-  Io** zero_tail_ = &zero_head_;
+  bdev::IoQueue zeroing_;  // large ranges, the first in part
+  bool first_aborted_ = false;
   uint64_t zeroed_bytes_ = 0;
   ZeroMore zero_more_;
 };

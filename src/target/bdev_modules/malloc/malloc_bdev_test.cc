@@ -117,6 +117,22 @@ TEST_F(MallocTest, LargeRangesAreZeroedInPartsAndInOrder) {
   EXPECT_EQ(At(kBlocks - 1), 0);
 }
 
+TEST_F(MallocTest, AnAbortedZeroingStops) {
+  Fill(0, 8, std::byte{1});
+  TestIo first(IoType::kWriteZeroes, 0, 1, kBlockSize);
+  first.block_count = kBlocks;
+  TestIo second(IoType::kUnmap, 0, 8, kBlockSize);
+  channel_->Submit(first);
+  channel_->Submit(second);
+  EXPECT_TRUE(channel_->Abort(second));
+  EXPECT_EQ(second.result, IoStatus::kAborted);
+  EXPECT_FALSE(channel_->Abort(first));
+  EXPECT_TRUE(
+      reactor_->RunUntil([&] { return first.result.has_value(); }, std::chrono::seconds(10)));
+  EXPECT_EQ(first.result, IoStatus::kAborted);
+  EXPECT_EQ(At(0), 1);
+}
+
 TEST(MallocCreateTest, SizesAreChecked) {
   EXPECT_EQ(MakeMallocBdev({.name = "X", .block_count = 0}).error(), EINVAL);
   EXPECT_EQ(MakeMallocBdev({.name = "X", .block_count = UINT64_MAX / 512}).error(), ENOMEM);

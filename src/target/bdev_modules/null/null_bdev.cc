@@ -72,6 +72,7 @@ class NullBdev : public Bdev {
 std::unique_ptr<Bdev> MakeNullBdev(Bdev::Info info) {
   info.product_name = "Null disk";
   info.unmap_reads_zero = true;
+  info.write_zeroes_deallocates = true;
   info.extra_io_types = {"abort"};
   return std::make_unique<NullBdev>(std::move(info));
 }

@@ -45,6 +45,8 @@ NvmeIo& NvmeIo::Begin(bdev::Io& io, uint32_t nsid) {
   self.io = &io;
   self.done_blocks = 0;
   self.retries = 0;
+  self.state = State::kWaiting;
+  self.aborted = false;
   self.command.opcode = static_cast<uint8_t>(OpcodeOf(io.type));
   self.command.nsid = nsid;
   if (MovesData(io.type)) {
@@ -63,7 +65,7 @@ NvmeIo& NvmeIo::Begin(bdev::Io& io, uint32_t nsid) {
 
 NvmeChannel& NvmeIo::channel() const { return static_cast<NvmeChannel&>(*io->channel); }
 
-void NvmeIo::MakeCommand(const IoLimits& limits) {
+void NvmeIo::MakeCommand(const IoLimits& limits, bool force_fua) {
   if (io->type == IoType::kFlush) return;
   uint64_t lba = io->lba + done_blocks;
   uint64_t blocks = std::min(io->block_count - done_blocks, MaxBlocks(limits));
@@ -72,7 +74,9 @@ void NvmeIo::MakeCommand(const IoLimits& limits) {
     return;
   }
   command.set_lba(lba);
-  command.cdw12 = static_cast<uint32_t>(blocks - 1) | (io->fua ? nvme::kFua : 0);
+  bool writes = io->type == IoType::kWrite || io->type == IoType::kWriteZeroes;
+  bool fua = io->fua || (force_fua && writes);
+  command.cdw12 = static_cast<uint32_t>(blocks - 1) | (fua ? nvme::kFua : 0);
   if (MovesData(io->type)) data_bytes = static_cast<uint32_t>(blocks * block_size());
 }
 
@@ -106,25 +110,38 @@ uint64_t NvmeIo::chunk_blocks() const {
   return (command.cdw12 & nvme::kNlbMask) + 1;
 }
 
-Verdict Judge(uint16_t status) {
+StatusAction ActionFor(uint16_t status) {
+  constexpr unsigned kPathRelated = 3;  // the status code type (NVMe Base 2.0 §3.3.3.2.1)
   Status code = nvme::StatusOf(status);
-  if (code == Status::kHostPathingError) return Verdict::kOtherPath;
-  if (nvme::DoNotRetry(status)) return Verdict::kFinal;
+  bool path_related = static_cast<unsigned>(code) >> 8 == kPathRelated;
+  // DNR is about the same path, if it is set at all.
+  if (path_related && code != Status::kHostAborted) return StatusAction::kOtherPath;
+  if (code == Status::kAbortedSqDeletion) return StatusAction::kOtherPath;
+  if (nvme::DoNotRetry(status)) return StatusAction::kComplete;
   switch (code) {
     case Status::kSuccess:
     case Status::kInvalidOpcode:
     case Status::kInvalidField:
+    case Status::kAbortRequested:
     case Status::kInvalidNamespaceOrFormat:
     case Status::kNamespaceWriteProtected:
     case Status::kLbaOutOfRange:
     case Status::kCapacityExceeded:
+    case Status::kReservationConflict:
     case Status::kCompareFailure:
     case Status::kAccessDenied:
     case Status::kWriteToReadOnlyRange:
-      return Verdict::kFinal;
+    case Status::kHostAborted:
+      return StatusAction::kComplete;
     default:
-      return Verdict::kRetry;
+      return StatusAction::kRetry;
   }
+}
+
+bool IsAnaStatus(uint16_t status) {
+  Status code = nvme::StatusOf(status);
+  return code == Status::kAnaPersistentLoss || code == Status::kAnaInaccessible ||
+         code == Status::kAnaTransition;
 }
 
 IoStatus ToIoStatus(uint16_t status) {
@@ -144,6 +161,7 @@ IoStatus ToIoStatus(uint16_t status) {
     case Status::kCapacityExceeded:
       return IoStatus::kNoSpace;
     case Status::kAbortRequested:
+    case Status::kHostAborted:
       return IoStatus::kAborted;
     default:
       return IoStatus::kFailed;

@@ -1,6 +1,7 @@
 #include "target/bdev_modules/nvme/driver_info.h"
 
 #include <cstdio>
+#include <utility>
 
 #include "target/nvme/identify.h"
 
@@ -46,6 +47,23 @@ Object ControllerData(const ControllerInfo& info) {
           {"ana_reporting", (info.cmic & nvme::kCmicAnaReporting) != 0}};
 }
 
+// SPDK's words.
+const char* AnaStateName(nvme::AnaState state) {
+  switch (state) {
+    case nvme::AnaState::kOptimized:
+      return "optimized";
+    case nvme::AnaState::kNonOptimized:
+      return "non_optimized";
+    case nvme::AnaState::kInaccessible:
+      return "inaccessible";
+    case nvme::AnaState::kPersistentLoss:
+      return "persistent_loss";
+    case nvme::AnaState::kChange:
+      return "change";
+  }
+  return "";
+}
+
 }  // namespace
 
 Object TransportId(const initiator::Address& address, const std::string& subnqn) {
@@ -58,10 +76,15 @@ Object TransportId(const initiator::Address& address, const std::string& subnqn)
 
 Object NamespacePathInfo(const Path& path, const initiator::NamespaceInfo& info) {
   const initiator::Association& association = path.association();
+  Object ns_data{{"id", info.nsid}};
+  if (path.info().ana_group_count != 0) {
+    ns_data.emplace_back("ana_state", AnaStateName(path.AnaStateOf(info)));
+  }
+  ns_data.emplace_back("can_share", info.shared);
   return {{"trid", TransportId(association.address, association.subnqn)},
           {"ctrlr_data", ControllerData(path.info())},
           {"vs", Object{{"nvme_version", VersionText(path.info().version)}}},
-          {"ns_data", Object{{"id", info.nsid}, {"can_share", info.shared}}}};
+          {"ns_data", std::move(ns_data)}};
 }
 
 const char* PolicyName(MultipathPolicy policy) {

@@ -13,7 +13,8 @@ namespace sma::target::bdev_nvme {
 /// {"trtype", "adrfam", "traddr", "trsvcid", "subnqn"}.
 bdev::Object TransportId(const initiator::Address& address, const std::string& subnqn);
 
-/// A path of a namespace: an element of driver_specific.nvme in bdev_get_bdevs.
+/// A path of a namespace: an element of driver_specific.nvme in bdev_get_bdevs. `info` as the path
+/// says.
 bdev::Object NamespacePathInfo(const Path& path, const initiator::NamespaceInfo& info);
 
 const char* PolicyName(MultipathPolicy policy);

@@ -64,6 +64,12 @@ class ModuleFixture : public testing::Test {
     reactor_->RunUntil([] { return false; }, time);
   }
 
+  /// A few rounds of the loop, however long they take: messages that lead to messages arrive.
+  void Settle() {
+    int rounds = 0;
+    reactor_->RunUntil([&] { return ++rounds > 10; }, kPatience);
+  }
+
   AttachOptions OptionsFor(const std::string& name, const initiator::FakeServer& server) const {
     AttachOptions options;
     options.name = name;

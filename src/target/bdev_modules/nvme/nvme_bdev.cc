@@ -2,15 +2,16 @@
 
 #include <algorithm>
 #include <cassert>
+#include <new>
 #include <utility>
 
 namespace sma::target::bdev_nvme {
 
 using bdev::IoType;
 
-NvmeChannel::NvmeChannel(bdev::Bdev& bdev, Reactor& reactor, uint32_t nsid,
+NvmeChannel::NvmeChannel(bdev::Bdev& bdev, Reactor& reactor, uint32_t nsid, const DiskKey& disk,
                          std::shared_ptr<SubsystemQueues> queues)
-    : Channel(bdev, reactor), nsid_(nsid), queues_(std::move(queues)) {
+    : Channel(bdev, reactor), nsid_(nsid), disk_(disk), queues_(std::move(queues)) {
   queues_->AddUser();
 }
 
@@ -19,6 +20,10 @@ NvmeChannel::~NvmeChannel() { queues_->RemoveUser(); }
 void NvmeChannel::DoSubmit(bdev::Io& io) {
   ++under_way_;
   queues_->Submit(NvmeIo::Begin(io, nsid_));
+}
+
+bool NvmeChannel::DoAbort(bdev::Io& io) {
+  return queues_->Abort(*std::launder(reinterpret_cast<NvmeIo*>(io.scratch.data())));
 }
 
 void NvmeChannel::Finish(NvmeIo& io, bdev::IoStatus status) {
@@ -55,7 +60,7 @@ std::unique_ptr<bdev::Channel> NvmeBdev::MakeChannel(Reactor& reactor) {
   auto found = std::find_if(options_.queues.begin(), options_.queues.end(),
                             [&](const auto& queues) { return &queues->reactor() == &reactor; });
   assert(found != options_.queues.end());
-  return std::make_unique<NvmeChannel>(*this, reactor, options_.nsid, *found);
+  return std::make_unique<NvmeChannel>(*this, reactor, options_.nsid, options_.disk, *found);
 }
 
 }  // namespace sma::target::bdev_nvme

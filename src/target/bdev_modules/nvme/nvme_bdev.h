@@ -18,7 +18,7 @@ inline constexpr char kNvmeModule[] = "nvme";
 /// One remote namespace in one reactor.
 class NvmeChannel : public bdev::Channel {
  public:
-  NvmeChannel(bdev::Bdev& bdev, Reactor& reactor, uint32_t nsid,
+  NvmeChannel(bdev::Bdev& bdev, Reactor& reactor, uint32_t nsid, const DiskKey& disk,
               std::shared_ptr<SubsystemQueues> queues);
   ~NvmeChannel() override;
 
@@ -27,12 +27,15 @@ class NvmeChannel : public bdev::Channel {
   /// A reset goes on: what fails is not tried again.
   bool resetting() const { return resetting_; }
   SubsystemQueues& queues() const { return *queues_; }
+  const DiskKey& disk() const { return disk_; }
 
  private:
   void DoSubmit(bdev::Io& io) override;
+  bool DoAbort(bdev::Io& io) override;
   void DoReset() override;
 
   const uint32_t nsid_;
+  const DiskKey disk_;
   const std::shared_ptr<SubsystemQueues> queues_;
   uint32_t under_way_ = 0;
   bool resetting_ = false;
@@ -43,6 +46,7 @@ class NvmeBdev : public bdev::Bdev {
  public:
   struct Options {
     uint32_t nsid = 0;
+    DiskKey disk;
     bool compare = false;  // what the controller does by itself
     bool unmap = false;
     bool write_zeroes = false;

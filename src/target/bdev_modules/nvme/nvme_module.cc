@@ -70,7 +70,9 @@ NvmeModule::~NvmeModule() = default;
 
 int NvmeModule::SetOptions(const ModuleOptions& options) {
   if (!subsystems_.empty()) return EPERM;
-  if (!options.reconnect.IsSound()) return EINVAL;
+  constexpr uint8_t kMaxAckTimeout = 31;
+  bool sound = options.reconnect.IsSound() && options.transport_ack_timeout <= kMaxAckTimeout;
+  if (!sound) return EINVAL;
   environment_.options = options;
   return 0;
 }
@@ -88,9 +90,13 @@ Controller::Options NvmeModule::MakeControllerOptions(const AttachOptions& optio
                                            .data_digest = options.data_digest},
                            .keep_alive_ms = module.keep_alive_timeout_ms,
                            .io_queue_count = options.io_queue_count.value_or(
-                               static_cast<uint16_t>(environment_.reactors.size()))};
+                               static_cast<uint16_t>(environment_.reactors.size())),
+                           .ack_timeout_ms = module.ack_timeout_ms()};
   if (module.timeout_admin_us != 0) {
     made.admin_timeout = milliseconds(std::max<uint64_t>(module.timeout_admin_us / 1000, 1));
+  }
+  if (module.tcp_connect_timeout_ms != 0) {
+    made.connect_timeout = milliseconds(module.tcp_connect_timeout_ms);
   }
   if (options.connect_timeout_us.value_or(0) != 0) {
     made.connect_timeout = milliseconds(std::max<uint64_t>(*options.connect_timeout_us / 1000, 1));
@@ -236,6 +242,8 @@ void NvmeModule::SaveConfig(std::vector<bdev::ConfigCall>& calls) const {
                       {"timeout_us", options.timeout_us},
                       {"timeout_admin_us", options.timeout_admin_us},
                       {"keep_alive_timeout_ms", options.keep_alive_timeout_ms},
+                      {"transport_ack_timeout", uint32_t{options.transport_ack_timeout}},
+                      {"tcp_connect_timeout_ms", options.tcp_connect_timeout_ms},
                       {"io_queue_requests", options.io_queue_requests},
                       {"bdev_retry_count", int64_t{options.bdev_retry_count}}};
   Append(module, SaveReconnect(options.reconnect));

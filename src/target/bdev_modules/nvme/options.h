@@ -32,15 +32,25 @@ enum class MultipathPolicy : uint8_t { kActivePassive, kActiveActive };
 struct ModuleOptions {
   /// What an I/O that takes longer than `timeout_us` does to the connection: nothing, or end it.
   enum class TimeoutAction : uint8_t { kNone, kReset };
-  TimeoutAction action_on_timeout = TimeoutAction::kNone;
-  uint64_t timeout_us = 0;        // of an I/O; 0: none
-  uint64_t timeout_admin_us = 0;  // of an admin command; 0: 30 s
+  // So that an I/O whose connection leads nowhere ends, or takes another path, before a host loses
+  // patience, which takes 30 seconds with Linux.
+  TimeoutAction action_on_timeout = TimeoutAction::kReset;
+  uint64_t timeout_us = 10'000'000;  // of an I/O; 0: none
+  uint64_t timeout_admin_us = 0;     // of an admin command; 0: 30 s
+  /// A connection is lost when sent data are not acknowledged for 2 to the power of this
+  /// milliseconds (TCP_USER_TIMEOUT); 0: 8 s. 31 at most.
+  uint8_t transport_ack_timeout = 0;
+  uint64_t tcp_connect_timeout_ms = 0;  // until a queue is connected; 0: 10 s
   uint32_t keep_alive_timeout_ms = 10000;
   uint32_t io_queue_requests =
       512;                       // commands at once in one queue, as far as the controller allows
   int32_t bdev_retry_count = 3;  // of an I/O that failed at a working path; -1: without end
   ReconnectOptions reconnect;
   MultipathPolicy policy = MultipathPolicy::kActivePassive;
+
+  uint32_t ack_timeout_ms() const {
+    return transport_ack_timeout == 0 ? 8000 : uint32_t{1} << transport_ack_timeout;
+  }
 };
 
 /// Pauses between attempts to reconnect: the first comes at once, the next after a moment, then

@@ -13,6 +13,12 @@ using initiator::Controller;
 using initiator::NamespaceInfo;
 using std::chrono::seconds;
 
+namespace {
+
+constexpr std::chrono::milliseconds kAnaPollInterval{500};
+
+}  // namespace
+
 const char* StateName(Path::State state) {
   switch (state) {
     case Path::State::kEnabled:
@@ -24,6 +30,8 @@ const char* StateName(Path::State state) {
       return "reconnect_is_delayed";
     case Path::State::kFailed:
       return "failed";
+    case Path::State::kLeaving:
+      return "deleting";
   }
   return "";
 }
@@ -34,15 +42,25 @@ Path::Path(Reactor& reactor, const Options& options, Owner& owner)
       owner_(owner),
       back_off_(seconds(options.reconnect.reconnect_delay_sec)) {}
 
-Path::~Path() { StopTimers(); }
+Path::~Path() {
+  StopTimers();
+  DropController();
+}
 
 void Path::Start() { Connect(); }
 
 void Path::Connect() {
-  scan_.reset();
+  DropController();
   controller_ = std::make_unique<Controller>(reactor_, options_.controller,
                                              static_cast<Controller::Owner&>(*this));
   controller_->Start();
+}
+
+void Path::DropController() {
+  scan_.reset();
+  reactor_.CancelTimer(std::exchange(ana_timer_, 0));
+  controller_.reset();
+  scan_again_ = event_open_ = ana_refresh_open_ = false;
 }
 
 void Path::OnControllerReady(Controller& controller) {
@@ -61,10 +79,19 @@ void Path::Scan() {
 void Path::OnScanned(bool complete, std::vector<NamespaceInfo> namespaces) {
   scan_.reset();
   if (!complete) return controller_->Reset("the namespaces could not be identified");
-  bool was_up = is_up();
   namespaces_ = std::move(namespaces);
+  // What was read may be older than the event; OnNamespacesChanged follows.
+  if (event_open_) return;
   if (scan_again_) return Scan();
-  if (was_up) return owner_.OnNamespacesChanged(*this);
+  if (info_.ana_group_count == 0) return FinishScan();
+  controller_->ReadAnaLog(/*event_seen=*/false, [this](const initiator::AnaGroups& groups) {
+    SetAna(groups);
+    if (!scan_ && !event_open_) FinishScan();
+  });
+}
+
+void Path::FinishScan() {
+  if (is_up()) return owner_.OnNamespacesChanged(*this);
   StopTimers();
   state_ = State::kEnabled;
   ++epoch_;
@@ -73,13 +100,57 @@ void Path::OnScanned(bool complete, std::vector<NamespaceInfo> namespaces) {
   owner_.OnPathUp(*this);
 }
 
+void Path::OnNamespaceEvent(Controller& /*controller*/, const std::function<void()>& proceed) {
+  event_open_ = true;
+  if (!is_up()) return proceed();
+  owner_.OnNamespacesSuspect(*this, proceed);
+}
+
 void Path::OnNamespacesChanged(Controller& /*controller*/) {
+  event_open_ = false;
   // One scan at a time; what changes while it runs is looked at again.
   if (scan_) {
     scan_again_ = true;
   } else {
     Scan();
   }
+}
+
+void Path::OnAnaChanged(Controller& /*controller*/, const initiator::AnaGroups& groups) {
+  SetAna(groups);
+  if (is_up()) owner_.OnAnaChanged(*this);
+}
+
+void Path::RefreshAna() {
+  if (!is_up() || info_.ana_group_count == 0 || std::exchange(ana_refresh_open_, true)) return;
+  controller_->ReadAnaLog(/*event_seen=*/false, [this](const initiator::AnaGroups& groups) {
+    ana_refresh_open_ = false;
+    SetAna(groups);
+    if (is_up()) owner_.OnAnaChanged(*this);
+  });
+}
+
+// A change ends by an event, which may be lost or not be known to the controller.
+void Path::SetAna(const initiator::AnaGroups& groups) {
+  ana_ = groups;
+  bool changing = std::any_of(groups.begin(), groups.end(), [](const auto& group) {
+    return group.second == nvme::AnaState::kChange;
+  });
+  reactor_.CancelTimer(std::exchange(ana_timer_, 0));
+  if (!changing) return;
+  ana_timer_ = reactor_.AddTimer(kAnaPollInterval, [this] {
+    ana_timer_ = 0;
+    RefreshAna();
+  });
+}
+
+nvme::AnaState Path::AnaStateOf(const NamespaceInfo& info) const {
+  auto found = ana_.find(info.ana_group);
+  return found == ana_.end() ? nvme::AnaState::kOptimized : found->second;
+}
+
+void Path::Abort(uint64_t epoch, uint16_t queue_id, uint16_t cid, std::function<void()> done) {
+  if (is_up() && epoch == epoch_) controller_->Abort(queue_id, cid, std::move(done));
 }
 
 void Path::OnControllerClosed(Controller& /*controller*/, const std::string& reason) {
@@ -94,8 +165,7 @@ void Path::OnQueueLost(uint64_t epoch, const std::string& reason) {
 void Path::GoDown(const std::string& reason) {
   spdlog::warn("nvme: {} at {}: {}", association().subnqn, association().address.ToString(),
                reason);
-  scan_.reset();
-  controller_.reset();
+  DropController();
   state_ = State::kWaiting;
   back_off_.ConnectionLost(reactor_.now_ns() - up_since_ns_);
   StartLossTimers();
@@ -104,8 +174,7 @@ void Path::GoDown(const std::string& reason) {
 }
 
 void Path::AttemptFailed(const std::string& reason) {
-  scan_.reset();
-  controller_.reset();
+  DropController();
   spdlog::info("nvme: {} at {}: {}", association().subnqn, association().address.ToString(),
                reason);
   UseNextAddress();
@@ -142,8 +211,7 @@ void Path::StartLossTimers() {
     loss_timer_ = reactor_.AddTimer(seconds(reconnect.ctrlr_loss_timeout_sec), [this] {
       loss_timer_ = 0;
       StopTimers();
-      scan_.reset();
-      controller_.reset();
+      DropController();
       state_ = State::kFailed;
       FinishReset(EIO);
       owner_.OnPathLost(*this);
@@ -157,7 +225,12 @@ void Path::StopTimers() {
   }
 }
 
+void Path::Refuse(const std::string& reason) {
+  if (is_up()) controller_->Reset(reason);
+}
+
 void Path::Reset(std::function<void(int error)> done) {
+  if (state_ == State::kLeaving) return done(ENXIO);
   on_reset_.push_back(std::move(done));
   if (state_ == State::kConnecting || state_ == State::kReconnecting) return;
   back_off_.Reset();
@@ -173,7 +246,9 @@ void Path::FinishReset(int error) {
 
 void Path::Shutdown(std::function<void()> done) {
   StopTimers();
+  state_ = State::kLeaving;
   scan_.reset();
+  reactor_.CancelTimer(std::exchange(ana_timer_, 0));
   FinishReset(ECANCELED);
   if (!controller_) return reactor_.Post(std::move(done));
   controller_->Shutdown(std::move(done));

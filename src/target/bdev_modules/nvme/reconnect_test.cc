@@ -190,6 +190,54 @@ TEST_F(ReconnectTest, ConnectionsForIoAreThereWhileSomebodyUsesThem) {
   EXPECT_EQ(Read(), IoStatus::kOk);
 }
 
+// The remote side does not answer when this host says that it leaves.
+TEST_F(ReconnectTest, AResetDuringADetachIsRefusedAndTheDetachEnds) {
+  AttachWith({-1, 1, 0});
+  disk_->Close();
+  server_.hook = [](uint16_t queue_id, const nvme::Command& command) {
+    std::optional<FakeServer::Reply> reply;
+    bool is_shutdown = queue_id == 0 &&
+                       command.opcode == static_cast<uint8_t>(nvme::AdminOpcode::kFabrics) &&
+                       nvme::FabricsTypeOf(command) == nvme::FabricsType::kPropertySet;
+    if (is_shutdown) reply = FakeServer::Reply{.silent = true};
+    return reply;
+  };
+  bool detached = false;
+  bool detached_again = false;
+  ASSERT_EQ(module_.Detach("nv0", {}, [&] { detached = true; }), 0);
+  RunFor(50ms);
+  EXPECT_FALSE(detached);
+  EXPECT_STREQ(StateName(state()), "deleting");
+  std::optional<int> error;
+  module_.Find("nv0")->Reset([&](int e) { error = e; });
+  EXPECT_EQ(error, ENXIO);
+  ASSERT_EQ(module_.Detach("nv0", {.address = server_.address()}, [&] { detached_again = true; }),
+            0);
+  server_.DropIoConnections();  // a loss in the meantime changes nothing
+  const auto begin = std::chrono::steady_clock::now();
+  RunUntil([&] { return detached && detached_again; });
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, 5s);
+  EXPECT_EQ(module_.Find("nv0"), nullptr);
+}
+
+TEST_F(ReconnectTest, AnIoThatIsNeverAnsweredDoesNotHoldADetachUp) {
+  AttachWith({-1, 1, 0});
+  server_.hook = [](uint16_t queue_id, const nvme::Command&) {
+    std::optional<FakeServer::Reply> reply;
+    if (queue_id != 0) reply = FakeServer::Reply{.silent = true};
+    return reply;
+  };
+  TestIo io(IoType::kRead, 0, 1, 512);
+  disk_->events.on_remove = nullptr;
+  io.then = [&] { disk_->Close(); };
+  disk_->channel->Submit(io);
+  RunFor(20ms);
+  const auto begin = std::chrono::steady_clock::now();
+  Detach("nv0");
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, 9s);
+  EXPECT_EQ(io.result, IoStatus::kGone);
+}
+
 class MultipathTest : public ReconnectTest {
  protected:
   void SetUp() override {
@@ -254,6 +302,25 @@ TEST_F(MultipathTest, IoUnderWayGoesTheOtherWay) {
   RunUntil([&] { return io.result.has_value(); });
   EXPECT_EQ(io.result, IoStatus::kOk);
   EXPECT_EQ(second_ios_, 1);
+}
+
+// The connection for I/O leads nowhere, that for administration is alive.
+TEST_F(MultipathTest, IoThatIsNotAnsweredInTimeGoesTheOtherWay) {
+  EXPECT_EQ(ModuleOptions{}.action_on_timeout, ModuleOptions::TimeoutAction::kReset);
+  EXPECT_EQ(ModuleOptions{}.timeout_us, 10'000'000u);
+  ModuleOptions options;
+  options.timeout_us = 500'000;
+  ASSERT_EQ(module_.SetOptions(options), 0);
+  AttachBoth();
+  server_.hook = [](uint16_t queue_id, const nvme::Command&) {
+    std::optional<FakeServer::Reply> reply;
+    if (queue_id != 0) reply = FakeServer::Reply{.silent = true};
+    return reply;
+  };
+  const auto begin = std::chrono::steady_clock::now();
+  EXPECT_EQ(Read(), IoStatus::kOk);
+  EXPECT_EQ(second_ios_, 1);
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, 3s);
 }
 
 TEST_F(MultipathTest, BothPathsTakeTurns) {

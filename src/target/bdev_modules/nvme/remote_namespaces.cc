@@ -19,23 +19,11 @@ using initiator::NamespaceInfo;
 
 namespace {
 
-// The name space of UUIDs for namespaces that have none of their own.
-const base::Uuid& NameSpace() {
-  static const base::Uuid uuid = *base::Uuid::Parse("6c9a1c0e-8f0b-4a86-9d0c-0b4c7f6a2e51");
-  return uuid;
-}
-
-base::Uuid BdevUuid(const NamespaceInfo& info, const ControllerInfo& controller) {
-  if (!info.uuid.is_nil()) return info.uuid;
-  return base::Uuid::FromName(NameSpace(), controller.subnqn + '\0' + controller.serial_number +
-                                               '\0' + std::to_string(info.nsid));
-}
-
 bdev::Bdev::Info MakeBdevInfo(const std::string& name, const NamespaceInfo& ns,
-                              const ControllerInfo& controller) {
+                              const base::Uuid& uuid, const ControllerInfo& controller) {
   bdev::Bdev::Info info;
   info.name = name + "n" + std::to_string(ns.nsid);
-  info.uuid = BdevUuid(ns, controller);
+  info.uuid = uuid;
   info.product_name = "NVMe disk";
   info.block_size = ns.block_size;
   info.block_count = ns.block_count;
@@ -52,40 +40,91 @@ bdev::Bdev::Info MakeBdevInfo(const std::string& name, const NamespaceInfo& ns,
   return info;
 }
 
-bool SameDisk(const NamespaceInfo& a, const NamespaceInfo& b) {
-  return a.uuid == b.uuid && a.block_size == b.block_size && a.write_protected == b.write_protected;
-}
-
 }  // namespace
 
-// Compares what the controllers say with what there is, and evens it out. What has to go before
-// something else can come takes its time; it is looked at again then.
-void RemoteSubsystem::Reconcile() {
-  if (removing_) return;
-  std::map<uint32_t, NamespaceInfo> wanted;
+// What the paths that are up report; where they contradict each other, the disk that is a bdev
+// already, else the first path.
+std::map<uint32_t, RemoteSubsystem::Wanted> RemoteSubsystem::WantedNamespaces() const {
+  std::map<uint32_t, Wanted> wanted;
   for (const Member& member : members_) {
-    if (!member.was_up) continue;
-    for (const NamespaceInfo& info : member.path->namespaces()) wanted.emplace(info.nsid, info);
+    if (!member.was_up || !member.path->is_up()) continue;
+    for (const NamespaceInfo& info : member.reported) {
+      Wanted found{info, IdentityOf(info, member.path->info())};
+      auto [at, is_new] = wanted.try_emplace(info.nsid, found);
+      auto existing = namespaces_.find(info.nsid);
+      if (is_new || existing == namespaces_.end()) continue;
+      const Identity& identity = existing->second.identity;
+      if (at->second.identity != identity && found.identity == identity) at->second = found;
+    }
   }
+  for (auto& [nsid, ns] : wanted) ns.info.write_protected = IsWriteProtected(nsid);
+  return wanted;
+}
+
+bool RemoteSubsystem::IsWriteProtected(uint32_t nsid) const {
+  return std::any_of(members_.begin(), members_.end(), [&](const Member& member) {
+    const NamespaceInfo* info = member.path->is_up() ? FindReported(member, nsid) : nullptr;
+    return info != nullptr && info->write_protected;
+  });
+}
+
+// The paths that are up do not report the namespace and never have: it may be attached to other
+// controllers only.
+bool RemoteSubsystem::IsKeptByPathDown(const Namespace& ns) const {
+  return std::any_of(members_.begin(), members_.end(), [&](const Member& member) {
+    return member.was_up && !member.path->is_up() && Shows(member, ns);
+  });
+}
+
+// Compares what the paths that are up report with the bdevs that there are, and evens it out. What
+// has to go before something else can come takes its time; it is looked at again then.
+void RemoteSubsystem::Reconcile() {
+  bool any_up = std::any_of(members_.begin(), members_.end(), [](const Member& member) {
+    return member.was_up && member.path->is_up();
+  });
+  if (removing_ || !any_up) return;
+  const std::map<uint32_t, Wanted> wanted = WantedNamespaces();
   std::vector<uint32_t> unwanted;
   for (auto& [nsid, ns] : namespaces_) {
     auto found = wanted.find(nsid);
-    if (found == wanted.end() || !SameDisk(found->second, ns.info)) unwanted.push_back(nsid);
+    bool same = found != wanted.end() && found->second.identity == ns.identity &&
+                found->second.info.write_protected == ns.info.write_protected;
+    bool kept = found == wanted.end() && IsKeptByPathDown(ns);
+    if (!same && !kept) unwanted.push_back(nsid);
   }
   for (uint32_t nsid : unwanted) UnregisterBdev(nsid);
-  for (const auto& [nsid, info] : wanted) {
+  for (const auto& [nsid, ns] : wanted) {
     auto found = namespaces_.find(nsid);
     if (found == namespaces_.end()) {
-      RegisterBdev(info);
+      RegisterBdev(ns);
     } else if (found->second.bdev != nullptr) {
-      UpdateBdev(found->second, info);
+      UpdateBdev(found->second, ns.info);
     }
   }
+  SendDisks();
 }
 
-void RemoteSubsystem::RegisterBdev(const NamespaceInfo& info) {
-  const ControllerInfo& controller = members_.front().path->info();
+// What all controllers can do that report the disk, and are connected.
+ControllerInfo RemoteSubsystem::CapabilitiesFor(const Wanted& wanted) const {
+  ControllerInfo common;
+  common.oncs = UINT16_MAX;
+  common.write_cache = false;
+  for (const Member& member : members_) {
+    const NamespaceInfo* info =
+        member.path->is_up() ? FindReported(member, wanted.info.nsid) : nullptr;
+    if (info == nullptr || IdentityOf(*info, member.path->info()) != wanted.identity) continue;
+    common.oncs &= member.path->info().oncs;
+    common.write_cache |= member.path->info().write_cache;
+  }
+  return common;
+}
+
+void RemoteSubsystem::RegisterBdev(const Wanted& wanted) {
+  const NamespaceInfo& info = wanted.info;
+  const ControllerInfo controller = CapabilitiesFor(wanted);
+  const DiskKey key = TakeKey();
   NvmeBdev::Options options{.nsid = info.nsid,
+                            .disk = key,
                             .compare = (controller.oncs & nvme::kOncsCompare) != 0,
                             .unmap = (controller.oncs & nvme::kOncsDatasetManagement) != 0,
                             .write_zeroes = (controller.oncs & nvme::kOncsWriteZeroes) != 0,
@@ -94,15 +133,18 @@ void RemoteSubsystem::RegisterBdev(const NamespaceInfo& info) {
                               auto self = weak.lock();
                               return self ? self->DriverSpecific(nsid) : bdev::Object{};
                             }};
-  auto made = std::make_unique<NvmeBdev>(MakeBdevInfo(name_, info, controller), options);
+  auto made = std::make_unique<NvmeBdev>(
+      MakeBdevInfo(name_, info, wanted.identity.uuid, controller), options);
   bdev::Bdev* bdev = made.get();
   const std::string bdev_name = bdev->name();
+  // First: observers may ask what the bdev is.
+  namespaces_[info.nsid] = {info, wanted.identity, key, bdev};
   if (int error = environment_.registry.Register(std::move(made)); error != 0) {
-    spdlog::error("nvme: {} (UUID {}) cannot become a bdev: {}", bdev_name, info.uuid.ToString(),
-                  std::strerror(error));
-    return;
+    spdlog::error("nvme: {} (UUID {}) cannot become a bdev: {}", bdev_name,
+                  wanted.identity.uuid.ToString(), std::strerror(error));
+    namespaces_.erase(info.nsid);
+    slots_[key.slot] = false;
   }
-  namespaces_[info.nsid] = {info, bdev};
 }
 
 void RemoteSubsystem::UpdateBdev(Namespace& ns, const NamespaceInfo& info) {
@@ -119,8 +161,10 @@ void RemoteSubsystem::UnregisterBdev(uint32_t nsid) {
   Namespace& ns = namespaces_[nsid];
   if (ns.bdev == nullptr) return;
   bdev::Bdev& bdev = *std::exchange(ns.bdev, nullptr);
-  environment_.registry.Unregister(bdev, [self = shared_from_this(), nsid] {
+  TellQueues([key = ns.key](SubsystemQueues& queues) { queues.DiskGone(key); });
+  environment_.registry.Unregister(bdev, [self = shared_from_this(), nsid, slot = ns.key.slot] {
     self->namespaces_.erase(nsid);
+    self->slots_[slot] = false;
     self->ShutDownWhenEmpty();
     self->Reconcile();
   });
@@ -139,7 +183,8 @@ bdev::Object RemoteSubsystem::DriverSpecific(uint32_t nsid) const {
   auto found = namespaces_.find(nsid);
   if (found != namespaces_.end()) {
     for (const Member& member : members_) {
-      if (member.was_up) paths.push_back(NamespacePathInfo(*member.path, found->second.info));
+      if (!member.was_up || !Shows(member, found->second)) continue;
+      paths.push_back(NamespacePathInfo(*member.path, *FindReported(member, nsid)));
     }
   }
   return {{"nvme", paths}, {"mp_policy", PolicyName(policy_)}};

@@ -1,9 +1,11 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -49,7 +51,8 @@ class RemoteSubsystem : public std::enable_shared_from_this<RemoteSubsystem>, pr
   int RemoveAddress(const initiator::Address& address, std::function<void()> done);
   bool IsOnlyAddress(const initiator::Address& address) const;
 
-  /// Connects every path again; `done` gets 0, or EIO when one could not be connected at once.
+  /// Connects every path again; `done` gets 0, or EIO when one could not be connected at once, or
+  /// ENXIO, before the return, when the subsystem is being removed.
   void Reset(std::function<void(int error)> done);
   void SetPolicy(MultipathPolicy policy);
 
@@ -69,10 +72,31 @@ class RemoteSubsystem : public std::enable_shared_from_this<RemoteSubsystem>, pr
     AttachDone on_attached;  // until it was up, or refused
     bool was_up = false;     // so that its namespaces are known
     bool hopeless = false;   // I/O does not wait for it
+    /// The namespaces that it reported last, without those that a path that is up says are gone.
+    std::vector<initiator::NamespaceInfo> reported;
+    std::optional<PathDisks> sent;  // what the queues have
+    bool paused = false;            // by OnNamespacesSuspect
+  };
+  /// What tells one disk from another.
+  struct Identity {
+    base::Uuid uuid;  // of the bdev
+    std::array<uint8_t, 16> nguid;
+    std::array<uint8_t, 8> eui64;
+    uint32_t block_size;
+
+    friend bool operator==(const Identity&, const Identity&) = default;
   };
   struct Namespace {
     initiator::NamespaceInfo info;
+    Identity identity;
+    DiskKey key;
     bdev::Bdev* bdev = nullptr;  // nullptr: being removed
+    bool failing = false;        // as the queues know
+  };
+  /// A namespace as the paths that are up report it.
+  struct Wanted {
+    initiator::NamespaceInfo info;
+    Identity identity;
   };
 
   RemoteSubsystem(Environment& environment, std::string name, OnGone on_gone);
@@ -82,7 +106,9 @@ class RemoteSubsystem : public std::enable_shared_from_this<RemoteSubsystem>, pr
   void OnPathRefused(Path& path, const std::string& reason) override;
   void OnPathUp(Path& path) override;
   void OnPathDown(Path& path) override;
+  void OnNamespacesSuspect(Path& path, std::function<void()> proceed) override;
   void OnNamespacesChanged(Path& path) override;
+  void OnAnaChanged(Path& path) override;
   void OnPathHopeless(Path& path) override;
   void OnPathLost(Path& path) override;
 
@@ -92,12 +118,30 @@ class RemoteSubsystem : public std::enable_shared_from_this<RemoteSubsystem>, pr
   void DropLater(uint64_t path_id);
   void Drop(uint64_t path_id, const std::function<void()>& done);
   void TellQueues(std::function<void(SubsystemQueues& queues)> what);
-  void ConnectQueues(const Path& path);
+  SubsystemQueues::Events QueueEvents(size_t index);
+  void AbortCommand(size_t index, uint64_t path_id, uint64_t epoch, uint16_t queue_id,
+                    uint16_t cid);
+  void ConnectQueues(Member& member);
   void UpdateFailing();
+
+  // Which disk is where.
+  static Identity IdentityOf(const initiator::NamespaceInfo& info,
+                             const initiator::ControllerInfo& controller);
+  static const initiator::NamespaceInfo* FindReported(const Member& member, uint32_t nsid);
+  bool Shows(const Member& member, const Namespace& ns) const;
+  void TakeReport(Member& member);
+  PathDisks DisksOf(const Member& member) const;
+  void SendDisks();
+  bool IsFailing(const Namespace& ns) const;
+  DiskKey TakeKey();
 
   // Bdevs.
   void Reconcile();
-  void RegisterBdev(const initiator::NamespaceInfo& info);
+  std::map<uint32_t, Wanted> WantedNamespaces() const;
+  bool IsKeptByPathDown(const Namespace& ns) const;
+  bool IsWriteProtected(uint32_t nsid) const;
+  initiator::ControllerInfo CapabilitiesFor(const Wanted& wanted) const;
+  void RegisterBdev(const Wanted& wanted);
   void UpdateBdev(Namespace& ns, const initiator::NamespaceInfo& info);
   void UnregisterBdev(uint32_t nsid);
   void ShutDownWhenEmpty();
@@ -111,7 +155,10 @@ class RemoteSubsystem : public std::enable_shared_from_this<RemoteSubsystem>, pr
   std::vector<std::shared_ptr<SubsystemQueues>> queues_;  // as environment_.reactors
   std::vector<Member> members_;
   std::map<uint32_t, Namespace> namespaces_;  // by NSID
+  std::vector<bool> slots_;                   // of DiskKey, those in use
+  uint32_t last_serial_ = 0;
   bool removing_ = false;
+  Reactor::TimerId removal_timer_ = 0;
   std::vector<std::function<void()>> on_removed_;
 };
 

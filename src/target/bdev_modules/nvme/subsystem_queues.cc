@@ -1,9 +1,12 @@
+// Paths and disks of a remote subsystem in one reactor.
+
 #include "target/bdev_modules/nvme/subsystem_queues.h"
 
 #include <algorithm>
 #include <utility>
 
 #include "target/bdev_modules/nvme/nvme_bdev.h"
+#include "target/bdev_modules/nvme/path_queue.h"
 
 namespace sma::target::bdev_nvme {
 
@@ -13,49 +16,29 @@ using initiator::RequestList;
 
 namespace {
 
-// Before a command that failed, but not for good, is tried again.
-constexpr std::chrono::milliseconds kRetryPause{100};
-
-NvmeIo& AsNvmeIo(Request& request) { return static_cast<NvmeIo&>(request); }
-
-void EndAll(RequestList& list, bdev::IoStatus status) {
-  while (Request* request = list.Pop()) {
-    NvmeIo& io = AsNvmeIo(*request);
-    io.channel().Finish(io, status);
-  }
-}
-
-// Moves all of `from` to the end of `to`.
-void MoveAll(RequestList& from, RequestList& to) {
-  while (Request* request = from.Pop()) to.Push(*request);
-}
+constexpr uint64_t kDrainTimeoutNs = 5'000'000'000;
+constexpr std::chrono::milliseconds kDrainInterval{1};
 
 }  // namespace
 
-// A path and its queue pair; none while nobody uses it.
-struct SubsystemQueues::PathQueue : ReactorQueuePair::Owner {
-  PathQueue(SubsystemQueues& parent, const QueuePath& queue_path)
-      : queues(parent), path(queue_path) {}
-
-  void OnQueueReady(ReactorQueuePair& /*queue*/) override { queues.OnQueueReady(); }
-  void OnQueueClosed(ReactorQueuePair& /*queue*/) override { queues.OnQueueClosed(*this); }
-
-  bool ready() const { return queue && queue->ready(); }
-
-  SubsystemQueues& queues;
-  QueuePath path;
-  std::unique_ptr<ReactorQueuePair> queue;
-};
-
-std::shared_ptr<SubsystemQueues> SubsystemQueues::Make(Reactor& reactor, OnLost on_lost) {
-  return {new SubsystemQueues(reactor, std::move(on_lost)),
+std::shared_ptr<SubsystemQueues> SubsystemQueues::Make(Reactor& reactor, Events events) {
+  return {new SubsystemQueues(reactor, std::move(events)),
           [](SubsystemQueues* queues) { queues->reactor_.Post([queues] { delete queues; }); }};
 }
 
-SubsystemQueues::SubsystemQueues(Reactor& reactor, OnLost on_lost)
-    : reactor_(reactor), on_lost_(std::move(on_lost)) {}
+SubsystemQueues::SubsystemQueues(Reactor& reactor, Events events)
+    : reactor_(reactor), events_(std::move(events)) {}
 
-SubsystemQueues::~SubsystemQueues() { reactor_.CancelTimer(retry_timer_); }
+SubsystemQueues::~SubsystemQueues() {
+  reactor_.CancelTimer(timer_);
+  for (auto& path : paths_) GiveBack(*path);
+}
+
+SubsystemQueues::PathQueue* SubsystemQueues::Find(uint64_t path_id) const {
+  auto found = std::find_if(paths_.begin(), paths_.end(),
+                            [&](const auto& path) { return path->path.path_id == path_id; });
+  return found == paths_.end() ? nullptr : found->get();
+}
 
 void SubsystemQueues::PathUp(const QueuePath& path) {
   PathDown(path.path_id);
@@ -72,14 +55,84 @@ void SubsystemQueues::PathDown(uint64_t path_id) {
   // Out of the list first: what was under way in it is submitted again when it is destroyed.
   std::unique_ptr<PathQueue> gone = std::move(*found);
   paths_.erase(found);
+  GiveBack(*gone);
 }
 
+void SubsystemQueues::PausePath(uint64_t path_id, std::shared_ptr<void> drained) {
+  PathQueue* path = Find(path_id);
+  if (path == nullptr) return;
+  path->paused = true;
+  AwaitDrained(path_id, reactor_.now_ns() + kDrainTimeoutNs, std::move(drained));
+}
+
+// By looking now and then, which costs the completions nothing.
+void SubsystemQueues::AwaitDrained(uint64_t path_id, uint64_t deadline_ns,
+                                   std::shared_ptr<void> drained) {
+  const PathQueue* path = Find(path_id);
+  bool busy =
+      path != nullptr && path->paused && path->queue && path->queue->queue_pair().outstanding() > 0;
+  if (!busy || reactor_.now_ns() >= deadline_ns) return;
+  reactor_.AddTimer(kDrainInterval, [weak = weak_from_this(), path_id, deadline_ns, drained] {
+    if (auto self = weak.lock()) self->AwaitDrained(path_id, deadline_ns, drained);
+  });
+}
+
+void SubsystemQueues::SetDisks(uint64_t path_id, uint64_t epoch, const PathDisks& disks) {
+  PathQueue* path = Find(path_id);
+  if (path == nullptr || path->path.epoch != epoch) return;
+  std::vector<PathQueue::DiskRest> rests(disks.size());
+  const PathDisks& old = path->path.disks;
+  for (size_t i = 0; i < std::min(disks.size(), old.size()); ++i) {
+    if (disks[i].serial == old[i].serial) rests[i] = path->rests[i];
+  }
+  path->path.disks = disks;
+  path->rests = std::move(rests);
+  path->paused = false;
+  SubmitWaiting();
+}
+
+SubsystemQueues::DiskState& SubsystemQueues::StateOf(const DiskKey& disk) {
+  if (disk.slot >= disk_states_.size()) disk_states_.resize(disk.slot + 1);
+  return disk_states_[disk.slot];
+}
+
+void SubsystemQueues::DiskGone(const DiskKey& disk) {
+  uint32_t& gone_serial = StateOf(disk).gone_serial;
+  gone_serial = std::max(gone_serial, disk.serial);
+  EndDisk(waiting_, disk, bdev::IoStatus::kGone);
+  EndDisk(delayed_, disk, bdev::IoStatus::kGone);
+}
+
+void SubsystemQueues::SetDiskFailing(const DiskKey& disk, bool failing) {
+  DiskState& state = StateOf(disk);
+  if (failing) {
+    state.failing_serial = disk.serial;
+    EndDisk(waiting_, disk, bdev::IoStatus::kFailed);
+  } else if (state.failing_serial == disk.serial) {
+    state.failing_serial = 0;
+  }
+}
+
+void SubsystemQueues::EndDisk(RequestList& list, const DiskKey& disk, bdev::IoStatus status) {
+  RequestList ended;
+  RequestList all;
+  all.Take(list);
+  while (Request* request = all.Pop()) {
+    bool of_disk = static_cast<NvmeIo*>(request)->channel().disk() == disk;
+    (of_disk ? ended : list).Push(*request);
+  }
+  while (Request* request = ended.Pop()) {
+    NvmeIo& io = static_cast<NvmeIo&>(*request);
+    io.channel().Finish(io, status);
+  }
+}
+
+// Each I/O that waits is looked at again: with `failing_` it does not wait any more.
 void SubsystemQueues::SetFailing(bool failing) {
   failing_ = failing;
-  if (failing && Choose() == nullptr) {
-    EndAll(waiting_, bdev::IoStatus::kFailed);
-    EndAll(delayed_, bdev::IoStatus::kFailed);
-  }
+  if (!failing) return;
+  waiting_.Take(delayed_);
+  SubmitWaiting();
 }
 
 void SubsystemQueues::SetPolicy(const ModuleOptions& options) {
@@ -100,54 +153,23 @@ void SubsystemQueues::RemoveUser() {
   reactor_.Post([weak = weak_from_this()] {
     auto self = weak.lock();
     if (!self || self->users_ > 0) return;
-    for (auto& path : self->paths_) path->queue.reset();
+    for (auto& path : self->paths_) {
+      path->queue.reset();
+      self->GiveBack(*path);
+    }
   });
 }
 
 void SubsystemQueues::Connect(PathQueue& path) {
+  if (path.path.lender) return Borrow(path);
   path.queue = std::make_unique<ReactorQueuePair>(reactor_, path.path.options, path.path.timeouts,
                                                   static_cast<ReactorQueuePair::Owner&>(path));
   path.queue->Start();
 }
 
-SubsystemQueues::PathQueue* SubsystemQueues::Choose() {
-  const size_t start = policy_ == MultipathPolicy::kActiveActive ? turn_++ : 0;
-  for (size_t i = 0; i < paths_.size(); ++i) {
-    PathQueue& path = *paths_[(start + i) % paths_.size()];
-    if (path.ready()) return &path;
-  }
-  return nullptr;
-}
-
-void SubsystemQueues::Submit(NvmeIo& io) {
-  io.done = OnCommandDone;
-  if (PathQueue* path = Choose()) {
-    io.MakeCommand(path->path.limits);
-    path->queue->Submit(io);
-  } else if (failing_) {
-    io.channel().Finish(io, bdev::IoStatus::kFailed);
-  } else {
-    waiting_.Push(io);
-  }
-}
-
-void SubsystemQueues::AbortWaiting(const NvmeChannel& channel) {
-  RequestList aborted;
-  for (RequestList* list : {&waiting_, &delayed_}) {
-    RequestList all;
-    MoveAll(*list, all);
-    while (Request* request = all.Pop()) {
-      bool of_channel = &AsNvmeIo(*request).channel() == &channel;
-      (of_channel ? aborted : *list).Push(*request);
-    }
-  }
-  EndAll(aborted, bdev::IoStatus::kAborted);
-}
-
-void SubsystemQueues::OnQueueReady() {
-  RequestList waiting;
-  MoveAll(waiting_, waiting);
-  while (Request* request = waiting.Pop()) Submit(AsNvmeIo(*request));
+void SubsystemQueues::OnQueueReady(PathQueue& path) {
+  TellBorrowers(path);
+  SubmitWaiting();
 }
 
 void SubsystemQueues::OnQueueClosed(PathQueue& path) {
@@ -155,40 +177,12 @@ void SubsystemQueues::OnQueueClosed(PathQueue& path) {
   const uint64_t id = path.path.path_id;
   const uint64_t epoch = path.path.epoch;
   PathDown(id);
-  on_lost_(id, epoch, reason);
+  events_.on_lost(id, epoch, reason);
 }
 
-void SubsystemQueues::OnCommandDone(Request& request, const nvme::Completion& completion) {
-  NvmeIo& io = AsNvmeIo(request);
-  io.channel().queues().Finish(io, completion);
-}
-
-void SubsystemQueues::Finish(NvmeIo& io, const nvme::Completion& completion) {
-  NvmeChannel& channel = io.channel();
-  bool succeeded = nvme::StatusOf(completion.status) == nvme::Status::kSuccess;
-  if (succeeded && !io.Advance()) return Submit(io);
-  Verdict verdict = Judge(completion.status);
-  if (verdict == Verdict::kFinal || channel.resetting()) {
-    return channel.Finish(io, succeeded             ? bdev::IoStatus::kOk
-                              : channel.resetting() ? bdev::IoStatus::kAborted
-                                                    : ToIoStatus(completion.status));
-  }
-  if (verdict == Verdict::kOtherPath) return Submit(io);
-  if (retry_count_ >= 0 && io.retries++ >= retry_count_) {
-    return channel.Finish(io, ToIoStatus(completion.status));
-  }
-  RetryLater(io);
-}
-
-void SubsystemQueues::RetryLater(NvmeIo& io) {
-  delayed_.Push(io);
-  if (retry_timer_ != 0) return;
-  retry_timer_ = reactor_.AddTimer(kRetryPause, [this] {
-    retry_timer_ = 0;
-    RequestList delayed;
-    MoveAll(delayed_, delayed);
-    while (Request* request = delayed.Pop()) Submit(AsNvmeIo(*request));
-  });
+void SubsystemQueues::EndAbort(uint64_t path_id, uint64_t epoch, uint16_t cid) {
+  PathQueue* path = Find(path_id);
+  if (path != nullptr && path->path.epoch == epoch && path->queue) path->queue->EndAbort(cid);
 }
 
 }  // namespace sma::target::bdev_nvme

@@ -1,6 +1,7 @@
 #include "target/bdev_modules/passthru/passthru_bdev.h"
 
 #include <memory>
+#include <new>
 #include <utility>
 
 #include "target/bdev/pool.h"
@@ -34,6 +35,7 @@ class PassthruChannel : public Channel {
     child.parent = &io;
     child.type = io.type;
     child.fua = io.fua;
+    child.deallocate = io.deallocate;
     child.lba = io.lba;
     child.block_count = io.block_count;
     child.iovs = io.iovs;
@@ -44,7 +46,12 @@ class PassthruChannel : public Channel {
       channel.children_.Give(done);
       channel.Complete(*done.parent, status);
     };
+    new (io.scratch.data()) Child*(&child);
     base_->Submit(child);
+  }
+
+  bool DoAbort(Io& io) override {
+    return base_->Abort(**std::launder(reinterpret_cast<Child**>(io.scratch.data())));
   }
 
   std::byte* DoAccessInPlace(IoType type, uint64_t lba, uint64_t block_count) override {
@@ -101,6 +108,7 @@ int PassthruModule::Make(const std::string& name, const std::string& base_name,
   if (!base.ok()) return base.error();
   Bdev::Info info = (*base)->bdev().info();
   info.name = name;
+  info.medium.clear();  // the base's
   info.uuid = uuid.is_nil()
                   ? base::Uuid::FromName(*base::Uuid::Parse(kUuidNameSpace), info.uuid.ToBytes())
                   : uuid;

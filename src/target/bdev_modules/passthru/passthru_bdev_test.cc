@@ -112,5 +112,27 @@ TEST_F(PassthruTest, ReadsInPlaceWhereItsBaseCan) {
   EXPECT_EQ(channel->WriteInPlace(0, 1), nullptr);
 }
 
+TEST_F(PassthruTest, AbortReachesTheBase) {
+  MakeBase();
+  ASSERT_EQ(passthru_.Create("Pt", "Base", {}), 0);
+  // One a second: what comes after the first waits in the base's layer.
+  registry_.SetLimits(*registry_.Find("Base"), {.rw_ios_per_sec = 1});
+  bdev::TestEvents events;
+  auto descriptor = std::move(*registry_.Open("Pt", Registry::Access::kWrite, &events));
+  auto channel = descriptor->OpenChannel(*reactor_);
+  base_.complete_at_once = false;
+  TestIo first(IoType::kWrite, 0, 1, 512);
+  TestIo second(IoType::kWrite, 1, 1, 512);
+  channel->Submit(first);
+  channel->Submit(second);
+  EXPECT_TRUE(channel->Abort(second));
+  EXPECT_EQ(second.result, IoStatus::kAborted);
+  EXPECT_FALSE(channel->Abort(first));
+  base_.can_abort = true;
+  EXPECT_TRUE(channel->Abort(first));
+  EXPECT_EQ(first.result, IoStatus::kAborted);
+  EXPECT_EQ(base_.seen_types.size(), 1U);
+}
+
 }  // namespace
 }  // namespace sma::target::bdev_modules

@@ -29,16 +29,25 @@ std::byte* BufferArena::Allocate(size_t size_bytes) {
   return pages < kPagesPerWord ? AllocateInWord(pages) : AllocateWords(pages / kPagesPerWord);
 }
 
+size_t BufferArena::RoundedSize(size_t size_bytes) { return PageCount(size_bytes) * kPageSize; }
+
+size_t BufferArena::used_end_bytes() const {
+  size_t word = used_.size();
+  while (word > 0 && used_[word - 1] == 0) --word;
+  return word * kGranularity;
+}
+
 std::byte* BufferArena::AllocateInWord(size_t page_count) {
-  for (size_t word = 0; word < used_.size(); ++word) {
+  size_t& first_fit = first_fit_[static_cast<size_t>(std::countr_zero(page_count))];
+  for (; first_fit < used_.size(); ++first_fit) {
     // Bit i stays set when the pages i to i + page_count - 1 are free.
-    uint64_t free = ~used_[word];
+    uint64_t free = ~used_[first_fit];
     for (size_t step = 1; step < page_count; step *= 2) free &= free >> step;
     free &= RunStarts(page_count);
     if (free == 0) continue;
     auto page = static_cast<size_t>(std::countr_zero(free));
-    used_[word] |= LowBits(page_count) << page;
-    return memory_ + (word * kPagesPerWord + page) * kPageSize;
+    used_[first_fit] |= LowBits(page_count) << page;
+    return memory_ + (first_fit * kPagesPerWord + page) * kPageSize;
   }
   return nullptr;
 }
@@ -58,6 +67,7 @@ void BufferArena::Free(std::byte* buffer, size_t size_bytes) {
   size_t pages = PageCount(size_bytes);
   size_t first = static_cast<size_t>(buffer - memory_) / kPageSize;
   size_t word = first / kPagesPerWord;
+  for (size_t& first_fit : first_fit_) first_fit = std::min(first_fit, word);
   if (pages < kPagesPerWord) {
     uint64_t mask = LowBits(pages) << first % kPagesPerWord;
     assert((used_[word] & mask) == mask);

@@ -2,7 +2,9 @@
 
 #include "target/nvmf/tcp/connection.h"
 
+#include <poll.h>
 #include <sys/epoll.h>
+#include <sys/ioctl.h>
 
 #include <algorithm>
 #include <cstring>
@@ -15,10 +17,10 @@
 namespace sma::target::nvmf::tcp {
 namespace {
 
-constexpr size_t kInputSize = 256 * 1024;
-// Data that wait for the network or for a bdev, larger than fits the slots.
-constexpr size_t kMinArenaSize = 4 << 20;
+// What one call of Receive reads at least, where there is so much.
+constexpr int kLeastRead = 4096;
 constexpr uint32_t kAdminSlotSize = 8192;
+constexpr uint64_t kIdleNs = 2'000'000'000;
 
 size_t RoundUp(size_t size, size_t step) { return (size + step - 1) / step * step; }
 
@@ -32,24 +34,23 @@ size_t SlotsSize(const TransportLimits& limits) {
                   size_t{kAdminSlotSize} * limits.max_admin_queue_depth);
 }
 
-size_t ArenaSize(const TransportLimits& limits) {
-  return RoundUp(std::max<size_t>(kMinArenaSize, size_t{limits.max_io_size} * 4),
-                 BufferArena::kGranularity);
-}
-
 }  // namespace
 
-Connection::Connection(PollGroup& group, base::UniqueFd fd, TransportAddress listen_address,
-                       TransportAddress peer_address)
-    : QueuePair(group.target(), group.reactor(), group.options().limits, std::move(listen_address),
-                std::move(peer_address)),
+Connection::Connection(PollGroup& group, uint64_t id, base::UniqueFd fd,
+                       TransportAddress listen_address, TransportAddress peer_address)
+    : TransportQueuePair(group.control_plane(), group.reactor(), group.options().limits,
+                         std::move(listen_address), std::move(peer_address)),
       group_(group),
+      id_(id),
       fd_(std::move(fd)) {
   flush_.connection = this;
   flush_.run = [](Deferred& self) { static_cast<FlushLater&>(self).connection->Flush(); };
 }
 
-Connection::~Connection() = default;
+Connection::~Connection() {
+  group_.pool().StopWaiting(*this);
+  for (uint32_t i = 0; i < request_count_; ++i) ReleaseBuffer(RequestAt(i));
+}
 
 std::string Connection::Name() const {
   if (!connected()) return absl::StrCat(peer_address().ToString(), " (not connected)");
@@ -59,11 +60,10 @@ std::string Connection::Name() const {
 
 bool Connection::Open() {
   size_t slots_size = RoundUp(SlotsSize(limits()), BufferArena::kPageSize);
-  memory_ = MappedMemory(kInputSize + slots_size + ArenaSize(limits()));
+  memory_ = MappedMemory(kInputSize + slots_size);
   if (!memory_.valid()) return false;
   input_ = InputBuffer({memory_.data(), kInputSize});
   slots_ = memory_.data() + kInputSize;
-  arena_.emplace(std::span(slots_ + slots_size, ArenaSize(limits())));
   slot_size_ = kAdminSlotSize;
   AddRequest(first_request_, 0);
   opened_ns_ = last_receive_ns_ = reactor().now_ns();
@@ -84,8 +84,9 @@ void Connection::OnConnected() {
   agreement_.max_in_capsule = is_admin() ? kAdminSlotSize : limits().in_capsule_data_size;
   // The first request, which is Connect, keeps its slot at the front.
   if (!is_admin()) slot_size_ = static_cast<uint32_t>(IoSlotSize(limits()));
+  more_requests_ = std::make_unique<TcpRequest[]>(queue_size() - 1);
   request_count_ = queue_size();
-  more_requests_ = std::make_unique<TcpRequest[]>(request_count_ - 1);
+  group_.OnLoggedIn(*this);
   for (uint32_t i = request_count_ - 1; i > 0; --i) AddRequest(more_requests_[i - 1], i);
 }
 
@@ -105,16 +106,19 @@ void Connection::FreeRequest(TcpRequest& request) {
   request.state = TcpRequest::State::kFree;
   request.next = free_;
   free_ = &request;
+  ReleaseBuffer(request);
+}
+
+void Connection::ReleaseBuffer(TcpRequest& request) {
   if (request.buffer == nullptr) return;
-  arena_->Free(std::exchange(request.buffer, nullptr), request.data_size);
-  ServeWaiting();
+  group_.pool().Free(*this, std::exchange(request.buffer, nullptr), request.data_size);
 }
 
 // Sets iovs to memory of the request's own, if there is some.
 bool Connection::TryAcquireBuffer(TcpRequest& request) {
   std::byte* memory = request.slot;
   if (request.data_size > slot_size_) {
-    request.buffer = memory = arena_->Allocate(request.data_size);
+    request.buffer = memory = group_.pool().Allocate(*this, request.data_size);
     if (memory == nullptr) return false;
   }
   request.data_iov = {memory, request.data_size};
@@ -132,20 +136,21 @@ bool Connection::AcquireBuffer(Request& base) {
   request.next = nullptr;
   *waiting_tail_ = &request;
   waiting_tail_ = &request.next;
+  group_.pool().Wait(*this);
   return false;
 }
 
-void Connection::ServeWaiting() {
-  while (waiting_head_ != nullptr && TryAcquireBuffer(*waiting_head_)) {
-    TcpRequest& request = *waiting_head_;
-    waiting_head_ = request.next;
-    if (waiting_head_ == nullptr) waiting_tail_ = &waiting_head_;
-    if (request.transfer == nvme::Transfer::kHostToController) {
-      SendR2t(request);
-    } else {
-      Execute(request);
-    }
+BufferPool::Turn Connection::TakeTurn() {
+  TcpRequest& request = *waiting_head_;
+  if (!TryAcquireBuffer(request)) return BufferPool::Turn::kNotServed;
+  waiting_head_ = request.next;
+  if (waiting_head_ == nullptr) waiting_tail_ = &waiting_head_;
+  if (request.transfer == nvme::Transfer::kHostToController) {
+    SendR2t(request);
+  } else {
+    Execute(request);
   }
+  return waiting_head_ != nullptr ? BufferPool::Turn::kServed : BufferPool::Turn::kServedLast;
 }
 
 void Connection::KeepData(Request& base) {
@@ -163,15 +168,32 @@ bool Connection::Abort(uint16_t cid) {
     if (request.command.cid != cid) continue;
     *at = request.next;
     if (*at == nullptr) waiting_tail_ = at;
+    if (waiting_head_ == nullptr) group_.pool().StopWaiting(*this);
     Complete(request, nvme::Status::kAbortRequested);
     return true;
   }
   for (uint32_t i = 0; i < request_count_; ++i) {
     TcpRequest& request = RequestAt(i);
-    bool in_bdev = request.state == TcpRequest::State::kExecuting && request.entry != nullptr;
-    if (in_bdev && request.command.cid == cid) return request.entry->channel().Abort(request);
+    if (request.in_bdev && request.command.cid == cid) return AbortIo(request);
   }
   return false;
+}
+
+void Connection::VisitRequests(void (*visit)(Request& request)) {
+  for (uint32_t i = 0; i < request_count_; ++i) visit(RequestAt(i));
+}
+
+// What a host has sent before it closed the connection is not executed any more.
+void Connection::CatchUp() {
+  if (closed()) return;
+  pollfd state{.fd = fd_.get(), .events = POLLRDHUP, .revents = 0};
+  if (::poll(&state, 1, 0) > 0 && (state.revents & (POLLRDHUP | POLLHUP | POLLERR)) != 0)
+    return CloseSocket();
+  // As much as was there when this began, at most.
+  int unread = 0;
+  if (::ioctl(fd_.get(), FIONREAD, &unread) != 0) return;
+  for (int left = unread; left > 0 && Poll(); left -= kLeastRead) {
+  }
 }
 
 void Connection::OnFdReady(uint32_t events) {
@@ -201,23 +223,38 @@ void Connection::UpdateWatch() {
   reactor().ModifyWatch(fd_.get(), events);
 }
 
+// What the host should have done by now; nullptr: nothing.
+const char* Connection::OverdueAction(uint64_t now_ns) const {
+  if (terminating_) return now_ns - terminated_ns_ > kTerminationTimeoutNs ? "close" : nullptr;
+  if (!connected() && !connecting() && now_ns - opened_ns_ > kConnectTimeoutNs) return "connect";
+  // Others wait for the memory that this one keeps.
+  bool pressed = used_bytes() != 0 && group_.pool().has_waiting();
+  uint64_t timeout_ns = pressed ? kPressedTimeoutNs : kTransferTimeoutNs;
+  // Data may be late also behind a command too many.
+  bool expects_bytes =
+      awaiting_data_ > 0 || incoming_.request != nullptr || (!stalled_ && input_.size() > 0);
+  if (expects_bytes && now_ns - last_receive_ns_ > timeout_ns) return "send the rest";
+  if (!out_.empty() && now_ns - last_send_ns_ > timeout_ns) return "receive";
+  return nullptr;
+}
+
 void Connection::CheckProgress(uint64_t now_ns) {
   if (closed()) return;
-  const char* late = nullptr;
-  bool expects_bytes =
-      !stalled_ && (input_.size() > 0 || incoming_.request != nullptr || awaiting_data_ > 0);
-  if (terminating_) {
-    if (now_ns - terminated_ns_ > kTerminationTimeoutNs) late = "close";
-  } else if (!connected() && !connecting() && now_ns - opened_ns_ > kConnectTimeoutNs) {
-    late = "connect";
-  } else if (expects_bytes && now_ns - last_receive_ns_ > kReceiveTimeoutNs) {
-    late = "send the rest";
-  } else if (!out_.empty() && now_ns - last_send_ns_ > kSendTimeoutNs) {
-    late = "receive";
-  }
-  if (late == nullptr) return;
-  spdlog::warn("{}: the host did not {} in time", Name(), late);
+  const char* overdue = OverdueAction(now_ns);
+  if (overdue == nullptr) return;
+  spdlog::warn("{}: the host did not {} in time", Name(), overdue);
   CloseSocket();
+}
+
+void Connection::ReleaseIdleMemory(uint64_t now_ns) {
+  if (released_ns_ > last_receive_ns_ || now_ns - last_receive_ns_ < kIdleNs) return;
+  if (closed() || input_.size() > 0) return;
+  for (uint32_t i = 0; i < request_count_; ++i) {
+    const TcpRequest& request = RequestAt(i);
+    if (request.state != TcpRequest::State::kFree && request.data_size > 0) return;
+  }
+  memory_.Release();
+  released_ns_ = now_ns;
 }
 
 void Connection::Disconnect() {
@@ -229,12 +266,18 @@ void Connection::Disconnect() {
 void Connection::CloseSocket() {
   reactor().Unwatch(fd_.get());
   fd_.Reset();
+  flush_.Cancel();
+  group_.pool().StopWaiting(*this);
   group_.Forget(*this);
   // Data in place that will not be sent keep no namespace.
   while (!out_.empty()) {
     Outgoing& out = out_.Pop();
     if (out.kind == Outgoing::Kind::kResponse)
       ReleaseData(*static_cast<TcpRequest::Out&>(out).request);
+  }
+  // Neither does what is not in the hands of a bdev keep memory.
+  for (uint32_t i = 0; i < request_count_; ++i) {
+    if (RequestAt(i).state != TcpRequest::State::kExecuting) ReleaseBuffer(RequestAt(i));
   }
   Close();
 }

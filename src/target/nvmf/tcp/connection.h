@@ -2,18 +2,17 @@
 
 #include <cstdint>
 #include <memory>
-#include <optional>
 #include <span>
 #include <string>
 
 #include "base/unique_fd.h"
 #include "target/nvme/tcp_pdu.h"
-#include "target/nvmf/queue_pair.h"
-#include "target/nvmf/tcp/buffer_arena.h"
+#include "target/nvmf/tcp/buffer_pool.h"
 #include "target/nvmf/tcp/input_buffer.h"
 #include "target/nvmf/tcp/mapped_memory.h"
 #include "target/nvmf/tcp/options.h"
 #include "target/nvmf/tcp/tcp_request.h"
+#include "target/nvmf/transport_queue_pair.h"
 #include "target/reactor/work.h"
 
 namespace sma::target::nvmf::tcp {
@@ -22,9 +21,13 @@ class PollGroup;
 
 /// One NVMe/TCP connection, which carries one queue pair (NVMe/TCP 1.0 §3.1): the controller's end
 /// of the PDU protocol. Made and destroyed by its poll group, in whose reactor everything runs.
-class Connection final : public QueuePair, private FdHandler {
+class Connection final : public TransportQueuePair, private FdHandler, private BufferPool::User {
  public:
-  Connection(PollGroup& group, base::UniqueFd fd, TransportAddress listen_address,
+  /// Bytes received and not parsed, at most.
+  static constexpr size_t kInputSize = 256 * 1024;
+
+  /// `id`: what the group calls it.
+  Connection(PollGroup& group, uint64_t id, base::UniqueFd fd, TransportAddress listen_address,
              TransportAddress peer_address);
   ~Connection() override;
 
@@ -34,8 +37,11 @@ class Connection final : public QueuePair, private FdHandler {
   bool Poll();
   /// Closes the connection of a host that is too slow at something it has to do.
   void CheckProgress(uint64_t now_ns);
+  /// Gives the memory of a connection that has been idle for a while back to the kernel.
+  void ReleaseIdleMemory(uint64_t now_ns);
   void Disconnect() override;
 
+  uint64_t id() const { return id_; }
   /// When something came last, on the reactor's clock.
   uint64_t last_receive_ns() const { return last_receive_ns_; }
 
@@ -45,6 +51,8 @@ class Connection final : public QueuePair, private FdHandler {
   void OnConnected() override;
   void OnDetached() override;
   bool Abort(uint16_t cid) override;
+  void VisitRequests(void (*visit)(Request& request)) override;
+  void CatchUp() override;
   void AddRequest(TcpRequest& request, uint32_t index);
   TcpRequest& RequestAt(uint32_t index) {
     return index == 0 ? first_request_ : more_requests_[index - 1];
@@ -54,7 +62,9 @@ class Connection final : public QueuePair, private FdHandler {
   bool AcquireBuffer(Request& request) override;
   bool TryAcquireBuffer(TcpRequest& request);
   void KeepData(Request& request) override;
-  void ServeWaiting();
+  BufferPool::Turn TakeTurn() override;
+  void ReleaseBuffer(TcpRequest& request);
+  const char* OverdueAction(uint64_t now_ns) const;
   void UpdateWatch();
   void CloseSocket();
   std::string Name() const;
@@ -102,10 +112,10 @@ class Connection final : public QueuePair, private FdHandler {
   };
 
   PollGroup& group_;
+  const uint64_t id_;
   base::UniqueFd fd_;
   MappedMemory memory_;
   InputBuffer input_;
-  std::optional<BufferArena> arena_;
   std::byte* slots_ = nullptr;
   uint32_t slot_size_ = 0;
 
@@ -131,6 +141,7 @@ class Connection final : public QueuePair, private FdHandler {
   std::array<std::byte, nvme::tcp::kMaxTermReqSize> term_req_;
 
   uint64_t opened_ns_ = 0;
+  uint64_t released_ns_ = 0;  // when idle memory was given back last
   uint64_t last_receive_ns_ = 0;
   uint64_t last_send_ns_ = 0;
   uint64_t terminated_ns_ = 0;

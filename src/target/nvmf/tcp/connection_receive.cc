@@ -50,7 +50,8 @@ bool Connection::Receive() {
     pieces[count++] = {data + incoming_.request->received_size, incoming_.left};
   }
   std::span<std::byte> room = input_.room();
-  if (awaiting_large_data_ > 0) room = room.first(std::min(room.size(), kInputBeforeLargeData));
+  size_t limit = awaiting_large_data_ > 0 ? kInputBeforeLargeData : group_.input_limit();
+  room = room.first(std::min(room.size(), limit));
   pieces[count++] = {room.data(), room.size()};
   ssize_t got = ::readv(fd_.get(), pieces, count);
   if (got <= 0) return OnNothingReceived(got);

@@ -89,6 +89,7 @@ std::byte* Connection::AddCapsule(const nvme::Completion& completion, std::byte*
 }
 
 void Connection::SendR2t(TcpRequest& request) {
+  if (terminating_) return FreeRequest(request);
   nvme::tcp::R2t pdu;
   Layout layout;
   pdu.header = nvme::tcp::MakeHeader(PduType::kR2t, agreement_, 0, &layout);

@@ -16,8 +16,8 @@ namespace {
 
 // Connections taken in one round of the loop.
 constexpr int kMaxAccepts = 64;
-// After an error that will not go by itself (no descriptors, say).
 constexpr std::chrono::milliseconds kPause{100};
+constexpr uint64_t kAcceptReportPeriodNs = 10'000'000'000;
 
 struct AddrInfoDeleter {
   void operator()(addrinfo* info) const { ::freeaddrinfo(info); }
@@ -93,13 +93,18 @@ void Listener::OnFdReady(uint32_t /*events*/) {
     } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
       return;
     } else if (errno != EINTR && errno != ECONNABORTED) {
-      return PauseAccepting();
+      return PauseAccepting(errno);
     }
   }
 }
 
-void Listener::PauseAccepting() {
-  spdlog::error("{}: cannot accept connections: {}", address_.ToString(), std::strerror(errno));
+// The error (no descriptors, say) stays until something else changes: looking again at once would
+// keep the loop busy.
+void Listener::PauseAccepting(int error) {
+  if (reported_ns_ == 0 || control_.now_ns() - reported_ns_ > kAcceptReportPeriodNs) {
+    reported_ns_ = control_.now_ns();
+    spdlog::error("{}: cannot accept connections: {}", address_.ToString(), std::strerror(error));
+  }
   control_.ModifyWatch(fd_.get(), 0);
   resume_timer_ = control_.AddTimer(kPause, [this] { control_.ModifyWatch(fd_.get(), EPOLLIN); });
 }

@@ -32,13 +32,14 @@ class Listener final : private FdHandler {
  private:
   Listener(Reactor& control, TransportAddress address, base::UniqueFd fd, OnAccept on_accept);
   void OnFdReady(uint32_t events) override;
-  void PauseAccepting();
+  void PauseAccepting(int error);
 
   Reactor& control_;
   const TransportAddress address_;
   base::UniqueFd fd_;
   const OnAccept on_accept_;
   Reactor::TimerId resume_timer_ = 0;
+  uint64_t reported_ns_ = 0;  // when an error was logged last
 };
 
 }  // namespace sma::target::nvmf::tcp

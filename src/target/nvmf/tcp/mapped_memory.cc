@@ -18,4 +18,6 @@ MappedMemory::~MappedMemory() {
   if (data_ != nullptr) ::munmap(data_, size_);
 }
 
+void MappedMemory::Release() { ::madvise(data_, size_, MADV_DONTNEED); }
+
 }  // namespace sma::target::nvmf::tcp

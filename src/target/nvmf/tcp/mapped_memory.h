@@ -20,6 +20,9 @@ class MappedMemory {
   }
   ~MappedMemory();
 
+  /// Gives all pages back to the kernel: they are zero again, and take no room until touched.
+  void Release();
+
   bool valid() const { return data_ != nullptr; }
   std::byte* data() const { return data_; }
   size_t size() const { return size_; }

@@ -21,15 +21,17 @@ struct Options {
   uint32_t abort_timeout_sec = 1;
   uint32_t data_wr_pool_size = 0;
   bool disable_command_passthru = false;
+  /// Bounds of the connections; for tests. 0: from the process's limit of descriptors.
+  uint32_t max_connections = 0;
 };
 
 // How long a host may leave things undone before its connection is closed, in nanoseconds.
 inline constexpr uint64_t kConnectTimeoutNs =
     10'000'000'000;  // from accept to a successful Connect
-inline constexpr uint64_t kReceiveTimeoutNs =
-    30'000'000'000;  // the rest of a PDU, the data of an R2T
-inline constexpr uint64_t kSendTimeoutNs =
-    30'000'000'000;  // to take anything of what is to be sent
+// To send anything of the rest of a PDU or of the data of an R2T; to take anything of what it is
+// sent. The second while it keeps memory that other connections wait for.
+inline constexpr uint64_t kTransferTimeoutNs = 30'000'000'000;
+inline constexpr uint64_t kPressedTimeoutNs = 5'000'000'000;
 inline constexpr uint64_t kTerminationTimeoutNs = 10'000'000'000;  // to close after a TermReq
 
 }  // namespace sma::target::nvmf::tcp

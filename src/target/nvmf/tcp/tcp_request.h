@@ -25,7 +25,7 @@ struct TcpRequest : Request {
   bool data_corrupt = false;  // a data digest was wrong
   uint16_t index = 0;
   std::byte* slot = nullptr;    // memory for small data, this request's for life
-  std::byte* buffer = nullptr;  // from the arena, for larger data
+  std::byte* buffer = nullptr;  // from the group's pool, for larger data
   const std::byte* capsule_data =
       nullptr;                 // where in-capsule data are in the input, while it is parsed
   uint32_t received_size = 0;  // bytes of H2CData so far

@@ -8,6 +8,7 @@
 #include <bit>
 #include <cassert>
 
+#include "base/descriptor_limit.h"
 #include "spdlog/spdlog.h"
 #include "target/nvmf/countdown.h"
 #include "target/nvmf/target.h"
@@ -15,8 +16,19 @@
 namespace sma::target::nvmf::tcp {
 namespace {
 
-// Connections that have not sent a Connect yet, of one reactor; more are closed as they come.
-constexpr uint64_t kMaxUnassociated = 1024;
+// Of the descriptors that connections may have, those without login get a half, and of these half a
+// single address.
+Admission::Limits AdmissionLimits(const Options& options, uint32_t descriptor_limit) {
+  Admission::Limits limits;
+  uint32_t descriptors = descriptor_limit - base::DescriptorReserve(descriptor_limit);
+  limits.connections = std::min(limits.connections, descriptors);
+  if (options.max_connections != 0) limits.connections = options.max_connections;
+  limits.pending = std::clamp(limits.connections / 2, 1u, limits.pending);
+  limits.pending_of_address = std::clamp(limits.pending / 2, 1u, limits.pending_of_address);
+  return limits;
+}
+
+constexpr uint64_t kReportPeriodNs = 10'000'000'000;
 
 void Set(int fd, int level, int option, int value) {
   ::setsockopt(fd, level, option, &value, sizeof value);
@@ -48,9 +60,21 @@ bool TcpTransport::IsValid(const Options& options) {
 }
 
 TcpTransport::TcpTransport(Target& target, const Options& options)
-    : Transport(options.limits), target_(target), options_(options) {
+    : Transport(options.limits),
+      target_(target),
+      options_(options),
+      descriptor_limit_(base::DescriptorLimit()),
+      admission_(AdmissionLimits(options, descriptor_limit_), target.poll_groups().size(),
+                 [this](Admission::Id id, size_t group) {
+                   groups_[group]->reactor().Post([&to = *groups_[group], id] { to.Evict(id); });
+                 }) {
+  // Shutdown waits for all that the groups post.
+  PollGroup::Events events{
+      .logged_in =
+          [this](uint64_t id) { target_.control().Post([this, id] { admission_.LoggedIn(id); }); },
+      .gone = [this](uint64_t id) { target_.control().Post([this, id] { admission_.Gone(id); }); }};
   for (const auto& group : target.poll_groups()) {
-    groups_.push_back(std::make_unique<PollGroup>(target, *group->reactor, options));
+    groups_.push_back(std::make_unique<PollGroup>(target, *group->reactor, options, events));
   }
 }
 
@@ -83,28 +107,52 @@ void TcpTransport::StopListening(const TransportAddress& address,
   if (--(*at)->use_count == 0) listeners_.erase(at);
 }
 
-PollGroup& TcpTransport::GroupOf(const Reactor& reactor) {
-  for (auto& group : groups_) {
-    if (&group->reactor() == &reactor) return *group;
+size_t TcpTransport::ChooseGroup() {
+  loads_.clear();
+  for (size_t i = 0; i < groups_.size(); ++i) {
+    const Target::PollGroup& group = *target_.poll_groups()[i];
+    loads_.push_back(
+        {.io_queue_pairs = group.current_io_queue_pairs,
+         .admin_queue_pairs = group.current_admin_queue_pairs,
+         .pending_connections = admission_.pending(i),
+         .completed_commands = group.completed_commands.load(std::memory_order_relaxed)});
   }
-  assert(false);
-  return *groups_[0];
+  return placement_.Choose(loads_, target_.control().now_ns());
+}
+
+// The descriptors near the limit are for JSON-RPC. One that an eviction is about to give back may
+// be replaced at once, but not many of them.
+bool TcpTransport::HasRoom(int fd, const std::string& source) {
+  uint32_t reserve = base::DescriptorReserve(descriptor_limit_);
+  auto number = static_cast<uint32_t>(fd);
+  if (number < descriptor_limit_ - reserve) return admission_.MakeRoom(source);
+  return admission_.EvictPending() && number < descriptor_limit_ - reserve / 2;
+}
+
+void TcpTransport::ReportRefused(const TransportAddress& peer) {
+  ++refused_;
+  uint64_t now_ns = target_.control().now_ns();
+  if (reported_ns_ != 0 && now_ns - reported_ns_ < kReportPeriodNs) return;
+  spdlog::warn("{}: connection refused, {} are open; {} refused since the last report",
+               peer.ToString(), admission_.connection_count(), std::exchange(refused_, 0));
+  reported_ns_ = now_ns;
 }
 
 void TcpTransport::Accept(const Listener& listener, base::UniqueFd fd, TransportAddress peer) {
-  Reactor& reactor = target_.NextReactor();
-  if (target_.PollGroupOf(reactor).unassociated_queue_pairs.load(std::memory_order_relaxed) >=
-      kMaxUnassociated) {
-    spdlog::warn("{}: closed, too many connections have not sent a Connect yet", peer.ToString());
-    return;
+  std::string source = Admission::SourceOf(peer.address);
+  if (!HasRoom(fd.get(), source)) {
+    return ReportRefused(peer);
   }
   Configure(fd.get(), options_);
-  PollGroup& group = GroupOf(reactor);
+  size_t index = ChooseGroup();
+  PollGroup& group = *groups_[index];
+  Admission::Id id = admission_.Add(source, index);
   // std::function must be copyable.
   auto shared_fd = std::make_shared<base::UniqueFd>(std::move(fd));
-  reactor.Post([&group, shared_fd, listen_address = listener.address(), peer = std::move(peer)] {
-    group.Adopt(std::move(*shared_fd), listen_address, peer);
-  });
+  group.reactor().Post(
+      [&group, id, shared_fd, listen_address = listener.address(), peer = std::move(peer)] {
+        group.Adopt(id, std::move(*shared_fd), listen_address, peer);
+      });
 }
 
 void TcpTransport::Shutdown(std::function<void()> done) {

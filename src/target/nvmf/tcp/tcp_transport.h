@@ -4,10 +4,16 @@
 #include <memory>
 #include <vector>
 
+#include "target/nvmf/tcp/admission.h"
 #include "target/nvmf/tcp/listener.h"
 #include "target/nvmf/tcp/options.h"
+#include "target/nvmf/tcp/placement.h"
 #include "target/nvmf/tcp/poll_group.h"
 #include "target/nvmf/transport.h"
+
+namespace sma::target::nvmf {
+class Target;
+}
 
 namespace sma::target::nvmf::tcp {
 
@@ -33,10 +39,18 @@ class TcpTransport final : public Transport {
 
  private:
   void Accept(const Listener& listener, base::UniqueFd fd, TransportAddress peer);
-  PollGroup& GroupOf(const Reactor& reactor);
+  bool HasRoom(int fd, const std::string& source);
+  void ReportRefused(const TransportAddress& peer);
+  size_t ChooseGroup();
 
   Target& target_;
   const Options options_;
+  const uint32_t descriptor_limit_;
+  Admission admission_;
+  Placement placement_;
+  std::vector<Placement::Load> loads_;  // scratch
+  uint64_t refused_ = 0;                // connections, since the last report
+  uint64_t reported_ns_ = 0;
   std::vector<std::unique_ptr<PollGroup>> groups_;
   std::list<std::unique_ptr<Listener>> listeners_;
   uint16_t last_port_id_ = 0;

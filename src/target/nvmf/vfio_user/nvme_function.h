@@ -69,6 +69,7 @@ class NvmeFunction final : public target::vfio_user::Device, private Poller {
   void Reset(std::function<void()> done) override;
 
   // For the submission queues.
+  bool takes_commands() const { return state_ == State::kReady && !failed_ && !paused_; }
   Doorbells& doorbells() { return doorbells_; }
   UnsharedData& unshared_data() { return unshared_data_; }
   /// True when the command is one of the function's own; it is answered by SubmissionQueue::Finish,

@@ -29,8 +29,8 @@ bool IsFabrics(const nvme::Command& command) {
 
 SubmissionQueue::SubmissionQueue(NvmeFunction& function, CompletionQueue& completions,
                                  const Options& options)
-    : QueuePair(function.target(), function.reactor(), function.limits(), function.address(),
-                function.address()),
+    : TransportQueuePair(function.target(), function.reactor(), function.limits(),
+                         function.address(), function.address()),
       function_(function),
       completions_(completions),
       options_(options),
@@ -262,9 +262,20 @@ bool SubmissionQueue::Abort(uint16_t cid) {
       OnDataMoved(request, Status::kAbortRequested);
       return true;
     }
-    if (request.entry != nullptr) return request.entry->channel().Abort(request);
+    return AbortIo(request);
   }
   return false;
+}
+
+void SubmissionQueue::VisitRequests(void (*visit)(Request& request)) {
+  for (uint32_t i = 0; i < request_count_; ++i) visit(requests_[i]);
+}
+
+void SubmissionQueue::CatchUp() {
+  if (!function_.takes_commands()) return;
+  // Each call takes what there is room for, a turn at most.
+  for (uint32_t left = options_.size; left > 0 && TakeCommands();)
+    left -= std::min(left, kCommandsPerTurn);
 }
 
 }  // namespace sma::target::nvmf::vfio_user

@@ -7,7 +7,7 @@
 
 #include "base/uuid.h"
 #include "target/nvme/fabrics.h"
-#include "target/nvmf/queue_pair.h"
+#include "target/nvmf/transport_queue_pair.h"
 #include "target/nvmf/vfio_user/completion_queue.h"
 #include "target/nvmf/vfio_user/memory_request.h"
 
@@ -18,7 +18,7 @@ class NvmeFunction;
 /// A submission queue in the host's memory, and as a queue pair what executes its commands. Made
 /// and destroyed by its function, in whose reactor everything runs. Nothing in the way of a command
 /// allocates or blocks.
-class SubmissionQueue final : public QueuePair {
+class SubmissionQueue final : public TransportQueuePair {
  public:
   struct Options {
     uint16_t id = 0;
@@ -47,7 +47,6 @@ class SubmissionQueue final : public QueuePair {
   /// Takes no more commands and answers none; the function is told when it may destroy this. Again:
   /// nothing.
   void Disconnect() override;
-  using QueuePair::closed;
 
   /// Whether the host, by its shadow doorbells, is to tell of the next command or need not.
   void RequestEvents();
@@ -79,6 +78,8 @@ class SubmissionQueue final : public QueuePair {
   void KeepData(Request& /*request*/) override {}
   void OnConnected() override {}
   bool Abort(uint16_t cid) override;
+  void VisitRequests(void (*visit)(Request& request)) override;
+  void CatchUp() override;
   nvme::Status LocateData(Request& request) override;
   void ReceiveData(Request& base) override;
   void Respond(Request& request) override;

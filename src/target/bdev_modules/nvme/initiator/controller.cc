@@ -11,6 +11,7 @@ namespace {
 
 constexpr int kShutdownPolls = 20;
 constexpr std::chrono::milliseconds kShutdownPollInterval{25};
+constexpr std::chrono::seconds kShutdownTimeout{2};
 
 }  // namespace
 
@@ -39,14 +40,21 @@ QueuePair::Options Controller::IoQueueOptions(uint16_t queue_id, uint16_t entrie
           .controller_id = admin_->queue_pair().controller_id(),
           .entries = std::clamp<uint16_t>(entries, 2, info_.max_queue_entries),
           .keep_alive_ms = 0,
-          .in_capsule_bytes = info_.in_capsule_bytes};
+          .in_capsule_bytes = info_.in_capsule_bytes,
+          .ack_timeout_ms = options_.ack_timeout_ms};
 }
 
 void Controller::Execute(const nvme::Command& command, uint32_t data_bytes, Callback callback) {
+  ExecuteWith(command, std::vector<std::byte>(data_bytes), std::move(callback));
+}
+
+void Controller::ExecuteWith(const nvme::Command& command, std::vector<std::byte> data,
+                             Callback callback) {
   auto call = std::make_unique<Call>();
+  auto data_bytes = static_cast<uint32_t>(data.size());
   call->controller = this;
   call->callback = std::move(callback);
-  call->data.resize(data_bytes);
+  call->data = std::move(data);
   call->iov = {call->data.data(), data_bytes};
   call->command = command;
   call->iovs = &call->iov;
@@ -102,37 +110,6 @@ void Controller::SetFeature(nvme::Feature feature, uint32_t value, Callback call
   Execute(command, 0, std::move(callback));
 }
 
-void Controller::AwaitEvent() {
-  nvme::Command command;
-  command.opcode = static_cast<uint8_t>(nvme::AdminOpcode::kAsyncEventRequest);
-  Execute(command, 0, [this](const Result& result) {
-    // One that is refused is not tried again: there are no events then.
-    if (result.ok() && ready()) HandleEvent(result.completion.dw0);
-  });
-}
-
-// An event is not sent again until the log page that it names has been read (NVMe Base 2.0 §5.2).
-void Controller::HandleEvent(uint32_t dw0) {
-  auto type = static_cast<nvme::AsyncEventType>(dw0 & 7);
-  auto notice = static_cast<nvme::AsyncEventNotice>(dw0 >> 8 & 0xff);
-  bool is_notice = type == nvme::AsyncEventType::kNotice;
-  bool namespaces = is_notice && notice == nvme::AsyncEventNotice::kNamespaceAttributeChanged;
-  bool discovery = is_notice && notice == nvme::AsyncEventNotice::kDiscoveryLogChange;
-  // The discovery log is read by whoever is told; other pages only so that the next event comes.
-  nvme::GetLogPage page{static_cast<nvme::LogPage>(dw0 >> 16 & 0xff), false,
-                        namespaces ? sizeof(nvme::NamespaceList) : sizeof(nvme::SmartLog), 0,
-                        false};
-  if (discovery) {
-    AwaitEvent();
-    owner_.OnDiscoveryLogChanged(*this);
-    return;
-  }
-  GetLogPage(page, [this, namespaces](const Result&) {
-    AwaitEvent();
-    if (namespaces) owner_.OnNamespacesChanged(*this);
-  });
-}
-
 // Sent twice in each period, so that one that comes late does no harm.
 void Controller::KeepAlive() {
   timer_ = reactor_.AddTimer(std::chrono::milliseconds(options_.keep_alive_ms / 2), [this] {
@@ -156,6 +133,10 @@ void Controller::Shutdown(std::function<void()> done) {
     return;
   }
   state_ = State::kShuttingDown;
+  shutdown_timer_ = reactor_.AddTimer(kShutdownTimeout, [this] {
+    shutdown_timer_ = 0;
+    FinishShutdown();
+  });
   uint32_t cc = cc_ | nvme::kShutdownNormal << nvme::kCcShnShift;
   SetProperty(nvme::Property::kCc, cc, [this](const Result& result) {
     if (!result.ok()) return FinishShutdown();
@@ -177,7 +158,8 @@ void Controller::PollShutdown(int polls_left) {
 // In a message of its own: `done` may destroy this, which is still in use by the caller.
 void Controller::FinishShutdown() {
   Close("shut down");
-  reactor_.Post([done = std::move(on_shutdown_)] { done(); });
+  if (!on_shutdown_) return;
+  reactor_.Post([done = std::exchange(on_shutdown_, nullptr)] { done(); });
 }
 
 void Controller::OnQueueClosed(ReactorQueuePair& queue) {
@@ -202,6 +184,8 @@ void Controller::Fail(const std::string& reason) {
 void Controller::Close(const std::string& reason) {
   state_ = State::kClosed;
   reactor_.CancelTimer(std::exchange(timer_, 0));
+  reactor_.CancelTimer(std::exchange(shutdown_timer_, 0));
+  aborts_.clear();
   if (admin_) admin_->Close(reason);
 }
 

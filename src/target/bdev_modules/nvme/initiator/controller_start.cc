@@ -1,6 +1,7 @@
 // The start of a controller, step by step (NVMe Base 2.0 §3.5.2, "Message-based Controller
 // Initialization").
 
+#include <algorithm>
 #include <bit>
 #include <cstring>
 #include <utility>
@@ -22,7 +23,8 @@ void Controller::Start() {
       reactor_,
       QueuePair::Options{.association = options_.association,
                          .entries = kAdminEntries,
-                         .keep_alive_ms = options_.keep_alive_ms},
+                         .keep_alive_ms = options_.keep_alive_ms,
+                         .ack_timeout_ms = options_.ack_timeout_ms},
       ReactorQueuePair::Timeouts{.connect = options_.connect_timeout,
                                  .command = options_.admin_timeout},
       static_cast<ReactorQueuePair::Owner&>(*this));
@@ -105,12 +107,30 @@ void Controller::IdentifyLimits() {
       std::memcpy(&data, result.data.data(), sizeof data);
       ApplyNvmLimits(data, cap_, info_);
     }
-    ConfigureEvents();
+    SetHostBehavior();
   });
 }
 
+// A controller names a retry delay only to hosts that know it (NVMe Base 2.0 §5.27.1.18).
+void Controller::SetHostBehavior() {
+  constexpr size_t kHostBehaviorSize = 512;
+  constexpr std::byte kAdvancedRetry{1};  // ACRE, byte 0
+  const auto& delays = info_.retry_delays;
+  bool has_delays = std::any_of(delays.begin(), delays.end(),
+                                [](std::chrono::milliseconds delay) { return delay.count() > 0; });
+  if (!has_delays) return ConfigureEvents();
+  nvme::Command command;
+  command.opcode = static_cast<uint8_t>(nvme::AdminOpcode::kSetFeatures);
+  command.cdw10 = static_cast<uint32_t>(nvme::Feature::kHostBehaviorSupport);
+  std::vector<std::byte> data(kHostBehaviorSize);
+  data[0] = kAdvancedRetry;
+  // Refused: then there are no such delays.
+  ExecuteWith(command, std::move(data), [this](const Result&) { ConfigureEvents(); });
+}
+
 void Controller::ConfigureEvents() {
-  uint32_t wanted = is_discovery() ? nvme::kAecDiscoveryLogChange : nvme::kAecNamespaceAttributes;
+  uint32_t wanted = is_discovery() ? nvme::kAecDiscoveryLogChange
+                                   : nvme::kAecNamespaceAttributes | nvme::kAecAnaChange;
   uint32_t events = info_.oaes & wanted;  // the bits of OAES and of the feature are the same
   if (events == 0 || options_.keep_alive_ms == 0) return BecomeReady();
   SetFeature(nvme::Feature::kAsyncEventConfig, events, [this](const Result& result) {

@@ -65,13 +65,13 @@ class FakeServer::Connection : FdHandler {
   uint16_t queue_id = 0;
   uint32_t cc = 0;
   std::vector<nvme::Command> event_requests;
-
- private:
   struct PendingWrite {
     nvme::Command command;
     std::string data;
   };
+  std::vector<PendingWrite> held;
 
+ private:
   void OnFdReady(uint32_t events) override;
   bool HandlePdu();
   void HandleCommand(const nvme::Command& command, std::string_view in_capsule);
@@ -160,6 +160,10 @@ void FakeServer::Connection::Run(const nvme::Command& command, std::string_view 
   if (queue_id == 0) ++server_.admin_counts_[command.opcode];
   if (queue_id != 0 && server_.data_hook) server_.data_hook(command, data);
   std::optional<Reply> reply = server_.hook ? server_.hook(queue_id, command) : std::nullopt;
+  if (reply && reply->held) {
+    held.push_back({command, std::string(data)});
+    return;
+  }
   Respond(command, reply ? *reply : server_.Execute(*this, command, data));
 }
 
@@ -299,13 +303,47 @@ FakeServer::Reply FakeServer::ExecuteAdmin(Connection& connection, const nvme::C
     case nvme::AdminOpcode::kGetLogPage:
       return GetLogPage(command);
     case nvme::AdminOpcode::kSetFeatures:
+      if ((command.cdw10 & 0xff) == static_cast<uint32_t>(nvme::Feature::kNumberOfQueues)) {
+        uint32_t count = std::min<uint32_t>(command.cdw11 & 0xffff, io_queue_limit - 1u);
+        return {.dw0 = count << 16 | count};
+      }
       return {.dw0 = command.cdw11};
+    case nvme::AdminOpcode::kAbort:
+      return Abort(command);
     case nvme::AdminOpcode::kAsyncEventRequest:
       connection.event_requests.push_back(command);
       return {.silent = true};
     default:
       return {};
   }
+}
+
+FakeServer::Reply FakeServer::Abort(const nvme::Command& command) {
+  for (auto& connection : connections_) {
+    if (connection->queue_id != (command.cdw10 & 0xffff)) continue;
+    auto& held = connection->held;
+    auto found = std::find_if(held.begin(), held.end(), [&](const auto& one) {
+      return one.command.cid == command.cdw10 >> 16;
+    });
+    if (found == held.end()) continue;
+    const nvme::Command aborted = found->command;
+    held.erase(found);
+    connection->Respond(aborted, {.status = nvme::Status::kAbortRequested});
+    return {};
+  }
+  return {.dw0 = 1};
+}
+
+int FakeServer::ReleaseHeld(std::optional<uint16_t> queue_id) {
+  int released = 0;
+  for (auto& connection : connections_) {
+    if (queue_id && connection->queue_id != *queue_id) continue;
+    for (const auto& one : std::exchange(connection->held, {})) {
+      connection->Respond(one.command, Execute(*connection, one.command, one.data));
+      ++released;
+    }
+  }
+  return released;
 }
 
 FakeServer::Reply FakeServer::Identify(const nvme::Command& command) const {
@@ -323,7 +361,13 @@ FakeServer::Reply FakeServer::Identify(const nvme::Command& command) const {
     }
     case nvme::Cns::kNamespace: {
       nvme::IdentifyNamespace data;
-      if (found != namespaces.end()) data.nsze = found->second.content.size() / kBlockSize;
+      if (found != namespaces.end()) {
+        const Namespace& ns = found->second;
+        data.nsze = ns.content.size() / kBlockSize;
+        data.nguid = ns.nguid;
+        data.anagrpid = ns.ana_group;
+        data.nsattr = ns.write_protected ? nvme::kNsattrWriteProtected : 0;
+      }
       data.lba_formats[0].block_shift = 9;
       data.nmic = nvme::kNmicShared;
       return {.data = ToBytes(data)};
@@ -352,8 +396,22 @@ FakeServer::Reply FakeServer::GetLogPage(const nvme::Command& command) const {
     log = ToBytes(header);
     for (const nvme::DiscoveryLogEntry& entry : discovery_log) log += ToBytes(entry);
   }
+  if (page.page == nvme::LogPage::kAna) log = AnaLog();
   log.resize(std::max<size_t>(log.size(), page.offset_bytes + page.size_bytes));
   return {.data = log.substr(page.offset_bytes, page.size_bytes)};
+}
+
+std::string FakeServer::AnaLog() const {
+  nvme::AnaLogHeader header;
+  header.group_count = static_cast<uint16_t>(ana_groups.size());
+  std::string log = ToBytes(header);
+  for (const auto& [id, state] : ana_groups) {
+    nvme::AnaGroupDescriptor group;
+    group.group_id = id;
+    group.state = static_cast<uint8_t>(state);
+    log += ToBytes(group);
+  }
+  return log;
 }
 
 FakeServer::Reply FakeServer::ExecuteIo(const nvme::Command& command, std::string_view data) {

@@ -30,6 +30,9 @@ class FakeServer {
   struct Namespace {
     base::Uuid uuid;
     std::string content;  // blocks of 512 bytes
+    std::array<uint8_t, 16> nguid{};
+    uint32_t ana_group = 1;
+    bool write_protected = false;
   };
   /// What a command gets instead of the usual answer.
   struct Reply {
@@ -38,6 +41,7 @@ class FakeServer {
     uint32_t dw1 = 0;
     std::string data = {};
     bool silent = false;                      // no answer at all
+    bool held = false;                        // answered by ReleaseHeld, or aborted
     std::optional<uint16_t> raw_status = {};  // the whole field instead of `status`
   };
   using Hook = std::function<std::optional<Reply>(uint16_t queue_id, const nvme::Command& command)>;
@@ -59,12 +63,18 @@ class FakeServer {
   uint64_t discovery_generation = 1;
   nvme::IdentifyController identity;
   uint64_t cap = 0;
+  uint16_t io_queue_limit = UINT16_MAX;  // of Number of Queues
+  /// By group; not empty: identity.cmic and nanagrpid should say so, too.
+  std::map<uint32_t, nvme::AnaState> ana_groups;
 
   /// Adds a namespace with a UUID made from `nsid`.
   void AddNamespace(uint32_t nsid, size_t block_count);
 
   /// Answers the Asynchronous Event Requests that wait; how many there were.
   int SendEvent(nvme::AsyncEventNotice notice, nvme::LogPage page);
+
+  /// Executes the commands that were held, of one queue or of all; how many there were.
+  int ReleaseHeld(std::optional<uint16_t> queue_id = {});
 
   /// Closes the connections; the port is still listened at.
   void DropConnections();
@@ -92,6 +102,8 @@ class FakeServer {
   Reply ExecuteIo(const nvme::Command& command, std::string_view data);
   Reply Identify(const nvme::Command& command) const;
   Reply GetLogPage(const nvme::Command& command) const;
+  std::string AnaLog() const;
+  Reply Abort(const nvme::Command& command);
   void Remove(Connection& connection);
 
   Reactor& reactor_;

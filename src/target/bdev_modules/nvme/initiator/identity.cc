@@ -18,6 +18,7 @@ constexpr uint32_t kMaxQueueEntries = 4096;
 // Where the controller names no limit, and where its limit is larger than a PDU's length can say.
 constexpr uint64_t kMaxTransferBytes = 1 << 20;
 constexpr uint32_t kPageShift = 12;  // of CAP.MPSMIN 0
+constexpr uint32_t kMaxAnaGroups = 1024;
 constexpr uint32_t kMinBlockShift = 9;
 constexpr uint32_t kMaxBlockShift = 16;
 
@@ -80,6 +81,13 @@ ControllerInfo ParseController(const nvme::IdentifyController& data, uint64_t ca
   info.oncs = data.oncs;
   info.oaes = data.oaes;
   info.cmic = data.cmic;
+  if ((data.cmic & nvme::kCmicAnaReporting) != 0) {
+    info.ana_group_count = std::clamp(data.nanagrpid, uint32_t{1}, kMaxAnaGroups);
+  }
+  info.abort_limit = static_cast<uint16_t>(data.abort_limit + 1);
+  for (size_t i = 0; i < data.crdt.size(); ++i) {
+    info.retry_delays[i + 1] = std::chrono::milliseconds(data.crdt[i] * 100);
+  }
   info.write_cache = (data.vwc & nvme::kVwcPresent) != 0;
   return info;
 }
@@ -106,6 +114,9 @@ std::optional<NamespaceInfo> ParseNamespace(uint32_t nsid, const nvme::IdentifyN
   } else if (!AllZero(data.eui64)) {
     info.uuid = UuidFromEui64(data.eui64);
   }
+  info.nguid = data.nguid;
+  info.eui64 = data.eui64;
+  info.ana_group = data.anagrpid;
   info.block_size = 1u << format.block_shift;
   info.block_count = data.nsze;
   info.shared = (data.nmic & nvme::kNmicShared) != 0;

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <array>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -33,7 +35,10 @@ struct ControllerInfo {
   uint16_t oncs = 0;
   uint32_t oaes = 0;
   uint8_t cmic = 0;
-  bool write_cache = false;
+  uint32_t ana_group_count = 0;  // NANAGRPID, 1,024 at most; 0: no ANA reporting
+  uint16_t abort_limit = 1;      // Abort commands at once
+  std::array<std::chrono::milliseconds, 4> retry_delays{};  // by nvme::RetryDelayIndex
+  bool write_cache = true;  // as long as the controller has not said that it has none
 };
 
 /// From Identify Controller and the properties CAP and VS. A discovery controller leaves most of it
@@ -49,6 +54,9 @@ struct NamespaceInfo {
   uint32_t nsid = 0;
   base::Uuid
       uuid;  // its UUID, else its NGUID, else what derives from its EUI64; nil when it has none
+  std::array<uint8_t, 16> nguid{};  // as reported; zero when it has none
+  std::array<uint8_t, 8> eui64{};
+  uint32_t ana_group = 0;   // ANAGRPID
   uint32_t block_size = 0;  // bytes, 512 to 64 KiB
   uint64_t block_count = 0;
   bool shared = false;  // other controllers may have it, too (NMIC)

@@ -83,9 +83,15 @@ void NamespaceScan::OnNamespace(const Controller::Result& result, uint32_t nsid)
       }));
 }
 
-// Descriptors are optional before NVMe 1.3: without them NGUID and EUI64 have to do.
+// Descriptors are optional before NVMe 1.3: without them NGUID and EUI64 have to do. For any other
+// failure the namespace must not get another identity than it has.
 void NamespaceScan::OnDescriptors(const Controller::Result& result, NamespaceInfo info) {
-  if (result.ok()) ApplyDescriptors(result.data, info);
+  nvme::Status status = nvme::StatusOf(result.completion.status);
+  if (result.ok()) {
+    ApplyDescriptors(result.data, info);
+  } else if (status != nvme::Status::kInvalidField && status != nvme::Status::kInvalidOpcode) {
+    complete_ = false;
+  }
   namespaces_.push_back(info);
   FinishOne();
 }

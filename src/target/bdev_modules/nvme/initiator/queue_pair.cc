@@ -4,6 +4,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <utility>
 
 namespace sma::target::initiator {
 namespace {
@@ -16,6 +17,12 @@ nvme::Completion MakeCompletion(uint16_t cid, nvme::Status status) {
   return {.cid = cid, .status = nvme::StatusField(status)};
 }
 
+nvme::Completion MakeLostCompletion(uint16_t cid) {
+  nvme::Completion completion = MakeCompletion(cid, nvme::Status::kHostPathingError);
+  completion.sq_id = kLostConnectionSqId;
+  return completion;
+}
+
 }  // namespace
 
 QueuePair::QueuePair(const Options& options)
@@ -25,6 +32,32 @@ QueuePair::QueuePair(const Options& options)
       receiver_(agreement_, *this) {}
 
 QueuePair::~QueuePair() { Close("destroyed"); }
+
+QueuePair::AbortResult QueuePair::Abort(Request& request, uint16_t* cid) {
+  if (waiting_.Remove(request)) {
+    --outstanding_;
+    return AbortResult::kWithdrawn;
+  }
+  std::optional<uint16_t> found = slots_.CidOf(request);
+  if (!found) return AbortResult::kNotHere;
+  if (std::exchange(slots_[*found].abort_pending, true)) return AbortResult::kAsked;
+  *cid = *found;
+  return AbortResult::kSent;
+}
+
+void QueuePair::EndAbort(uint16_t cid) {
+  slots_.EndAbort(cid);
+  if (!closed()) BeginWaiting();
+}
+
+// A CID may be free now.
+void QueuePair::BeginWaiting() {
+  while (!slots_.full()) {
+    Request* next = waiting_.Pop();
+    if (next == nullptr) return;
+    Begin(*next);
+  }
+}
 
 bool QueuePair::Submit(Request& request) {
   if (state_ != State::kReady) return false;
@@ -91,7 +124,9 @@ nvme::tcp::Fault QueuePair::OnResponse(const nvme::Completion& completion) {
     return {nvme::tcp::FatalError::kInvalidHeaderField,
             offsetof(nvme::tcp::CapsuleResp, completion) + offsetof(nvme::Completion, cid)};
   }
-  Answer(completion.cid, completion);
+  nvme::Completion answer = completion;
+  answer.sq_id = 0;  // see kLostConnectionSqId
+  Answer(completion.cid, answer);
   return {};
 }
 
@@ -171,7 +206,7 @@ void QueuePair::Finish(uint16_t cid, const nvme::Completion& completion) {
   Request& request = *slots_[cid].request;
   slots_.Free(cid);
   --outstanding_;
-  if (Request* next = waiting_.Pop()) Begin(*next);
+  if (!waiting_.empty()) BeginWaiting();
   request.done(request, completion);
 }
 
@@ -182,20 +217,30 @@ void QueuePair::Close(const std::string& reason) {
   blocked_ = false;
   receiver_.Stop();
   sender_.Stop();
+  // The commands are sent again on another connection, and must not reach the controller after
+  // those of then.
+  if (options_.queue_id != 0 && outstanding_ > 0) ResetConnection();
   if (fd_) shutdown(fd_.get(), SHUT_RDWR);
   EndAll();
+}
+
+// Has the kernel drop what it has not yet sent, and send an RST (tcp(7), connect(2) with
+// AF_UNSPEC).
+void QueuePair::ResetConnection() {
+  sockaddr none{};
+  none.sa_family = AF_UNSPEC;
+  if (fd_) static_cast<void>(connect(fd_.get(), &none, sizeof none));
 }
 
 void QueuePair::EndAll() {
   while (Request* request = waiting_.Pop()) {
     --outstanding_;
-    request->done(*request, MakeCompletion(0, nvme::Status::kHostPathingError));
+    request->done(*request, MakeLostCompletion(0));
   }
   for (uint16_t cid = 0; cid < slots_.size(); ++cid) {
     Slot* slot = slots_.Find(cid);
     if (slot == nullptr) continue;
-    nvme::Completion lost = MakeCompletion(cid, nvme::Status::kHostPathingError);
-    Finish(cid, slot->answered ? slot->completion : lost);
+    Finish(cid, slot->answered ? slot->completion : MakeLostCompletion(cid));
   }
 }
 

@@ -41,6 +41,8 @@ class QueuePair : private PduSender::Owner, private PduReceiver::Handler {
     uint32_t keep_alive_ms = 0;  // the admin queue's; 0: none
     uint32_t in_capsule_bytes = 0;  // the most data in a command's capsule (IOCCSZ); Fabrics and
                                     // admin commands may always have 8,192
+    uint32_t ack_timeout_ms = 0;    // the connection is lost when sent data are not acknowledged
+                                    // for so long (TCP_USER_TIMEOUT); 0: the kernel's default
   };
   enum class State : uint8_t { kConnecting, kInitializing, kJoining, kReady, kClosed };
 
@@ -52,6 +54,18 @@ class QueuePair : private PduSender::Owner, private PduReceiver::Handler {
   void Start();
   /// The same on a stream socket that is connected already and does not block.
   void StartOn(base::UniqueFd socket);
+
+  /// How Abort found the request.
+  enum class AbortResult : uint8_t {
+    kNotHere,    // it has ended
+    kWithdrawn,  // nothing of it was sent: it is the submitter's again, and `done` is not called
+    kSent,       // `done` will be called; an Abort command for the CID may be sent
+    kAsked,      // as kSent, and an Abort command is under way already
+  };
+  /// Stops `request` if nothing of it was sent. For kSent the CID is not used for another command
+  /// until EndAbort(*cid).
+  AbortResult Abort(Request& request, uint16_t* cid);
+  void EndAbort(uint16_t cid);
 
   /// Queues a command; Flush sends it. False, and nothing happens, unless the state is kReady. What
   /// does not fit the queue waits. Its `done` may submit more and may Close, but not destroy the
@@ -69,8 +83,8 @@ class QueuePair : private PduSender::Owner, private PduReceiver::Handler {
     return Receive();
   }
 
-  /// Ends the connection: requests under way and waiting end with kHostPathingError. Nothing when
-  /// closed.
+  /// Ends the connection: requests under way and waiting end with kHostPathingError. What the
+  /// kernel has not yet sent of an I/O queue's commands is not sent any more. Nothing when closed.
   void Close(const std::string& reason);
 
   State state() const { return state_; }
@@ -120,6 +134,8 @@ class QueuePair : private PduSender::Owner, private PduReceiver::Handler {
   void Answer(uint16_t cid, nvme::Completion completion);
   void Finish(uint16_t cid, const nvme::Completion& completion);
   void EndAll();
+  void ResetConnection();
+  void BeginWaiting();
   void FailProtocol(const nvme::tcp::Fault& fault);
 
   const Options options_;

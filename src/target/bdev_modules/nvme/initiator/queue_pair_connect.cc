@@ -61,6 +61,9 @@ int QueuePair::OpenSocket() {
   if (!fd_) return errno;
   int on = 1;
   setsockopt(fd_.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+  if (unsigned timeout_ms = options_.ack_timeout_ms; timeout_ms > 0) {
+    setsockopt(fd_.get(), IPPROTO_TCP, TCP_USER_TIMEOUT, &timeout_ms, sizeof timeout_ms);
+  }
   if (association.source) {
     sockaddr_storage source{};
     socklen_t source_size = association.source->ToSockaddr(source);

@@ -17,11 +17,7 @@ ReactorQueuePair::ReactorQueuePair(Reactor& reactor, const QueuePair::Options& o
   flusher_->queue = this;
 }
 
-ReactorQueuePair::~ReactorQueuePair() {
-  Close("destroyed");
-  flusher_->queue = nullptr;
-  if (flusher_->scheduled) static_cast<void>(flusher_.release());  // RunFlusher deletes it
-}
+ReactorQueuePair::~ReactorQueuePair() { Close("destroyed"); }
 
 void ReactorQueuePair::Start() {
   queue_pair_.Start();
@@ -45,12 +41,13 @@ bool ReactorQueuePair::Submit(Request& request) {
   return true;
 }
 
+void ReactorQueuePair::EndAbort(uint16_t cid) {
+  queue_pair_.EndAbort(cid);
+  if (queue_pair_.has_unsent()) reactor_.Defer(*flusher_);
+}
+
 void ReactorQueuePair::RunFlusher(Deferred& deferred) {
   auto& flusher = static_cast<Flusher&>(deferred);
-  if (flusher.queue == nullptr) {
-    delete &flusher;
-    return;
-  }
   flusher.queue->queue_pair_.Flush();
   flusher.queue->Advance();
 }

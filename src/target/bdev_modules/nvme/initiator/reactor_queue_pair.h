@@ -41,13 +41,18 @@ class ReactorQueuePair : private FdHandler {
   /// As QueuePair::Submit; sends at the end of the round.
   bool Submit(Request& request);
 
+  /// As QueuePair::Abort and EndAbort.
+  QueuePair::AbortResult Abort(Request& request, uint16_t* cid) {
+    return queue_pair_.Abort(request, cid);
+  }
+  void EndAbort(uint16_t cid);
+
   void Close(const std::string& reason);
 
   const QueuePair& queue_pair() const { return queue_pair_; }
   bool ready() const { return queue_pair_.ready(); }
 
  private:
-  // Outlives the queue pair when that is destroyed while a flush is due.
   struct Flusher : Deferred {
     ReactorQueuePair* queue = nullptr;
   };

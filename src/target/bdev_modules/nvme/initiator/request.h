@@ -19,13 +19,20 @@ struct Request {
   uint32_t iov_count = 0;
   uint32_t data_bytes = 0;
   size_t iov_offset_bytes = 0;  // where the data begin in the first of `iovs`
-  /// `completion.status` tells how it ended; kHostPathingError when the connection was lost before
-  /// the answer came.
+  /// `completion.status` tells how it ended. When the connection was lost before the answer came it
+  /// is kHostPathingError, and ConnectionLost(completion) is true.
   void (*done)(Request& self, const nvme::Completion& completion) = nullptr;
 
   // The queue pair's, from Submit to `done`.
   Request* next = nullptr;
 };
+
+/// The SQ identifier of completions that this host made itself because the connection was lost. No
+/// queue of NVMe-oF has it, and those of a controller are not passed on with it.
+inline constexpr uint16_t kLostConnectionSqId = 0xffff;
+inline bool ConnectionLost(const nvme::Completion& completion) {
+  return completion.sq_id == kLostConnectionSqId;
+}
 
 /// The direction of the data of any command, Fabrics ones included (NVMe Base 2.0 §3.3.3.1, §6).
 inline nvme::Transfer TransferOf(const nvme::Command& command) {
@@ -51,6 +58,20 @@ class RequestList {
     return first;
   }
   Request* front() const { return head_; }
+  /// Moves all of `other` to the end.
+  void Take(RequestList& other) {
+    while (Request* request = other.Pop()) Push(*request);
+  }
+  /// False if `request` is not in the list. O(its position).
+  bool Remove(Request& request) {
+    for (Request **link = &head_, *at = head_; at != nullptr; link = &at->next, at = at->next) {
+      if (at != &request) continue;
+      *link = at->next;
+      if (tail_ == &at->next) tail_ = link;
+      return true;
+    }
+    return false;
+  }
 
   RequestList() = default;
   RequestList(const RequestList&) = delete;

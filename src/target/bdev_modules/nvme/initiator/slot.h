@@ -1,6 +1,8 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
+#include <utility>
 #include <vector>
 
 #include "target/bdev_modules/nvme/initiator/iov_cursor.h"
@@ -25,6 +27,8 @@ struct Slot {
   /// The controller has answered while bytes of the request were still being sent: it ends when
   /// they are gone.
   bool answered = false;
+  /// An Abort command names the CID: it stays taken until that has been answered.
+  bool abort_pending = false;
   nvme::Completion completion;  // when answered
   uint64_t batch = 0;           // the sender's last batch that has a part of it
 
@@ -61,7 +65,20 @@ class SlotTable {
   }
   void Free(uint16_t cid) {
     slots_[cid].request = nullptr;
-    free_.push_back(cid);
+    if (!slots_[cid].abort_pending) free_.push_back(cid);
+  }
+  /// The Abort command for `cid` has been answered.
+  void EndAbort(uint16_t cid) {
+    Slot& slot = slots_[cid];
+    if (!std::exchange(slot.abort_pending, false)) return;
+    if (slot.request == nullptr) free_.push_back(cid);
+  }
+  /// O(size()).
+  std::optional<uint16_t> CidOf(const Request& request) const {
+    for (uint16_t cid = 0; cid < size(); ++cid) {
+      if (slots_[cid].request == &request) return cid;
+    }
+    return std::nullopt;
   }
 
  private:

@@ -1,9 +1,10 @@
-#include "target/nvmf/features.h"
+#include "target/nvmf/feature_commands.h"
 
 #include <algorithm>
 #include <cstring>
 #include <span>
 
+#include "target/nvmf/features.h"
 #include "target/nvmf/queue_pair.h"
 #include "target/reactor/reactor.h"
 

@@ -1,0 +1,24 @@
+#include "base/descriptor_limit.h"
+
+#include <sys/resource.h>
+
+#include <algorithm>
+
+namespace sma::base {
+
+uint32_t RaiseDescriptorLimit() {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+    limit.rlim_cur = limit.rlim_max;
+    ::setrlimit(RLIMIT_NOFILE, &limit);
+  }
+  return DescriptorLimit();
+}
+
+uint32_t DescriptorLimit() {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return 1024;  // the kernel's default
+  return static_cast<uint32_t>(std::min<rlim_t>(limit.rlim_cur, INT32_MAX));
+}
+
+}  // namespace sma::base

@@ -1,0 +1,154 @@
+// I/O that waits when its command is aborted or its host goes.
+
+#include <gtest/gtest.h>
+
+#include <memory>
+#include <vector>
+
+#include "target/nvmf/io_fixture.h"
+
+namespace sma::target::nvmf {
+namespace {
+
+using nvme::IoOpcode;
+using nvme::Status;
+
+using LateIoTest = IoFixture;
+
+TEST_F(LateIoTest, AbortReachesWhatALimitHoldsInAnotherQueue) {
+  LimitDisk();
+  auto first = BeginWrite(1);
+  auto held = BeginWrite(2);
+  EXPECT_TRUE(first->answered);
+  EXPECT_FALSE(held->answered);
+  EXPECT_EQ(Abort(1, 2).dw0, 0u);
+  EXPECT_TRUE(held->answered);
+  EXPECT_EQ(held->status(), Status::kAbortRequested);
+  EXPECT_EQ(module_.seen_types.size(), 1u);
+}
+
+TEST_F(LateIoTest, AbortSaysSoWhenTheMediumHasTheCommand) {
+  module_.complete_at_once = false;
+  auto write = BeginWrite(7);
+  EXPECT_EQ(Abort(1, 7).dw0, 1u);
+  EXPECT_EQ(Abort(1, 8).dw0, 1u);  // no such command
+  EXPECT_EQ(Abort(2, 7).dw0, 1u);  // no such queue
+  EXPECT_FALSE(write->answered);
+  CompletePending();
+  EXPECT_EQ(write->status(), Status::kSuccess);
+}
+
+TEST_F(LateIoTest, AbortedDatasetManagementDeallocatesNoMore) {
+  module_.complete_at_once = false;
+  nvme::DsmRange ranges[3] = {{.block_count = 1, .lba = 1}, {.block_count = 1, .lba = 2}, {}};
+  nvme::Command command;
+  command.opcode = static_cast<uint8_t>(IoOpcode::kDatasetManagement);
+  command.nsid = 1;
+  command.cid = 3;
+  command.cdw10 = 2;
+  command.cdw11 = nvme::kDsmDeallocate;
+  auto deallocate = io_->Begin(command, 0, std::as_bytes(std::span(ranges)));
+  EXPECT_EQ(Abort(1, 3).dw0, 1u);  // the medium has the first range
+  CompletePending();
+  EXPECT_TRUE(deallocate->answered);
+  EXPECT_EQ(deallocate->status(), Status::kAbortRequested);
+  EXPECT_EQ(module_.seen_types.size(), 1u);
+}
+
+TEST_F(LateIoTest, TheEndOfAnAssociationAbortsWhatLimitsHold) {
+  LimitDisk();
+  std::vector<std::shared_ptr<FakeQueuePair::FakeRequest>> writes;
+  for (uint16_t cid = 0; cid < 30; ++cid) writes.push_back(BeginWrite(cid));
+  admin_->Hangup();
+  EXPECT_TRUE(RunUntil([&] { return admin_->detached() && io_->detached(); }));
+  EXPECT_EQ(module_.seen_types.size(), 1u);
+  // Nor does it stand before the host's next association.
+  FakeQueuePair* again = MakeQueuePair();
+  auto connect = again->BeginConnect(kNqn);
+  EXPECT_TRUE(RunUntil([&] { return connect->answered; }));
+  EXPECT_EQ(connect->status(), Status::kSuccess);
+}
+
+TEST_F(LateIoTest, ANewAssociationWaitsForTheIoOfAnEarlierOne) {
+  module_.complete_at_once = false;
+  auto write = BeginWrite(1);
+  admin_->Hangup();
+  FakeQueuePair* again = MakeQueuePair();
+  FakeQueuePair* other = MakeQueuePair();
+  auto connect = again->BeginConnect(kNqn);
+  auto other_connect =
+      other->BeginConnect(kNqn, 0, nvme::ConnectData::kAnyControllerId, "nqn.2016-06.io.spdk:b");
+  RunPosted();
+  EXPECT_FALSE(connect->answered);
+  EXPECT_TRUE(other_connect->answered);  // another host's I/O is none of it
+  EXPECT_EQ(other_connect->status(), Status::kSuccess);
+  CompletePending();
+  EXPECT_TRUE(RunUntil([&] { return connect->answered; }));
+  EXPECT_EQ(connect->status(), Status::kSuccess);
+  EXPECT_FALSE(write->answered);
+}
+
+TEST_F(LateIoTest, ANewAssociationWaitsForAnIoQueueThatHasEnded) {
+  module_.complete_at_once = false;
+  BeginWrite(1);
+  io_->Hangup();
+  FakeQueuePair* again = MakeQueuePair();
+  auto connect = again->BeginConnect(kNqn);
+  RunPosted();
+  EXPECT_FALSE(connect->answered);
+  CompletePending();
+  EXPECT_TRUE(RunUntil([&] { return connect->answered; }));
+  EXPECT_EQ(connect->status(), Status::kSuccess);
+}
+
+TEST_F(LateIoTest, ANewAssociationIsRefusedWhenAnEarlierOneDoesNotEnd) {
+  module_.complete_at_once = false;
+  BeginWrite(1);
+  admin_->Hangup();
+  FakeQueuePair* again = MakeQueuePair();
+  auto connect = again->BeginConnect(kNqn);
+  EXPECT_TRUE(RunUntil([&] { return connect->answered; }));
+  EXPECT_EQ(connect->status(), Status::kConnectControllerBusy);
+  EXPECT_FALSE(nvme::DoNotRetry(connect->completion.status));
+  CompletePending();
+  EXPECT_TRUE(RunUntil([&] { return admin_->detached() && io_->detached(); }));
+  EXPECT_EQ(again->Connect(kNqn), Status::kSuccess);
+}
+
+TEST_F(LateIoTest, AConnectedPathOfTheHostIsNotWaitedFor) {
+  module_.complete_at_once = false;
+  BeginWrite(1);
+  EXPECT_EQ(MakeQueuePair()->Connect(kNqn), Status::kSuccess);
+}
+
+TEST_F(LateIoTest, DeletingTheSubsystemEndsTheWait) {
+  module_.complete_at_once = false;
+  BeginWrite(1);
+  admin_->Hangup();
+  FakeQueuePair* again = MakeQueuePair();
+  auto connect = again->BeginConnect(kNqn);
+  RunPosted();
+  bool deleted = false;
+  target_.DeleteSubsystem(*subsystem_, [&] { deleted = true; });
+  EXPECT_TRUE(RunUntil([&] { return connect->answered; }));
+  EXPECT_EQ(connect->status(), Status::kConnectControllerBusy);
+  EXPECT_FALSE(deleted);
+  CompletePending();
+  EXPECT_TRUE(RunUntil([&] { return deleted; }));
+}
+
+TEST_F(LateIoTest, AHostThatGivesUpConnectingLeavesNothing) {
+  module_.complete_at_once = false;
+  BeginWrite(1);
+  admin_->Hangup();
+  FakeQueuePair* again = MakeQueuePair();
+  again->BeginConnect(kNqn);
+  RunPosted();
+  again->Hangup();
+  CompletePending();
+  EXPECT_TRUE(RunUntil([&] { return again->detached(); }));
+  EXPECT_TRUE(subsystem_->associations().all().empty());
+}
+
+}  // namespace
+}  // namespace sma::target::nvmf

@@ -1,0 +1,58 @@
+#include "target/nvmf/transport_queue_pair.h"
+
+#include "target/nvmf/admin_commands.h"
+#include "target/nvmf/fabrics_commands.h"
+#include "target/nvmf/io_commands.h"
+
+namespace sma::target::nvmf {
+
+using nvme::Status;
+using nvme::Transfer;
+
+namespace {
+
+bool IsFabrics(const nvme::Command& command) {
+  return command.opcode == static_cast<uint8_t>(nvme::AdminOpcode::kFabrics);
+}
+
+}  // namespace
+
+void TransportQueuePair::Start(Request& request) {
+  AdvanceSqHead();
+  request.data_size = 0;
+  request.transfer = IsFabrics(request.command) ? nvme::TransferOf(request.command.nsid & 0xff)
+                                                : nvme::TransferOf(request.command.opcode);
+  Status status = Classify(request);
+  if (status != Status::kSuccess) return Complete(request, status);
+  if (request.data_size > request.host_size)
+    return Complete(request, Status::kDataSglLengthInvalid);
+  if (request.data_size > 0) status = LocateData(request);
+  if (status != Status::kSuccess) return Complete(request, status);
+  if (request.transfer == Transfer::kHostToController && request.data_size > 0)
+    return ReceiveData(request);
+  Execute(request);
+}
+
+void TransportQueuePair::Refuse(Request& request, Status status) {
+  AdvanceSqHead();
+  request.data_size = 0;
+  request.transfer = Transfer::kNone;
+  Complete(request, status);
+}
+
+// Finds out how many bytes of data the command moves, or why it fails before any do.
+Status TransportQueuePair::Classify(Request& request) {
+  if (IsFabrics(request.command)) return FabricsDataSize(*this, request, request.data_size);
+  if (!connected() || connecting()) return Status::kCommandSequenceError;
+  if (is_admin()) return AdminDataSize(*this, request, request.data_size);
+  controller().NoteTraffic();
+  return StartIo(*this, request, request.data_size);
+}
+
+void TransportQueuePair::Execute(Request& request) {
+  if (IsFabrics(request.command)) return ExecuteFabrics(*this, request);
+  if (is_admin()) return ExecuteAdmin(*this, request);
+  ExecuteIo(*this, request);
+}
+
+}  // namespace sma::target::nvmf

@@ -1,0 +1,159 @@
+#pragma once
+
+#include <atomic>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "agent/qmp/fake_qemu.h"
+#include "worlds/agent_host.h"
+#include "worlds/sim_target.h"
+#include "worlds/topology.h"
+
+namespace sma::worlds {
+
+struct WorldOptions {
+  bool has_machine = false;
+  SimOptions sim{};
+  /// Whether limits that stay on bdevs of volumes that were detached are a problem.
+  bool judges_limits = true;
+  /// Whether a device may not be shown to hosts without a volume that it has. An agent whose hold
+  /// for incomplete devices is over shows them.
+  bool judges_exposure = false;
+  /// `drift: report` where false.
+  bool repairs_drift = true;
+  /// Problems whose text has one of these in it are none.
+  std::vector<std::string> forgiven{};
+  /// How long Finish waits for the agent.
+  std::chrono::milliseconds patience{1500};
+};
+
+/// An agent, its target, storage nodes, a virtual machine and an operator, driven by steps in a
+/// small language and judged after every step by two rules:
+///   1. a host that may read a volume reads that volume's bytes, or gets an error;
+///   2. what the agent did not make is as its owner left it.
+/// Finish() judges what is left: nothing lost, nothing leaked. One step per line (DEV and VOL are
+/// numbers of topology.h):
+///
+///   create DEV [VOL [HOW]] · delete DEV · attach VOL DEV [HOW] · detach VOL DEV
+///   qos VOL DEV THOUSANDS · adopt DEV               calls; "CALL | CALL" at the same time
+///   die N CALL                                      the agent dies at step N of the call
+///   fault N KIND CALL                               step N fails: refuse, notsent, drop, lose,
+///                                                   hang, late
+///   op subsystem DEV · op copy DEV [VOL [key]]      an operator makes a subsystem with the
+///                                                   device's NQN, or one as another agent would
+///   op delete DEV · op host DEV · op ns DEV NSID [VOL] · op raw DEV VOL · op rmns DEV VOL
+///                                                   in the device's subsystem: a namespace of his
+///                                                   disk, of the volume's unencrypted bdev
+///   op limit VOL N · op claim VOL · op unclaim VOL
+///   op discover VOL ADDRESS · op stop VOL ADDRESS · op control VOL ADDRESS · op rmdisk VOL
+///   op disk VOL                                     his own things
+///   op vhost DEV [VOL] · op rmvhost DEV             a vhost controller of the device's name
+///   op clear VOL · op cipher VOL                    the volume is formatted anew: without its
+///                                                   key, with it
+///   down VOL ADDRESS · hang VOL ADDRESS · up VOL ADDRESS    of the volume's node; 0: all
+///   busy VOL                                        its hosts always have I/O under way
+///   vanish VOL · appear VOL · swap VOL VOL          namespaces of nodes
+///   restart target · restart agent · restart machine · compare · late
+///   expect CODE...                                  of the calls before, "OK", or "error" for any
+class World {
+ public:
+  explicit World(WorldOptions options = {});
+  ~World();
+
+  /// Runs the steps of `script` until one breaks a rule. Whether none did.
+  bool Run(const std::string& script);
+  /// Heals all neighbours, removes what an operator put in the agent's way, waits until the agent
+  /// is done and judges what is left.
+  bool Finish();
+
+  /// What is wrong, a line each; empty: nothing.
+  const std::vector<std::string>& problems() const { return problems_; }
+  /// The answers of the last step's calls.
+  const std::vector<absl::Status>& answers() const { return answers_; }
+  SimTarget& target() { return *target_; }
+  AgentHost& host() { return *host_; }
+  Storage& storage() { return storage_; }
+  qmp::FakeQemu* machine() { return machine_.get(); }
+  /// How many steps (calls to the target, commands to the machine, writes of the record) the last
+  /// call took.
+  uint64_t last_steps() const { return last_steps_; }
+  /// Waits until the agent serves. False when it does not in time.
+  bool WaitUntilServing(std::chrono::milliseconds time);
+
+ private:
+  struct Call {
+    std::string verb;
+    int device = 0;
+    int volume = 0;  // 0: none
+    std::string how;
+    uint64_t limit = 0;
+  };
+  enum class Known { kNo, kYes, kUnknown };
+  struct DeviceState {
+    Known is_there = Known::kNo;
+  };
+  struct VolumeState {
+    Known is_attached = Known::kNo;
+    int device = 0;
+    std::optional<uint64_t> limit = 0;  // nullopt: unknown
+  };
+
+  // world_steps.cc
+  bool Step(const std::string& line);
+  void RunCalls(const std::vector<std::string>& words, bool may_die);
+  absl::Status Invoke(const Call& call);
+  void Note(const Call& call, const absl::Status& status);
+  void NoteUnknown(const Call& call);
+  static bool MayRemove(const Call& call) { return call.verb == "delete" || call.verb == "detach"; }
+  bool IsAdoptable(int device);
+  void PrepareAdoption(const Call& call, bool begins, bool succeeded);
+  void OperatorStep(const std::vector<std::string>& words);
+  void StorageStep(const std::vector<std::string>& words);
+  void Restart(const std::string& what);
+  void Expect(const std::vector<std::string>& words);
+  void WaitUntilQuiet();
+  std::set<int> LiveVolumes();
+  void TellAttached(bool is_strict);
+  void Op(const std::string& method, jsonrpc::Json params);
+
+  // world_judge.cc
+  void Judge();
+  void JudgeServices();
+  void JudgeAnswers(const Call& call, bool is_again);
+  void Heal();
+  std::vector<std::string> Unsettled();
+  void FindLost(const std::map<int, admin::v1::Volume>& rows, std::vector<std::string>& found);
+  void FindLeaks(const std::map<int, admin::v1::Volume>& rows, std::vector<std::string>& found);
+  std::map<int, admin::v1::Volume> VolumeRows(std::vector<std::string>& found);
+
+  StepFault NextStep();
+  void Problem(std::string text);
+
+  const WorldOptions options_;
+  Storage storage_ = MakeStorage();
+  std::string folder_;
+  std::unique_ptr<qmp::FakeQemu> machine_;
+  std::unique_ptr<SimTarget> target_;
+  std::shared_ptr<record::MemoryDisk> disk_ = std::make_shared<record::MemoryDisk>();
+  std::unique_ptr<AgentHost> host_;
+
+  std::map<int, DeviceState> devices_;
+  std::map<int, VolumeState> volumes_;
+  std::set<std::string> busy_;
+  std::vector<std::string> problems_;
+  std::vector<absl::Status> answers_;
+
+  base::Mutex mutex_;
+  uint64_t steps_ SMA_GUARDED_BY(mutex_) = 0;
+  uint64_t die_at_ SMA_GUARDED_BY(mutex_) = 0;    // 0: never
+  uint64_t fault_at_ SMA_GUARDED_BY(mutex_) = 0;  // 0: never
+  StepFault fault_ SMA_GUARDED_BY(mutex_) = StepFault::kNone;
+  bool had_faults_ SMA_GUARDED_BY(mutex_) = false;
+  bool died_ SMA_GUARDED_BY(mutex_) = false;
+  uint64_t last_steps_ = 0;
+};
+
+}  // namespace sma::worlds

@@ -1,0 +1,549 @@
+// What the steps of a world do.
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <stdexcept>
+#include <thread>
+
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
+#include "worlds/world.h"
+
+namespace sma::worlds {
+
+using jsonrpc::Json;
+using std::chrono::milliseconds;
+
+namespace {
+
+using Words = std::vector<std::string>;
+
+constexpr int kSomeDevice = -1;
+constexpr char kOperatorsHost[] = "nqn.2016-06.io.spdk:operators-host";
+
+StepFault FaultOf(const std::string& name) {
+  static const std::map<std::string, StepFault> kFaults{
+      {"refuse", StepFault::kRefuse}, {"notsent", StepFault::kNotSent},
+      {"drop", StepFault::kDropCall}, {"lose", StepFault::kLoseAnswer},
+      {"hang", StepFault::kHang},     {"late", StepFault::kLate}};
+  return kFaults.at(name);
+}
+
+std::string WordAt(const Words& words, size_t i) { return i < words.size() ? words[i] : ""; }
+int NumberAt(const Words& words, size_t i) { return i < words.size() ? std::stoi(words[i]) : 0; }
+
+Json Listener(int device) {
+  return {{"trtype", "TCP"},
+          {"adrfam", "IPv4"},
+          {"traddr", "127.0.0.1"},
+          {"trsvcid", std::to_string(device)}};
+}
+
+// A disk that only the operator uses.
+std::string OperatorsDisk(int number) { return "local-" + UuidOf(90 + number); }
+std::string ClaimNqn(int volume) { return fmt::format("nqn.2016-06.io.spdk:operators-{}", volume); }
+
+}  // namespace
+
+bool World::Step(const std::string& line) {
+  Words words = absl::StrSplit(line, ' ', absl::SkipEmpty());
+  const std::string verb = words.front();
+  if (verb != "expect") answers_.clear();
+  bool may_die = false;
+  if (verb == "die" || verb == "fault") {
+    may_die = verb == "die";
+    const size_t taken = may_die ? 2 : 3;
+    {
+      base::MutexLock lock(mutex_);
+      steps_ = 0;
+      (may_die ? die_at_ : fault_at_) = static_cast<uint64_t>(NumberAt(words, 1));
+      if (!may_die) fault_ = FaultOf(words[2]);
+    }
+    words.erase(words.begin(), words.begin() + static_cast<ptrdiff_t>(taken));
+    RunCalls(words, may_die);
+  } else if (verb == "op") {
+    OperatorStep(words);
+  } else if (verb == "restart") {
+    Restart(WordAt(words, 1));
+  } else if (verb == "busy") {
+    busy_.insert(UuidOf(NumberAt(words, 1)));
+    target_->SetBusy(busy_);
+  } else if (verb == "compare") {
+    host_->Compare();
+    WaitUntilQuiet();
+  } else if (verb == "expect") {
+    Expect(words);
+    return problems_.empty();
+  } else if (verb == "late") {
+    target_->DoLate();
+  } else if (verb == "down" || verb == "hang" || verb == "up" || verb == "vanish" ||
+             verb == "appear" || verb == "swap") {
+    StorageStep(words);
+  } else {
+    {
+      base::MutexLock lock(mutex_);
+      steps_ = 0;
+    }
+    RunCalls(words, may_die);
+  }
+  Judge();
+  return problems_.empty();
+}
+
+void World::RunCalls(const Words& words, bool may_die) {
+  std::vector<Call> calls;
+  for (absl::string_view text : absl::StrSplit(absl::StrJoin(words, " "), '|')) {
+    const Words parts = absl::StrSplit(text, ' ', absl::SkipEmpty());
+    Call call{.verb = parts.at(0), .device = 0, .volume = 0, .how = "", .limit = 0};
+    const bool is_device_first =
+        call.verb == "create" || call.verb == "delete" || call.verb == "adopt";
+    call.device = NumberAt(parts, is_device_first ? 1 : 2);
+    call.volume = NumberAt(parts, is_device_first ? 2 : 1);
+    if (call.verb == "qos") {
+      call.limit = static_cast<uint64_t>(NumberAt(parts, 3));
+    } else {
+      call.how = WordAt(parts, 3);
+    }
+    calls.push_back(std::move(call));
+  }
+  for (const Call& call : calls) PrepareAdoption(call, /*begins=*/true, false);
+  const std::set<int> live = LiveVolumes();
+  TellAttached(!may_die);
+  answers_.resize(calls.size());
+  if (calls.size() == 1) {
+    answers_[0] = Invoke(calls[0]);
+  } else {
+    std::vector<std::thread> threads;
+    for (size_t i = 0; i < calls.size(); ++i) {
+      threads.emplace_back([&, i] { answers_[i] = Invoke(calls[i]); });
+    }
+    for (std::thread& thread : threads) thread.join();
+  }
+  bool died = false;
+  {
+    base::MutexLock lock(mutex_);
+    last_steps_ = steps_;
+    died = may_die && died_;
+  }
+  if (may_die) host_->Crash();
+  {
+    base::MutexLock lock(mutex_);
+    die_at_ = fault_at_ = 0;
+    died_ = false;
+  }
+  const bool is_clear = !died && calls.size() == 1;
+  const bool is_again = volumes_[calls[0].volume].is_attached == Known::kYes;
+  if (is_clear) {
+    Note(calls[0], answers_[0]);
+  } else {
+    // Whatever their order was: first those that may take something away.
+    for (const bool removes : {true, false}) {
+      for (const Call& call : calls) {
+        if (MayRemove(call) == removes) NoteUnknown(call);
+      }
+    }
+  }
+  for (size_t i = 0; i < calls.size(); ++i) {
+    PrepareAdoption(calls[i], /*begins=*/false, answers_[i].ok() && !died);
+  }
+  if (may_die) {
+    host_->Open();
+    WaitUntilServing(milliseconds(300));
+    WaitUntilQuiet();
+  }
+  std::set<int> touched;
+  for (const Call& call : calls) {
+    touched.insert(call.volume);
+    for (const auto& [number, volume] : volumes_) {
+      if (call.verb == "delete" && volume.device == call.device) touched.insert(number);
+    }
+  }
+  const std::set<int> still_live = LiveVolumes();
+  for (int volume : live) {
+    if (!still_live.contains(volume) && !touched.contains(volume)) {
+      Problem(fmt::format("{} took volume {} away", absl::StrJoin(words, " "), volume));
+    }
+  }
+  if (is_clear && answers_[0].ok()) JudgeAnswers(calls[0], is_again);
+}
+
+// "expect CODE...": the last call was answered with one of these codes; "error": with any but OK.
+void World::Expect(const Words& words) {
+  for (const absl::Status& answer : answers_) {
+    bool is_right = false;
+    for (size_t i = 1; i < words.size(); ++i) {
+      is_right |= words[i] == absl::StatusCodeToString(answer.code());
+      is_right |= words[i] == "error" && !answer.ok();
+    }
+    if (!is_right) Problem("answer: " + answer.ToString());
+  }
+}
+
+// What a call runs into in the background: until the agent asks the target for nothing any more.
+void World::WaitUntilQuiet() {
+  constexpr milliseconds kQuiet{4};
+  const auto end = std::chrono::steady_clock::now() + milliseconds(300);
+  uint64_t calls = target_->calls();
+  auto since = std::chrono::steady_clock::now();
+  while (true) {
+    std::this_thread::sleep_for(std::chrono::microseconds(200));
+    const auto now = std::chrono::steady_clock::now();
+    if (target_->calls() != calls) {
+      calls = target_->calls();
+      since = now;
+    }
+    if (now - since > kQuiet || now > end) return;
+  }
+}
+
+// Tells the target which volumes hosts have. After faults of calls a device may be opened without
+// those that could not be attached.
+void World::TellAttached(bool is_strict) {
+  base::MutexLock lock(mutex_);
+  had_faults_ |= !is_strict || fault_at_ != 0 || !options_.judges_exposure;
+  target_->With([this](SimSpdk& spdk) {
+    spdk.attached.clear();
+    for (const auto& [number, volume] : volumes_) {
+      const bool is_known = number != 0 && volume.is_attached == Known::kYes;
+      if (is_known && !had_faults_) spdk.attached[NqnOf(volume.device)].insert(UuidOf(number));
+    }
+  });
+}
+
+// Volumes that hosts have now.
+std::set<int> World::LiveVolumes() {
+  return target_->With([this](SimSpdk& spdk) {
+    std::set<int> live;
+    for (const auto& [number, volume] : volumes_) {
+      if (number == 0 || volume.is_attached != Known::kYes || IsVhost(volume.device)) continue;
+      auto subsystem = spdk.subsystems.find(NqnOf(volume.device));
+      if (subsystem == spdk.subsystems.end()) continue;
+      for (const auto& [nsid, ns] : subsystem->second.namespaces) {
+        if (ns.uuid == UuidOf(number)) live.insert(number);
+      }
+    }
+    return live;
+  });
+}
+
+absl::Status World::Invoke(const Call& call) {
+  const base::Context context = base::Context::Background();
+  service::Agent& agent = host_->agent();
+  const std::string handle = HandleOf(call.device);
+  if (call.verb == "create") {
+    CreateDeviceRequest request = DeviceRequest(call.device);
+    if (call.volume != 0) *request.mutable_volume() = VolumeRequest(call.volume, call.how);
+    return agent.CreateDevice(context, request).status();
+  }
+  if (call.verb == "delete") {
+    DeleteDeviceRequest request;
+    request.set_handle(handle);
+    return agent.DeleteDevice(context, request).status();
+  }
+  if (call.verb == "attach") {
+    AttachVolumeRequest request;
+    request.set_device_handle(handle);
+    *request.mutable_volume() = VolumeRequest(call.volume, call.how);
+    return agent.AttachVolume(context, request).status();
+  }
+  if (call.verb == "detach") {
+    DetachVolumeRequest request;
+    request.set_device_handle(handle);
+    request.set_volume_id(VolumeId(call.volume));
+    return agent.DetachVolume(context, request).status();
+  }
+  if (call.verb == "qos") {
+    SetQosRequest request;
+    request.set_device_handle(handle);
+    request.set_volume_id(VolumeId(call.volume));
+    request.mutable_maximum()->set_rw_iops(call.limit);
+    return agent.SetQos(context, request).status();
+  }
+  if (call.verb == "adopt") {
+    // Nobody has the agent take over what no agent made.
+    if (!IsAdoptable(call.device)) return absl::FailedPreconditionError("not a device");
+    auto candidates = host_->admin().ListAdoptionCandidates(context, {});
+    if (!candidates.ok()) return candidates.status();
+    admin::v1::AdoptDeviceRequest request;
+    request.set_handle(handle);
+    for (const auto& candidate : candidates->candidates()) {
+      if (candidate.handle() != handle) continue;
+      for (const auto& volume : candidate.volumes()) request.add_volume_ids(volume.volume_id());
+    }
+    return host_->admin().AdoptDevice(context, request).status();
+  }
+  throw std::invalid_argument("no such step: " + call.verb);
+}
+
+// What an answer says of what there is from now on.
+void World::Note(const Call& call, const absl::Status& status) {
+  DeviceState& device = devices_[call.device];
+  VolumeState& volume = volumes_[call.volume];
+  const bool here = volume.device == call.device;
+  if (call.verb == "create" || call.verb == "attach" || call.verb == "adopt") {
+    if (!status.ok()) return;  // nothing has changed
+    device.is_there = Known::kYes;
+    if (call.volume == 0) return;
+    if (volume.is_attached == Known::kYes && !here) {
+      Problem(fmt::format("volume {} was attached to a second device", call.volume));
+    }
+    if (volume.is_attached != Known::kYes) volume.limit = std::nullopt;
+    volume.is_attached = Known::kYes;
+    volume.device = call.device;
+  } else if (call.verb == "detach" && here) {
+    if (volume.is_attached != Known::kNo) {
+      volume.is_attached = status.ok() ? Known::kNo : Known::kUnknown;
+    }
+  } else if (call.verb == "delete") {
+    if (device.is_there != Known::kNo) {
+      device.is_there = status.ok() ? Known::kNo : Known::kUnknown;
+    }
+    for (auto& [number, other] : volumes_) {
+      if (other.device != call.device || other.is_attached == Known::kNo) continue;
+      other.is_attached = status.ok() ? Known::kNo : Known::kUnknown;
+    }
+  } else if (call.verb == "qos" && here && volume.is_attached == Known::kYes) {
+    volume.limit = status.ok() ? std::optional(call.limit) : std::nullopt;
+  }
+}
+
+void World::NoteUnknown(const Call& call) {
+  if (call.verb == "create" || call.verb == "delete" || call.verb == "adopt") {
+    DeviceState& device = devices_[call.device];
+    const bool stays = call.verb != "delete" && device.is_there == Known::kYes;
+    if (!stays) device.is_there = Known::kUnknown;
+  }
+  for (auto& [number, volume] : volumes_) {
+    const bool is_of_device = volume.device == call.device && call.verb == "delete";
+    if (number != call.volume && !is_of_device) continue;
+    volume.limit = std::nullopt;
+    if (MayRemove(call) && volume.is_attached == Known::kYes) volume.is_attached = Known::kUnknown;
+  }
+  if (call.volume == 0 || (call.verb != "create" && call.verb != "attach")) return;
+  VolumeState& volume = volumes_[call.volume];
+  if (volume.is_attached == Known::kYes) return;
+  // Where it is, if it is anywhere, no longer follows from the calls once there are two of them.
+  const bool is_first = volume.is_attached == Known::kNo;
+  volume.device = is_first || volume.device == call.device ? call.device : kSomeDevice;
+  volume.is_attached = Known::kUnknown;
+  volume.limit = std::nullopt;
+}
+
+bool World::IsAdoptable(int device) {
+  return target_->With([&](SimSpdk& spdk) {
+    auto found = spdk.subsystems.find(NqnOf(device));
+    if (found == spdk.subsystems.end() || !found->second.is_adoptable) return false;
+    const auto& namespaces = found->second.namespaces;
+    return std::all_of(namespaces.begin(), namespaces.end(), [&](const auto& entry) {
+      auto truth = spdk.truth.find(entry.second.uuid);
+      return truth != spdk.truth.end() &&
+             spdk.bdevs.at(entry.second.bdev).contents == truth->second;
+    });
+  });
+}
+
+// While a call is under way that asks for a subsystem as it is there, the agent may take it over.
+void World::PrepareAdoption(const Call& call, bool begins, bool succeeded) {
+  if (call.verb != "create" && call.verb != "adopt") return;
+  const std::string name = IsVhost(call.device) ? VhostOf(call.device) : NqnOf(call.device);
+  bool is_transferred = false;
+  target_->With([&](SimSpdk& spdk) {
+    if (IsVhost(call.device) && call.volume != 0) {
+      const Known is_there = devices_[call.device].is_there;
+      if (begins && is_there != Known::kNo) {
+        if (is_there == Known::kUnknown) spdk.vhost_volumes.erase(name);
+      } else if (begins || succeeded) {
+        spdk.vhost_volumes[name] = UuidOf(call.volume);
+      } else if (is_there == Known::kUnknown) {
+        spdk.vhost_volumes.erase(name);
+      }
+    }
+    auto found = spdk.subsystems.find(name);
+    if (found != spdk.subsystems.end() && found->second.owner == Owner::kOthers) {
+      is_transferred = !begins && succeeded && found->second.is_adoptable;
+      const nvmf_tcp::DeviceParameters params = DeviceRequest(call.device).nvmf_tcp();
+      std::map<std::string, Owner> hosts;
+      for (const std::string& host : params.hosts()) hosts[host] = Owner::kOthers;
+      bool is_equal = found->second.hosts == hosts && found->second.listeners.size() == 1 &&
+                      found->second.allow_any_host == params.allow_any_host();
+      is_equal = is_equal && found->second.listeners[0].first["trsvcid"] == params.trsvcid();
+      found->second.is_adoptable = begins && is_equal;
+    }
+    if (is_transferred) {
+      spdk.Transfer(name, call.verb == "adopt" ? "" : UuidOf(call.volume));
+    }
+  });
+  if (!is_transferred || call.verb != "adopt") return;
+  // The volumes that came with it.
+  target_->With([&](SimSpdk& spdk) {
+    for (const auto& [nsid, ns] : spdk.subsystems[name].namespaces) {
+      const int volume = VolumeOfUuid(ns.uuid);
+      if (volume == 0) continue;
+      volumes_[volume] = {.is_attached = Known::kYes, .device = call.device, .limit = std::nullopt};
+    }
+  });
+}
+
+void World::Op(const std::string& method, Json params) {
+  auto answer = target_->Operator(method, std::move(params));
+  // An operator's call may fail as well: then he has changed nothing.
+  static_cast<void>(answer.ok());
+}
+
+void World::OperatorStep(const Words& words) {
+  const std::string what = WordAt(words, 1);
+  const int n = NumberAt(words, 2);
+  const std::string nqn = NqnOf(n);
+  if (what == "subsystem" || what == "copy") {
+    const bool is_copy = what == "copy";
+    Op("nvmf_create_transport", {{"trtype", "TCP"}});
+    Op("nvmf_create_subsystem",
+       {{"nqn", nqn}, {"allow_any_host", is_copy && n == 3}, {"ana_reporting", true}});
+    if (!is_copy || n != 3) {
+      Op("nvmf_subsystem_add_host",
+         {{"nqn", nqn}, {"host", is_copy ? HostOf(n) : std::string(kOperatorsHost)}});
+    }
+    Op("nvmf_subsystem_add_listener",
+       {{"nqn", nqn}, {"listen_address", Listener(is_copy ? 4420 + n : 4499)}});
+    const int volume = NumberAt(words, 3);
+    std::string bdev = volume != 0 ? UuidOf(volume) : OperatorsDisk(n % 4);
+    if (volume != 0 && IsEncrypted(volume)) {
+      const VolumeCryptoParameters keys = VolumeRequest(volume, "").crypto();
+      Op("accel_crypto_key_create",
+         {{"name", "others-" + UuidOf(volume)},
+          {"cipher", "AES_XTS"},
+          {"key", keys.key()},
+          {"key2", keys.key2()},
+          {"tweak_mode", volume == 10 ? "INCR_512_FULL_LBA" : "SIMPLE_LBA"}});
+      Op("bdev_crypto_create", {{"name", "crypto-" + UuidOf(volume)},
+                                {"base_bdev_name", "local-" + UuidOf(volume)},
+                                {"key_name", "others-" + UuidOf(volume)}});
+      bdev = "crypto-" + UuidOf(volume);
+    }
+    const Json attributes{{"bdev_name", bdev},
+                          {"uuid", volume != 0 ? UuidOf(volume) : UuidOf(90 + n % 4)}};
+    if (!is_copy || volume != 0) {
+      Op("nvmf_subsystem_add_ns", {{"nqn", nqn}, {"namespace", attributes}});
+    }
+  } else if (what == "delete") {
+    Op("nvmf_delete_subsystem", {{"nqn", nqn}});
+  } else if (what == "host") {
+    Op("nvmf_subsystem_add_host", {{"nqn", nqn}, {"host", kOperatorsHost}});
+  } else if (what == "ns") {
+    // With attributes that a namespace of the agent's does not have.
+    Json entry{{"bdev_name", OperatorsDisk(4 + n % 4)}, {"anagrpid", 2}};
+    if (NumberAt(words, 3) != 0) entry["nsid"] = NumberAt(words, 3);
+    if (NumberAt(words, 4) != 0) entry["uuid"] = UuidOf(NumberAt(words, 4));
+    Op("nvmf_subsystem_add_ns", {{"nqn", nqn}, {"namespace", std::move(entry)}});
+  } else if (what == "raw") {
+    const int volume = NumberAt(words, 3);
+    Op("nvmf_subsystem_add_ns",
+       {{"nqn", nqn},
+        {"namespace", {{"bdev_name", "local-" + UuidOf(volume)}, {"uuid", UuidOf(volume)}}}});
+  } else if (what == "clear" || what == "cipher") {
+    target_->With([&](SimSpdk& spdk) {
+      spdk.truth[UuidOf(n)] = TruthOf(n);
+      if (what == "clear") spdk.truth[UuidOf(n)].key.clear();
+    });
+  } else if (what == "rmns") {
+    const std::string uuid = UuidOf(NumberAt(words, 3));
+    uint32_t nsid = target_->With([&](SimSpdk& spdk) {
+      auto subsystem = spdk.subsystems.find(nqn);
+      if (subsystem == spdk.subsystems.end()) return 0u;
+      for (const auto& [number, ns] : subsystem->second.namespaces) {
+        if (ns.uuid == uuid) return number;
+      }
+      return 0u;
+    });
+    Op("nvmf_subsystem_remove_ns", {{"nqn", nqn}, {"nsid", nsid}});
+  } else if (what == "limit") {
+    Op("bdev_set_qos_limit", {{"name", UuidOf(n)}, {"rw_ios_per_sec", NumberAt(words, 3) * 1000}});
+  } else if (what == "claim") {
+    Op("nvmf_create_subsystem", {{"nqn", ClaimNqn(n)}});
+    Op("nvmf_subsystem_add_ns", {{"nqn", ClaimNqn(n)}, {"namespace", {{"bdev_name", UuidOf(n)}}}});
+  } else if (what == "unclaim") {
+    Op("nvmf_delete_subsystem", {{"nqn", ClaimNqn(n)}});
+  } else if (what == "vhost") {
+    const int volume = NumberAt(words, 3);
+    Op("vhost_create_blk_controller",
+       {{"ctrlr", VhostOf(n)}, {"dev_name", volume != 0 ? UuidOf(volume) : OperatorsDisk(n % 4)}});
+  } else if (what == "rmvhost") {
+    Op("vhost_delete_controller", {{"ctrlr", VhostOf(n)}});
+  } else if (what == "rmdisk") {
+    Op("bdev_null_delete", {{"name", "local-" + UuidOf(n)}});
+  } else if (what == "disk") {
+    target_->With([&](SimSpdk& spdk) { spdk.AddLocalBdev(UuidOf(n), TruthOf(n).medium); });
+  } else if (what == "discover" || what == "control") {
+    const NodeAddress address = AddressOf(n, NumberAt(words, 3));
+    Json params{{"name", fmt::format("operators-{}-{}", what, address.traddr)},
+                {"trtype", "TCP"},
+                {"adrfam", "IPv4"},
+                {"traddr", address.traddr},
+                {"trsvcid", address.trsvcid},
+                {"hostnqn", "nqn.2014-08.org.nvmexpress:host"}};
+    if (what == "control") params["subnqn"] = SubsystemOf(n);
+    Op(what == "control" ? "bdev_nvme_attach_controller" : "bdev_nvme_start_discovery", params);
+    target_->With([](SimSpdk& spdk) { spdk.FinishDiscovery(); });
+  } else if (what == "stop") {
+    const std::string traddr = AddressOf(n, NumberAt(words, 3)).traddr;
+    Op("bdev_nvme_stop_discovery", {{"name", "operators-discover-" + traddr}});
+  } else {
+    throw std::invalid_argument("no such step: op " + what);
+  }
+}
+
+void World::StorageStep(const Words& words) {
+  const std::string& verb = words.front();
+  const int volume = NumberAt(words, 1);
+  target_->With([&](SimSpdk& spdk) {
+    const bool is_iscsi = PlaceOf(volume) == Place::kIscsi;
+    if (verb == "vanish" || verb == "appear" || verb == "swap") {
+      const std::string node = PlaceOf(volume) == Place::kNodeA ? "a" : "b";
+      const Storage whole = MakeStorage();
+      for (auto& [nqn, namespaces] : storage_.nodes.at(node).subsystems) {
+        for (const auto& [nsid, ns] : whole.nodes.at(node).subsystems.at(nqn)) {
+          if (ns.uuid != UuidOf(volume)) continue;
+          if (verb == "appear") namespaces[nsid] = ns;
+          if (verb == "vanish") namespaces.erase(nsid);
+          // The node shows this medium under another volume's UUID.
+          if (verb == "swap") namespaces[nsid].uuid = UuidOf(NumberAt(words, 2));
+        }
+      }
+    } else if (is_iscsi) {
+      storage_.iscsi_up = verb == "up";
+    } else {
+      const AddressState state = verb == "down"   ? AddressState::kDown
+                                 : verb == "hang" ? AddressState::kHanging
+                                                  : AddressState::kUp;
+      const int number = NumberAt(words, 2);
+      for (auto& [name, node] : storage_.nodes) {
+        for (auto& [address, current] : node.addresses) {
+          const bool is_meant = number == 0 ? node.addresses.contains(AddressOf(volume, 1))
+                                            : address == AddressOf(volume, number);
+          if (is_meant) current = state;
+        }
+      }
+    }
+    spdk.FollowStorage();
+  });
+  if (verb == "up") target_->DoLate();
+}
+
+void World::Restart(const std::string& what) {
+  if (what == "target") {
+    TellAttached(true);
+    target_->Restart();
+    WaitUntilQuiet();
+  } else if (what == "agent") {
+    host_->Crash();
+    host_->Open();
+    WaitUntilServing(milliseconds(300));
+    WaitUntilQuiet();
+  } else if (what == "machine" && machine_) {
+    machine_->Kill();
+    machine_->Start();
+  }
+}
+
+}  // namespace sma::worlds
