@@ -19,7 +19,8 @@ constexpr std::chrono::nanoseconds kMaxPause = std::chrono::seconds(5);
 // At most this long for what all devices of a type need, and for one device: a neighbour that hangs
 // must not hold them for ever.
 constexpr std::chrono::seconds kPrepareTime{10};
-constexpr std::chrono::seconds kDeviceTime{30};
+constexpr std::chrono::seconds kDeviceTime{15};
+constexpr std::chrono::milliseconds kHungPause{100};
 // The limits of so many devices are compared in one pass.
 constexpr size_t kLimitsPerPass = 256;
 // The memory for a listing of more goes back to the system.
@@ -103,24 +104,29 @@ bool TypeLoop::MayExposeIncomplete() const {
 
 void TypeLoop::Run() {
   while (true) {
+    // Asked without the lock. What is sent to a target that hangs would only be waited for.
+    const bool is_hung = !core_.target_status().ok();
     uint64_t pass = 0;
     std::vector<std::string> due;
     {
       MutexLock lock(mutex_);
-      while (!stopping_ && pass == 0 && due.empty()) {
-        base::TimePoint next = base::TimePoint::max();
-        const auto now = steady_clock::now();
-        if (generation_ != 0) {
-          if (next_pass_ <= now) pass = generation_;
-          next = next_pass_;
-          for (const auto& [handle, retry] : retries_) {
-            if (retry.due <= now) due.push_back(handle);
-            next = std::min(next, retry.due);
-          }
-        }
-        if (pass == 0 && due.empty()) changed_.WaitUntil(mutex_, next);
-      }
       if (stopping_) return;
+      const auto now = steady_clock::now();
+      base::TimePoint next = base::TimePoint::max();
+      if (generation_ != 0 && is_hung) {
+        next = now + kHungPause;
+      } else if (generation_ != 0) {
+        if (next_pass_ <= now) pass = generation_;
+        next = next_pass_;
+        for (const auto& [handle, retry] : retries_) {
+          if (retry.due <= now) due.push_back(handle);
+          next = std::min(next, retry.due);
+        }
+      }
+      if (pass == 0 && due.empty()) {
+        changed_.WaitUntil(mutex_, next);
+        continue;
+      }
       if (pass != 0) next_pass_ = base::TimePoint::max();
     }
     if (pass != 0) {

@@ -13,6 +13,7 @@
 #include "absl/status/status.h"
 #include "base/context.h"
 #include "base/mutex.h"
+#include "jsonrpc/call_scope.h"
 
 namespace sma::volume {
 
@@ -67,6 +68,7 @@ class RemoteNodes {
   struct Job {
     std::string node;
     Attempt attempt;
+    jsonrpc::CallObjects objects;  // that it is about
     base::Context context = base::Context::Background();
     bool is_running = false;
     bool is_cancelled = false;
