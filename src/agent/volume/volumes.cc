@@ -10,8 +10,8 @@
 #include "agent/spdk/bdev_nvme.h"
 #include "agent/spdk/call.h"
 #include "agent/volume/check_connection.h"
-#include "jsonrpc/call_scope.h"
 #include "base/lock_table.h"
+#include "jsonrpc/call_scope.h"
 
 namespace sma::volume {
 
