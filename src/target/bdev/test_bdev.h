@@ -21,11 +21,11 @@ struct TestModule {
   bool complete_at_once = true;
   bool can_abort = false;  // what is pending
   IoStatus status = IoStatus::kOk;
-  std::byte fill{0};               // what reads give
-  std::byte* memory = nullptr;     // what reads in place give
-  std::vector<Io*> pending;        // kept while !complete_at_once
-  std::vector<IoType> seen_types;  // of all I/Os that came
-  std::vector<uint64_t> seen_blocks;
+  std::byte fill{0};                 // what reads give
+  std::byte* memory = nullptr;       // what reads in place give
+  std::vector<Io*> pending{};        // kept while !complete_at_once
+  std::vector<IoType> seen_types{};  // of all I/Os that came
+  std::vector<uint64_t> seen_blocks{};
   int device_resets = 0;
   int channel_resets = 0;
   int destroyed = 0;

@@ -73,7 +73,10 @@ void Admission::RemovePending(Entry& entry) {
 
 void Admission::LoggedIn(Id id) {
   auto at = connections_.find(id);
-  if (at != connections_.end()) RemovePending(at->second);
+  if (at == connections_.end()) return;
+  RemovePending(at->second);
+  // Its Connect came first.
+  if (std::exchange(at->second.evicting, false)) --evicting_;
 }
 
 void Admission::Gone(Id id) {

@@ -23,7 +23,8 @@ class Admission {
     uint32_t pending = 1024;             // before login
     uint32_t pending_of_address = 1024;  // of one address; at most `pending`
   };
-  /// Asks `group`, the index that Admit was given, to close a connection. Gone follows.
+  /// Asks `group`, the index that Add was given, to close a connection, unless its Connect is under
+  /// way. Gone or LoggedIn follows.
   using Evict = std::function<void(Id id, size_t group)>;
 
   Admission(const Limits& limits, size_t group_count, Evict evict);

@@ -65,6 +65,17 @@ TEST_F(AdmissionTest, AtTheBoundOfAllThoseWithoutLoginMakeRoom) {
   EXPECT_EQ(admission_.pending(1), 1u);
 }
 
+TEST_F(AdmissionTest, LoginBeforeEvictionCounts) {
+  Admission::Id first = Accept("a");
+  for (int i = 0; i < 4; ++i) Accept("a");
+  ASSERT_THAT(evicted_, ElementsAre(first));
+  EXPECT_EQ(admission_.connection_count(), 4u);
+  admission_.LoggedIn(first);
+  EXPECT_EQ(admission_.connection_count(), 5u);
+  admission_.Gone(first);
+  EXPECT_EQ(admission_.connection_count(), 4u);
+}
+
 TEST_F(AdmissionTest, SourceIsWhatOneHostHas) {
   EXPECT_EQ(Admission::SourceOf("192.0.2.1"), "192.0.2.1");
   EXPECT_EQ(Admission::SourceOf("2001:db8:1:2:3::4"), "2001:db8:1:2::");

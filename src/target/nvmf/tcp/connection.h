@@ -9,6 +9,7 @@
 #include "target/nvme/tcp_pdu.h"
 #include "target/nvmf/tcp/buffer_pool.h"
 #include "target/nvmf/tcp/input_buffer.h"
+#include "target/nvmf/tcp/mapped_array.h"
 #include "target/nvmf/tcp/mapped_memory.h"
 #include "target/nvmf/tcp/options.h"
 #include "target/nvmf/tcp/tcp_request.h"
@@ -37,6 +38,9 @@ class Connection final : public TransportQueuePair, private FdHandler, private B
   bool Poll();
   /// Closes the connection of a host that is too slow at something it has to do.
   void CheckProgress(uint64_t now_ns);
+  /// Closes the connection unless it has logged in or is about to: one whose Connect is under way
+  /// is closed only if that fails.
+  void Evict();
   /// Gives the memory of a connection that has been idle for a while back to the kernel.
   void ReleaseIdleMemory(uint64_t now_ns);
   void Disconnect() override;
@@ -72,6 +76,7 @@ class Connection final : public TransportQueuePair, private FdHandler, private B
   // connection_receive.cc: from bytes to commands.
   bool Receive();
   bool OnNothingReceived(ssize_t got);
+  bool IsReset() const;
   void Parse();
   bool ParsePdu();
   bool HandlePdu(const nvme::tcp::CommonHeader& header, const nvme::tcp::Layout& layout);
@@ -122,7 +127,7 @@ class Connection final : public TransportQueuePair, private FdHandler, private B
   nvme::tcp::Agreement agreement_;
   Incoming incoming_;
   TcpRequest first_request_;  // the only one before Connect
-  std::unique_ptr<TcpRequest[]> more_requests_;
+  MappedArray<TcpRequest> more_requests_;
   uint32_t request_count_ = 1;
   TcpRequest* free_ = nullptr;
   TcpRequest* waiting_head_ = nullptr;  // for memory
@@ -130,6 +135,7 @@ class Connection final : public TransportQueuePair, private FdHandler, private B
   int awaiting_data_ = 0;        // requests in that state
   int awaiting_large_data_ = 0;  // those of them with much to come
   bool stalled_ = false;         // a command waits for a free request
+  bool evicted_ = false;         // to be closed if Connect fails
   bool out_of_memory_ = false;   // to be closed
   bool terminating_ = false;     // a TermReq is on its way, what comes is dropped
 
@@ -144,6 +150,7 @@ class Connection final : public TransportQueuePair, private FdHandler, private B
   uint64_t opened_ns_ = 0;
   uint64_t released_ns_ = 0;  // when idle memory was given back last
   uint64_t last_receive_ns_ = 0;
+  uint64_t last_look_ns_ = 0;  // at the socket, whether there was something or not
   uint64_t last_send_ns_ = 0;
   uint64_t terminated_ns_ = 0;
 };

@@ -2,6 +2,8 @@
 
 #include <gmock/gmock.h>
 
+#include <bit>
+
 #include "target/nvmf/tcp/test_target.h"
 
 namespace sma::target::nvmf::tcp {
@@ -23,6 +25,34 @@ TEST(LimitsTest, SilentConnectionsMakeRoomForAHost) {
   nvme::Command flush;
   flush.nsid = 1;
   EXPECT_EQ(io.Execute(flush).status(), nvme::Status::kSuccess);
+}
+
+// Their Connects have come when the target accepts them all at once.
+TEST(LimitsTest, HostsThatLogInAtOnceAreNotEvicted) {
+  Options options;
+  options.max_connections = 16;
+  TestTarget target(options);
+  std::vector<TestHost> hosts;
+  target.InControl([&] {
+    for (int i = 0; i < 12; ++i) {
+      TestHost host = target.Dial();
+      host.SendStruct(nvme::tcp::IcReq());
+      nvme::ConnectCommand command;
+      command.sq_size = 31;
+      nvme::ConnectData data = TestHost::ConnectDataFor(TestTarget::kNqn);
+      host.SendCommand(std::bit_cast<nvme::Command>(command), std::as_bytes(std::span(&data, 1)));
+      hosts.push_back(std::move(host));
+    }
+  });
+  for (TestHost& host : hosts) {
+    auto answer = host.Receive();
+    ASSERT_TRUE(answer);
+    EXPECT_EQ(answer->type(), nvme::tcp::PduType::kIcResp);
+    host.agreement.initialized = true;
+    answer = host.Receive();
+    ASSERT_TRUE(answer);
+    EXPECT_EQ(answer->status(), nvme::Status::kSuccess);
+  }
 }
 
 TEST(LimitsTest, HostsBeyondTheBoundAreRefusedAndTheOthersServed) {

@@ -60,7 +60,7 @@ void PollGroup::Adopt(uint64_t id, base::UniqueFd fd, TransportAddress listen_ad
 
 void PollGroup::Evict(uint64_t id) {
   auto at = connections_.find(id);
-  if (at != connections_.end() && !at->second->connected()) at->second->Disconnect();
+  if (at != connections_.end()) at->second->Evict();
 }
 
 void PollGroup::CheckProgress() {

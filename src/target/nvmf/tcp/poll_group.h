@@ -38,7 +38,7 @@ class PollGroup final : private Poller {
   /// Serves a new connection; `id`, never used before, stands for it.
   void Adopt(uint64_t id, base::UniqueFd fd, TransportAddress listen_address,
              TransportAddress peer_address);
-  /// Closes a connection that has not logged in; does nothing if it has, or is gone.
+  /// Connection::Evict; does nothing if it is gone.
   void Evict(uint64_t id);
   /// Closes all connections and takes no more; `done` runs when they are destroyed.
   void Shutdown(std::function<void()> done);
