@@ -97,6 +97,19 @@ void AddOptions(CLI::App& app, TargetOptions& options) {
   app.add_flag("--wait-for-rpc", options.wait_for_rpc,
                "Wait for framework_start_init before anything else");
   app.add_option("-S", options.vhost_dir, "Folder of vhost-user sockets")->capture_default_str();
+  app.add_option_function<std::string>(
+      "--guest-socket-mode",
+      [&options](const std::string& text) {
+        size_t end = 0;
+        const unsigned long mode = std::isdigit(text.c_str()[0]) ? std::stoul(text, &end, 8) : 0;
+        if (end != text.size() || mode > 0777) {
+          throw CLI::ValidationError("--guest-socket-mode", "no octal mode: " + text);
+        }
+        options.guest_socket_mode = static_cast<uint32_t>(mode);
+      },
+      "Mode of the sockets of vhost-user and vfio-user, octal, whatever the umask [0600]");
+  app.add_option("--guest-socket-group", options.guest_socket_group,
+                 "Group of those sockets, for a VMM that another user runs");
   app.add_option("-f", options.pid_file, "File to write the process id to");
   AddCores(app, "--cores", "I/O threads: their number, or the cores they run on: [0,2-3]", false,
            options);

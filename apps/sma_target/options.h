@@ -16,6 +16,10 @@ struct TargetOptions {
   bool ignore_config_errors = false;
   bool wait_for_rpc = false;
   std::string vhost_dir = "/var/tmp";
+  /// Permission bits and group (a name or number; empty: the process's) of the sockets of
+  /// vhost-user and vfio-user.
+  uint32_t guest_socket_mode = 0600;
+  std::string guest_socket_group;
   std::string pid_file;
   /// One I/O reactor for each, with the core it runs on; -1: any.
   std::vector<int> cores = {-1};

@@ -1,5 +1,6 @@
 #include "sma_target/program.h"
 
+#include <grp.h>
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/signalfd.h>
@@ -12,6 +13,7 @@
 #include <string>
 #include <utility>
 
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_join.h"
 #include "base/descriptor_limit.h"
 #include "base/log.h"
@@ -22,6 +24,7 @@
 #include "target/rpc/iscsi_rpc.h"
 #include "target/rpc/nvmf_rpc.h"
 #include "target/rpc/vhost_rpc.h"
+#include "target/virtio/guest_socket.h"
 
 namespace sma::apps {
 namespace {
@@ -131,7 +134,25 @@ int TargetProgram::Run() {
   return exit_status_;
 }
 
+// False when there is no such group.
+bool TargetProgram::ApplyGuestSocketAccess() const {
+  target::virtio::GuestSocketAccess access{.mode = options_.guest_socket_mode};
+  const std::string& group = options_.guest_socket_group;
+  if (!group.empty()) {
+    uint32_t number = 0;
+    const struct group* found = ::getgrnam(group.c_str());
+    if (found == nullptr && !absl::SimpleAtoi(group, &number)) return false;
+    access.has_group = true;
+    access.group = found != nullptr ? found->gr_gid : number;
+  }
+  target::virtio::SetGuestSocketAccess(access);
+  return true;
+}
+
 void TargetProgram::Begin() {
+  if (!ApplyGuestSocketAccess()) {
+    return Fail(absl::InvalidArgumentError("no group " + options_.guest_socket_group));
+  }
   if (!options_.pid_file.empty()) std::ofstream(options_.pid_file) << ::getpid() << '\n';
   if (!options_.config_path.empty()) {
     auto config = target::rpc::ConfigLoader::Read(rpc_, options_.config_path);

@@ -47,6 +47,7 @@ class TargetProgram {
 
   static std::vector<std::unique_ptr<target::Reactor>> StartReactors(const TargetOptions& options);
   void RegisterMethods();
+  bool ApplyGuestSocketAccess() const;
   void Begin();
   void Initialise(const std::function<void()>& done);
   void FinishInitialisation(const std::function<void()>& done);

@@ -48,11 +48,19 @@ ByteClass ClassOf(char c) { return static_cast<ByteClass>(kClasses[static_cast<u
 
 }  // namespace
 
+void Splitter::WipeGiven() {
+  if (given_ != 0) ::explicit_bzero(buffer_.data(), given_);
+  given_ = 0;
+}
+
 std::span<char> Splitter::Prepare(size_t min_bytes) {
+  WipeGiven();
   if (begin_ == end_ && buffer_.size() > kKeepBytes) std::vector<char>().swap(buffer_);
   if (begin_ > 0 && buffer_.size() - end_ < min_bytes) {
     std::copy(buffer_.begin() + begin_, buffer_.begin() + end_, buffer_.begin());
-    end_ -= begin_;
+    const size_t left = end_ - begin_;
+    ::explicit_bzero(buffer_.data() + std::max(left, begin_), end_ - std::max(left, begin_));
+    end_ = left;
     scan_ -= begin_;
     begin_ = 0;
   }
@@ -74,9 +82,11 @@ void Splitter::Append(std::string_view bytes) {
 }
 
 Splitter::Outcome Splitter::Next(std::string_view& value) {
+  WipeGiven();
   if (failure_ != Outcome::kNeedMore) return failure_;
   Outcome outcome = Scan();
   if (outcome == Outcome::kValue) {
+    given_ = scan_;
     value = std::string_view(buffer_.data() + begin_, scan_ - begin_);
     begin_ = scan_;
   } else {

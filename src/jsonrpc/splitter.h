@@ -36,20 +36,23 @@ class Splitter {
   /// Prepare and Commit in one, for bytes that are elsewhere.
   void Append(std::string_view bytes);
 
-  /// On kValue sets `value` to the text of the next value, valid until Prepare() or Append(), and
-  /// consumes it. kJunk and kTooLarge stay: the stream cannot be picked up again.
+  /// On kValue sets `value` to the text of the next value, valid until the next call of Next(),
+  /// Prepare() or Append(), which overwrites it, since it may hold secrets. kJunk and kTooLarge
+  /// stay: the stream cannot be picked up again.
   Outcome Next(std::string_view& value);
 
   /// Bytes held that belong to no value given out yet.
   size_t pending_bytes() const { return end_ - begin_; }
 
  private:
+  void WipeGiven();
   Outcome SkipSpace();
   void ScanString(size_t limit);
   Outcome Scan();
 
   const size_t max_value_bytes_;
   std::vector<char> buffer_;
+  size_t given_ = 0;  // what was given out and not overwritten ends here; 0: nothing
   size_t begin_ = 0;  // where the present value (or white space before it) starts in buffer_
   size_t scan_ = 0;   // the first byte not looked at yet
   size_t end_ = 0;    // past the last byte received

@@ -62,6 +62,23 @@ TEST_P(SplitterTest, TakesTheLargestValueAndNoLarger) {
   EXPECT_EQ(split.end, Outcome::kTooLarge);
 }
 
+TEST(SplitterWipeTest, WhatWasGivenOutIsOverwritten) {
+  Splitter splitter(1000);
+  const std::string secret = R"({"key":"0123456789abcdef"})";
+  splitter.Append(secret + R"({"b":1}{"c":)");
+  std::string_view value;
+  ASSERT_EQ(splitter.Next(value), Outcome::kValue);
+  const char* const first = value.data();
+  EXPECT_EQ(value, secret);
+  ASSERT_EQ(splitter.Next(value), Outcome::kValue);
+  EXPECT_EQ(value, R"({"b":1})");
+  EXPECT_EQ(std::string_view(first, secret.size()), std::string(secret.size(), '\0'));
+  splitter.Append("2}");
+  ASSERT_EQ(splitter.Next(value), Outcome::kValue);
+  EXPECT_EQ(value, R"({"c":2})");
+  EXPECT_EQ(splitter.Next(value), Outcome::kNeedMore);
+}
+
 INSTANTIATE_TEST_SUITE_P(Pieces, SplitterTest, testing::Values(1, 2, 3, 5, 1000));
 
 TEST(SplitterLimitTest, UnfinishedValueOverTheLimitIsSeenEarly) {

@@ -93,7 +93,7 @@ class SweepDriftTest : public SweepFixture {
                            const Json controllers = *target_.Operator("bdev_nvme_get_controllers");
                            for (const Json& controller : controllers) {
                              const std::string name = controller["name"];
-                             if (name == "operators-controller") continue;
+                             if (name.starts_with("operators-")) continue;
                              Operator("bdev_nvme_detach_controller", {{"name", name}});
                            }
                          }});

@@ -115,7 +115,7 @@ def test_defect34_two_volumes_of_a_node_with_two_addresses(remote, local, agent,
 def test_defect46_a_node_that_hangs_delays_nobody(remote, local, agent):
     """After a restart of the target, and of the agent: local volumes are back, and calls are served, at once."""
     count = 8
-    far = [remote.make_malloc_volume(size_mib=1) for _ in range(count)]
+    far = [remote.export_file(size_mib=8) for _ in range(count)]
     port = free_port()
     for number, volume in enumerate(far):
         remote.make_subsystem(f"{NQN}{number}", volume, port=port)

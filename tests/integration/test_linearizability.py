@@ -9,8 +9,6 @@ from harness.golang import GoModule
 
 FOLDER = pathlib.Path(__file__).resolve().parents[1] / "linearizability"
 VIOLATED = 1
-# Removed as the defects are fixed.
-NOT_YET = pytest.mark.xfail(reason="late writes, wrong disks and torn blocks are being mended", strict=False)
 SCRIPTS = ["late-waiting", "late-frozen", "late-frozen-cut", "late-retry", "late-stopped", "late-limit",
            "wrong-disk-second-path", "wrong-disk-path-down", "wrong-disk-waiting", "namespace-number"]
 
@@ -38,6 +36,7 @@ def test_the_judge_and_the_proxy(module):
     assert tested.returncode == 0, tested.stdout + tested.stderr
     assert "ok  \tlinearizability/history" in tested.stdout
     assert "ok  \tlinearizability/proxy" in tested.stdout
+    assert "ok  \tlinearizability/world" in tested.stdout
 
 
 def test_the_sources_are_in_order(module):
@@ -60,14 +59,12 @@ def test_late_writes_are_caught_among_many(program, bin_dir, work_dir):
     assert "not linearizable" in output and "late writes planted: 0" not in output
 
 
-@NOT_YET
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_data_stay_right_in(program, bin_dir, work_dir, script):
     status, _ = run(program, bin_dir, work_dir, "-scenario", script)
     assert status == 0
 
 
-@NOT_YET
 def test_blocks_are_linearizable_under_random_faults(program, bin_dir, work_dir, pytestconfig):
     seconds = pytestconfig.getoption("--linearizability-seconds")
     seed = pytestconfig.getoption("--random-seed")

@@ -3,10 +3,11 @@
 import contextlib
 import socket
 import time
+import uuid
 
 from harness.agent import free_port
 from harness.jsonrpc import JsonRpcClient
-from harness.nvme_pdu import RawHost
+from harness.nvme_pdu import RawConnection, RawHost
 from harness.process import Process
 from harness.target import Target
 
@@ -43,6 +44,31 @@ def test_hosts_with_one_io_queue_each_are_spread(bin_dir, work_dir):
         assert [group["current_io_qpairs"] for group in groups] == [4, 4]
 
 
+def resident_kib(pid):
+    with open(f"/proc/{pid}/status") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("VmRSS:"))
+
+
+def test_past_discovery_associations_keep_no_memory(bin_dir, work_dir):
+    """600 at once, then none: what is left is less than 4 KiB each."""
+    port, nqn, count = free_port(), "nqn.2016-06.io.spdk:past", 600
+    with Target(bin_dir, work_dir, ["--cores", "1"]) as target, contextlib.ExitStack() as stack:
+        target.call("nvmf_create_transport", trtype="TCP")
+        target.call("nvmf_create_subsystem", nqn=nqn, allow_any_host=True)
+        target.call("nvmf_subsystem_add_listener", nqn=nqn,
+                    listen_address={"trtype": "TCP", "adrfam": "IPv4", "traddr": "127.0.0.1", "trsvcid": str(port)})
+        before_kib = resident_kib(target.process.pid)
+        for _ in range(count):
+            connection = stack.enter_context(RawConnection(port))
+            connection.initialize()
+            connection.connect_queue("nqn.2014-08.org.nvmexpress.discovery")
+        stack.close()
+        deadline = time.monotonic() + 20
+        while (kept_kib := resident_kib(target.process.pid) - before_kib) > count * 4 and time.monotonic() < deadline:
+            time.sleep(0.05)  # between two looks
+        assert kept_kib <= count * 4
+
+
 def test_it_idles_with_connections_and_many_disks(bin_dir, work_dir):
     """Under 1 % of a core, over three seconds."""
     port = free_port()
@@ -59,3 +85,35 @@ def test_it_idles_with_connections_and_many_disks(bin_dir, work_dir):
         before_s, started = target.process.cpu_seconds(), time.monotonic()
         time.sleep(3)  # what is measured
         assert (target.process.cpu_seconds() - before_s) / (time.monotonic() - started) < 0.01
+
+
+def count_in_memory(pid, needles):
+    """How often each is in memory that the process may write to."""
+    counts = dict.fromkeys(needles, 0)
+    with open(f"/proc/{pid}/maps") as maps, open(f"/proc/{pid}/mem", "rb") as memory:
+        for line in maps:
+            span, permissions, *_ = line.split()
+            if not permissions.startswith("rw"):
+                continue
+            begin, end = (int(part, 16) for part in span.split("-"))
+            with contextlib.suppress(OSError, ValueError):
+                memory.seek(begin)
+                content = memory.read(end - begin)
+                for needle in needles:
+                    counts[needle] += content.count(needle)
+    return counts
+
+
+def test_a_key_that_is_gone_is_nowhere_in_its_memory(bin_dir, work_dir):
+    """Neither as digits, as it came and was shown, nor as bytes; the connection that brought it is still there."""
+    keys = [uuid.uuid4().hex, uuid.uuid4().hex]
+    with Target(bin_dir, work_dir) as target, target.connect() as client:
+        client.call("bdev_malloc_create", name="base", block_size=512, num_blocks=8192)
+        client.call("accel_crypto_key_create", name="k", cipher="AES_XTS", key=keys[0], key2=keys[1])
+        client.call("bdev_crypto_create", base_bdev_name="base", name="crypt", key_name="k")
+        assert client.call("accel_crypto_keys_get")[0]["key"] == keys[0]
+        needles = [key.encode() for key in keys] + [bytes.fromhex(key) for key in keys]
+        assert all(count_in_memory(target.process.pid, needles).values())
+        client.call("bdev_crypto_delete", name="crypt")
+        client.call("accel_crypto_key_destroy", key_name="k")
+        assert count_in_memory(target.process.pid, needles) == dict.fromkeys(needles, 0)

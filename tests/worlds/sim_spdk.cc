@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cerrno>
 
 #include "jsonrpc/error.h"
@@ -146,10 +147,29 @@ void SimSpdk::JudgeExports() {
     }
   }
   for (const auto& [name, vhost] : vhosts) {
-    auto volume = vhost_volumes.find(name);
-    if (vhost.owner != Owner::kAgent || volume == vhost_volumes.end()) continue;
-    judge(name, volume->second, vhost.bdev);
+    auto bdev = bdevs.find(vhost.bdev);
+    const std::set<std::string>& volumes = vhost_volumes[name];
+    if (vhost.owner != Owner::kAgent || bdev == bdevs.end() || volumes.empty()) continue;
+    const bool is_right = std::any_of(volumes.begin(), volumes.end(), [&](const auto& uuid) {
+      return truth.contains(uuid) && truth.at(uuid) == bdev->second.contents;
+    });
+    if (is_right) continue;
+    violations.push_back(fmt::format("{} exports {}, not volume {}", name,
+                                     ToString(bdev->second.contents), *volumes.begin()));
   }
+}
+
+std::vector<std::string> SimSpdk::Exported(const std::string& device,
+                                           const std::string& uuid) const {
+  std::vector<std::string> found;
+  auto vhost = vhosts.find(device);
+  if (vhost != vhosts.end() && !vhost->second.bdev.empty()) found.push_back(vhost->second.bdev);
+  auto subsystem = subsystems.find(device);
+  if (subsystem == subsystems.end()) return found;
+  for (const auto& [nsid, ns] : subsystem->second.namespaces) {
+    if (ns.uuid == uuid) found.push_back(ns.bdev);
+  }
+  return found;
 }
 
 std::vector<std::string> SimSpdk::Intrusions() const {

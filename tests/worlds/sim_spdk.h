@@ -144,8 +144,9 @@ class SimSpdk {
   /// UUIDs of the volumes that hosts have, by the NQN of their device: hosts that see the device
   /// without one of them drop it.
   std::map<std::string, std::set<std::string>> attached;
-  /// The volume of each vhost controller that the agent is asked for.
-  std::map<std::string, std::string> vhost_volumes;
+  /// The volume of each vhost controller that the agent is asked for, with those of earlier calls
+  /// that may not be over.
+  std::map<std::string, std::set<std::string>> vhost_volumes;
   /// Tells how many front ends are connected to a vhost controller.
   std::function<int(const std::string& controller)> vhost_sessions;
   /// What was found wrong since it was last cleared.
@@ -165,6 +166,9 @@ class SimSpdk {
   bool IsHanging(const NodeAddress& address) const;
   /// Whether the bdev, or one below it, is of a remote to which no path is up.
   bool IsDead(const std::string& bdev) const;
+  /// Names of the bdevs that a subsystem exports under this UUID, or that a vhost controller does;
+  /// there should be one.
+  std::vector<std::string> Exported(const std::string& device, const std::string& uuid) const;
   /// Notes what is exported with wrong contents.
   void JudgeExports();
   /// Objects of the agent in other owners' subsystems: allowed only during a call.

@@ -110,14 +110,19 @@ class World {
   static bool MayRemove(const Call& call) { return call.verb == "delete" || call.verb == "detach"; }
   bool IsAdoptable(int device);
   void PrepareAdoption(const Call& call, bool begins, bool succeeded);
-  void OperatorStep(const std::vector<std::string>& words);
-  void StorageStep(const std::vector<std::string>& words);
   void Restart(const std::string& what);
   void Expect(const std::vector<std::string>& words);
   void WaitUntilQuiet();
   std::set<int> LiveVolumes();
   void TellAttached(bool is_strict);
+
+  // world_neighbours.cc
   void Op(const std::string& method, jsonrpc::Json params);
+  void OperatorStep(const std::vector<std::string>& words);
+  void MakeSubsystem(const std::vector<std::string>& words);
+  bool ChangeSubsystem(const std::vector<std::string>& words);
+  bool ChangeDisks(const std::vector<std::string>& words);
+  void StorageStep(const std::vector<std::string>& words);
 
   // world_judge.cc
   void Judge();
@@ -127,6 +132,8 @@ class World {
   std::vector<std::string> Unsettled();
   void FindLost(const std::map<int, admin::v1::Volume>& rows, std::vector<std::string>& found);
   void FindLeaks(const std::map<int, admin::v1::Volume>& rows, std::vector<std::string>& found);
+  void FindLeakedDevices(const std::map<int, admin::v1::Volume>& rows,
+                         std::vector<std::string>& found);
   std::map<int, admin::v1::Volume> VolumeRows(std::vector<std::string>& found);
 
   StepFault NextStep();

@@ -8,19 +8,16 @@
 
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
+#include "worlds/step_words.h"
 #include "worlds/world.h"
 
 namespace sma::worlds {
 
-using jsonrpc::Json;
 using std::chrono::milliseconds;
 
 namespace {
 
-using Words = std::vector<std::string>;
-
 constexpr int kSomeDevice = -1;
-constexpr char kOperatorsHost[] = "nqn.2016-06.io.spdk:operators-host";
 
 StepFault FaultOf(const std::string& name) {
   static const std::map<std::string, StepFault> kFaults{
@@ -29,20 +26,6 @@ StepFault FaultOf(const std::string& name) {
       {"hang", StepFault::kHang},     {"late", StepFault::kLate}};
   return kFaults.at(name);
 }
-
-std::string WordAt(const Words& words, size_t i) { return i < words.size() ? words[i] : ""; }
-int NumberAt(const Words& words, size_t i) { return i < words.size() ? std::stoi(words[i]) : 0; }
-
-Json Listener(int device) {
-  return {{"trtype", "TCP"},
-          {"adrfam", "IPv4"},
-          {"traddr", "127.0.0.1"},
-          {"trsvcid", std::to_string(device)}};
-}
-
-// A disk that only the operator uses.
-std::string OperatorsDisk(int number) { return "local-" + UuidOf(90 + number); }
-std::string ClaimNqn(int volume) { return fmt::format("nqn.2016-06.io.spdk:operators-{}", volume); }
 
 }  // namespace
 
@@ -145,7 +128,7 @@ void World::RunCalls(const Words& words, bool may_die) {
     }
   }
   for (size_t i = 0; i < calls.size(); ++i) {
-    PrepareAdoption(calls[i], /*begins=*/false, answers_[i].ok() && !died);
+    PrepareAdoption(calls[i], /*begins=*/false, answers_[i].ok() && is_clear);
   }
   if (may_die) {
     host_->Open();
@@ -200,13 +183,17 @@ void World::WaitUntilQuiet() {
 // Tells the target which volumes hosts have. After faults of calls a device may be opened without
 // those that could not be attached.
 void World::TellAttached(bool is_strict) {
-  base::MutexLock lock(mutex_);
-  had_faults_ |= !is_strict || fault_at_ != 0 || !options_.judges_exposure;
-  target_->With([this](SimSpdk& spdk) {
+  bool is_judged = options_.judges_exposure;
+  {
+    base::MutexLock lock(mutex_);
+    had_faults_ |= !is_strict || fault_at_ != 0;
+    is_judged &= !had_faults_;
+  }
+  target_->With([&](SimSpdk& spdk) {
     spdk.attached.clear();
     for (const auto& [number, volume] : volumes_) {
       const bool is_known = number != 0 && volume.is_attached == Known::kYes;
-      if (is_known && !had_faults_) spdk.attached[NqnOf(volume.device)].insert(UuidOf(number));
+      if (is_known && is_judged) spdk.attached[NqnOf(volume.device)].insert(UuidOf(number));
     }
   });
 }
@@ -350,14 +337,9 @@ void World::PrepareAdoption(const Call& call, bool begins, bool succeeded) {
   bool is_transferred = false;
   target_->With([&](SimSpdk& spdk) {
     if (IsVhost(call.device) && call.volume != 0) {
-      const Known is_there = devices_[call.device].is_there;
-      if (begins && is_there != Known::kNo) {
-        if (is_there == Known::kUnknown) spdk.vhost_volumes.erase(name);
-      } else if (begins || succeeded) {
-        spdk.vhost_volumes[name] = UuidOf(call.volume);
-      } else if (is_there == Known::kUnknown) {
-        spdk.vhost_volumes.erase(name);
-      }
+      std::set<std::string>& volumes = spdk.vhost_volumes[name];
+      if (!begins && succeeded) volumes.clear();
+      volumes.insert(UuidOf(call.volume));
     }
     auto found = spdk.subsystems.find(name);
     if (found != spdk.subsystems.end() && found->second.owner == Owner::kOthers) {
@@ -383,151 +365,6 @@ void World::PrepareAdoption(const Call& call, bool begins, bool succeeded) {
       volumes_[volume] = {.is_attached = Known::kYes, .device = call.device, .limit = std::nullopt};
     }
   });
-}
-
-void World::Op(const std::string& method, Json params) {
-  auto answer = target_->Operator(method, std::move(params));
-  // An operator's call may fail as well: then he has changed nothing.
-  static_cast<void>(answer.ok());
-}
-
-void World::OperatorStep(const Words& words) {
-  const std::string what = WordAt(words, 1);
-  const int n = NumberAt(words, 2);
-  const std::string nqn = NqnOf(n);
-  if (what == "subsystem" || what == "copy") {
-    const bool is_copy = what == "copy";
-    Op("nvmf_create_transport", {{"trtype", "TCP"}});
-    Op("nvmf_create_subsystem",
-       {{"nqn", nqn}, {"allow_any_host", is_copy && n == 3}, {"ana_reporting", true}});
-    if (!is_copy || n != 3) {
-      Op("nvmf_subsystem_add_host",
-         {{"nqn", nqn}, {"host", is_copy ? HostOf(n) : std::string(kOperatorsHost)}});
-    }
-    Op("nvmf_subsystem_add_listener",
-       {{"nqn", nqn}, {"listen_address", Listener(is_copy ? 4420 + n : 4499)}});
-    const int volume = NumberAt(words, 3);
-    std::string bdev = volume != 0 ? UuidOf(volume) : OperatorsDisk(n % 4);
-    if (volume != 0 && IsEncrypted(volume)) {
-      const VolumeCryptoParameters keys = VolumeRequest(volume, "").crypto();
-      Op("accel_crypto_key_create",
-         {{"name", "others-" + UuidOf(volume)},
-          {"cipher", "AES_XTS"},
-          {"key", keys.key()},
-          {"key2", keys.key2()},
-          {"tweak_mode", volume == 10 ? "INCR_512_FULL_LBA" : "SIMPLE_LBA"}});
-      Op("bdev_crypto_create", {{"name", "crypto-" + UuidOf(volume)},
-                                {"base_bdev_name", "local-" + UuidOf(volume)},
-                                {"key_name", "others-" + UuidOf(volume)}});
-      bdev = "crypto-" + UuidOf(volume);
-    }
-    const Json attributes{{"bdev_name", bdev},
-                          {"uuid", volume != 0 ? UuidOf(volume) : UuidOf(90 + n % 4)}};
-    if (!is_copy || volume != 0) {
-      Op("nvmf_subsystem_add_ns", {{"nqn", nqn}, {"namespace", attributes}});
-    }
-  } else if (what == "delete") {
-    Op("nvmf_delete_subsystem", {{"nqn", nqn}});
-  } else if (what == "host") {
-    Op("nvmf_subsystem_add_host", {{"nqn", nqn}, {"host", kOperatorsHost}});
-  } else if (what == "ns") {
-    // With attributes that a namespace of the agent's does not have.
-    Json entry{{"bdev_name", OperatorsDisk(4 + n % 4)}, {"anagrpid", 2}};
-    if (NumberAt(words, 3) != 0) entry["nsid"] = NumberAt(words, 3);
-    if (NumberAt(words, 4) != 0) entry["uuid"] = UuidOf(NumberAt(words, 4));
-    Op("nvmf_subsystem_add_ns", {{"nqn", nqn}, {"namespace", std::move(entry)}});
-  } else if (what == "raw") {
-    const int volume = NumberAt(words, 3);
-    Op("nvmf_subsystem_add_ns",
-       {{"nqn", nqn},
-        {"namespace", {{"bdev_name", "local-" + UuidOf(volume)}, {"uuid", UuidOf(volume)}}}});
-  } else if (what == "clear" || what == "cipher") {
-    target_->With([&](SimSpdk& spdk) {
-      spdk.truth[UuidOf(n)] = TruthOf(n);
-      if (what == "clear") spdk.truth[UuidOf(n)].key.clear();
-    });
-  } else if (what == "rmns") {
-    const std::string uuid = UuidOf(NumberAt(words, 3));
-    uint32_t nsid = target_->With([&](SimSpdk& spdk) {
-      auto subsystem = spdk.subsystems.find(nqn);
-      if (subsystem == spdk.subsystems.end()) return 0u;
-      for (const auto& [number, ns] : subsystem->second.namespaces) {
-        if (ns.uuid == uuid) return number;
-      }
-      return 0u;
-    });
-    Op("nvmf_subsystem_remove_ns", {{"nqn", nqn}, {"nsid", nsid}});
-  } else if (what == "limit") {
-    Op("bdev_set_qos_limit", {{"name", UuidOf(n)}, {"rw_ios_per_sec", NumberAt(words, 3) * 1000}});
-  } else if (what == "claim") {
-    Op("nvmf_create_subsystem", {{"nqn", ClaimNqn(n)}});
-    Op("nvmf_subsystem_add_ns", {{"nqn", ClaimNqn(n)}, {"namespace", {{"bdev_name", UuidOf(n)}}}});
-  } else if (what == "unclaim") {
-    Op("nvmf_delete_subsystem", {{"nqn", ClaimNqn(n)}});
-  } else if (what == "vhost") {
-    const int volume = NumberAt(words, 3);
-    Op("vhost_create_blk_controller",
-       {{"ctrlr", VhostOf(n)}, {"dev_name", volume != 0 ? UuidOf(volume) : OperatorsDisk(n % 4)}});
-  } else if (what == "rmvhost") {
-    Op("vhost_delete_controller", {{"ctrlr", VhostOf(n)}});
-  } else if (what == "rmdisk") {
-    Op("bdev_null_delete", {{"name", "local-" + UuidOf(n)}});
-  } else if (what == "disk") {
-    target_->With([&](SimSpdk& spdk) { spdk.AddLocalBdev(UuidOf(n), TruthOf(n).medium); });
-  } else if (what == "discover" || what == "control") {
-    const NodeAddress address = AddressOf(n, NumberAt(words, 3));
-    Json params{{"name", fmt::format("operators-{}-{}", what, address.traddr)},
-                {"trtype", "TCP"},
-                {"adrfam", "IPv4"},
-                {"traddr", address.traddr},
-                {"trsvcid", address.trsvcid},
-                {"hostnqn", "nqn.2014-08.org.nvmexpress:host"}};
-    if (what == "control") params["subnqn"] = SubsystemOf(n);
-    Op(what == "control" ? "bdev_nvme_attach_controller" : "bdev_nvme_start_discovery", params);
-    target_->With([](SimSpdk& spdk) { spdk.FinishDiscovery(); });
-  } else if (what == "stop") {
-    const std::string traddr = AddressOf(n, NumberAt(words, 3)).traddr;
-    Op("bdev_nvme_stop_discovery", {{"name", "operators-discover-" + traddr}});
-  } else {
-    throw std::invalid_argument("no such step: op " + what);
-  }
-}
-
-void World::StorageStep(const Words& words) {
-  const std::string& verb = words.front();
-  const int volume = NumberAt(words, 1);
-  target_->With([&](SimSpdk& spdk) {
-    const bool is_iscsi = PlaceOf(volume) == Place::kIscsi;
-    if (verb == "vanish" || verb == "appear" || verb == "swap") {
-      const std::string node = PlaceOf(volume) == Place::kNodeA ? "a" : "b";
-      const Storage whole = MakeStorage();
-      for (auto& [nqn, namespaces] : storage_.nodes.at(node).subsystems) {
-        for (const auto& [nsid, ns] : whole.nodes.at(node).subsystems.at(nqn)) {
-          if (ns.uuid != UuidOf(volume)) continue;
-          if (verb == "appear") namespaces[nsid] = ns;
-          if (verb == "vanish") namespaces.erase(nsid);
-          // The node shows this medium under another volume's UUID.
-          if (verb == "swap") namespaces[nsid].uuid = UuidOf(NumberAt(words, 2));
-        }
-      }
-    } else if (is_iscsi) {
-      storage_.iscsi_up = verb == "up";
-    } else {
-      const AddressState state = verb == "down"   ? AddressState::kDown
-                                 : verb == "hang" ? AddressState::kHanging
-                                                  : AddressState::kUp;
-      const int number = NumberAt(words, 2);
-      for (auto& [name, node] : storage_.nodes) {
-        for (auto& [address, current] : node.addresses) {
-          const bool is_meant = number == 0 ? node.addresses.contains(AddressOf(volume, 1))
-                                            : address == AddressOf(volume, number);
-          if (is_meant) current = state;
-        }
-      }
-    }
-    spdk.FollowStorage();
-  });
-  if (verb == "up") target_->DoLate();
 }
 
 void World::Restart(const std::string& what) {

@@ -91,8 +91,7 @@ absl::Status Adopt(const Creation& creation, const ExistingDevice& existing) {
     absl::StatusOr<record::Volume> row = core.volumes->NewRow(*request, device.handle);
     if (!row.ok()) return row.status();
     row->attachment = attached.attachment;
-    absl::Status same = 
-        core.volumes->TakeOver(context, *request, *row, attached.bdev_name);
+    absl::Status same = core.volumes->TakeOver(context, *request, *row, attached.bdev_name);
     if (same.ok()) same = CheckExported(core, context, *row, attached.bdev_name);
     if (!same.ok()) return WithContext(device.handle, same);
     change.put_volumes.push_back(InState(*std::move(row), VolumeState::kAttached));

@@ -135,7 +135,7 @@ TEST_F(TakeoverTest, Defect35_AnUnusedLayerStays) {
   EXPECT_EQ(target_.Dump(), before);
 }
 
-class LimitsTest : public EncryptionFixture {
+class LayerLimitsTest : public EncryptionFixture {
  protected:
   absl::Status Limit(uint64_t rw_iops) {
     SetQosRequest request;
@@ -150,7 +150,7 @@ class LimitsTest : public EncryptionFixture {
   }
 };
 
-TEST_F(LimitsTest, Defect44_LimitsGoWithTheAttachment) {
+TEST_F(LayerLimitsTest, Defect44_LimitsGoWithTheAttachment) {
   for (bool deletes : {false, true}) {
     ASSERT_TRUE(Attach(Handle(1), 1).ok());
     ASSERT_TRUE(Limit(5).ok());
@@ -160,7 +160,7 @@ TEST_F(LimitsTest, Defect44_LimitsGoWithTheAttachment) {
   }
 }
 
-TEST_F(LimitsTest, Defect44_UnlimitedMeansUnlimitedWhateverTheLayer) {
+TEST_F(LayerLimitsTest, Defect44_UnlimitedMeansUnlimitedWhateverTheLayer) {
   ASSERT_TRUE(Attach(Handle(1), 1).ok());
   ASSERT_TRUE(Limit(5).ok());
   ASSERT_TRUE(Detach(Handle(1), 1).ok());

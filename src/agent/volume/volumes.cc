@@ -10,8 +10,8 @@
 #include "agent/spdk/bdev_nvme.h"
 #include "agent/spdk/call.h"
 #include "agent/volume/check_connection.h"
-#include "jsonrpc/call_scope.h"
 #include "base/lock_table.h"
+#include "jsonrpc/call_scope.h"
 
 namespace sma::volume {
 
@@ -29,6 +29,7 @@ Volumes::Volumes(Options options, jsonrpc::Caller& target, record::Record& recor
                  std::unique_ptr<CryptoEngine> engine, std::optional<base::Secret> sealing_key)
     : options_(options),
       target_(target),
+      record_(record),
       sealer_(std::move(sealing_key)),
       connections_(options.discovery_timeout, target, record,
                    [this](const record::Volume& row) { return SecretsOf(row); }),
@@ -137,6 +138,10 @@ absl::Status Volumes::Release(const base::Context& context, const record::Volume
     return absl::UnavailableError(fmt::format(
         "volume {}: the target may still act on a call that was given up", row.id.ToString()));
   }
+  // An attach that failed may have set the limits of the volume's last life.
+  if (row.state == record::VolumeState::kAttaching && record_.FindLimits(row.id)) {
+    if (absl::Status status = ClearLimits(context, row); !status.ok()) return status;
+  }
   if (absl::Status status = connections_.Release(context, row); !status.ok()) return status;
   sealer_.Forget(row.id);
   return absl::OkStatus();
@@ -144,7 +149,10 @@ absl::Status Volumes::Release(const base::Context& context, const record::Volume
 
 absl::Status Volumes::ClearLimitsBelowLayer(const base::Context& context,
                                             const record::Volume& row) {
-  if (row.bdev_name == BaseBdevName(row)) return absl::OkStatus();
+  return row.bdev_name == BaseBdevName(row) ? absl::OkStatus() : ClearLimits(context, row);
+}
+
+absl::Status Volumes::ClearLimits(const base::Context& context, const record::Volume& row) {
   const spdk::RateLimits none{
       .rw_ios_per_sec = 0, .rw_mbytes_per_sec = 0, .r_mbytes_per_sec = 0, .w_mbytes_per_sec = 0};
   absl::Status status = spdk::SetQosLimits(target_, context, BaseBdevName(row), none);

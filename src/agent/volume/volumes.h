@@ -165,11 +165,13 @@ class Volumes {
   }
 
  private:
+  absl::Status ClearLimits(const base::Context& context, const record::Volume& row);
   absl::Status FindLocal(const base::Context& context, const record::Volume& row);
   absl::StatusOr<VolumeParameters> SecretsOf(const record::Volume& row);
 
   const Options options_;
   jsonrpc::Caller& target_;
+  record::Record& record_;
   Sealer sealer_;
   Connections connections_;
   Encryption encryption_;

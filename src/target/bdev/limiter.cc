@@ -17,10 +17,14 @@ bool IsRead(IoType type) { return type == IoType::kRead || type == IoType::kComp
 
 }  // namespace
 
-void Limiter::Set(const Limits& limits) {
-  auto set = [this](Index index, uint64_t per_sec) {
-    clocks_[index].per_sec.store(per_sec, std::memory_order_relaxed);
-    clocks_[index].next_ns.store(0, std::memory_order_relaxed);
+void Limiter::Set(const Limits& limits, uint64_t now_ns) {
+  auto set = [&](Index index, uint64_t per_sec) {
+    Clock& clock = clocks_[index];
+    clock.per_sec.store(per_sec, std::memory_order_relaxed);
+    uint64_t next = clock.next_ns.load(std::memory_order_relaxed);
+    while (!clock.next_ns.compare_exchange_weak(next, std::min(next, now_ns),
+                                                std::memory_order_relaxed)) {
+    }
   };
   set(kRwIos, limits.rw_ios_per_sec);
   set(kRwBytes, limits.rw_bytes_per_sec);

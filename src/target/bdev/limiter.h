@@ -31,8 +31,9 @@ class Limiter {
  public:
   static constexpr uint64_t kMaxCreditNs = 50'000'000;
 
-  /// Starts all clocks anew: earlier reservations no longer count.
-  void Set(const Limits& limits);
+  /// What was reserved and is not due at `now_ns` no longer counts, and has to be reserved anew. A
+  /// limit that was set before gives no new credit.
+  void Set(const Limits& limits, uint64_t now_ns);
 
   /// When `io` may go (`now_ns` or earlier: at once); to be called once for each.
   uint64_t Reserve(const Io& io, uint32_t block_size, uint64_t now_ns);

@@ -27,7 +27,7 @@ Io MakeIo(IoType type, uint64_t block_count) {
 
 TEST(LimiterTest, EachOperationMovesTheClock) {
   Limiter limiter;
-  limiter.Set({.rw_ios_per_sec = 1000});
+  limiter.Set({.rw_ios_per_sec = 1000}, kStartNs);
   Io read = MakeIo(IoType::kRead, 1);
   // What may be caught up with goes at once.
   for (int i = 0; i < 51; ++i) EXPECT_EQ(limiter.Reserve(read, kBlockSize, kStartNs), kStartNs);
@@ -42,7 +42,8 @@ TEST(LimiterTest, EachOperationMovesTheClock) {
 
 TEST(LimiterTest, BytesCountByDirectionAndTheSlowestClockDecides) {
   Limiter limiter;
-  limiter.Set({.rw_ios_per_sec = 1'000'000, .r_bytes_per_sec = 512'000, .w_bytes_per_sec = 0});
+  limiter.Set({.rw_ios_per_sec = 1'000'000, .r_bytes_per_sec = 512'000, .w_bytes_per_sec = 0},
+              kStartNs);
   Io read = MakeIo(IoType::kRead, 100);
   EXPECT_EQ(limiter.Reserve(read, kBlockSize, kStartNs), kStartNs);
   EXPECT_EQ(limiter.Reserve(read, kBlockSize, kStartNs), kStartNs + 50 * kNsPerMs);
@@ -54,11 +55,11 @@ TEST(LimiterTest, BytesCountByDirectionAndTheSlowestClockDecides) {
 
 TEST(LimiterTest, OtherLimitsStartAnew) {
   Limiter limiter;
-  limiter.Set({.w_bytes_per_sec = 1});
+  limiter.Set({.w_bytes_per_sec = 1}, kStartNs);
   Io write = MakeIo(IoType::kWrite, 1);
   limiter.Reserve(write, kBlockSize, kStartNs);
   EXPECT_GT(limiter.Reserve(write, kBlockSize, kStartNs), kStartNs + 100'000 * kNsPerMs);
-  limiter.Set({.w_bytes_per_sec = 512'000});
+  limiter.Set({.w_bytes_per_sec = 512'000}, kStartNs);
   EXPECT_EQ(limiter.Reserve(write, kBlockSize, kStartNs), kStartNs);
 }
 
@@ -186,9 +187,33 @@ TEST_F(LimitedBdevTest, ChangedUnderLoadAndOffAgain) {
   EXPECT_TRUE(control_->RunUntil([&] { return load.done() > before + 50'000; }, seconds(30)));
 }
 
+// An I/O waits at all times; limits are set every 20 ms, which is when it asks anew.
+TEST(LimiterTest, LimitsThatAreSetOverAndOverGiveNoNewCredit) {
+  Limiter limiter;
+  Io read = MakeIo(IoType::kRead, 1);
+  uint64_t count = 0;
+  uint64_t due_ns = 0;
+  for (uint64_t ms = 0; ms < 1000; ++ms) {
+    const uint64_t now_ns = kStartNs + ms * kNsPerMs;
+    if (ms % 20 == 0) {
+      limiter.Set({.rw_ios_per_sec = 1000 + ms / 20 % 2}, now_ns);
+      due_ns = 0;
+    }
+    while (true) {
+      if (due_ns == 0) due_ns = limiter.Reserve(read, kBlockSize, now_ns);
+      if (due_ns > now_ns) break;
+      ++count;
+      due_ns = 0;
+    }
+  }
+  // The credit of the first 50 ms, and no more than one I/O for each change.
+  EXPECT_LE(count, 1100U);
+  EXPECT_GE(count, 1000U);
+}
+
 TEST(LimiterTest, WhatWasAbortedDoesNotStandBeforeWhatComesLater) {
   Limiter limiter;
-  limiter.Set({.rw_ios_per_sec = 10, .w_bytes_per_sec = 5120});
+  limiter.Set({.rw_ios_per_sec = 10, .w_bytes_per_sec = 5120}, kStartNs);
   Io write = MakeIo(IoType::kWrite, 1);
   limiter.Reserve(write, kBlockSize, kStartNs);
   for (int i = 0; i < 40; ++i) limiter.Reserve(write, kBlockSize, kStartNs);
@@ -196,7 +221,7 @@ TEST(LimiterTest, WhatWasAbortedDoesNotStandBeforeWhatComesLater) {
   for (int i = 0; i < 41; ++i) limiter.Cancel(write, kBlockSize);
   EXPECT_EQ(limiter.Reserve(write, kBlockSize, kStartNs), kStartNs + 50 * kNsPerMs);
   // Of another limit than what was reserved by: never before now.
-  limiter.Set({.rw_ios_per_sec = 10});
+  limiter.Set({.rw_ios_per_sec = 10}, kStartNs);
   limiter.Cancel(write, kBlockSize);
   EXPECT_EQ(limiter.Reserve(write, kBlockSize, kStartNs), kStartNs);
 }

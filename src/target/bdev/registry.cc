@@ -198,8 +198,9 @@ void Registry::ResetStats(Bdev& bdev, StatsPart part, std::function<void()> done
 }
 
 void Registry::SetLimits(Bdev& bdev, const Limits& limits) {
+  if (bdev.limits_ == limits) return;
   bdev.limits_ = limits;
-  bdev.limiter_.Set(limits);
+  bdev.limiter_.Set(limits, control_.now_ns());
   if (limits.any()) {
     bdev.gate_.fetch_or(Bdev::kLimited);
   } else {

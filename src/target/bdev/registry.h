@@ -73,7 +73,8 @@ class Registry {
   enum class StatsPart { kAll, kMinMax };
   void ResetStats(Bdev& bdev, StatsPart part, std::function<void()> done);
 
-  /// From now on, also for I/O that waits for the limits before.
+  /// From now on, also for I/O that waits for the limits before. The same limits again change
+  /// nothing.
   void SetLimits(Bdev& bdev, const Limits& limits);
 
   /// What a module saves beside its bdevs: its options, connections that bdevs come from by

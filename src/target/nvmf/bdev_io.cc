@@ -38,7 +38,6 @@ Status StatusOf(IoStatus status, IoType type) {
 void BeginIo(NamespaceEntry& entry, Request& request) {
   request.entry = &entry;
   request.in_bdev = true;
-  request.abort_requested = false;
   entry.Hold();
   request.queue_pair->BeginAsync();
 }

@@ -57,8 +57,7 @@ class IoFixture : public testing::Test {
   void RunPosted() {
     for (int i = 0; i < 5; ++i) Await([&](auto done) { reactor_->Post(done); });
   }
-  void AddDisk(const std::string& name, bdev::TestModule& module) {
-    bdev::Bdev::Info info;
+  void AddDisk(const std::string& name, bdev::TestModule& module, bdev::Bdev::Info info = {}) {
     info.name = name;
     info.block_size = 512;
     info.block_count = 1000;

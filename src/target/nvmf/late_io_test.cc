@@ -55,6 +55,17 @@ TEST_F(LateIoTest, AbortedDatasetManagementDeallocatesNoMore) {
   EXPECT_EQ(module_.seen_types.size(), 1u);
 }
 
+TEST_F(LateIoTest, AnAbortedWriteIsNotDoneWhenItsDataCome) {
+  io_->has_data = false;
+  auto write = BeginWrite(4);
+  EXPECT_EQ(Abort(1, 4).dw0, 1u);
+  EXPECT_FALSE(write->answered);
+  io_->Deliver(*write);
+  EXPECT_TRUE(write->answered);
+  EXPECT_EQ(write->status(), Status::kAbortRequested);
+  EXPECT_TRUE(module_.seen_types.empty());
+}
+
 TEST_F(LateIoTest, TheEndOfAnAssociationAbortsWhatLimitsHold) {
   LimitDisk();
   std::vector<std::shared_ptr<FakeQueuePair::FakeRequest>> writes;

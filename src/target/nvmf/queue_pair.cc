@@ -130,9 +130,8 @@ void QueuePair::Close() {
 }
 
 bool QueuePair::AbortIo(Request& request) {
-  if (!request.in_bdev) return false;
   request.abort_requested = true;
-  return request.entry->channel().Abort(request);
+  return request.in_bdev && request.entry->channel().Abort(request);
 }
 
 void QueuePair::DetachWhenIdle() {

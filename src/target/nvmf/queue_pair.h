@@ -107,8 +107,9 @@ class QueuePair : public CompletionSink {
   /// bdev are aborted. When no command is running any more, the controller and the target forget
   /// this queue pair and OnDetached is called.
   void Close();
-  /// Aborts a command that waits in its bdev. Returns true if that has answered it; false if it
-  /// will be completed in its own time, or is in no bdev.
+  /// Aborts a command that has been started. Returns true if its bdev has ended it; false if it
+  /// will be completed later: by its bdev in its own time, or with kAbortRequested when what it
+  /// waits for (data from the host, memory) has come. Nothing more of it is given to the bdev.
   static bool AbortIo(Request& request);
   void set_reads_in_place(bool yes) { reads_in_place_ = yes; }
   /// A command has been taken from the submission queue.

@@ -21,6 +21,7 @@ bool IsFabrics(const nvme::Command& command) {
 void TransportQueuePair::Start(Request& request) {
   AdvanceSqHead();
   request.data_size = 0;
+  request.abort_requested = false;
   request.transfer = IsFabrics(request.command) ? nvme::TransferOf(request.command.nsid & 0xff)
                                                 : nvme::TransferOf(request.command.opcode);
   Status status = Classify(request);
@@ -52,6 +53,7 @@ Status TransportQueuePair::Classify(Request& request) {
 
 void TransportQueuePair::Execute(Request& request) {
   SMA_HOLD_POINT("nvmf.execute");
+  if (request.abort_requested) return Complete(request, Status::kAbortRequested);
   if (IsFabrics(request.command)) return ExecuteFabrics(*this, request);
   if (is_admin()) return ExecuteAdmin(*this, request);
   ExecuteIo(*this, request);

@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "base/log.h"
+#include "target/virtio/guest_socket.h"
 
 namespace sma::target::vhost_user {
 namespace {
@@ -86,9 +87,7 @@ int Controller::Listen() {
   if (!address.ok()) return address.error();
   if (int error = RemoveStaleSocket(options_.socket_path, *address); error != 0) return error;
   base::UniqueFd listener = MakeSocket();
-  if (::bind(listener.get(), reinterpret_cast<const sockaddr*>(&*address), sizeof *address) != 0) {
-    return errno;
-  }
+  if (int error = virtio::BindGuestSocket(listener.get(), *address); error != 0) return error;
   listener_ = std::move(listener);  // from here on the destructor removes the socket
   if (::listen(listener_.get(), SOMAXCONN) != 0) return errno;
   UpdateListening();

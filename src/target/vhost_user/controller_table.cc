@@ -6,6 +6,17 @@
 #include <utility>
 
 namespace sma::target::vhost_user {
+namespace {
+
+// It is the name of a file, and stands in logs and answers: no folder, nothing that a terminal
+// obeys, UTF-8 or not.
+bool IsControllerName(std::string_view name) {
+  return !name.empty() && name != "." && name != ".." &&
+         std::ranges::none_of(name,
+                              [](unsigned char c) { return c < 0x20 || c == 0x7f || c == '/'; });
+}
+
+}  // namespace
 
 int CoreOf(const Reactor& reactor) {
   const Reactor::Options& options = reactor.options();
@@ -24,7 +35,7 @@ ControllerTable::ControllerTable(bdev::Registry& registry, std::vector<Reactor*>
 ControllerTable::~ControllerTable() { registry_.RemoveObserver(this); }
 
 int ControllerTable::Create(const Params& params) {
-  if (params.name.empty() || params.name.find('/') != std::string::npos) return EINVAL;
+  if (!IsControllerName(params.name)) return EINVAL;
   if (Find(params.name) != nullptr) return EEXIST;
   std::vector<Reactor*> reactors;
   std::ranges::copy_if(reactors_, std::back_inserter(reactors), [&](const Reactor* reactor) {

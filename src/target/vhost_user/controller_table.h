@@ -32,8 +32,8 @@ class ControllerTable final : private bdev::RegistryObserver {
     std::optional<std::vector<int>> cores = {};
   };
 
-  /// EEXIST: there is one of that name. EINVAL: a name that is empty or has a slash, or no reactor
-  /// on those cores. Else as Controller::Create.
+  /// EEXIST: there is one of that name. EINVAL: a name that is empty, "." or "..", or has
+  /// slashes or control characters; or no reactor on those cores. Else as Controller::Create.
   int Create(const Params& params);
   /// ENODEV: no such controller. EBUSY: a front end is connected, or was and something of it is
   /// still under way.

@@ -14,6 +14,7 @@
 
 #include "harness/vhost_user/front_end.h"
 #include "target/vhost_user/test_target.h"
+#include "target/virtio/guest_socket.h"
 
 namespace sma::target::vhost_user {
 namespace {
@@ -33,7 +34,10 @@ TEST_F(ControllerTest, ChecksWhatItIsMadeOf) {
   EXPECT_EQ(target_.Create({.name = "b", .bdev_name = "none"}), ENODEV);
   EXPECT_EQ(target_.Create({.name = "b", .bdev_name = "disk"}), 0) << "a bdev may have several";
   EXPECT_EQ(target_.Create({.name = "", .bdev_name = "disk"}), EINVAL);
-  EXPECT_EQ(target_.Create({.name = "../c", .bdev_name = "disk"}), EINVAL);
+  for (const char* name : {"../c", "..", ".", "/c", "c/d", "c\nd", "c\x1b[2J", "c\x7f"}) {
+    EXPECT_EQ(target_.Create({.name = name, .bdev_name = "disk"}), EINVAL) << name;
+  }
+  EXPECT_EQ(target_.Create({.name = std::string("c\0d", 3), .bdev_name = "disk"}), EINVAL);
   EXPECT_EQ(target_.Create({.name = std::string(200, 'c'), .bdev_name = "disk"}), ENAMETOOLONG);
   EXPECT_EQ(target_.Create({.name = "c", .bdev_name = "disk", .cores = {{7}}}), EINVAL);
   EXPECT_EQ(target_.Create({.name = "c", .bdev_name = "disk", .cores = {{1}}}), 0);
@@ -43,6 +47,24 @@ TEST_F(ControllerTest, ChecksWhatItIsMadeOf) {
     EXPECT_EQ(table.Find("c")->options().reactors.size(), 1u);
     EXPECT_EQ(table.Find("d"), nullptr);
   });
+}
+
+TEST_F(ControllerTest, TheSocketIsTheOwnersWhateverTheUmask) {
+  const auto mode_with = [&](mode_t umask, const std::string& name) {
+    const mode_t before = ::umask(umask);
+    EXPECT_EQ(target_.Create({.name = name, .bdev_name = "disk"}), 0);
+    ::umask(before);
+    struct stat status {};
+    EXPECT_EQ(::lstat(target_.SocketPath(name).c_str(), &status), 0);
+    return status.st_mode & 07777;
+  };
+  EXPECT_EQ(mode_with(0, "a"), 0600U);
+  EXPECT_EQ(mode_with(0777, "b"), 0600U);
+  target_.Run([](bdev::Registry&, ControllerTable&) {
+    virtio::SetGuestSocketAccess({.mode = 0660, .has_group = true, .group = ::getegid()});
+  });
+  EXPECT_EQ(mode_with(022, "c"), 0660U);
+  target_.Run([](bdev::Registry&, ControllerTable&) { virtio::SetGuestSocketAccess({}); });
 }
 
 TEST_F(ControllerTest, DeleteRemovesTheSocket) {

@@ -3,7 +3,9 @@ package world
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"strings"
 )
 
 const (
@@ -31,6 +33,9 @@ func encode(disk [16]byte, lba uint64, value int64) []byte {
 	return block
 }
 
+// errTorn is a block of which several writes have left a part each.
+var errTorn = errors.New("torn")
+
 // decode is the value that a block holds; an error for what no write of that block has left.
 func decode(disk [16]byte, lba uint64, block []byte) (int64, error) {
 	value := int64(binary.LittleEndian.Uint64(block[32:]))
@@ -38,15 +43,25 @@ func decode(disk [16]byte, lba uint64, block []byte) (int64, error) {
 		return value, nil
 	}
 	var parts []string
+	torn := true
 	for at, last := 0, ""; at < len(block); at += cellBytes {
 		if part := describeCell(disk, lba, block[at:at+cellBytes]); part != last {
 			parts, last = append(parts, fmt.Sprintf("%s from byte %d on", part, at)), part
+			torn = torn && isValue(part)
 		}
 	}
 	if len(parts) > 6 {
 		parts = append(parts[:6], "...")
 	}
+	if torn {
+		return 0, fmt.Errorf("%w: holds %v", errTorn, parts)
+	}
 	return 0, fmt.Errorf("holds %v", parts)
+}
+
+// isValue when a cell is described as one of the block's own.
+func isValue(described string) bool {
+	return strings.HasPrefix(described, "value") && !strings.Contains(described, " of ")
 }
 
 func describeCell(disk [16]byte, lba uint64, cell []byte) string {

@@ -10,6 +10,7 @@
 #include "target/bdev/channel.h"
 #include "target/bdev/io_queue.h"
 #include "target/bdev/medium_copy.h"
+#include "target/bdev_modules/malloc/background_populate.h"
 #include "target/reactor/reactor.h"
 
 namespace sma::target::bdev_modules {
@@ -31,8 +32,8 @@ constexpr size_t kMinDiscardBytes = 64 * 1024;
 // How much is zeroed in one round of the loop, so that other I/O is not held up.
 constexpr size_t kZeroBytesPerRound = 64 << 20;
 
-/// Memory of the process that reads as zeroes until written; nothing is held for pages never
-/// written.
+/// Memory of the process that reads as zeroes until written; nothing is held for pages that were
+/// neither populated nor accessed.
 class SparseMemory {
  public:
   explicit SparseMemory(size_t size) : size_(size) {
@@ -51,6 +52,7 @@ class SparseMemory {
   SparseMemory& operator=(SparseMemory&&) = delete;
 
   std::byte* data() const { return data_; }
+  size_t size() const { return size_; }
 
   void Zero(size_t offset, size_t size) const {
     std::byte* begin = data_ + offset;
@@ -200,7 +202,10 @@ class MallocChannel : public Channel {
 
 class MallocBdev : public Bdev {
  public:
-  MallocBdev(Info info, SparseMemory memory) : Bdev(std::move(info)), memory_(std::move(memory)) {}
+  MallocBdev(Info info, SparseMemory memory)
+      : Bdev(std::move(info)),
+        memory_(std::move(memory)),
+        populate_(memory_.data(), memory_.size()) {}
 
   std::string_view module() const override { return kMallocModule; }
   bool Supports(IoType /*type*/) const override { return true; }
@@ -220,6 +225,7 @@ class MallocBdev : public Bdev {
 
  private:
   const SparseMemory memory_;
+  const BackgroundPopulate populate_;
 };
 
 // Counts on whether or not the name is free, as SPDK does.

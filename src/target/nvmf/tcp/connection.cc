@@ -97,7 +97,7 @@ void Connection::OnConnected() {
     out_of_memory_ = true;
     return reactor().Defer(flush_);
   }
-  more_requests_ = std::make_unique<TcpRequest[]>(queue_size() - 1);
+  more_requests_ = MappedArray<TcpRequest>(queue_size() - 1);
   request_count_ = queue_size();
   for (uint32_t i = request_count_ - 1; i > 0; --i) {
     AddRequest(more_requests_[i - 1], i, slots_.data() + size_t{slot_size_} * (i - 1));
@@ -188,7 +188,10 @@ bool Connection::Abort(uint16_t cid) {
   }
   for (uint32_t i = 0; i < request_count_; ++i) {
     TcpRequest& request = RequestAt(i);
-    if (request.in_bdev && request.command.cid == cid) return AbortIo(request);
+    // While its data are to come, too, so that they are not written then.
+    bool under_way = request.in_bdev || request.state == TcpRequest::State::kSendingR2t ||
+                     request.state == TcpRequest::State::kAwaitingData;
+    if (under_way && request.command.cid == cid) return AbortIo(request);
   }
   return false;
 }

@@ -9,6 +9,7 @@
 #include "target/nvme/tcp_pdu.h"
 #include "target/nvmf/tcp/buffer_pool.h"
 #include "target/nvmf/tcp/input_buffer.h"
+#include "target/nvmf/tcp/mapped_array.h"
 #include "target/nvmf/tcp/mapped_memory.h"
 #include "target/nvmf/tcp/options.h"
 #include "target/nvmf/tcp/tcp_request.h"
@@ -75,6 +76,7 @@ class Connection final : public TransportQueuePair, private FdHandler, private B
   // connection_receive.cc: from bytes to commands.
   bool Receive();
   bool OnNothingReceived(ssize_t got);
+  bool IsReset() const;
   void Parse();
   bool ParsePdu();
   bool HandlePdu(const nvme::tcp::CommonHeader& header, const nvme::tcp::Layout& layout);
@@ -125,7 +127,7 @@ class Connection final : public TransportQueuePair, private FdHandler, private B
   nvme::tcp::Agreement agreement_;
   Incoming incoming_;
   TcpRequest first_request_;  // the only one before Connect
-  std::unique_ptr<TcpRequest[]> more_requests_;
+  MappedArray<TcpRequest> more_requests_;
   uint32_t request_count_ = 1;
   TcpRequest* free_ = nullptr;
   TcpRequest* waiting_head_ = nullptr;  // for memory
@@ -148,6 +150,7 @@ class Connection final : public TransportQueuePair, private FdHandler, private B
   uint64_t opened_ns_ = 0;
   uint64_t released_ns_ = 0;  // when idle memory was given back last
   uint64_t last_receive_ns_ = 0;
+  uint64_t last_look_ns_ = 0;  // at the socket, whether there was something or not
   uint64_t last_send_ns_ = 0;
   uint64_t terminated_ns_ = 0;
 };

@@ -1,11 +1,14 @@
 // Connection: from bytes to commands.
 
+#include <poll.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <cstring>
+#include <utility>
 
 #include "spdlog/spdlog.h"
 #include "target/nvmf/tcp/connection.h"
@@ -34,7 +37,15 @@ constexpr uint32_t kAdminInCapsuleSize = 8192;
 constexpr uint32_t kLargeData = 32768;
 constexpr size_t kInputBeforeLargeData = 8192;
 
+// What is read after so long may be older than a reset: this thread, or the process, was held up.
+constexpr uint64_t kUnwatchedNs = 1'000'000;
+
 constexpr Fault kUnknownTag{FatalError::kInvalidHeaderField, offsetof(DataPdu, ttag)};
+
+// Reactor::now_ns() as it is now, not as it was when this round of the loop began.
+uint64_t ClockNs() {
+  return static_cast<uint64_t>(std::chrono::steady_clock::now().time_since_epoch().count());
+}
 
 bool DigestMatches(const std::byte* digest, uint32_t value) {
   return std::memcmp(digest, &value, kDigestSize) == 0;
@@ -54,7 +65,9 @@ bool Connection::Receive() {
   room = room.first(std::min(room.size(), limit));
   pieces[count++] = {room.data(), room.size()};
   ssize_t got = ::readv(fd_.get(), pieces, count);
+  uint64_t unwatched_since_ns = std::exchange(last_look_ns_, reactor().now_ns());
   if (got <= 0) return OnNothingReceived(got);
+  if (ClockNs() - unwatched_since_ns > kUnwatchedNs && IsReset()) return CloseSocket(), true;
   last_receive_ns_ = reactor().now_ns();
   auto size = static_cast<size_t>(got);
   if (incoming_.left > 0) {
@@ -65,6 +78,12 @@ bool Connection::Receive() {
   input_.Commit(size);
   Parse();
   return true;
+}
+
+// The host has given up what it had sent before, and may have gone on elsewhere.
+bool Connection::IsReset() const {
+  pollfd state{.fd = fd_.get(), .events = 0, .revents = 0};
+  return ::poll(&state, 1, 0) > 0 && (state.revents & (POLLHUP | POLLERR)) != 0;
 }
 
 bool Connection::OnNothingReceived(ssize_t got) {

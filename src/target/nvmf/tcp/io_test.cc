@@ -1,4 +1,7 @@
+#include <chrono>
+#include <future>
 #include <numeric>
+#include <thread>
 
 #include "target/nvmf/tcp/test_target.h"
 
@@ -44,6 +47,29 @@ TEST_P(IoTest, InCapsuleWriteAndRead) {
   EXPECT_EQ(io_.Execute(Io(IoOpcode::kCompare, 5, 1), data).status(), Status::kSuccess);
   data[4095] ^= std::byte{1};
   EXPECT_EQ(io_.Execute(Io(IoOpcode::kCompare, 5, 1), data).status(), Status::kCompareFailure);
+}
+
+// A host that resets a connection goes on elsewhere: what it has sent there must not come later.
+TEST_P(IoTest, WhatIsUnreadAtAResetIsNotExecuted) {
+  auto old_data = Pattern(4096, 1), new_data = Pattern(4096, 2);
+  EXPECT_EQ(io_.Execute(Io(IoOpcode::kWrite, 5, 1), old_data).status(), Status::kSuccess);
+  std::promise<void> held, release;
+  target_.reactor(0).Post([&] {
+    held.set_value();
+    release.get_future().wait();
+  });
+  held.get_future().wait();
+  io_.SendCommand(Io(IoOpcode::kWrite, 5, 1), new_data);
+  linger reset{.l_onoff = 1, .l_linger = 0};
+  ASSERT_EQ(::setsockopt(io_.fd(), SOL_SOCKET, SO_LINGER, &reset, sizeof reset), 0);
+  io_.Close();
+  // So long that the target knows that its thread was held up.
+  auto until = std::chrono::steady_clock::now() + std::chrono::milliseconds(5);
+  while (std::chrono::steady_clock::now() < until) std::this_thread::yield();
+  release.set_value();
+  TestHost admin = target_.DialAdmin(GetParam());
+  TestHost io = target_.DialIo(GetParam());
+  EXPECT_EQ(io.Execute(Io(IoOpcode::kRead, 5, 1)).data, old_data);
 }
 
 TEST_P(IoTest, LargeWriteInPieces) {

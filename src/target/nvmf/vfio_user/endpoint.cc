@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "spdlog/spdlog.h"
+#include "target/virtio/guest_socket.h"
 
 namespace sma::target::nvmf::vfio_user {
 namespace {
@@ -55,8 +56,7 @@ int Endpoint::Listen() {
   std::memcpy(address.sun_path, path.c_str(), path.size() + 1);
   if (int error = RemoveStale(address); error != 0) return error;
   base::UniqueFd listener = MakeSocket();
-  if (::bind(listener.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0)
-    return errno;
+  if (int error = virtio::BindGuestSocket(listener.get(), address); error != 0) return error;
   socket_path_ = std::move(path);
   has_name_ = true;  // from here on the destructor removes it
   listener_ = std::move(listener);
