@@ -195,7 +195,7 @@ TEST_F(ReconcilerTest, ThousandDevicesAreBackInTime) {
   WaitUntilServing();
   EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(10));
   target_.SetRoundTrip(std::chrono::nanoseconds(0));
-  EXPECT_EQ(target_.Dump(), before);
+  EXPECT_TRUE(target_.Dump() == before) << "not compared by the test, which takes too much memory";
 }
 
 }  // namespace
