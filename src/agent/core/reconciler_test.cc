@@ -196,6 +196,8 @@ TEST_F(ReconcilerTest, ThousandDevicesAreBackInTime) {
   // Not EXPECT_EQ: where two texts of this size differ, it takes gigabytes to say how.
   WaitFor([&] { return target_.Dump() == before; });
   EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(10));
+  target_.SetRoundTrip(std::chrono::nanoseconds(0));
+  EXPECT_TRUE(target_.Dump() == before) << "not compared by the test, which takes too much memory";
 }
 
 }  // namespace

@@ -172,9 +172,7 @@ void TypeLoop::ComparePass(uint64_t generation) {
   RestoreEach({devices.begin(), remote}, options, is_new);
   SetLocalDone(generation);
   if (remote != devices.end()) {
-    absl::Status looked = core_.volumes->BeginRestore(
-        context_.Child(steady_clock::now() + kPrepareTime), core_.record->Volumes());
-    if (!looked.ok()) spdlog::warn("connections cannot be listed: {}", looked.ToString());
+    LookAtConnections(core_.record->Volumes());
     RestoreEach({remote, devices.end()}, options, is_new);
   }
   passed_generation_ = generation;
@@ -247,6 +245,12 @@ void TypeLoop::RestoreEach(const std::vector<record::Device>& devices,
   for (size_t i = 0; i < results.size(); ++i) Note(devices[i].handle, results[i], is_new, begin);
 }
 
+void TypeLoop::LookAtConnections(const std::vector<record::Volume>& volumes) {
+  absl::Status status =
+      core_.volumes->BeginRestore(context_.Child(steady_clock::now() + kPrepareTime), volumes);
+  if (!status.ok()) spdlog::warn("connections cannot be listed: {}", status.ToString());
+}
+
 void TypeLoop::RestoreDue(const std::vector<std::string>& handles) {
   const bool may_expose = MayExposeIncomplete();
   std::vector<std::string> known;
@@ -269,6 +273,14 @@ void TypeLoop::RestoreDue(const std::vector<std::string>& handles) {
                                       .expose_incomplete = may_expose,
                                       .set_limits = is_restore}));
   }
+  // What is known of their connections may be what is wrong.
+  std::vector<record::Volume> remote;
+  for (const std::string& handle : known) {
+    for (record::Volume& volume : core_.record->VolumesOf(handle)) {
+      if (volume::IsRemote(volume)) remote.push_back(std::move(volume));
+    }
+  }
+  if (!remote.empty()) LookAtConnections(remote);
   const auto begin = steady_clock::now();
   const std::vector<absl::Status> results =
       RunByDomain(std::move(tasks), core_.options.restore_parallelism);
