@@ -83,7 +83,7 @@ def test_another_version_is_refused(bin_dir, work_dir, prefix):
                    check=True)
     (work_dir / "nothing.cc").write_text("int nothing;\n")
     subprocess.run(["g++", "-shared", "-fPIC", work_dir / "nothing.cc", "-o", work_dir / "nothing.so"], check=True)
-    for path, message in ((library, "was built for version 3 of the plugin interface, and this agent has version 2"),
+    for path, message in ((library, "was built for version 4 of the plugin interface, and this agent has version 3"),
                           (work_dir / "nothing.so", "is no plugin: it has no symbol sma_plugin"),
                           (work_dir / "missing.so", "cannot open shared object file")):
         config = work_dir / f"{path.stem}.yaml"
