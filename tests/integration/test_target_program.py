@@ -70,7 +70,7 @@ def test_past_discovery_associations_keep_no_memory(bin_dir, work_dir):
 
 
 def wait_until_idle(process):
-    """Returns when the process has used no processor time for half a second: pages of new disks are populated meanwhile."""
+    """Returns when the process has used no processor time for half a second: pages of new disks are populated."""
     for _ in range(60):
         before_s = process.cpu_seconds()
         time.sleep(0.5)  # what is looked at
