@@ -1,6 +1,9 @@
 // Blocks that are sent from a memory disk while they are written.
 
+#include <poll.h>
+
 #include <algorithm>
+#include <future>
 
 #include "target/nvmf/tcp/test_target.h"
 
@@ -44,9 +47,17 @@ int CountTorn(const std::vector<std::byte>& data) {
 
 // The host reads more than its socket takes, so that sends end within a block; before it receives
 // more, the other queue overwrites all blocks.
-int ReadSlowlyWhileWriting(TestHost& reader, TestHost& writer) {
+int ReadSlowlyWhileWriting(TestTarget& target, int reactors, TestHost& reader, TestHost& writer) {
   constexpr int kReads = 100;
-  for (int i = 0; i < kReads; ++i) reader.SendCommand(FirstBlocks(IoOpcode::kRead));
+  {  // The reads are executed in one round, before the first write.
+    std::promise<void> release;
+    std::shared_future<void> released(release.get_future());
+    for (int i = 0; i < reactors; ++i) target.reactor(i).Post([released] { released.wait(); });
+    for (int i = 0; i < kReads; ++i) reader.SendCommand(FirstBlocks(IoOpcode::kRead));
+    release.set_value();
+    pollfd answered{reader.fd(), POLLIN, 0};
+    EXPECT_EQ(::poll(&answered, 1, 10'000), 1);
+  }
   int torn = 0;
   for (int i = 0; i < kReads; ++i) {
     WriteFirstBlocks(writer, std::byte(i));
@@ -72,8 +83,8 @@ TEST_P(WholeBlocksTest, ASlowReaderGetsWholeBlocks) {
   ASSERT_EQ(::setsockopt(reader.fd(), SOL_SOCKET, SO_RCVBUF, &size, sizeof size), 0);
   // The reader's reactor owns the disk, and the writer's, if it is another one, comes later.
   EXPECT_EQ(reader.Execute(FirstBlocks(IoOpcode::kRead)).data, std::vector<std::byte>(kWholeBytes));
-  EXPECT_EQ(ReadSlowlyWhileWriting(reader, writer), 0);
-  EXPECT_EQ(ReadSlowlyWhileWriting(reader, writer), 0);
+  EXPECT_EQ(ReadSlowlyWhileWriting(target, GetParam(), reader, writer), 0);
+  EXPECT_EQ(ReadSlowlyWhileWriting(target, GetParam(), reader, writer), 0);
 }
 
 }  // namespace
