@@ -7,6 +7,7 @@ import uuid
 
 from harness.agent import free_port
 from harness.jsonrpc import JsonRpcClient
+from harness.memory import count_in_memory
 from harness.nvme_pdu import RawConnection, RawHost
 from harness.process import Process
 from harness.target import Target
@@ -95,23 +96,6 @@ def test_it_idles_with_connections_and_many_disks(bin_dir, work_dir):
         before_s, started = target.process.cpu_seconds(), time.monotonic()
         time.sleep(3)  # what is measured
         assert (target.process.cpu_seconds() - before_s) / (time.monotonic() - started) < 0.01
-
-
-def count_in_memory(pid, needles):
-    """How often each is in memory that the process may write to."""
-    counts = dict.fromkeys(needles, 0)
-    with open(f"/proc/{pid}/maps") as maps, open(f"/proc/{pid}/mem", "rb") as memory:
-        for line in maps:
-            span, permissions, *_ = line.split()
-            if not permissions.startswith("rw"):
-                continue
-            begin, end = (int(part, 16) for part in span.split("-"))
-            with contextlib.suppress(OSError, ValueError):
-                memory.seek(begin)
-                content = memory.read(end - begin)
-                for needle in needles:
-                    counts[needle] += content.count(needle)
-    return counts
 
 
 def test_a_key_that_is_gone_is_nowhere_in_its_memory(bin_dir, work_dir):
