@@ -9,12 +9,9 @@ namespace sma::worlds {
 
 /// Tests that the agent does not pass yet: "fails on today's core". They are run with
 /// --gtest_also_run_disabled_tests alone; whoever mends the agent takes the line out.
+/// Of Death_UndoRemovesAnOperatorsNamespace see docs/adr/0013: nothing tells the two apart.
 inline constexpr std::string_view kFailsToday[] = {
     "Death_UndoRemovesAnOperatorsNamespace",
-    "Defect34_OperatorsServiceIsStopped",
-    "Defect42_TheOtherServiceHasTheVolume",
-    "Leak_ServiceOfAnAttachThatWasNotSent",
-    "LyingNode_BringsAnothersUuid",
     "",  // no test's name
 };
 

@@ -163,6 +163,7 @@ absl::Status Connections::WaitForBdev(const Context& context, const std::string&
             fmt::format("volume.nvmf.subnqn: volume {} is in {}, not in {}", row.id.ToString(),
                         nqns.empty() ? "no subsystem" : nqns.front(), subnqn));
       }
+      if (absl::Status status = CheckNode(context, row, **bdev); !status.ok()) return status;
       SharedNames names = SharedNames::Parse(row.connection);
       absl::StatusOr<bool> counted = shared_.CountHanging(context, row.id, **bdev, names);
       row.connection = names.ToText();
@@ -370,6 +371,7 @@ absl::Status Connections::Restore(const Context& context, record::Volume& row) {
     names.AddController(subsystem.controller);
     row.connection = names.ToText();
     status = controllers_.Restore(context, row.id, subsystem);
+    if (status.ok()) status = LeaveServices(context, row);
   } else {
     return absl::OkStatus();
   }
@@ -378,6 +380,26 @@ absl::Status Connections::Restore(const Context& context, record::Volume& row) {
   row.connection = names.ToText();
   status.Update(counted);
   return status;
+}
+
+// A volume with a connection of its own once hung on services of others, which it does not any
+// more.
+absl::Status Connections::LeaveServices(const Context& context, record::Volume& row) {
+  const std::string controller = shared_.ControllerOf(row.id);
+  SharedNames names = SharedNames::Parse(row.connection);
+  if (controller.empty() || names.services.empty()) return absl::OkStatus();
+  const std::optional<std::string> hanging = ServiceOfController(controller);
+  std::vector<std::string> kept;
+  absl::Status first;
+  for (const std::string& name : names.services) {
+    absl::Status left =
+        hanging == name ? absl::OkStatus() : Leave(context, row, name, /*is_going=*/false);
+    if (hanging == name || !left.ok() || IsUser(context, row.id, name)) kept.push_back(name);
+    first.Update(std::move(left));
+  }
+  names.services = std::move(kept);
+  row.connection = names.ToText();
+  return first;
 }
 
 bool Connections::IsRestoring(const record::Volume& row) const {
@@ -402,8 +424,14 @@ absl::Status Connections::RestoreServices(const Context& context, record::Volume
   const SharedNames before = SharedNames::Parse(row.connection);
   SharedNames after;
   absl::Status status;
+  // Of two services that refer to each other one is enough: the one that has the volume.
+  const std::string hanging = ServiceOfController(shared_.ControllerOf(row.id)).value_or("");
   for (const nvmf::Address& endpoint : row.params.nvmf().discovery().discovery_endpoints()) {
     const TransportAddress address = ToTransportAddress(endpoint);
+    if (Contains(before.services, hanging) && services_.IsServing(hanging, address)) {
+      after.AddService(hanging);
+      continue;
+    }
     const std::string name =
         before.Find(ServiceKey(address)).value_or(services_.PlanName(address, row.id));
     absl::StatusOr<DiscoveryServices::Joined> service = services_.JoinAgain(
@@ -433,7 +461,10 @@ absl::Status Connections::RestoreServices(const Context& context, record::Volume
 
 // The bdev is not there though all services are: one of them may have passed the subsystem over.
 absl::Status Connections::KickServices(const Context& context, const record::Volume& row) {
-  if (!shared_.IsMissing(row.id)) return absl::OkStatus();
+  if (!shared_.IsMissing(row.id)) {
+    services_.NoteThere(row.id);
+    return absl::OkStatus();
+  }
   for (const std::string& name : SharedNames::Parse(row.connection).services) {
     if (absl::Status status = services_.Kick(context, row.id, name); !status.ok()) return status;
   }

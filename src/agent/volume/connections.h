@@ -4,6 +4,7 @@
 #include <functional>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -85,10 +86,15 @@ class Connections {
                             record::Volume& row);
   absl::Status WaitForLog(const base::Context& context, const record::Volume& row,
                           const spdk::TransportAddress& next, base::TimePoint until);
+  absl::Status LeaveServices(const base::Context& context, record::Volume& row);
   absl::Status RestoreServices(const base::Context& context, record::Volume& row);
   bool IsUser(const base::Context& context, const base::Uuid& volume, const std::string& name);
   absl::Status KickServices(const base::Context& context, const record::Volume& row);
   RemoteSubsystem SubsystemOf(const record::Volume& row) const;
+  absl::Status CheckNode(const base::Context& context, const record::Volume& row,
+                         const spdk::Bdev& bdev);
+  absl::Status CheckPaths(const record::Volume& row, const std::string& controller,
+                          const std::set<std::string>& nqns, const std::set<std::string>& hosts);
   std::string WhyNotFound(const base::Context& context, const record::Volume& row);
   /// Services that ask as another host than the volume's; to be added to a message.
   std::string OtherHosts(const record::Volume& row) const;

@@ -26,6 +26,8 @@ constexpr std::chrono::seconds kStopTime{5};
 constexpr milliseconds kMinPause{10};
 constexpr milliseconds kMaxPause{250};
 constexpr std::chrono::seconds kKickPeriod{10};
+// How long a service that was started may take to attach what it lists.
+constexpr milliseconds kAttachTime{500};
 
 bool Serves(const DiscoveryService& service, const TransportAddress& address) {
   return spdk::SameAddress(service.address, address) ||
@@ -56,6 +58,7 @@ void DiscoveryServices::ForgetUnused(const std::string& name) {
   base::MutexLock lock(mutex_);
   hosts_.erase(name);
   kicked_.erase(name);
+  started_.erase(name);
 }
 
 absl::StatusOr<DiscoveryServices::Joined> DiscoveryServices::Join(const Context& context,
@@ -99,6 +102,8 @@ absl::StatusOr<DiscoveryServices::Started> DiscoveryServices::Start(const Contex
   if (status.ok()) {
     connections_.services().Put(generation, name,
                                 {.name = name, .address = address, .referrals = {}});
+    base::MutexLock lock(mutex_);
+    started_.insert_or_assign(name, steady_clock::now());
     return Started::kYes;
   }
   if (!spdk::IsKnownDiscovery(status)) return status;
@@ -137,6 +142,11 @@ absl::StatusOr<DiscoveryServices::Joined> DiscoveryServices::JoinAgain(
   return Join(context, volume, name, address, hostnqn);
 }
 
+void DiscoveryServices::NoteThere(const Uuid& volume) {
+  base::MutexLock lock(mutex_);
+  std::erase_if(kicked_for_, [&](const auto& kicked) { return kicked.first == volume; });
+}
+
 absl::Status DiscoveryServices::Kick(const Context& context, const Uuid& volume,
                                      const std::string& name) {
   {
@@ -153,7 +163,20 @@ absl::Status DiscoveryServices::Kick(const Context& context, const Uuid& volume,
   const std::optional<std::string> host = HostOf(name);
   if (!service || !host) return absl::OkStatus();
   absl::StatusOr<bool> is_idle = connections_.IsIdle(context, name);
-  if (!is_idle.ok() || !*is_idle) return is_idle.status();
+  if (!is_idle.ok()) return is_idle.status();
+  if (!*is_idle) {
+    {
+      base::MutexLock lock(mutex_);
+      const auto started = started_.find(name);
+      if (started != started_.end() && steady_clock::now() - started->second < kAttachTime) {
+        kicked_.erase(name);
+        return absl::OkStatus();
+      }
+      if (!kicked_for_.emplace(volume, name).second) return absl::OkStatus();
+    }
+    absl::StatusOr<bool> is_bare = connections_.IsBare(context, name);
+    if (!is_bare.ok() || !*is_bare) return is_bare.status();
+  }
   spdlog::info("volume {}: discovery service {} is started again", volume.ToString(), name);
   connections_.services().Remove(name);
   const jsonrpc::Request requests[] = {spdk::StopDiscovery(name),
@@ -164,6 +187,12 @@ absl::Status DiscoveryServices::Kick(const Context& context, const Uuid& volume,
   status = spdk::DoToEnd(target_, context, requests[1]);
   if (status.ok()) connections_.services().Put(generation, name, *service);
   return status;
+}
+
+bool DiscoveryServices::IsServing(const std::string& name, const TransportAddress& address) const {
+  const std::optional<DiscoveryService> service =
+      connections_.services().Find(target_.generation(), name);
+  return service && Serves(*service, address);
 }
 
 std::optional<std::string> DiscoveryServices::FindServing(const TransportAddress& address) const {

@@ -2,7 +2,9 @@
 
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -56,11 +58,18 @@ class DiscoveryServices {
   /// The service that serves `address`, itself or by a referral, as far as is known.
   std::optional<std::string> FindServing(const spdk::TransportAddress& address) const;
 
+  /// Whether the service `name` serves `address`, itself or by a referral, as far as is known.
+  bool IsServing(const std::string& name, const spdk::TransportAddress& address) const;
+
   /// Stops and starts a service that lists the volume but attaches nothing, which the target does
-  /// when another service, now stopped, had attached it before. Nothing may hang on the service. At
-  /// most once in a while for each service.
+  /// when another service, now stopped, had attached it before. No volume may hang on the service.
+  /// At most once in a while for each service; one that has attached controllers, whose bdevs the
+  /// target left out because it had them of the other service, only once for each volume that is
+  /// missing, until NoteThere.
   absl::Status Kick(const base::Context& context, const base::Uuid& volume,
                     const std::string& name);
+  /// The bdev of the volume is on the target.
+  void NoteThere(const base::Uuid& volume);
 
   /// As which host a service asks what there is; nullopt: unknown. Empty: the target's own.
   std::optional<std::string> HostOf(const std::string& name) const;
@@ -82,6 +91,8 @@ class DiscoveryServices {
   mutable base::Mutex mutex_;
   std::map<std::string, std::string> hosts_ SMA_GUARDED_BY(mutex_);  // by the service's name
   std::map<std::string, base::TimePoint> kicked_ SMA_GUARDED_BY(mutex_);
+  std::map<std::string, base::TimePoint> started_ SMA_GUARDED_BY(mutex_);
+  std::set<std::pair<base::Uuid, std::string>> kicked_for_ SMA_GUARDED_BY(mutex_);
 };
 
 }  // namespace sma::volume

@@ -122,6 +122,12 @@ absl::StatusOr<bool> SharedConnections::IsIdle(const Context& context, const std
   return reach->controllers.empty();
 }
 
+absl::StatusOr<bool> SharedConnections::IsBare(const Context& context, const std::string& name) {
+  absl::StatusOr<std::set<Uuid>> hanging = FindHanging(context, std::nullopt, name);
+  if (!hanging.ok()) return hanging.status();
+  return hanging->empty();
+}
+
 absl::StatusOr<bool> SharedConnections::IsLast(const Context& context, const Uuid& volume,
                                                const std::string& name) {
   absl::StatusOr<UseCounts::Held> held = Lock(context, name);
@@ -284,7 +290,9 @@ absl::Status SharedConnections::LookAtBdevs(const Context& context,
   std::vector<Uuid> unknown;
   for (const Uuid& id : volumes) {
     const std::optional<KnownBdev> known = FindBdev(id);
-    if (!known || known->controller.empty()) unknown.push_back(id);
+    const bool is_known = known && !known->controller.empty() &&
+                          controllers_.Find(target_.generation(), known->controller);
+    if (!is_known) unknown.push_back(id);
   }
   return LookUp(context, unknown);
 }

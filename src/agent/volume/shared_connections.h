@@ -70,6 +70,9 @@ class SharedConnections {
                      const std::string& name, bool is_going = true);
   /// Whether the connection `name`, which the caller holds, has no controllers on the target.
   absl::StatusOr<bool> IsIdle(const base::Context& context, const std::string& name);
+  /// Whether no attached volume hangs on the connection `name`, which the caller holds. Asks the
+  /// target.
+  absl::StatusOr<bool> IsBare(const base::Context& context, const std::string& name);
   /// Whether Leave would release the connection. Asks the target.
   absl::StatusOr<bool> IsLast(const base::Context& context, const base::Uuid& volume,
                               const std::string& name);
@@ -82,7 +85,8 @@ class SharedConnections {
   /// target before it was asked.
   void NoteBdev(uint64_t generation, const base::Uuid& volume,
                 const std::optional<spdk::Bdev>& bdev);
-  /// Asks the target for the bdevs of those of `volumes` of which nothing is known.
+  /// Asks the target for the bdevs of those of `volumes` of which nothing is known, or whose
+  /// controller is not there any more.
   absl::Status LookAtBdevs(const base::Context& context, const std::vector<base::Uuid>& volumes);
   absl::Status LookAtServices(const base::Context& context);
   absl::Status LookAtControllers(const base::Context& context);

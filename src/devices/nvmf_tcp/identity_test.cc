@@ -102,6 +102,25 @@ TEST_F(IdentityTest, Defect37_NothingOfAnUnfinishedCreateStaysOnAnotherSubsystem
   EXPECT_EQ(target_.Dump(), before);
 }
 
+// Another agent has created just what was asked for, so that all of the call was refused; the agent
+// has seen none of the answers.
+TEST_F(IdentityTest, AnUnfinishedCreateTakesNothingFromAnEqualSubsystem) {
+  MakeByHand();
+  const std::string before = target_.Dump();
+  EXPECT_TRUE(manager_.UndoCreate(context_, device_, nullptr).ok());
+  EXPECT_EQ(target_.Dump(), before);
+}
+
+TEST_F(IdentityTest, Defect36_NoVolumeIsAttachedBesideAnotherBdevWithItsUuid) {
+  CreateDevice();
+  AddImpostor(kOther, kVolume);
+  const std::string before = target_.Dump();
+  Outcome outcome = manager_.AttachVolume(context_, device_, Volume(kVolume)).outcome();
+  EXPECT_EQ(outcome.code(), absl::StatusCode::kAlreadyExists) << outcome.status();
+  EXPECT_TRUE(outcome.is_settled());
+  EXPECT_EQ(target_.Dump(), before);
+}
+
 TEST_F(IdentityTest, Defect36_AnotherBdevUnderTheVolumesUuidIsNotTheVolume) {
   CreateDevice();
   AddImpostor(kOther, kVolume);

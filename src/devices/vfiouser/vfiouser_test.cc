@@ -277,6 +277,31 @@ TEST_F(VfioUserTest, OperatorsSubsystemOfTheNameIsNotTouched) {
   EXPECT_FALSE(FolderExists());
 }
 
+// The target has done all of a CreateDevice, on a subsystem that an operator had just created, and
+// the agent has seen none of the answers.
+TEST_F(VfioUserTest, NothingOfAnUnfinishedCreateStaysOnAnotherSubsystem) {
+  const DeviceVolume volume = Volume(kVolume);
+  ASSERT_TRUE(Create(&volume).ok());
+  const Json listener = Subsystem()["listen_addresses"][0];
+  ASSERT_TRUE(manager_->DeleteDevice(context_, device_, {}).ok());
+  auto call = [&](const char* method, Json params) {
+    params["nqn"] = kNqn;
+    ASSERT_TRUE(target_.Operator(method, std::move(params)).ok()) << method;
+  };
+  call("nvmf_create_subsystem", {{"allow_any_host", true}, {"serial_number", "OPERATOR"}});
+  call("nvmf_subsystem_add_ns", {{"namespace", {{"bdev_name", kOther}}}});
+  Json owners = listener;
+  owners["traddr"] = folder_;
+  call("nvmf_subsystem_add_listener", {{"listen_address", owners}});
+  const std::string before = target_.Dump();
+  ASSERT_TRUE(std::filesystem::create_directory(folder_ + "/" + kName));
+  call("nvmf_subsystem_add_listener", {{"listen_address", listener}});
+  call("nvmf_subsystem_add_ns", {{"namespace", {{"bdev_name", kVolume}}}});
+  EXPECT_TRUE(manager_->UndoCreate(context_, device_, &volume).ok());
+  EXPECT_EQ(target_.Dump(), before);
+  EXPECT_FALSE(FolderExists());
+}
+
 TEST_F(VfioUserTest, FilesOfOthersInTheFolderStay) {
   ASSERT_TRUE(Create().ok());
   const std::string file = folder_ + "/" + kName + "/precious";
