@@ -250,15 +250,20 @@ class MallocChannel : public Channel {
   }
 
   std::byte* DoAccessInPlace(IoType type, uint64_t lba, uint64_t block_count) override {
-    if (!sharing_->IsOwner(reactor()) &&
-        sharing_->TryAccess(reactor()) != DiskSharing::Access::kOwner) {
-      return nullptr;
+    if (!sharing_->IsOwner(reactor())) [[unlikely]] {
+      return BecomeOwner(type, lba, block_count);
     }
     std::byte* memory = At(lba);
     if (type == IoType::kRead) {
       Prefetch(memory, std::min<size_t>(block_count * bdev().block_size(), kMaxPrefetchBytes));
     }
     return memory;
+  }
+
+  // Not inlined, so that the owner's path saves no registers for it.
+  [[gnu::noinline]] std::byte* BecomeOwner(IoType type, uint64_t lba, uint64_t block_count) {
+    if (sharing_->TryAccess(reactor()) != DiskSharing::Access::kOwner) return nullptr;
+    return DoAccessInPlace(type, lba, block_count);
   }
 
   bool DoIsInPlace() const override { return sharing_->IsOwner(reactor()); }
