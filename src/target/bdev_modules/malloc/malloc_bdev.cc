@@ -1,7 +1,5 @@
 #include "target/bdev_modules/malloc/malloc_bdev.h"
 
-#include <sys/mman.h>
-
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
@@ -12,6 +10,7 @@
 #include "target/bdev/medium_copy.h"
 #include "target/bdev_modules/malloc/background_populate.h"
 #include "target/bdev_modules/malloc/disk_sharing.h"
+#include "target/bdev_modules/malloc/sparse_memory.h"
 #include "target/reactor/reactor.h"
 
 namespace sma::target::bdev_modules {
@@ -23,64 +22,11 @@ using bdev::Io;
 using bdev::IoStatus;
 using bdev::IoType;
 
-constexpr size_t kPageBytes = 4096;
 constexpr size_t kCacheLineBytes = 64;
 // Of larger reads the processor itself sees how they go on.
 constexpr size_t kMaxPrefetchBytes = 8192;
-constexpr size_t kHugePageBytes = 2 << 20;
-// Zeroing less than this is done by writing zeroes, more by giving pages back.
-constexpr size_t kMinDiscardBytes = 64 * 1024;
 // How much is zeroed in one round of the loop, so that other I/O is not held up.
 constexpr size_t kZeroBytesPerRound = 64 << 20;
-
-/// Memory of the process that reads as zeroes until written; nothing is held for pages that were
-/// neither populated nor accessed.
-class SparseMemory {
- public:
-  explicit SparseMemory(size_t size) : size_(size) {
-    void* memory = ::mmap(nullptr, size, PROT_READ | PROT_WRITE,
-                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (memory == MAP_FAILED) return;
-    data_ = static_cast<std::byte*>(memory);
-    if (size >= kHugePageBytes) ::madvise(data_, size, MADV_HUGEPAGE);
-    ::madvise(data_, size, MADV_DONTDUMP);
-  }
-  ~SparseMemory() {
-    if (data_ != nullptr) ::munmap(data_, size_);
-  }
-  SparseMemory(SparseMemory&& other) noexcept
-      : data_(std::exchange(other.data_, nullptr)), size_(other.size_) {}
-  SparseMemory& operator=(SparseMemory&&) = delete;
-
-  std::byte* data() const { return data_; }
-  size_t size() const { return size_; }
-
-  void Zero(size_t offset, size_t size) const {
-    std::byte* begin = data_ + offset;
-    std::byte* end = begin + size;
-    std::byte* first_page = AlignUp(begin);
-    std::byte* pages_end = AlignUp(end - kPageBytes + 1);
-    if (size < kMinDiscardBytes || !Discard(first_page, pages_end)) {
-      std::memset(begin, 0, size);
-      return;
-    }
-    std::memset(begin, 0, static_cast<size_t>(first_page - begin));
-    std::memset(pages_end, 0, static_cast<size_t>(end - pages_end));
-  }
-
- private:
-  // Within the mapping, which starts at a page.
-  std::byte* AlignUp(std::byte* address) const {
-    auto offset = static_cast<size_t>(address - data_);
-    return data_ + (offset + kPageBytes - 1) / kPageBytes * kPageBytes;
-  }
-  static bool Discard(std::byte* begin, std::byte* end) {
-    return ::madvise(begin, static_cast<size_t>(end - begin), MADV_DONTNEED) == 0;
-  }
-
-  std::byte* data_ = nullptr;
-  size_t size_;
-};
 
 // Has the blocks of a read fetched while the commands behind it are parsed: the copy into the
 // socket, which comes after those, then does not wait for memory line by line.
@@ -250,15 +196,20 @@ class MallocChannel : public Channel {
   }
 
   std::byte* DoAccessInPlace(IoType type, uint64_t lba, uint64_t block_count) override {
-    if (!sharing_->IsOwner(reactor()) &&
-        sharing_->TryAccess(reactor()) != DiskSharing::Access::kOwner) {
-      return nullptr;
+    if (!sharing_->IsOwner(reactor())) [[unlikely]] {
+      return BecomeOwner(type, lba, block_count);
     }
     std::byte* memory = At(lba);
     if (type == IoType::kRead) {
       Prefetch(memory, std::min<size_t>(block_count * bdev().block_size(), kMaxPrefetchBytes));
     }
     return memory;
+  }
+
+  // Not inlined, so that the owner's path saves no registers for it.
+  [[gnu::noinline]] std::byte* BecomeOwner(IoType type, uint64_t lba, uint64_t block_count) {
+    if (sharing_->TryAccess(reactor()) != DiskSharing::Access::kOwner) return nullptr;
+    return DoAccessInPlace(type, lba, block_count);
   }
 
   bool DoIsInPlace() const override { return sharing_->IsOwner(reactor()); }
@@ -283,7 +234,7 @@ class MallocChannel : public Channel {
   // Of whole blocks.
   void ZeroBytes(uint64_t offset, uint64_t size) {
     if (sharing_->IsOwner(reactor())) return memory_.Zero(offset, size);
-    if (size < kMinDiscardBytes) {
+    if (size < SparseMemory::kMinDiscardBytes) {
       return sharing_->VisitLocked(offset, size, [&](uint64_t part, uint64_t part_size) {
         memory_.Zero(part, part_size);
         return true;
