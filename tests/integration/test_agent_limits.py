@@ -1,4 +1,4 @@
-"""The agent at its limits: few descriptors, and clients that mean harm. It answers others, and its memory comes back."""
+"""The agent at its limits: few descriptors, and harmful clients. It answers others, and its memory comes back."""
 
 import contextlib
 import gzip
