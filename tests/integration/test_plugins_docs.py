@@ -73,7 +73,13 @@ def test_native_as_described(bin_dir, work_dir, prefix):
     assert "vhost-socket:7" in printed
 
 
+def interface_version(prefix):
+    header = (prefix / "include/sma-agent/sma/plugin.h").read_text()
+    return int(re.search(r"kPluginInterfaceVersion = (\d+);", header).group(1))
+
+
 def test_another_version_is_refused(bin_dir, work_dir, prefix):
+    version = interface_version(prefix)
     source = work_dir / "old.cc"
     source.write_text('#include "sma/plugin.h"\n'
                       'extern "C" __attribute__((visibility("default"))) const sma::Plugin sma_plugin;\n'
@@ -83,7 +89,8 @@ def test_another_version_is_refused(bin_dir, work_dir, prefix):
                    check=True)
     (work_dir / "nothing.cc").write_text("int nothing;\n")
     subprocess.run(["g++", "-shared", "-fPIC", work_dir / "nothing.cc", "-o", work_dir / "nothing.so"], check=True)
-    for path, message in ((library, "was built for version 3 of the plugin interface, and this agent has version 2"),
+    for path, message in ((library, f"was built for version {version + 1} of the plugin interface, "
+                                    f"and this agent has version {version}"),
                           (work_dir / "nothing.so", "is no plugin: it has no symbol sma_plugin"),
                           (work_dir / "missing.so", "cannot open shared object file")):
         config = work_dir / f"{path.stem}.yaml"

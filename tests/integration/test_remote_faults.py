@@ -1,5 +1,5 @@
-"""A gateway and its remote side when that misbehaves: connections that lead nowhere, another disk under the same NSID, fewer
-queues than reactors."""
+"""A gateway and its remote side when that misbehaves: connections that lead nowhere, another disk under the same NSID,
+fewer queues than reactors."""
 
 import os
 import signal

@@ -21,6 +21,7 @@ AgentHost::AgentHost(SimTarget& target, std::shared_ptr<record::MemoryDisk> disk
   options.late_action_time = nanoseconds(0);
   options.drift_period = nanoseconds(0);
   options.watch_period = nanoseconds(0);
+  options.health_period = nanoseconds(0);
   options.min_retry_pause = milliseconds(1);
 }
 

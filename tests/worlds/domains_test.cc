@@ -31,11 +31,8 @@ class DomainTest : public testing::Test {
   // With the times of an agent in production.
   void Make(WorldOptions options) {
     world_ = std::make_unique<World>(options);
-    world_->host().options.volumes.discovery_timeout = std::chrono::seconds(10);
-    world_->host().options.incomplete_hold = std::chrono::seconds(3);
-    world_->host().options.drift_period = std::chrono::seconds(30);
-    world_->host().options.watch_period = std::chrono::seconds(1);
-    world_->host().options.min_retry_pause = milliseconds(100);
+    world_->host().options = core::Options();
+    world_->host().options.repair_drift = options.repairs_drift;
     RestartAgent();
     Within(kServingTime, [this] { return Serves(); });
   }
@@ -180,8 +177,14 @@ TEST_F(DomainTest, Defect58_LimitsThatWereNeverSet) {
 
 TEST_F(DomainTest, Defect61_RowsOfLimitsOfWhatIsGone) {
   Make({});
+  // What a volume had is not kept for its next life.
+  world_->host().options.keep_limits = std::chrono::nanoseconds(0);
+  RestartAgent();
+  ASSERT_TRUE(Within(kServingTime, [this] { return Serves(); }));
   Run("create 0; attach 9 0; qos 9 0 5; detach 9 0; attach 11 0; qos 11 0 5; delete 0");
-  EXPECT_TRUE(world_->host().LimitsWithoutVolume().empty());
+  world_->host().Compare();
+  EXPECT_TRUE(
+      Within(kHealthyVolumesTime, [this] { return world_->host().LimitsWithoutVolume().empty(); }));
 }
 
 TEST_F(DomainTest, Defect65_SerialNumbersDiffer) {

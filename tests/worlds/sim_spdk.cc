@@ -200,7 +200,9 @@ void SimSpdk::Transfer(const std::string& name, const std::string& uuid) {
   for (auto& [host, owner] : subsystem.hosts) owner = Owner::kAgent;
   for (auto& [listener, owner] : subsystem.listeners) owner = Owner::kAgent;
   for (auto& [nsid, ns] : subsystem.namespaces) {
-    if (!uuid.empty() && ns.uuid != uuid) continue;
+    const bool is_right =
+        !truth.contains(ns.uuid) || bdevs.at(ns.bdev).contents == truth.at(ns.uuid);
+    if (!uuid.empty() && (ns.uuid != uuid || !is_right)) continue;
     ns.owner = Owner::kAgent;
     // Layers and connections that a device's volumes hang on come with it.
     for (SimBdev* bdev = FindBdev(ns.bdev); bdev != nullptr;) {

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "agent/spdk/json_read.h"
 #include "jsonrpc/error.h"
 
@@ -31,6 +33,7 @@ std::vector<absl::StatusOr<Json>> SimTarget::CallMany(const base::Context& conte
   std::function<void(uint64_t)> on_connect;
   uint64_t reconnected_as = 0;
   bool is_patient = false;
+  std::vector<size_t> stuck;
   std::chrono::milliseconds waited{0};
   {
     MutexLock lock(mutex_);
@@ -40,6 +43,11 @@ std::vector<absl::StatusOr<Json>> SimTarget::CallMany(const base::Context& conte
     std::optional<StepFault> lost;
     for (const Request& request : requests) {
       StepFault fault = plan_ && !lost ? plan_() : StepFault::kNone;
+      if (!lost && fault == StepFault::kNone && IsStuck(request)) {
+        stuck.push_back(results.size());
+        results.push_back(absl::DeadlineExceededError("out of time"));
+        continue;
+      }
       if (is_hung_ || WouldHang(request)) fault = StepFault::kLate;
       if (is_patient_ && fault == StepFault::kNone) waited = std::max(waited, WaitOf(request));
       ++calls_;
@@ -73,7 +81,9 @@ std::vector<absl::StatusOr<Json>> SimTarget::CallMany(const base::Context& conte
           Execute(request).IgnoreError();
           [[fallthrough]];
         case StepFault::kLate:
-          if (fault == StepFault::kLate) late_.push_back({request, RemovedBdev(request)});
+          if (fault == StepFault::kLate) {
+            late_.push_back({request, RemovedBdev(request), jsonrpc::CallScope::Current()});
+          }
           unanswered.insert(results.size());
           results.push_back(absl::DeadlineExceededError("out of time"));
           break;
@@ -85,6 +95,7 @@ std::vector<absl::StatusOr<Json>> SimTarget::CallMany(const base::Context& conte
     }
   }
   if (on_connect) on_connect(reconnected_as);
+  for (size_t i : stuck) results[i] = FinishStuck(context, requests[i]);
   if (waited.count() > 0) {
     const base::TimePoint end = std::chrono::steady_clock::now() + waited;
     if (absl::Status status = context.SleepUntil(end); !status.ok()) {
@@ -96,6 +107,20 @@ std::vector<absl::StatusOr<Json>> SimTarget::CallMany(const base::Context& conte
   if (!unanswered.empty() && is_patient) ended = context.SleepUntil(base::TimePoint::max());
   for (size_t i : unanswered) results[i] = jsonrpc::WithFateUnknown(ended);
   return results;
+}
+
+// Answers when the I/O has ended, because its controller was detached, say.
+absl::StatusOr<Json> SimTarget::FinishStuck(const base::Context& context, const Request& request) {
+  constexpr std::chrono::milliseconds kLook{2};
+  while (true) {
+    absl::Status status = context.SleepUntil(std::chrono::steady_clock::now() + kLook);
+    MutexLock lock(mutex_);
+    if (!status.ok()) {
+      late_.push_back({request, RemovedBdev(request), jsonrpc::CallScope::Current()});
+      return jsonrpc::WithFateUnknown(status);
+    }
+    if (!IsStuck(request)) return Execute(request);
+  }
 }
 
 // How long a patient target waits for a bdev that is not there.
@@ -116,6 +141,12 @@ bool SimTarget::WouldHang(const Request& request) {
                               .trsvcid = spdk::StringMember(params, "trsvcid").value_or("")};
     return spdk_.IsHanging(address);
   }
+  return IsStuck(request);
+}
+
+// Whether it removes a namespace with I/O under way on a remote to which no path is up.
+bool SimTarget::IsStuck(const Request& request) {
+  const Json& params = request.params;
   const bool removes_one = request.method == "nvmf_subsystem_remove_ns";
   if (!removes_one && request.method != "nvmf_delete_subsystem") return false;
   auto subsystem = spdk_.subsystems.find(spdk::StringMember(params, "nqn").value_or(""));
@@ -140,9 +171,14 @@ uint64_t SimTarget::generation() const {
   return generation_;
 }
 
-bool SimTarget::MayActLate(std::chrono::nanoseconds /*after_loss*/) const {
+bool SimTarget::MayActLate(std::span<const std::string> objects,
+                           std::chrono::nanoseconds /*after_loss*/) const {
   MutexLock lock(mutex_);
-  return !late_.empty();
+  return std::any_of(late_.begin(), late_.end(), [&](const Late& late) {
+    return late.objects != nullptr &&
+           std::find_first_of(objects.begin(), objects.end(), late.objects->begin(),
+                              late.objects->end()) != objects.end();
+  });
 }
 
 void SimTarget::SetFaultPlan(std::function<StepFault()> plan) {

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/mutex.h"
+#include "jsonrpc/call_scope.h"
 #include "jsonrpc/caller.h"
 #include "worlds/sim_spdk.h"
 
@@ -34,7 +35,8 @@ class SimTarget : public jsonrpc::Caller {
   std::vector<absl::StatusOr<jsonrpc::Json>> CallMany(
       const base::Context& context, std::span<const jsonrpc::Request> requests) override;
   uint64_t generation() const override;
-  bool MayActLate(std::chrono::nanoseconds after_loss) const override;
+  bool MayActLate(std::span<const std::string> objects,
+                  std::chrono::nanoseconds after_loss) const override;
 
   /// Asked before each request of the agent's, in the order of their execution.
   void SetFaultPlan(std::function<StepFault()> plan);
@@ -74,10 +76,14 @@ class SimTarget : public jsonrpc::Caller {
   struct Late {
     jsonrpc::Request request;
     std::string bdev;
+    jsonrpc::CallObjects objects;
   };
 
   std::string RemovedBdev(const jsonrpc::Request& request) SMA_REQUIRES(mutex_);
   std::chrono::milliseconds WaitOf(const jsonrpc::Request& request) SMA_REQUIRES(mutex_);
+  bool IsStuck(const jsonrpc::Request& request) SMA_REQUIRES(mutex_);
+  absl::StatusOr<jsonrpc::Json> FinishStuck(const base::Context& context,
+                                            const jsonrpc::Request& request);
   bool WouldHang(const jsonrpc::Request& request) SMA_REQUIRES(mutex_);
   absl::StatusOr<jsonrpc::Json> Execute(const jsonrpc::Request& request) SMA_REQUIRES(mutex_);
 

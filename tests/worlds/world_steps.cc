@@ -117,7 +117,10 @@ void World::RunCalls(const Words& words, bool may_die) {
   }
   const bool is_clear = !died && calls.size() == 1;
   const bool is_again = volumes_[calls[0].volume].is_attached == Known::kYes;
-  if (is_clear) {
+  // A device that was there may have been taken over before the call failed.
+  const bool may_be_adopted =
+      calls[0].verb == "create" && !answers_[0].ok() && IsAdoptable(calls[0].device);
+  if (is_clear && !may_be_adopted) {
     Note(calls[0], answers_[0]);
   } else {
     // Whatever their order was: first those that may take something away.
@@ -254,10 +257,13 @@ absl::Status World::Invoke(const Call& call) {
     if (!candidates.ok()) return candidates.status();
     admin::v1::AdoptDeviceRequest request;
     request.set_handle(handle);
+    bool is_candidate = false;
     for (const auto& candidate : candidates->candidates()) {
       if (candidate.handle() != handle) continue;
+      is_candidate = true;
       for (const auto& volume : candidate.volumes()) request.add_volume_ids(volume.volume_id());
     }
+    if (!is_candidate) return absl::NotFoundError("not a candidate");
     return host_->admin().AdoptDevice(context, request).status();
   }
   throw std::invalid_argument("no such step: " + call.verb);
@@ -332,7 +338,7 @@ bool World::IsAdoptable(int device) {
 
 // While a call is under way that asks for a subsystem as it is there, the agent may take it over.
 void World::PrepareAdoption(const Call& call, bool begins, bool succeeded) {
-  if (call.verb != "create" && call.verb != "adopt") return;
+  if (MayRemove(call) || call.verb == "qos") return;
   const std::string name = IsVhost(call.device) ? VhostOf(call.device) : NqnOf(call.device);
   bool is_transferred = false;
   target_->With([&](SimSpdk& spdk) {
@@ -352,6 +358,10 @@ void World::PrepareAdoption(const Call& call, bool begins, bool succeeded) {
       is_equal = is_equal && found->second.listeners[0].first["trsvcid"] == params.trsvcid();
       found->second.is_adoptable = begins && is_equal;
     }
+    // A namespace of the volume's own disk that was there before is the device's from now on.
+    const bool has_it = !begins && succeeded && call.volume != 0 &&
+                        found != spdk.subsystems.end() && found->second.owner == Owner::kAgent;
+    if (has_it) spdk.Transfer(name, UuidOf(call.volume));
     if (is_transferred) {
       spdk.Transfer(name, call.verb == "adopt" ? "" : UuidOf(call.volume));
     }

@@ -34,6 +34,7 @@ AdminCases::AdminCases(Core& core, Reconciler& reconciler) : core_(core), reconc
     for (const base::Uuid& id : change.remove_volumes) {
       core_.unset_limits.Remove(id);
       core_.gone_volumes->Forget(id);
+      core_.paths->Update(id, std::nullopt);
     }
     for (const base::Uuid& id : change.remove_limits) core_.unset_limits.Remove(id);
     if (watchers_->any()) Tell(change);
@@ -53,6 +54,10 @@ admin::v1::Device AdminCases::Message(const record::Device& row) const {
   facts.limits = core_.record->FindLimits(limits_key);
   facts.limits_applied = !core_.unset_limits.Contains(limits_key);
   facts.is_compared = reconciler_.IsCompared(row.manager);
+  for (const record::Volume& volume : volumes) {
+    const auto paths = core_.paths->Find(volume.id);
+    if (paths && paths->paths.up == 0) facts.unreachable.push_back(volume.id);
+  }
   return DeviceMessage(row, facts, volumes);
 }
 
@@ -60,6 +65,7 @@ admin::v1::Volume AdminCases::Message(const record::Volume& row) const {
   VolumeFacts facts;
   facts.limits = core_.record->FindLimits(row.id);
   facts.limits_applied = !core_.unset_limits.Contains(row.id);
+  facts.paths = core_.paths->Find(row.id);
   if (std::optional<record::Device> device = core_.record->FindDevice(row.device_handle)) {
     facts.is_compared = reconciler_.IsCompared(device->manager);
   }
@@ -143,10 +149,12 @@ admin::v1::Status AdminCases::StatusMessage() const {
   status.set_volume_count(static_cast<uint32_t>(core_.record->volume_count()));
   uint32_t degraded = 0;
   for (const record::Device& row : core_.record->Devices()) {
-    if (DeviceMessage(row, {}, {}).state() != admin::v1::STATE_READY) ++degraded;
+    if (Message(row).state() != admin::v1::STATE_READY) ++degraded;
   }
   for (const record::Volume& row : core_.record->Volumes()) {
-    if (VolumeMessage(row, {}).state() != admin::v1::STATE_READY) ++degraded;
+    VolumeFacts facts;
+    facts.paths = core_.paths->Find(row.id);
+    if (VolumeMessage(row, facts).state() != admin::v1::STATE_READY) ++degraded;
   }
   status.set_degraded_count(degraded);
   return status;
@@ -285,6 +293,20 @@ void AdminCases::TellStatus() {
   auto response = NewResponse();
   *response->mutable_status() = StatusMessage();
   watchers_->Tell("", std::move(response));
+}
+
+void AdminCases::TellVolume(const base::Uuid& volume) {
+  if (!watchers_->any()) return;
+  std::optional<record::Volume> row = core_.record->FindVolume(volume);
+  if (!row) return;
+  auto response = NewResponse();
+  *response->mutable_volume() = Message(*row);
+  watchers_->Tell(row->device_handle, std::move(response));
+  std::optional<record::Device> device = core_.record->FindDevice(row->device_handle);
+  if (!device) return;
+  response = NewResponse();
+  *response->mutable_device() = Message(*device);
+  watchers_->Tell(device->handle, std::move(response));
 }
 
 void AdminCases::Tell(const record::Change& change) {

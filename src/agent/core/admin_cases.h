@@ -38,6 +38,8 @@ class AdminCases : public service::Admin {
 
   /// Has watchers hear how the agent and its target are.
   void TellStatus();
+  /// Has watchers hear of a volume of which something but its row has changed.
+  void TellVolume(const base::Uuid& volume);
 
  private:
   void Tell(const record::Change& change);

@@ -128,7 +128,15 @@ admin::v1::Device DeviceMessage(const record::Device& row, const DeviceFacts& fa
     SetError(row.last_error, *device.mutable_last_error());
   }
   if (auto limits = Told(facts.limits)) *device.mutable_qos() = *limits;
+  if (!facts.unreachable.empty() && device.state() == admin::v1::STATE_READY) {
+    device.set_state(admin::v1::STATE_DEGRADED);
+  }
   ConditionList conditions(*device.mutable_conditions());
+  if (!facts.unreachable.empty()) {
+    conditions.Add("VolumesReachable", false, "NoPathUp",
+                   fmt::format("no path to volume {}", facts.unreachable.front().ToString()),
+                   StateSince(row));
+  }
   conditions.Add("OnTarget", device.state() == admin::v1::STATE_READY, ReasonOf(device.state()),
                  row.last_error.message, StateSince(row));
   AddCommonConditions(facts, row.state_since, conditions);
@@ -153,6 +161,12 @@ admin::v1::Volume VolumeMessage(const record::Volume& row, const VolumeFacts& fa
   if (row.last_error.code != absl::StatusCode::kOk) {
     SetError(row.last_error, *volume.mutable_last_error());
   }
+  // I/O to it hangs, whatever else is well.
+  const bool is_unreachable = facts.paths && facts.paths->paths.up == 0;
+  if (is_unreachable && volume.state() == admin::v1::STATE_READY) {
+    volume.set_state(admin::v1::STATE_DEGRADED);
+    SetTime(facts.paths->since, *volume.mutable_state_since());
+  }
   ConditionList conditions(*volume.mutable_conditions());
   conditions.Add("Attached", volume.state() == admin::v1::STATE_READY, ReasonOf(volume.state()),
                  row.last_error.message, StateSince(row));
@@ -162,8 +176,9 @@ admin::v1::Volume VolumeMessage(const record::Volume& row, const VolumeFacts& fa
                    is_needed ? row.last_error.message : "", StateSince(row));
   }
   if (facts.paths) {
-    conditions.Add("PathsUp", facts.paths->up > 0, facts.paths->up > 0 ? "Connected" : "AllDown",
-                   fmt::format("{} of {}", facts.paths->up, facts.paths->total), StateSince(row));
+    const volume::PathCount& paths = facts.paths->paths;
+    conditions.Add("PathsUp", paths.up > 0, paths.up > 0 ? "Connected" : "AllDown",
+                   fmt::format("{} of {}", paths.up, paths.total), facts.paths->since);
   }
   AddCommonConditions(facts, row.state_since, conditions);
   return volume;

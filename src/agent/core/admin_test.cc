@@ -102,6 +102,37 @@ TEST_F(AdminTest, WatchTellsWhatIsAndWhatChanges) {
   EXPECT_THAT(seen, SizeIs(count));
 }
 
+// It is taken from the record as the watcher reads it: nothing is kept for one that does not.
+TEST_F(AdminTest, Defect57_TheInitialStateOfALargeRecordIsGivenOutPieceByPiece) {
+  constexpr int kDevices = 5000;
+  Crash();
+  for (int i = 0; i < kDevices; ++i) {
+    record::Device row;
+    row.handle = Handle(i);
+    row.manager = "nvmf_tcp";
+    row.state = record::DeviceState::kReady;
+    disk_->devices.emplace(row.handle, row);
+  }
+  options_.repair_drift = false;
+  target_.SetDown(true);
+  OpenCore();
+  std::vector<std::shared_ptr<const WatchResponse>> pushed;
+  admin::v1::WatchRequest request;
+  request.set_initial_state(true);
+  auto watch = Admin().Watch(request, [&](auto response) { pushed.push_back(response); });
+  ASSERT_TRUE(watch.ok());
+  EXPECT_TRUE(pushed.empty());
+  int devices = 0;
+  bool is_synced = false;
+  while (auto response = (*watch)->NextInitial()) {
+    devices += response->has_device() ? 1 : 0;
+    is_synced = response->has_synced();
+  }
+  EXPECT_EQ(devices, kDevices);
+  EXPECT_TRUE(is_synced) << "it is the last";
+  watch->reset();
+}
+
 TEST_F(AdminTest, WatchOfOneDevice) {
   ASSERT_TRUE(Create(0).ok());
   std::vector<std::shared_ptr<const WatchResponse>> seen;

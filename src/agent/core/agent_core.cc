@@ -26,6 +26,7 @@ absl::StatusOr<std::unique_ptr<AgentCore>> AgentCore::Open(
                                       .unset_limits = {},
                                       .volumes = nullptr,
                                       .gone_volumes = nullptr,
+                                      .tell_volume = {},
                                       .wake_background = {},
                                       .target_status = {}});
   core->options.volumes.late_action_time = core->options.late_action_time;
@@ -52,6 +53,7 @@ AgentCore::AgentCore(std::unique_ptr<Core> core, std::function<void(bool)> servi
       admin_cases_(std::make_unique<AdminCases>(*core_, *reconciler_)),
       volume_watch_(std::make_unique<VolumeWatch>(*core_)) {
   core_->wake_background = [this](const std::string& handle) { reconciler_->Wake(handle); };
+  core_->tell_volume = [this](const base::Uuid& volume) { admin_cases_->TellVolume(volume); };
   core_->target_status = [this] { return reconciler_->TargetStatus(); };
   core_->volumes->SetOnConnected(
       [this](const std::vector<base::Uuid>& volumes) { volume_watch_->OnConnected(volumes); });

@@ -32,6 +32,7 @@ class AgentFixture : public testing::Test {
     options_.drift_period = std::chrono::nanoseconds(0);
     options_.watch_period = std::chrono::nanoseconds(0);
     options_.health_period = std::chrono::nanoseconds(0);
+    options_.max_start_wait = std::chrono::seconds(20);
     Open();
   }
   void TearDown() override { Crash(); }

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "agent/core/path_facts.h"
 #include "agent/device/registry.h"
 #include "agent/record/record.h"
 #include "agent/volume/gone_volumes.h"
@@ -104,6 +105,9 @@ struct Core {
   Marks<base::Uuid> unset_limits;
   std::unique_ptr<volume::Volumes> volumes;
   std::unique_ptr<volume::GoneVolumes> gone_volumes;
+  std::unique_ptr<PathFacts> paths = std::make_unique<PathFacts>();
+  /// Tells watchers of a volume of which something but its row has changed.
+  std::function<void(const base::Uuid& volume)> tell_volume;
   /// Has the background look soon at a device of which a call could not finish something.
   std::function<void(const std::string& handle)> wake_background;
   /// UNAVAILABLE: the target hangs, so that calls to it need not be tried.

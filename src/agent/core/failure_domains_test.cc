@@ -198,6 +198,24 @@ TEST_F(FailureDomainsTest, AMissingVolumeMakesNoComparisonOfOthers) {
   EXPECT_EQ(Status().restore().total(), 2u) << "not compared again";
 }
 
+// One answer, whatever is asked: not something that clients repeat for ever.
+TEST_F(FailureDomainsTest, Defect59_ADeviceWhoseTypeIsNotEnabledIsAFailedPreconditionEverywhere) {
+  ASSERT_TRUE(Create(1, 1).ok());
+  Crash();
+  disk_->devices.at(Handle(1)).manager = "not_enabled";
+  Open();
+  EXPECT_EQ(Attach(Handle(1), 2).code(), StatusCode::kFailedPrecondition);
+  EXPECT_EQ(Detach(Handle(1), 1).code(), StatusCode::kFailedPrecondition);
+  EXPECT_EQ(Delete(Handle(1)).code(), StatusCode::kFailedPrecondition);
+  SetQosRequest request;
+  request.set_device_handle(Handle(1));
+  request.set_volume_id(Id(1));
+  request.mutable_maximum()->set_rw_iops(1);
+  EXPECT_EQ(core_->agent().SetQos(context_, request).status().code(),
+            StatusCode::kFailedPrecondition);
+  EXPECT_THAT(std::string(Delete(Handle(1)).message()), HasSubstr("is not enabled"));
+}
+
 TEST_F(FailureDomainsTest, Defect60_ACallWhoseTimeIsOverSaysSo) {
   ASSERT_TRUE(Create(1).ok());
   options_.volumes.local_wait = std::chrono::seconds(60);

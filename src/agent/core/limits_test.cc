@@ -93,7 +93,8 @@ TEST_F(LimitsTest, LimitsOfAnAttachedVolumeAreNotDropped) {
 TEST_F(LimitsTest, LimitsThatAreNotAppliedAreACondition) {
   ASSERT_TRUE(SetIops(5).ok());
   auto applied = [this] {
-    for (const admin::v1::Condition& condition : Volume().conditions()) {
+    const admin::v1::Volume volume = Volume();
+    for (const admin::v1::Condition& condition : volume.conditions()) {
       if (condition.type() == "LimitsApplied") return condition.status();
     }
     return admin::v1::Condition::STATUS_UNSPECIFIED;

@@ -193,13 +193,11 @@ TEST_F(ReconcilerTest, ThousandDevicesAreBackInTime) {
   auto start = std::chrono::steady_clock::now();
   core_->OnConnect(target_.generation());
   WaitUntilServing();
+  // Not EXPECT_EQ: where two texts of this size differ, it takes gigabytes to say how.
+  WaitFor([&] { return target_.Dump() == before; });
   EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(10));
   target_.SetRoundTrip(std::chrono::nanoseconds(0));
-  // Not by EXPECT_EQ, which needs gigabytes to show how two texts of this size differ.
-  const std::string after = target_.Dump();
-  const auto [here, there] = std::mismatch(after.begin(), after.end(), before.begin(), before.end());
-  const size_t at = static_cast<size_t>(here - after.begin());
-  EXPECT_TRUE(after == before) << after.substr(at - std::min<size_t>(at, 300), 600);
+  EXPECT_TRUE(target_.Dump() == before) << "not compared by the test, which takes too much memory";
 }
 
 }  // namespace

@@ -211,8 +211,8 @@ absl::Status RestoreReady(const Restoring& restoring, const record::Device& row)
   for (size_t i = 0; i < rows.size(); ++i) {
     record::Volume volume = rows[i];
     absl::Status status = CheckVolume(restoring, connected[i], result, result.volumes[i], volume);
-    // The device is looked at again when a volume that is being connected is.
-    if (status.ok() || !core.volumes->IsConnecting(volume)) first.Update(status);
+    // The device is looked at again when the volume is connected.
+    if (!core.volumes->IsConnecting(volume)) first.Update(status);
     if (volume.state != rows[i].state || volume.attachment != rows[i].attachment ||
         !SameError(volume.last_error, status)) {
       change.put_volumes.push_back(WithError(std::move(volume), status));

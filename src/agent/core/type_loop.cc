@@ -19,7 +19,8 @@ constexpr std::chrono::nanoseconds kMaxPause = std::chrono::seconds(5);
 // At most this long for what all devices of a type need, and for one device: a neighbour that hangs
 // must not hold them for ever.
 constexpr std::chrono::seconds kPrepareTime{10};
-constexpr std::chrono::seconds kDeviceTime{30};
+constexpr std::chrono::seconds kDeviceTime{15};
+constexpr std::chrono::milliseconds kHungPause{100};
 // The limits of so many devices are compared in one pass.
 constexpr size_t kLimitsPerPass = 256;
 // The memory for a listing of more goes back to the system.
@@ -103,24 +104,29 @@ bool TypeLoop::MayExposeIncomplete() const {
 
 void TypeLoop::Run() {
   while (true) {
+    // Asked without the lock. What is sent to a target that hangs would only be waited for.
+    const bool is_hung = !core_.target_status().ok();
     uint64_t pass = 0;
     std::vector<std::string> due;
     {
       MutexLock lock(mutex_);
-      while (!stopping_ && pass == 0 && due.empty()) {
-        base::TimePoint next = base::TimePoint::max();
-        const auto now = steady_clock::now();
-        if (generation_ != 0) {
-          if (next_pass_ <= now) pass = generation_;
-          next = next_pass_;
-          for (const auto& [handle, retry] : retries_) {
-            if (retry.due <= now) due.push_back(handle);
-            next = std::min(next, retry.due);
-          }
-        }
-        if (pass == 0 && due.empty()) changed_.WaitUntil(mutex_, next);
-      }
       if (stopping_) return;
+      const auto now = steady_clock::now();
+      base::TimePoint next = base::TimePoint::max();
+      if (generation_ != 0 && is_hung) {
+        next = now + kHungPause;
+      } else if (generation_ != 0) {
+        if (next_pass_ <= now) pass = generation_;
+        next = next_pass_;
+        for (const auto& [handle, retry] : retries_) {
+          if (retry.due <= now) due.push_back(handle);
+          next = std::min(next, retry.due);
+        }
+      }
+      if (pass == 0 && due.empty()) {
+        changed_.WaitUntil(mutex_, next);
+        continue;
+      }
       if (pass != 0) next_pass_ = base::TimePoint::max();
     }
     if (pass != 0) {
@@ -166,9 +172,7 @@ void TypeLoop::ComparePass(uint64_t generation) {
   RestoreEach({devices.begin(), remote}, options, is_new);
   SetLocalDone(generation);
   if (remote != devices.end()) {
-    absl::Status looked = core_.volumes->BeginRestore(
-        context_.Child(steady_clock::now() + kPrepareTime), core_.record->Volumes());
-    if (!looked.ok()) spdlog::warn("connections cannot be listed: {}", looked.ToString());
+    LookAtConnections(core_.record->Volumes());
     RestoreEach({remote, devices.end()}, options, is_new);
   }
   passed_generation_ = generation;
@@ -241,6 +245,12 @@ void TypeLoop::RestoreEach(const std::vector<record::Device>& devices,
   for (size_t i = 0; i < results.size(); ++i) Note(devices[i].handle, results[i], is_new, begin);
 }
 
+void TypeLoop::LookAtConnections(const std::vector<record::Volume>& volumes) {
+  absl::Status status =
+      core_.volumes->BeginRestore(context_.Child(steady_clock::now() + kPrepareTime), volumes);
+  if (!status.ok()) spdlog::warn("connections cannot be listed: {}", status.ToString());
+}
+
 void TypeLoop::RestoreDue(const std::vector<std::string>& handles) {
   const bool may_expose = MayExposeIncomplete();
   std::vector<std::string> known;
@@ -263,6 +273,14 @@ void TypeLoop::RestoreDue(const std::vector<std::string>& handles) {
                                       .expose_incomplete = may_expose,
                                       .set_limits = is_restore}));
   }
+  // What is known of their connections may be what is wrong.
+  std::vector<record::Volume> remote;
+  for (const std::string& handle : known) {
+    for (record::Volume& volume : core_.record->VolumesOf(handle)) {
+      if (volume::IsRemote(volume)) remote.push_back(std::move(volume));
+    }
+  }
+  if (!remote.empty()) LookAtConnections(remote);
   const auto begin = steady_clock::now();
   const std::vector<absl::Status> results =
       RunByDomain(std::move(tasks), core_.options.restore_parallelism);

@@ -70,6 +70,8 @@ class TypeLoop {
   void RestoreEach(const std::vector<record::Device>& devices, const RestoreOptions& options,
                    bool is_new);
   void RestoreDue(const std::vector<std::string>& handles);
+  /// Asks the target what it is connected to for these volumes.
+  void LookAtConnections(const std::vector<record::Volume>& volumes);
   /// What to do about a device after a look at it, no earlier than `begin`, that ended with
   /// `status`.
   void Note(const std::string& handle, const absl::Status& status, bool since_connect,

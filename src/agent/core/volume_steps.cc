@@ -60,8 +60,8 @@ Outcome ConnectAndExport(Core& core, const base::Context& context, Operation& op
   const bool is_planned = !outcome.needs_setup();
   if (!is_planned) outcome = core.volumes->Connect(context, request, row);
   if (!outcome.ok()) return outcome;
-  operation.OnUndo([&core, row](const base::Context& undo) -> Outcome {
-    return core.volumes->Release(undo, row);
+  operation.OnUndo([&core, &manager, row](const base::Context& undo) -> Outcome {
+    return ReleaseAll(core, undo, manager, {row});
   });
   if (is_planned) return outcome;
   const DeviceVolume volume = ToExport(core, row, /*plan=*/nullptr);

@@ -67,7 +67,12 @@ void VolumeWatch::Run() {
 void VolumeWatch::LookAtPaths() {
   const auto start = steady_clock::now();
   if (!has_remote_ || start < next_paths_) return;
-  core_.volumes->LookAtPaths(context_.Child(start + kPollTimeout)).IgnoreError();
+  if (core_.volumes->LookAtPaths(context_.Child(start + kPollTimeout)).ok()) {
+    for (const record::Volume& row : core_.record->Volumes()) {
+      if (!volume::IsRemote(row)) continue;
+      if (core_.paths->Update(row.id, core_.volumes->PathsOf(row.id))) core_.tell_volume(row.id);
+    }
+  }
   const auto now = steady_clock::now();
   next_paths_ = now + 100 * (now - start);
 }

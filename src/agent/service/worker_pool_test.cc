@@ -41,6 +41,46 @@ TEST(WorkerPool, GrowsAsFarAsItMay) {
   while (later < 20) std::this_thread::yield();
 }
 
+// Those who wait for one neighbour have a part of the threads only.
+TEST(WorkerPool, Defect49_WorkOfOneLaneLeavesThreadsToOthers) {
+  WorkerPool::Options options = Small(8);
+  options.max_of_lane = 2;
+  options.max_in_lanes = 4;
+  WorkerPool pool(options);
+  std::latch go(1);
+  std::atomic<int> of_bad = 0;
+  std::atomic<int> of_others = 0;
+  for (int i = 0; i < 20; ++i) {
+    for (const char* bad : {"a", "b", "c"}) {
+      ASSERT_TRUE(pool.Submit(
+          [&] {
+            go.wait();
+            ++of_bad;
+          },
+          bad));
+    }
+  }
+  for (int i = 0; i < 20; ++i) ASSERT_TRUE(pool.Submit([&] { ++of_others; }));
+  while (of_others < 20) std::this_thread::yield();
+  EXPECT_EQ(of_bad, 0);
+  EXPECT_LE(pool.thread_count(), 8u);
+  go.count_down();
+  while (of_bad < 60) std::this_thread::yield();
+}
+
+TEST(WorkerPool, WhatIsHeldForItsLaneCountsAsWaiting) {
+  WorkerPool::Options options = Small(4);
+  options.max_of_lane = 1;
+  options.max_waiting = 3;
+  WorkerPool pool(options);
+  std::latch go(1);
+  int taken = 0;
+  while (taken < 20 && pool.Submit([&] { go.wait(); }, "a")) ++taken;
+  EXPECT_GE(taken, 3);
+  EXPECT_LE(taken, 5);
+  go.count_down();
+}
+
 TEST(WorkerPool, IdleThreadsEnd) {
   WorkerPool pool(Small(4));
   std::latch all_run(4);

@@ -111,6 +111,7 @@ absl::Status RemoteNodes::Restore(const std::string& name, const std::string& ke
     known = std::make_shared<Job>();
     known->node = name;
     known->attempt = std::move(attempt);
+    known->objects = jsonrpc::CallScope::Current();
     if (node.jobs.empty() && !node.is_good) node.patient_until = now + kPatience;
     node.jobs.insert(key);
     StartThread(name, node);
@@ -225,7 +226,11 @@ void RemoteNodes::Run(const std::string& name) {
 void RemoteNodes::RunJob(const std::string& name, const std::string& key,
                          const std::shared_ptr<Job>& job) {
   mutex_.Unlock();
-  absl::Status status = job->attempt(job->context.Child(steady_clock::now() + kAttemptTime));
+  absl::Status status;
+  {
+    const jsonrpc::CallScope scope(job->objects);
+    status = job->attempt(job->context.Child(steady_clock::now() + kAttemptTime));
+  }
   mutex_.Lock();
   job->is_running = false;
   job->last = status;

@@ -13,6 +13,7 @@
 #include "absl/status/status.h"
 #include "base/context.h"
 #include "base/mutex.h"
+#include "jsonrpc/call_scope.h"
 
 namespace sma::volume {
 
@@ -67,6 +68,7 @@ class RemoteNodes {
   struct Job {
     std::string node;
     Attempt attempt;
+    jsonrpc::CallObjects objects;  // that it is about
     base::Context context = base::Context::Background();
     bool is_running = false;
     bool is_cancelled = false;
@@ -94,7 +96,8 @@ class RemoteNodes {
   void Run(const std::string& name);
   std::shared_ptr<Job> NextJob(Node& node, std::string& key, base::TimePoint& wake)
       SMA_REQUIRES(mutex_);
-  void RunJob(const std::string& name, const std::string& key, const std::shared_ptr<Job>& job);
+  void RunJob(const std::string& name, const std::string& key, const std::shared_ptr<Job>& job)
+      SMA_REQUIRES(mutex_);
   void EraseIfIdle(const std::string& name) SMA_REQUIRES(mutex_);
 
   std::function<void(const std::string& key)> on_restored_;

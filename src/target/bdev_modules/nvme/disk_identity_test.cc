@@ -4,6 +4,8 @@
 #include <gtest/gtest.h>
 #include <sys/socket.h>
 
+#include <cerrno>
+
 #include "base/unique_fd.h"
 #include "target/bdev_modules/nvme/module_fixture.h"
 
@@ -279,8 +281,7 @@ TEST_F(DiskIdentityTest, AWriteProtectedNamespaceIsReadOnly) {
   server_.namespaces[1].write_protected = true;
   ASSERT_TRUE(Attach(Options(server_)).ok());
   EXPECT_TRUE(Find("nv0n1")->info().read_only);
-  disk_.emplace(registry_, *reactor_, "nv0n1");
-  EXPECT_EQ(Write(std::byte{1}), IoStatus::kReadOnly);
+  EXPECT_EQ(registry_.Open("nv0n1", bdev::Registry::Access::kWrite, nullptr).error(), EROFS);
   // And not any more when it is not any more.
   server_.namespaces[1].write_protected = false;
   SendNamespaceEvent(server_);

@@ -2,12 +2,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
-#include <sys/socket.h>
 
-#include <cerrno>
-#include <memory>
 #include <numeric>
 
 #include "target/bdev_modules/nvme/initiator/fake_remote.h"
@@ -574,55 +569,6 @@ INSTANTIATE_TEST_SUITE_P(All, IcRespTest,
                                          std::pair{"SmallData", MakeIcResp(0, 0, 0, 4092)},
                                          std::pair{"OddData", MakeIcResp(0, 0, 0, 5001)}),
                          [](const auto& test) { return test.param.first; });
-
-// What is sent on another connection must not be overtaken by what this one left in the kernel.
-TEST_F(QueuePairTest, WhatTheKernelHasNotSentDiesWithTheConnection) {
-  base::UniqueFd listener(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  sockaddr_storage name{};
-  socklen_t size = Address::Parse("127.0.0.1", "0")->ToSockaddr(name);
-  ASSERT_EQ(bind(listener.get(), reinterpret_cast<sockaddr*>(&name), size), 0);
-  ASSERT_EQ(listen(listener.get(), 1), 0);
-  sockaddr_in bound{};
-  size = sizeof bound;
-  getsockname(listener.get(), reinterpret_cast<sockaddr*>(&bound), &size);
-
-  QueuePair::Options options = MakeOptions();
-  options.association.address = *Address::Parse("127.0.0.1", std::to_string(ntohs(bound.sin_port)));
-  options.entries = 1024;
-  options.ack_timeout_ms = 1234;
-  queue_.emplace(options);
-  queue_->Start();
-  unsigned ack_timeout_ms = 0;
-  size = sizeof ack_timeout_ms;
-  getsockopt(queue_->fd(), IPPROTO_TCP, TCP_USER_TIMEOUT, &ack_timeout_ms, &size);
-  EXPECT_EQ(ack_timeout_ms, 1234u);
-
-  FakeRemote remote(
-      base::UniqueFd(accept4(listener.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC)));
-  remote.set_pump([this] { queue_->Poll(); });
-  remote.Accept();
-  PumpUntil([this] { return queue_->ready(); });
-  // The remote side reads no more, so that both kernels' buffers fill up.
-  std::vector<std::unique_ptr<TestRequest>> writes;
-  while (!queue_->wants_write() && writes.size() < 1000) {
-    writes.push_back(std::make_unique<TestRequest>(IoOpcode::kWrite, std::string(4096, 'o')));
-    ASSERT_TRUE(queue_->Submit(*writes.back()));
-    queue_->Flush();
-  }
-  queue_->Close("lost");
-  for (const auto& write : writes) {
-    EXPECT_TRUE(write->is_done());
-    EXPECT_EQ(write->status, Status::kHostPathingError);
-  }
-  std::vector<char> buffer(1 << 20);
-  ssize_t got = 1;
-  for (int i = 0; i < 20000 && (got > 0 || errno == EAGAIN); ++i) {
-    got = recv(remote.fd(), buffer.data(), buffer.size(), 0);
-    if (got == 0) break;
-  }
-  EXPECT_EQ(got, -1);
-  EXPECT_EQ(errno, ECONNRESET);
-}
 
 }  // namespace
 }  // namespace sma::target::initiator
