@@ -4,8 +4,21 @@ import socket
 import struct
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-SETTINGS, PING, GOAWAY = 4, 6, 7
+HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY = 1, 3, 4, 6, 7
 ACK = 1
+END_HEADERS = 4
+CANCEL = 8
+
+
+def frame(kind, flags, stream, payload):
+    return struct.pack(">I", len(payload))[1:] + bytes([kind, flags]) + struct.pack(">I", stream) + payload
+
+
+def call_headers(path):
+    """The header block that begins a call (RFC 7541 section 6.2.2: literals without indexing)."""
+    fields = {":method": "POST", ":scheme": "http", ":path": path, ":authority": "test",
+              "content-type": "application/grpc", "te": "trailers"}
+    return b"".join(b"\0" + b"".join(bytes([len(text)]) + text.encode() for text in field) for field in fields.items())
 
 
 class Http2Connection:
@@ -28,6 +41,14 @@ class Http2Connection:
             raise ConnectionError("the server closed the connection")
         length = int.from_bytes(header[:3], "big")
         return header[3], header[4], self._stream.read(length)
+
+    def open_and_reset(self, path, count):
+        """Begins `count` calls and resets each at once. What the server sends is not read."""
+        headers, batch = call_headers(path), 100
+        for first in range(0, count, batch):
+            self._socket.sendall(b"".join(
+                frame(HEADERS, END_HEADERS, stream, headers) + frame(RST_STREAM, 0, stream, struct.pack(">I", CANCEL))
+                for stream in range(2 * first + 1, 2 * (first + batch), 2)))
 
     def ping(self, data):
         """Sends a ping and waits for its answer; ConnectionError when the server ends the connection instead."""

@@ -275,11 +275,24 @@ def test_keys_are_in_no_log_configuration_record_or_core(bin_dir, work_dir, monk
     setup.client.close()
 
 
+def attach_with_chap(setup, secret):
+    """To a portal where nobody listens; the attach fails."""
+    request = wire.sma.AttachVolumeRequest(device_handle=setup.handle)
+    request.volume.volume_id = uuid.uuid4().bytes
+    iscsi = request.volume.iscsi
+    iscsi.portal, iscsi.target_iqn, iscsi.initiator_iqn = f"127.0.0.1:{free_port()}", "iqn.2024-01.com.x:t", "iqn.x:i"
+    iscsi.chap.user, iscsi.chap.secret = "user", secret
+    with pytest.raises(grpc.RpcError):
+        setup.client.stub.AttachVolume(request, timeout=60)
+
+
 def test_keys_of_a_detached_volume_are_not_in_the_agents_memory(setup):
     """Nor those of an attach that was refused; the connection that brought them is still there."""
     volume, other = (setup.target.make_file_volume(size_mib=8) for _ in range(2))
     keys = [uuid.uuid4().hex for _ in range(4)]
-    needles = [form for key in keys for form in forms(key)]
+    secret = uuid.uuid4().hex[:16]
+    needles = [form for key in keys for form in forms(key)] + [secret.encode()]
+    attach_with_chap(setup, secret)
     setup.attach(volume, key=keys[0], key2=keys[1])
     setup.attach(other, key=keys[2])
     setup.refusal(volume, crypto(key=keys[3]))

@@ -30,10 +30,13 @@ bool IsOutOfResources(int error) {
 
 }  // namespace
 
-Acceptor::Acceptor(std::vector<base::UniqueFd> listeners, uint32_t max_descriptor, Handler handler)
+Acceptor::Acceptor(std::vector<base::UniqueFd> listeners, uint32_t max_descriptor, Handler handler,
+                   std::chrono::milliseconds period, std::function<void()> housekeeping)
     : listeners_(std::move(listeners)),
       max_descriptor_(max_descriptor),
       handler_(std::move(handler)),
+      period_(period),
+      housekeeping_(std::move(housekeeping)),
       stop_event_(::eventfd(0, EFD_CLOEXEC)),
       reserve_(OpenReserve()),
       thread_([this] { Run(); }) {}
@@ -48,8 +51,13 @@ void Acceptor::Run() {
   std::vector<pollfd> fds;
   for (const base::UniqueFd& listener : listeners_) fds.push_back({listener.get(), POLLIN, 0});
   fds.push_back({stop_event_.get(), POLLIN, 0});
+  auto next = std::chrono::steady_clock::now() + period_;
   while (true) {
-    if (::poll(fds.data(), fds.size(), -1) < 0) continue;  // EINTR
+    if (std::chrono::steady_clock::now() >= next) {
+      housekeeping_();
+      next = std::chrono::steady_clock::now() + period_;
+    }
+    if (::poll(fds.data(), fds.size(), static_cast<int>(period_.count())) < 0) continue;  // EINTR
     if (fds.back().revents != 0) return;
     for (size_t i = 0; i < listeners_.size(); ++i) {
       if (fds[i].revents == 0) continue;

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <thread>
@@ -19,8 +20,9 @@ class Acceptor {
   using Handler = std::function<void(int listener, base::UniqueFd fd)>;
 
   /// `listeners` are sockets that listen and do not block. `max_descriptor`: connections with this
-  /// number or a higher one are closed.
-  Acceptor(std::vector<base::UniqueFd> listeners, uint32_t max_descriptor, Handler handler);
+  /// number or a higher one are closed. `housekeeping` is called in the same thread each `period`.
+  Acceptor(std::vector<base::UniqueFd> listeners, uint32_t max_descriptor, Handler handler,
+           std::chrono::milliseconds period, std::function<void()> housekeeping);
 
   /// Closes the listeners. No handler runs afterwards. Blocks until a running one has returned.
   ~Acceptor();
@@ -37,6 +39,8 @@ class Acceptor {
   const std::vector<base::UniqueFd> listeners_;
   const uint32_t max_descriptor_;
   const Handler handler_;
+  const std::chrono::milliseconds period_;
+  const std::function<void()> housekeeping_;
   const base::UniqueFd stop_event_;  // eventfd(2)
 
   // Owned by the thread.

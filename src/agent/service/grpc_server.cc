@@ -14,6 +14,7 @@
 
 #include "agent/service/acceptor.h"
 #include "agent/service/admin_service.h"
+#include "agent/service/free_memory.h"
 #include "agent/service/health_service.h"
 #include "agent/service/in_flight.h"
 #include "agent/service/listen.h"
@@ -39,6 +40,7 @@ constexpr int kMinPingIntervalMs = 1000;
 constexpr int kPingIntervalMs = 60'000;
 constexpr int kPingTimeoutMs = 20'000;
 constexpr int kHandshakeTimeoutMs = 10'000;
+constexpr milliseconds kReturnMemoryPeriod = seconds(5);
 // Calls that wait for nobody: a few are enough, and they are free when all others wait for the
 // target.
 constexpr uint32_t kAdminWorkers = 8;
@@ -154,7 +156,8 @@ absl::Status GrpcServer::Impl::Start() {
   const uint32_t limit = base::DescriptorLimit();
   acceptor_ = std::make_unique<Acceptor>(
       std::move(listen->reserved), limit - base::DescriptorReserve(limit),
-      [this](int listener, base::UniqueFd fd) { HandOver(listener, std::move(fd)); });
+      [this](int listener, base::UniqueFd fd) { HandOver(listener, std::move(fd)); },
+      kReturnMemoryPeriod, [memory = FreeMemory()]() mutable { memory.ReturnToSystem(); });
   unix_path_ = std::move(listen->unix_path);
   addresses_ = std::move(listen->addresses);
   port_ = listen->port;
