@@ -106,6 +106,7 @@ absl::Status AgentProgram::StartTarget() {
 void AgentProgram::StartClient() {
   jsonrpc::ClientOptions options;
   options.socket_path = config_.socket;
+  options.trusted_users_only = config_.embedded.enabled;
   options.on_connect = [this](uint64_t generation) {
     base::MutexLock lock(mutex_);
     if (connected_core_ != nullptr) connected_core_->OnConnect(generation);

@@ -9,6 +9,7 @@
 
 #include "absl/synchronization/mutex.h"
 #include "agent/config/parse.h"
+#include "base/descriptor_limit.h"
 #include "base/log.h"
 #include "sma/managers.h"
 #include "sma/options.h"
@@ -36,6 +37,7 @@ int RunAgent(int argc, const char* const* argv, Decorators decorators) {
     return EXIT_SUCCESS;
   }
 
+  base::RaiseDescriptorLimit();
   mallopt(M_ARENA_MAX, kMallocArenas);
   // gRPC's locks: it would look for cycles at each of them.
   absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);

@@ -1,13 +1,30 @@
 #include "base/log.h"
 
+#include <spdlog/pattern_formatter.h>
 #include <spdlog/sinks/stdout_color_sinks.h>
 
 #include <memory>
 #include <string>
 
 #include "absl/strings/ascii.h"
+#include "base/printable.h"
 
 namespace sma::base {
+namespace {
+
+/// The flag %*: the message as %v, in one line of printable characters.
+class PrintableMessage final : public spdlog::custom_flag_formatter {
+ public:
+  void format(const spdlog::details::log_msg& message, const std::tm&,
+              spdlog::memory_buf_t& line) override {
+    AppendPrintable({message.payload.data(), message.payload.size()}, line);
+  }
+  std::unique_ptr<custom_flag_formatter> clone() const override {
+    return std::make_unique<PrintableMessage>();
+  }
+};
+
+}  // namespace
 
 void InitLog(std::string_view program, std::string_view level) {
   auto logger = spdlog::stderr_color_mt(std::string(program));
@@ -22,8 +39,10 @@ void InitLog(std::string_view program, std::string_view level) {
 }
 
 void SetLogTimestamps(bool enabled) {
-  const char* pattern = enabled ? "%Y-%m-%dT%H:%M:%S.%fZ %^%l%$ %n: %v" : "%^%l%$ %n: %v";
-  spdlog::set_pattern(pattern, spdlog::pattern_time_type::utc);
+  const char* pattern = enabled ? "%Y-%m-%dT%H:%M:%S.%fZ %^%l%$ %n: %*" : "%^%l%$ %n: %*";
+  auto formatter = std::make_unique<spdlog::pattern_formatter>(spdlog::pattern_time_type::utc);
+  formatter->add_flag<PrintableMessage>('*').set_pattern(pattern);
+  spdlog::set_formatter(std::move(formatter));
 }
 
 }  // namespace sma::base

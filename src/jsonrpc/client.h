@@ -15,6 +15,10 @@ namespace sma::jsonrpc {
 struct ClientOptions {
   std::string socket_path;
 
+  /// Refuses a target that runs as another user than this process's or root (base::CheckPeerUser),
+  /// on every connect: nothing is sent to it, and WaitConnected() and calls name it as the reason.
+  bool trusted_users_only = false;
+
   /// How long a call waits for a connection when there is none; its context may end the wait
   /// sooner.
   std::chrono::nanoseconds connect_wait = std::chrono::seconds(2);

@@ -7,6 +7,7 @@
 #include <chrono>
 #include <thread>
 
+#include "base/listen_as.h"
 #include "jsonrpc/call_scope.h"
 #include "jsonrpc/client_fixture.h"
 #include "jsonrpc/error.h"
@@ -35,6 +36,23 @@ TEST_F(ClientTest, ResultsAndErrors) {
   EXPECT_EQ(stats.calls_sent, 3u);
   EXPECT_EQ(stats.results, 2u);
   EXPECT_EQ(stats.target_errors, 1u);
+}
+
+TEST_F(ClientTest, ATargetOfAnotherUserIsSentNothing) {
+  if (::geteuid() != 0) GTEST_SKIP() << "must be root to listen as another user";
+  options_.trusted_users_only = true;
+  options_.connect_wait = milliseconds(100);
+  base::UniqueFd listener = base::ListenAs(65534, options_.socket_path);
+  ASSERT_TRUE(listener);
+  Client& client = StartClient();
+  auto answer = client.Call(Context::WithTimeout(seconds(20)), "echo", {{"key", "00"}});
+  EXPECT_EQ(answer.status().code(), absl::StatusCode::kUnavailable);
+  EXPECT_THAT(std::string(answer.status().message()), HasSubstr("of user 65534 listens"));
+  EXPECT_EQ(client.stats().calls_sent, 0u);
+  std::filesystem::remove(options_.socket_path);
+  listener.Reset();
+  StartServer();  // ours
+  EXPECT_TRUE(client.WaitConnected(Context::WithTimeout(seconds(20))).ok());
 }
 
 TEST_F(ClientTest, CallManyKeepsTheOrderOfRequests) {

@@ -11,6 +11,7 @@
 #include <cstring>
 #include <utility>
 
+#include "base/peer_user.h"
 #include "jsonrpc/client_impl.h"
 #include "jsonrpc/message.h"
 
@@ -23,7 +24,7 @@ using std::chrono::steady_clock;
 
 constexpr size_t kReceiveBytes = 64 * 1024;
 
-absl::StatusOr<base::UniqueFd> Connect(const std::string& path) {
+absl::StatusOr<base::UniqueFd> Connect(const std::string& path, bool trusted_users_only) {
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
   if (path.size() >= sizeof(address.sun_path)) return absl::InvalidArgumentError("path too long");
@@ -33,6 +34,9 @@ absl::StatusOr<base::UniqueFd> Connect(const std::string& path) {
       ::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0) {
     return absl::ErrnoToStatus(errno, "cannot connect");
   }
+  if (trusted_users_only) {
+    if (absl::Status status = base::CheckPeerUser(fd.get()); !status.ok()) return status;
+  }
   return fd;
 }
 
@@ -41,7 +45,8 @@ absl::StatusOr<base::UniqueFd> Connect(const std::string& path) {
 void Client::Impl::Run() {
   ::pthread_setname_np(::pthread_self(), "jsonrpc-client");
   do {
-    absl::StatusOr<base::UniqueFd> socket = Connect(options_.socket_path);
+    absl::StatusOr<base::UniqueFd> socket =
+        Connect(options_.socket_path, options_.trusted_users_only);
     if (socket.ok()) {
       Serve(*std::move(socket));
     } else {

@@ -4,12 +4,14 @@ import base64
 import pathlib
 import resource
 import signal
+import uuid
 
 import grpc
 import pytest
 
 from harness import wire, xts
 from harness.agent import free_port, start_reference, start_sma
+from harness.memory import count_in_memory
 from harness.nvme_tcp import NvmeTcpHost
 from harness.process import Process
 from harness.rpc_proxy import RpcProxy
@@ -271,6 +273,25 @@ def test_keys_are_in_no_log_configuration_record_or_core(bin_dir, work_dir, monk
     assert files_with(work_dir, [str(volume).encode()]), "the search finds what is there"
     assert files_with(work_dir, keys) == []
     setup.client.close()
+
+
+def test_keys_of_a_detached_volume_are_not_in_the_agents_memory(setup):
+    """Nor those of an attach that was refused; the connection that brought them is still there."""
+    volume, other = (setup.target.make_file_volume(size_mib=8) for _ in range(2))
+    keys = [uuid.uuid4().hex for _ in range(4)]
+    needles = [form for key in keys for form in forms(key)]
+    setup.attach(volume, key=keys[0], key2=keys[1])
+    setup.attach(other, key=keys[2])
+    setup.refusal(volume, crypto(key=keys[3]))
+    for attached in (volume, other):
+        setup.client.detach_volume(setup.handle, attached)
+    setup.client.delete_device(setup.handle)
+    assert count_in_memory(setup.agent.process.pid, [NQN.encode()])[NQN.encode()], "the search finds what is there"
+
+    def left():
+        return {needle: count for needle, count in count_in_memory(setup.agent.process.pid, needles).items() if count}
+
+    wait_until(lambda: not left(), 15, f"no key is left: {left()}")
 
 
 def test_the_reference_agent_encrypts_on_our_target(bin_dir, work_dir):

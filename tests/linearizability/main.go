@@ -27,7 +27,6 @@ var (
 	length   = flag.Duration("time", 20*time.Second, "how long the random scenario does harm")
 	faults   = flag.String("faults", "", "kinds of harm of the random scenario, with commas in between; none; empty: all")
 	plant    = flag.Int("plant", 0, "in the random scenario, so many writes are repeated late on the way to each target")
-	whole    = flag.Bool("whole", false, "torn blocks of memory disks count as violations, too")
 	verbose  = flag.Bool("v", false, "tell what happens")
 )
 
@@ -73,7 +72,7 @@ func fail(err error) {
 }
 
 func run() (*history.Verdict, error) {
-	options := world.Options{Program: *program, Folder: *folder, Verbose: *verbose, Whole: *whole}
+	options := world.Options{Program: *program, Folder: *folder, Verbose: *verbose}
 	w, err := runScenario(options)
 	if w == nil {
 		return nil, err
@@ -115,8 +114,7 @@ func random(options world.Options) (*world.World, error) {
 		return w, err
 	}
 	err = w.RunRandom(*seed, *length, nemesis)
-	fmt.Printf("harm done: %v; late writes planted: %d; torn reads of memory disks: %d\n",
-		nemesis.Done, planted(), w.Torn())
+	fmt.Printf("harm done: %v; late writes planted: %d\n", nemesis.Done, planted())
 	return w, err
 }
 

@@ -10,21 +10,9 @@ namespace sma::worlds {
 /// Tests that the agent does not pass yet: "fails on today's core". They are run with
 /// --gtest_also_run_disabled_tests alone; whoever mends the agent takes the line out.
 inline constexpr std::string_view kFailsToday[] = {
-    "Adoption_OfWhatCameSinceTheLastListing",
     "Death_UndoRemovesAnOperatorsNamespace",
-    "Death_UndoRemovesHostsOfAnotherAgent",
     "Defect34_OperatorsServiceIsStopped",
-    "Defect35_CreateDeviceWithKeys",
-    "Defect36_AttachMeetsAnotherBdev",
-    "Defect36_CreateMeetsAnotherBdev",
-    "Defect36_DetachRemovesOperatorsNamespace",
-    "Defect36_RemoteVolume",
-    "Defect36_VfioUser",
-    "Defect37_VfioUser",
     "Defect42_TheOtherServiceHasTheVolume",
-    "Leak_DeathInCreateOfEncryptedVhost",
-    "Leak_DeathInCreateOfEncryptedVhostByIscsi",
-    "Leak_LayerOfAnAdoptedVolume",
     "Leak_ServiceOfAnAttachThatWasNotSent",
     "LyingNode_BringsAnothersUuid",
     "",  // no test's name

@@ -224,7 +224,13 @@ absl::StatusOr<std::string> CreateLocked(const Creation& creation) {
     absl::StatusOr<std::optional<ExistingDevice>> existing = manager.FindExisting(context, device);
     if (!existing.ok()) return WithContext(device.handle, existing.status());
     if (!*existing) {
-      return CreateNew(creation, NewDeviceRow(manager, device, DeviceState::kCreating));
+      absl::StatusOr<std::string> created =
+          CreateNew(creation, NewDeviceRow(manager, device, DeviceState::kCreating));
+      if (!absl::IsAlreadyExists(created.status())) return created;
+      // It may have come since the target was last asked what it has.
+      if (core.record->FindDevice(device.handle)) return created;
+      existing = manager.FindExisting(context, device);
+      if (!existing.ok() || !*existing) return created;
     }
     status = Adopt(creation, **existing);
   }

@@ -34,11 +34,26 @@ bool Pause(const Core& core, const base::Context& context, base::TimePoint give_
   return now < give_up && context.SleepUntil(now + core.options.min_retry_pause / 4).ok();
 }
 
+// As VolumeOf, also for one whose attach was not finished: its device may export the layer.
+absl::StatusOr<DeviceVolume> ToRemove(Core& core, const base::Context& context,
+                                      const record::Volume& row) {
+  DeviceVolume volume = VolumeOf(row);
+  absl::StatusOr<std::string> name = core.volumes->FindBdevName(context, row);
+  if (!name.ok()) return name.status();
+  volume.bdev_name = *std::move(name);
+  return volume;
+}
+
 Outcome RemoveDevice(Core& core, const base::Context& context, const record::Device& row,
                      const std::vector<record::Volume>& rows) {
   absl::StatusOr<DeviceManager*> manager = ManagerOf(core, row);
   if (!manager.ok()) return manager.status();
-  const std::vector<DeviceVolume> volumes = VolumesOf(rows);
+  std::vector<DeviceVolume> volumes;
+  for (const record::Volume& volume : rows) {
+    absl::StatusOr<DeviceVolume> to_remove = ToRemove(core, context, volume);
+    if (!to_remove.ok()) return to_remove.status();
+    volumes.push_back(*std::move(to_remove));
+  }
   auto guard = core.volumes->BeginDetach(context, rows);
   Outcome outcome;
   if (row.state == DeviceState::kDeleting) {
@@ -56,8 +71,10 @@ Outcome RemoveVolume(Core& core, const base::Context& context, const record::Vol
   if (!device) return core.volumes->Release(context, row);
   absl::StatusOr<DeviceManager*> manager = ManagerOf(core, *device);
   if (!manager.ok()) return manager.status();
+  absl::StatusOr<DeviceVolume> volume = ToRemove(core, context, row);
+  if (!volume.ok()) return volume.status();
   auto guard = core.volumes->BeginDetach(context, {row});
-  Outcome outcome = (*manager)->DetachVolume(context, SpecOf(*device), VolumeOf(row));
+  Outcome outcome = (*manager)->DetachVolume(context, SpecOf(*device), *volume);
   guard.reset();
   return outcome.ok() ? ReleaseAll(core, context, **manager, {row}) : outcome;
 }

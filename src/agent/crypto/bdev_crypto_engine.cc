@@ -156,13 +156,16 @@ absl::StatusOr<Found> BdevCryptoEngine::Look(const base::Context& context,
     if (!key.ok()) return key.status();
     found.key = *std::move(key);
   }
-  if (found.layer || !found.base || !found.base->claimed) return found;
-
-  auto foreign = FindForeignLayer(context, *found.base);
-  if (!foreign.ok()) return foreign.status();
-  found.layer = *std::move(foreign);
-  if (!found.layer || params == nullptr) return found;
-  const Request request = spdk::GetCryptoKey(found.layer->crypto->key_name);
+  if (!found.layer && found.base && found.base->claimed) {
+    auto foreign = FindForeignLayer(context, *found.base);
+    if (!foreign.ok()) return foreign.status();
+    found.layer = *std::move(foreign);
+  }
+  if (params == nullptr || !found.layer || !found.layer->crypto) return found;
+  // A layer that another agent has named has a key of another name, too.
+  const std::string& key_name = found.layer->crypto->key_name;
+  if (found.key && found.key->name == key_name) return found;
+  const Request request = spdk::GetCryptoKey(key_name);
   auto key = spdk::ParseCryptoKey(results[2] = target_.CallMany(context, {&request, 1}).front());
   if (!key.ok()) return key.status();
   found.key = *std::move(key);
@@ -236,8 +239,14 @@ absl::Status BdevCryptoEngine::Cleanup(const base::Context& context, const Crypt
   }
   if (!deleted.ok()) return deleted;
   auto layer = spdk::ParseBdev(results[0]);
-  bool is_inline = layer.ok() && *layer && (*layer)->crypto && (*layer)->crypto->key_name != name;
-  return is_inline ? absl::OkStatus() : DestroyKey(context, name);
+  const bool has_key = layer.ok() && *layer && (*layer)->crypto;
+  const std::string key_name = has_key ? (*layer)->crypto->key_name : name;
+  if (key_name == name) return DestroyKey(context, name);
+  // A key that was given along with the bdev has gone with it. One of another agent's has not; it
+  // may be used for other bdevs unless it is named after the volume.
+  const bool is_adopted = name != NameOf(volume.id);
+  const bool is_of_volume = key_name.find(volume.id.ToString()) != std::string::npos;
+  return is_adopted && is_of_volume ? DestroyKey(context, key_name) : absl::OkStatus();
 }
 
 absl::Status BdevCryptoEngine::DestroyKey(const base::Context& context, const std::string& name) {

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <cstdlib>
 #include <fstream>
@@ -106,6 +107,41 @@ TEST_F(SealingKeyTest, RefusesOtherFilesWithoutTellingWhatIsInThem) {
               HasSubstr("every user"));
   EXPECT_THAT(std::string(SealingKeyFromFile(folder_ + "/none").status().message()),
               HasSubstr("/none: No such file"));
+}
+
+TEST_F(SealingKeyTest, RefusesAFileThatOthersMayChange) {
+  auto refusal = [](const std::string& path) {
+    absl::Status status = SealingKeyFromFile(path).status();
+    EXPECT_EQ(status.code(), StatusCode::kFailedPrecondition) << path;
+    return std::string(status.message());
+  };
+  EXPECT_THAT(refusal(Write(kSealingKey, 0660)), HasSubstr("may write to the file"));
+  EXPECT_THAT(refusal(Write(kSealingKey, 0602)), HasSubstr("may write to the file"));
+  const std::string path = Write(kSealingKey, 0640);
+  EXPECT_TRUE(SealingKeyFromFile(path).ok());
+  for (mode_t mode : {0770, 0707}) {
+    ::chmod(folder_.c_str(), mode);
+    EXPECT_THAT(refusal(path), HasSubstr("may write to the folder " + folder_));
+  }
+  ::chmod(folder_.c_str(), 01777);  // where each may replace files of its own only
+  EXPECT_TRUE(SealingKeyFromFile(path).ok());
+  // A link counts with the folder that it is in, and a folder with those above it.
+  ::chmod(folder_.c_str(), 0700);
+  ASSERT_EQ(::mkdir((folder_ + "/links").c_str(), 0700), 0);
+  ASSERT_EQ(::symlink("../key", (folder_ + "/links/key").c_str()), 0);
+  EXPECT_TRUE(SealingKeyFromFile(folder_ + "/links/key").ok());
+  ::chmod((folder_ + "/links").c_str(), 0777);
+  EXPECT_THAT(refusal(folder_ + "/links/key"), HasSubstr("folder " + folder_ + "/links"));
+  ::chmod((folder_ + "/links").c_str(), 0700);
+  ::chmod(folder_.c_str(), 0777);
+  EXPECT_THAT(refusal(folder_ + "/links/key"), HasSubstr("folder " + folder_));
+  ::chmod(folder_.c_str(), 0700);
+  if (::geteuid() != 0) return;
+  ASSERT_EQ(::chown(path.c_str(), 65534, 65534), 0);
+  EXPECT_THAT(refusal(path), HasSubstr("belongs to user 65534"));
+  ASSERT_EQ(::chown(path.c_str(), 0, 0), 0);
+  ASSERT_EQ(::chown(folder_.c_str(), 65534, 65534), 0);
+  EXPECT_THAT(refusal(path), HasSubstr("belongs to user 65534"));
 }
 
 TEST_F(SealingKeyTest, OfTheServiceManagerAndTheEnvironment) {

@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "base/hex.h"
+#include "base/peer_user.h"
 #include "base/unique_fd.h"
 
 namespace sma::crypto {
@@ -46,7 +47,17 @@ absl::StatusOr<base::Secret> SealingKeyFromFile(const std::string& path) {
   base::UniqueFd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
   struct stat status {};
   if (!file || ::fstat(file.get(), &status) != 0) return Refused(path, std::strerror(errno));
+  if (!base::IsTrustedUser(status.st_uid)) {
+    return Refused(path, fmt::format("belongs to user {}, not to root or user {}", status.st_uid,
+                                     ::geteuid()));
+  }
   if ((status.st_mode & S_IROTH) != 0) return Refused(path, "every user can read the file");
+  if ((status.st_mode & (S_IWGRP | S_IWOTH)) != 0) {
+    return Refused(path, "other users may write to the file");
+  }
+  if (absl::Status folders = base::CheckFolders(path); !folders.ok()) {
+    return Refused(path, std::string(folders.message()));
+  }
   // One byte more than any key has tells a file that is too long.
   std::optional<base::Secret> text = base::Secret::Make(2 * kKeyBytes + 3);
   if (!text) return Refused(path, "no memory can be locked for it");

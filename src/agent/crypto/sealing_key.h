@@ -10,8 +10,9 @@ namespace sma::crypto {
 /// The key that seals what the record keeps: 32 bytes, given as they are or as 64 hex digits, which
 /// a newline may end.
 ///
-/// FAILED_PRECONDITION: it is not there, cannot be read, is no such key, or (a file) can be read by
-/// every user of the machine.
+/// Returns FAILED_PRECONDITION if it is missing, cannot be read or is not such a key; for a file,
+/// also if it belongs to another user than root or ours, if group or others may write to it, others
+/// may read it, or another user can replace it (base::CheckFolders).
 
 absl::StatusOr<base::Secret> SealingKeyFromFile(const std::string& path);
 

@@ -42,10 +42,11 @@ std::string DefaultBinary() {
 
 absl::StatusOr<EmbeddedTarget::Found> EmbeddedTarget::AdoptOrStart(
     const EmbeddedTargetOptions& options) {
-  std::optional<Process> running = Process::ListeningOn(options.socket);
-  if (running) {
-    spdlog::info("target: adopted process {} on {}", running->pid(), options.socket);
-    return Found{*std::move(running), true};
+  absl::StatusOr<std::optional<Process>> running = Process::ListeningOn(options.socket);
+  if (!running.ok()) return running.status();
+  if (*running) {
+    spdlog::info("target: adopted process {} on {}", (*running)->pid(), options.socket);
+    return Found{**std::move(running), true};
   }
   std::vector<std::string> argv = {options.binary, "-r", options.socket};
   argv.insert(argv.end(), options.arguments.begin(), options.arguments.end());
@@ -78,7 +79,10 @@ EmbeddedTarget::~EmbeddedTarget() {
 }
 
 absl::Status EmbeddedTarget::WaitUntilListening(const base::Context& context) {
-  while (!Process::ListeningOn(options_.socket)) {
+  while (true) {
+    absl::StatusOr<std::optional<Process>> listener = Process::ListeningOn(options_.socket);
+    if (!listener.ok()) return listener.status();
+    if (*listener) return absl::OkStatus();
     {
       base::MutexLock lock(mutex_);
       if (!last_end_.empty()) {
@@ -89,7 +93,6 @@ absl::Status EmbeddedTarget::WaitUntilListening(const base::Context& context) {
     absl::Status status = context.SleepUntil(steady_clock::now() + kListenPollTime);
     if (!status.ok()) return status;
   }
-  return absl::OkStatus();
 }
 
 void EmbeddedTarget::Supervise() {

@@ -36,7 +36,8 @@ std::string DefaultBinary();
 class EmbeddedTarget {
  public:
   /// Adopts or starts the target and begins to supervise it. The status says why it could not be
-  /// started; it need not answer yet.
+  /// started; it need not answer yet. Returns PERMISSION_DENIED if a process of another user than
+  /// this process's or root listens on the socket: it is neither adopted nor replaced.
   static absl::StatusOr<std::unique_ptr<EmbeddedTarget>> Start(EmbeddedTargetOptions options);
 
   /// Ends the supervision. With `stop_at_end` ends the target, too: SIGTERM, and SIGKILL after 10
@@ -48,7 +49,8 @@ class EmbeddedTarget {
   EmbeddedTarget& operator=(const EmbeddedTarget&) = delete;
 
   /// Blocks until somebody listens on the socket. The context's status when it ends before;
-  /// FAILED_PRECONDITION where the target ended instead. Thread-safe.
+  /// FAILED_PRECONDITION where the target ended instead; PERMISSION_DENIED as for Start().
+  /// Thread-safe.
   absl::Status WaitUntilListening(const base::Context& context) SMA_EXCLUDES(mutex_);
 
   /// Of the target that runs now, or ran last. Thread-safe.

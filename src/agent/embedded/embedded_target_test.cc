@@ -11,6 +11,8 @@
 #include <fstream>
 #include <sstream>
 
+#include "base/listen_as.h"
+
 namespace sma::embedded {
 namespace {
 
@@ -18,6 +20,8 @@ using std::chrono::milliseconds;
 using std::chrono::seconds;
 using std::chrono::steady_clock;
 using testing::HasSubstr;
+
+constexpr uid_t kOtherUser = 65534;
 
 class EmbeddedTargetTest : public testing::Test {
  protected:
@@ -33,7 +37,7 @@ class EmbeddedTargetTest : public testing::Test {
 
   ~EmbeddedTargetTest() override {
     target_.reset();
-    if (std::optional<Process> left = Process::ListeningOn(options_.socket)) {
+    if (std::optional<Process> left = Listener()) {
       left->Signal(SIGKILL);
       EXPECT_TRUE(left->WaitForEnd(seconds(20)));
     }
@@ -46,6 +50,12 @@ class EmbeddedTargetTest : public testing::Test {
     target_ = *std::move(target);
     absl::Status status = target_->WaitUntilListening(base::Context::WithTimeout(seconds(20)));
     ASSERT_TRUE(status.ok()) << status;
+  }
+
+  std::optional<Process> Listener() {
+    auto listener = Process::ListeningOn(options_.socket);
+    EXPECT_TRUE(listener.ok()) << listener.status();
+    return listener.ok() ? *std::move(listener) : std::nullopt;
   }
 
   std::string Log() {
@@ -98,7 +108,7 @@ TEST_F(EmbeddedTargetTest, SignalsThatTheAgentBlocksReachTheTarget) {
   auto began = steady_clock::now();
   target_.reset();
   EXPECT_LT(steady_clock::now() - began, seconds(9)) << "it ended by SIGTERM";
-  EXPECT_FALSE(Process::ListeningOn(options_.socket));
+  EXPECT_FALSE(Listener());
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
 }
 
@@ -106,7 +116,7 @@ TEST_F(EmbeddedTargetTest, GoesOnAfterTheAgentAndIsAdoptedByTheNext) {
   Start();
   pid_t pid = target_->pid();
   target_.reset();
-  ASSERT_TRUE(Process::ListeningOn(options_.socket));
+  ASSERT_TRUE(Listener());
   Start();
   EXPECT_TRUE(target_->adopted());
   EXPECT_EQ(target_->pid(), pid);
@@ -119,7 +129,7 @@ TEST_F(EmbeddedTargetTest, IsStartedAgainWhenItDies) {
     ASSERT_EQ(kill(pid, SIGKILL), 0);
     ASSERT_TRUE(WaitFor([&] { return target_->restarts() == round; }));
     EXPECT_NE(target_->pid(), pid);
-    ASSERT_TRUE(WaitFor([&] { return Process::ListeningOn(options_.socket).has_value(); }));
+    ASSERT_TRUE(WaitFor([&] { return Listener().has_value(); }));
   }
 }
 
@@ -130,14 +140,14 @@ TEST_F(EmbeddedTargetTest, AnAdoptedOneIsStartedAgainWhenItDies) {
   ASSERT_TRUE(target_->adopted());
   ASSERT_EQ(kill(target_->pid(), SIGKILL), 0);
   ASSERT_TRUE(WaitFor([&] { return target_->restarts() == 1; }));
-  ASSERT_TRUE(WaitFor([&] { return Process::ListeningOn(options_.socket).has_value(); }));
+  ASSERT_TRUE(WaitFor([&] { return Listener().has_value(); }));
 }
 
 TEST_F(EmbeddedTargetTest, StopsWithTheAgentWhereAsked) {
   options_.stop_at_end = true;
   Start();
   target_.reset();
-  EXPECT_FALSE(Process::ListeningOn(options_.socket));
+  EXPECT_FALSE(Listener());
 }
 
 TEST_F(EmbeddedTargetTest, AnotherProgramThatWasAdoptedIsNotStopped) {
@@ -148,7 +158,41 @@ TEST_F(EmbeddedTargetTest, AnotherProgramThatWasAdoptedIsNotStopped) {
   Start();
   ASSERT_TRUE(target_->adopted());
   target_.reset();
-  EXPECT_TRUE(Process::ListeningOn(options_.socket));
+  EXPECT_TRUE(Listener());
+}
+
+TEST_F(EmbeddedTargetTest, AProcessOfAnotherUserIsRefusedAtTheStart) {
+  if (geteuid() != 0) GTEST_SKIP() << "must be root to listen as another user";
+  base::UniqueFd listener = base::ListenAs(kOtherUser, options_.socket);
+  ASSERT_TRUE(listener);
+  absl::Status status = EmbeddedTarget::Start(options_).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kPermissionDenied) << status;
+  EXPECT_THAT(std::string(status.message()), HasSubstr(options_.socket));
+  EXPECT_THAT(std::string(status.message()), HasSubstr("user 65534"));
+}
+
+TEST_F(EmbeddedTargetTest, AProcessOfAnotherUserIsNotAdoptedInPlaceOfATargetThatDied) {
+  if (geteuid() != 0) GTEST_SKIP() << "must be root to listen as another user";
+  options_.first_pause = milliseconds(20);
+  Start();
+  unlink(options_.socket.c_str());
+  base::UniqueFd listener = base::ListenAs(kOtherUser, options_.socket);
+  ASSERT_TRUE(listener);
+  ASSERT_EQ(kill(target_->pid(), SIGKILL), 0);
+  // The first attempt finds the other's process; the target is started once it has gone.
+  char byte = 0;
+  base::UniqueFd client;
+  ASSERT_TRUE(WaitFor([&] {
+    client.Reset(accept4(listener.get(), nullptr, nullptr, SOCK_NONBLOCK));
+    return client.valid();
+  }));
+  EXPECT_LE(read(client.get(), &byte, 1), 0) << "nothing is sent to it";
+  EXPECT_EQ(target_->restarts(), 0u);
+  EXPECT_EQ(target_->WaitUntilListening(base::Context::WithTimeout(seconds(20))).code(),
+            absl::StatusCode::kPermissionDenied);
+  unlink(options_.socket.c_str());
+  listener.Reset();
+  EXPECT_TRUE(WaitFor([&] { return target_->restarts() == 1; }));
 }
 
 TEST_F(EmbeddedTargetTest, AMissingProgramIsReported) {

@@ -15,6 +15,8 @@
 #include <cerrno>
 #include <climits>
 
+#include "base/peer_user.h"
+
 extern char** environ;
 
 namespace sma::embedded {
@@ -96,7 +98,7 @@ absl::StatusOr<Process> Process::Spawn(const std::vector<std::string>& argv,
   return Process(pid, std::move(fd));
 }
 
-std::optional<Process> Process::ListeningOn(const std::string& path) {
+absl::StatusOr<std::optional<Process>> Process::ListeningOn(const std::string& path) {
   sockaddr_un name{};
   name.sun_family = AF_UNIX;
   if (path.size() >= sizeof(name.sun_path)) return std::nullopt;
@@ -105,13 +107,16 @@ std::optional<Process> Process::ListeningOn(const std::string& path) {
   if (::connect(socket.get(), reinterpret_cast<sockaddr*>(&name), sizeof(name)) != 0) {
     return std::nullopt;
   }
+  if (absl::Status status = base::CheckPeerUser(socket.get()); !status.ok()) {
+    return absl::Status(status.code(), fmt::format("{}: {}", path, std::string(status.message())));
+  }
   // The peer's number is that of the process that called listen().
   ucred peer{};
   socklen_t length = sizeof(peer);
   if (::getsockopt(socket.get(), SOL_SOCKET, SO_PEERCRED, &peer, &length) != 0) return std::nullopt;
   base::UniqueFd fd = OpenPidfd(peer.pid);
   if (!fd) return std::nullopt;
-  return Process(peer.pid, std::move(fd));
+  return std::optional(Process(peer.pid, std::move(fd)));
 }
 
 std::string Process::Executable() const {

@@ -23,8 +23,9 @@ class Process {
   static absl::StatusOr<Process> Spawn(const std::vector<std::string>& argv,
                                        const std::string& log_file);
 
-  /// The one that listens on the Unix socket at `path`; nullopt where nobody does.
-  static std::optional<Process> ListeningOn(const std::string& path);
+  /// The one that listens on the Unix socket at `path`; nullopt if nobody does. Returns
+  /// PERMISSION_DENIED if it runs as another user than this process's or root.
+  static absl::StatusOr<std::optional<Process>> ListeningOn(const std::string& path);
 
   pid_t pid() const { return pid_; }
 

@@ -22,6 +22,15 @@ using prometheus::MetricType;
 const prometheus::Histogram::BucketBoundaries kBuckets = {
     0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30};
 
+// Each connection has one of the HTTP server's threads until it is answered. A request must be
+// whole within the time limit, and a connection serves one request, so those who never finish
+// theirs hold a thread for that long at most, and more of them are needed than any reader of
+// metrics opens.
+std::vector<std::string> ServerOptions(const std::string& address) {
+  return {"listening_ports",    address, "num_threads",       "32", "connection_queue",  "256",
+          "request_timeout_ms", "1000",  "linger_timeout_ms", "0",  "enable_keep_alive", "no"};
+}
+
 /// Turns the agent's numbers into metrics each time they are read.
 class NumbersCollector : public prometheus::Collectable {
  public:
@@ -78,7 +87,7 @@ class Metrics::Impl {
                        .Name("sma_call_duration_seconds")
                        .Help("Time from a call's arrival to its answer, by method")
                        .Register(*registry_)),
-        exposer_(address) {
+        exposer_(ServerOptions(address)) {
     exposer_.RegisterCollectable(registry_);
     exposer_.RegisterCollectable(numbers_);
   }

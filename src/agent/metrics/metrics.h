@@ -42,7 +42,8 @@ class Metrics {
 
   /// Begins to listen on "HOST:PORT" (an IPv6 address in brackets; port 0: a free one) with threads
   /// of its own, in which `source` is called; it must not block. UNAVAILABLE where it cannot
-  /// listen.
+  /// listen. A request that is not whole within 1 s is dropped (civetweb notices within 2 s more),
+  /// and fewer than 32 such connections delay nobody.
   static absl::StatusOr<std::unique_ptr<Metrics>> Listen(const std::string& address, Source source);
 
   ~Metrics();

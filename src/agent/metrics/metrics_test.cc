@@ -17,16 +17,21 @@ namespace {
 using std::chrono::milliseconds;
 using testing::HasSubstr;
 
-std::string Get(uint16_t port, const std::string& path) {
+/// A connection on which `request` was sent.
+base::UniqueFd Send(uint16_t port, const std::string& request) {
   base::UniqueFd fd(socket(AF_INET, SOCK_STREAM, 0));
   sockaddr_in name{};
   name.sin_family = AF_INET;
   name.sin_port = htons(port);
   name.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
   EXPECT_EQ(connect(fd.get(), reinterpret_cast<sockaddr*>(&name), sizeof(name)), 0);
-  std::string request = "GET " + path + " HTTP/1.0\r\n\r\n";
   EXPECT_EQ(send(fd.get(), request.data(), request.size(), 0),
             static_cast<ssize_t>(request.size()));
+  return fd;
+}
+
+std::string Get(uint16_t port, const std::string& path) {
+  base::UniqueFd fd = Send(port, "GET " + path + " HTTP/1.0\r\n\r\n");
   // The server is in no hurry to close the connection.
   const std::string kLength = "Content-Length: ";
   std::string answer;
@@ -79,6 +84,26 @@ TEST(Metrics, CallsAreCountedFromManyThreads) {
   for (std::thread& thread : threads) thread.join();
   EXPECT_THAT(Get((*metrics)->port(), "/metrics"),
               HasSubstr("sma_calls_total{code=\"OK\",method=\"SetQos\"} 4000"));
+}
+
+TEST(Metrics, HalfRequestsDelayNobodyAndAreDropped) {
+  auto metrics = Metrics::Listen("127.0.0.1:0", [] { return AgentNumbers(); });
+  ASSERT_TRUE(metrics.ok()) << metrics.status();
+  std::vector<base::UniqueFd> half;
+  auto get_with = [&](size_t count) {
+    const auto began = std::chrono::steady_clock::now();
+    while (half.size() < count) {
+      half.push_back(Send((*metrics)->port(), "GET /metrics HTTP/1.0\r\nHost: x"));
+    }
+    EXPECT_THAT(Get((*metrics)->port(), "/metrics"), HasSubstr("sma_serving 0"));
+    return std::chrono::steady_clock::now() - began;
+  };
+  EXPECT_LT(get_with(20), std::chrono::seconds(10)) << "there are threads left";
+  EXPECT_LT(get_with(70), std::chrono::seconds(20)) << "they are dropped one after the other";
+  for (base::UniqueFd& fd : half) {
+    char byte = 0;
+    while (recv(fd.get(), &byte, 1, 0) > 0) continue;  // an answer with an error, then the end
+  }
 }
 
 TEST(Metrics, AnAddressInUseIsReported) {

@@ -59,8 +59,8 @@ std::string Statement::Bytes(int column) const {
 absl::StatusOr<Connection> Connection::Open(const std::string& path) {
   sqlite3* raw = nullptr;
   // No mutexes of its own: one thread at a time uses it.
-  int code = sqlite3_open_v2(path.c_str(), &raw, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX,
-                             /*zVfs=*/nullptr);
+  constexpr int kFlags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_NOFOLLOW;
+  int code = sqlite3_open_v2(path.c_str(), &raw, kFlags, /*zVfs=*/nullptr);
   Connection connection(raw);
   if (code != SQLITE_OK) {
     return SqliteStatus(code, raw == nullptr ? sqlite3_errstr(code) : sqlite3_errmsg(raw));

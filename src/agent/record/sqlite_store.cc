@@ -1,10 +1,7 @@
 #include "agent/record/sqlite_store.h"
 
-#include <fcntl.h>
 #include <fmt/format.h>
 
-#include <cerrno>
-#include <cstring>
 #include <utility>
 
 #include "agent/record/schema.h"
@@ -123,11 +120,12 @@ SqliteStore::~SqliteStore() = default;
 absl::StatusOr<std::unique_ptr<SqliteStore>> SqliteStore::Open(const std::string& folder) {
   absl::StatusOr<StateFolder> state_folder = StateFolder::Open(folder);
   if (!state_folder.ok()) return state_folder.status();
-  std::string path = folder + "/record.db";
-  // Made by us, so that it is never readable by others, not even for a moment.
-  base::UniqueFd file(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
-  if (!file) {
-    return absl::FailedPreconditionError(fmt::format("{}: {}", path, std::strerror(errno)));
+  std::string path = state_folder->path() + "/record.db";
+  {
+    // Created by us, so that it is never readable by others, not even for a moment. Closed before
+    // SQLite locks it: that would release SQLite's locks (fcntl(2), "F_SETLK").
+    absl::StatusOr<base::UniqueFd> file = state_folder->OpenFile("record.db");
+    if (!file.ok()) return file.status();
   }
   absl::StatusOr<Connection> connection = Connection::Open(path);
   if (!connection.ok()) return connection.status();

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <csignal>
 #include <filesystem>
@@ -19,7 +20,7 @@ using testing::HasSubstr;
 class SqliteStoreTest : public testing::Test {
  protected:
   void SetUp() override {
-    std::string pattern = testing::TempDir() + "/sma-record-XXXXXX";
+    std::string pattern = testing::TempDir() + "sma-record-XXXXXX";
     ASSERT_NE(mkdtemp(pattern.data()), nullptr);
     root_ = pattern;
     folder_ = root_ + "/state/of/sma";
@@ -30,6 +31,15 @@ class SqliteStoreTest : public testing::Test {
     auto store = SqliteStore::Open(folder_);
     EXPECT_TRUE(store.ok()) << store.status();
     return store.ok() ? *std::move(store) : nullptr;
+  }
+  void ExpectRefused(const std::string& reason) {
+    absl::Status status = SqliteStore::Open(folder_).status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
+    EXPECT_THAT(std::string(status.message()), HasSubstr(reason));
+  }
+  static mode_t Mode(const std::string& path) {
+    struct stat info {};
+    return stat(path.c_str(), &info) == 0 ? info.st_mode & 07777U : 0U;
   }
   std::string DatabasePath() const { return folder_ + "/record.db"; }
 
@@ -134,7 +144,7 @@ TEST_F(SqliteStoreTest, PutReplacesAndRemoveRemoves) {
 
 TEST_F(SqliteStoreTest, FolderAndFilesAreTheOwnersAlone) {
   std::filesystem::create_directories(folder_);
-  std::filesystem::permissions(folder_, std::filesystem::perms::all);
+  ::chmod(folder_.c_str(), 0775);
   auto store = Open();
   ASSERT_TRUE(Commit(*store, FullChange()).ok());
   struct stat info {};
@@ -144,6 +154,75 @@ TEST_F(SqliteStoreTest, FolderAndFilesAreTheOwnersAlone) {
     ASSERT_EQ(stat(entry.path().c_str(), &info), 0);
     EXPECT_EQ(info.st_mode & 0077, 0u) << entry.path();
   }
+}
+
+TEST_F(SqliteStoreTest, RefusesASharedFolderAndLeavesItAsItIs) {
+  std::filesystem::create_directories(folder_);
+  for (mode_t mode : {01777U, 01700U, 0777U, 0702U}) {
+    ASSERT_EQ(chmod(folder_.c_str(), mode), 0);
+    ExpectRefused("is shared with other users");
+    EXPECT_EQ(Mode(folder_), mode);
+  }
+  // As /etc or a home folder.
+  ASSERT_EQ(chmod(folder_.c_str(), 0755), 0);
+  std::ofstream(folder_ + "/other").close();
+  ExpectRefused("other files");
+  EXPECT_EQ(Mode(folder_), 0755u);
+  EXPECT_FALSE(std::filesystem::exists(DatabasePath()));
+}
+
+TEST_F(SqliteStoreTest, ClosesAFolderWithARecord) {
+  Open();
+  ASSERT_EQ(chmod(folder_.c_str(), 0755), 0);
+  std::ofstream(folder_ + "/other").close();
+  Open();
+  EXPECT_EQ(Mode(folder_), 0700u);
+}
+
+TEST_F(SqliteStoreTest, FollowsNoLinkInPlaceOfAFile) {
+  const std::string victim = root_ + "/victim";
+  for (const char* name : {"lock", "record.db", "record.db-wal", "record.db-shm"}) {
+    for (bool exists : {false, true}) {
+      std::filesystem::create_directories(folder_);
+      ASSERT_EQ(chmod(folder_.c_str(), 0700), 0);
+      if (exists) std::ofstream(victim).close();
+      std::filesystem::create_symlink(victim, folder_ + "/" + name);
+      ExpectRefused(name);
+      EXPECT_EQ(std::filesystem::exists(victim), exists) << name;
+      if (exists) {
+        EXPECT_EQ(std::filesystem::file_size(victim), 0u) << name;
+      }
+      std::filesystem::remove_all(folder_);
+      std::filesystem::remove(victim);
+    }
+  }
+}
+
+TEST_F(SqliteStoreTest, RefusesFilesOfOtherKindsAndOwners) {
+  std::filesystem::create_directories(folder_);
+  ASSERT_EQ(chmod(folder_.c_str(), 0700), 0);
+  ASSERT_EQ(mkfifo((folder_ + "/lock").c_str(), 0600), 0);
+  ExpectRefused("not a regular file");
+  std::filesystem::remove(folder_ + "/lock");
+  std::ofstream(root_ + "/victim").close();
+  std::filesystem::create_hard_link(root_ + "/victim", DatabasePath());
+  ExpectRefused("hard link");
+  std::filesystem::remove(DatabasePath());
+  if (geteuid() != 0) return;
+  std::ofstream(DatabasePath()).close();
+  ASSERT_EQ(chown(DatabasePath().c_str(), 65534, 65534), 0);
+  ExpectRefused("another user");
+}
+
+TEST_F(SqliteStoreTest, AFolderMayBeALinkOfOursAndNoOthers) {
+  std::filesystem::create_directories(root_ + "/elsewhere");
+  std::filesystem::create_directories(root_ + "/state/of");
+  std::filesystem::create_symlink(root_ + "/elsewhere", folder_);
+  Open();
+  EXPECT_TRUE(std::filesystem::exists(root_ + "/elsewhere/record.db"));
+  if (geteuid() != 0) return;
+  ASSERT_EQ(lchown(folder_.c_str(), 65534, 65534), 0);
+  ExpectRefused("symbolic link of user 65534");
 }
 
 TEST_F(SqliteStoreTest, OneAgentAtATime) {

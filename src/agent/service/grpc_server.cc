@@ -6,12 +6,13 @@
 #include <grpcpp/ext/proto_server_reflection_plugin.h>
 #include <grpcpp/grpcpp.h>
 #include <spdlog/spdlog.h>
-#include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <mutex>
 #include <utility>
 
+#include "agent/service/acceptor.h"
 #include "agent/service/admin_service.h"
 #include "agent/service/health_service.h"
 #include "agent/service/in_flight.h"
@@ -19,6 +20,8 @@
 #include "agent/service/sma_service.h"
 #include "agent/service/tls.h"
 #include "agent/service/worker_pool.h"
+#include "base/descriptor_limit.h"
+#include "base/unique_fd.h"
 
 namespace sma::service {
 namespace {
@@ -35,6 +38,7 @@ constexpr int kMinPingIntervalMs = 1000;
 // The server's own pings find peers that vanished and left streams behind.
 constexpr int kPingIntervalMs = 60'000;
 constexpr int kPingTimeoutMs = 20'000;
+constexpr int kHandshakeTimeoutMs = 10'000;
 // Calls that wait for nobody: a few are enough, and they are free when all others wait for the
 // target.
 constexpr uint32_t kAdminWorkers = 8;
@@ -56,9 +60,14 @@ void SetUpGrpcOnce() {
 
 void SetArguments(grpc::ServerBuilder& builder) {
   builder.SetMaxReceiveMessageSize(kMaxRequestBytes);
+  // gRPC 1.51 decompresses a message before it compares its size with the limit, so one of 1 MB may
+  // become 1 GB. A compressed request is answered with UNIMPLEMENTED (gRPC's compression.md).
+  builder.SetCompressionAlgorithmSupportStatus(GRPC_COMPRESS_DEFLATE, false);
+  builder.SetCompressionAlgorithmSupportStatus(GRPC_COMPRESS_GZIP, false);
+  builder.AddChannelArgument(GRPC_ARG_ENABLE_PER_MESSAGE_DECOMPRESSION, 0);
+  // From the accept to the first HTTP/2 settings, TLS and all.
+  builder.AddChannelArgument(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS, kHandshakeTimeoutMs);
   builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, kMaxStreamsPerConnection);
-  // A second server on the same port would share its calls without a word.
-  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS,
                              kMinPingIntervalMs);
@@ -66,18 +75,6 @@ void SetArguments(grpc::ServerBuilder& builder) {
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, kPingIntervalMs);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kPingTimeoutMs);
 }
-
-/// Keeps others away from a Unix socket that is made while it lives.
-class PrivateUmask {
- public:
-  PrivateUmask() : before_(::umask(0077)) {}
-  ~PrivateUmask() { ::umask(before_); }
-  PrivateUmask(const PrivateUmask&) = delete;
-  PrivateUmask& operator=(const PrivateUmask&) = delete;
-
- private:
-  const mode_t before_;
-};
 
 WorkerPool::Options PoolOptions(uint32_t max_threads) {
   WorkerPool::Options options;
@@ -111,6 +108,8 @@ class GrpcServer::Impl {
   HealthService& health_service() { return health_service_; }
 
  private:
+  void HandOver(int listener, base::UniqueFd fd);
+
   const GrpcServerOptions options_;
   InFlight calls_;
   InFlight watches_;
@@ -122,7 +121,10 @@ class GrpcServer::Impl {
   HealthService health_service_;
   std::vector<std::string> addresses_;
   uint16_t port_ = 0;
+  std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> connections_;
   std::unique_ptr<grpc::Server> server_;
+  std::unique_ptr<Acceptor> acceptor_;  // first to end
+  std::string unix_path_;
 };
 
 absl::Status GrpcServer::Impl::Start() {
@@ -141,24 +143,30 @@ absl::Status GrpcServer::Impl::Start() {
 
   grpc::ServerBuilder builder;
   SetArguments(builder);
-  for (const std::string& address : listen->addresses) {
-    builder.AddListeningPort(address, credentials);
-  }
+  connections_ = builder.experimental().AddExternalConnectionAcceptor(
+      grpc::ServerBuilder::experimental_type::ExternalConnectionType::FROM_FD, credentials);
   builder.RegisterService(&sma_service_);
   builder.RegisterService(&admin_service_);
   builder.RegisterService(&health_service_);
-  {
-    PrivateUmask umask;
-    server_ = builder.BuildAndStart();
-  }
-  if (!server_) {
-    return absl::UnavailableError(
-        fmt::format("cannot listen on {}", fmt::join(listen->addresses, ", ")));
-  }
+  if (absl::Status status = BeginToListen(*listen); !status.ok()) return status;
+  server_ = builder.BuildAndStart();
+  if (!server_) return absl::InternalError("gRPC does not start its server");
+  const uint32_t limit = base::DescriptorLimit();
+  acceptor_ = std::make_unique<Acceptor>(
+      std::move(listen->reserved), limit - base::DescriptorReserve(limit),
+      [this](int listener, base::UniqueFd fd) { HandOver(listener, std::move(fd)); });
+  unix_path_ = std::move(listen->unix_path);
   addresses_ = std::move(listen->addresses);
   port_ = listen->port;
   spdlog::info("listening on {}{}", fmt::join(addresses_, ", "), options_.tls ? " with TLS" : "");
   return absl::OkStatus();
+}
+
+void GrpcServer::Impl::HandOver(int listener, base::UniqueFd fd) {
+  grpc::experimental::ExternalConnectionAcceptor::NewConnectionParameters connection;
+  connection.listener_fd = listener;
+  connection.fd = fd.Release();
+  connections_->HandleNewConnection(&connection);
 }
 
 void GrpcServer::Impl::Stop(milliseconds timeout) {
@@ -172,6 +180,8 @@ void GrpcServer::Impl::Stop(milliseconds timeout) {
     calls_.CancelAll();
     calls_.WaitUntilNone(base::TimePoint::max());
   }
+  acceptor_.reset();
+  if (!unix_path_.empty()) ::unlink(unix_path_.c_str());
   server_->Shutdown(system_clock::now() + kTransportStopTime);
   server_.reset();
 }

@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -25,7 +26,19 @@ absl::Status ErrnoError(int error, const std::string& address) {
   return absl::ErrnoToStatus(error, message);
 }
 
-/// gRPC removes a socket that it finds; that of a living server must stay.
+/// Keeps others away from a Unix socket that is made while it lives.
+class PrivateUmask {
+ public:
+  PrivateUmask() : before_(::umask(0077)) {}
+  ~PrivateUmask() { ::umask(before_); }
+  PrivateUmask(const PrivateUmask&) = delete;
+  PrivateUmask& operator=(const PrivateUmask&) = delete;
+
+ private:
+  const mode_t before_;
+};
+
+/// A socket that a dead server left is removed; that of a living one must stay.
 absl::StatusOr<ListenAddresses> ReserveUnix(const std::string& address) {
   std::string path = address.substr(kUnix.size());
   sockaddr_un name{};
@@ -34,19 +47,27 @@ absl::StatusOr<ListenAddresses> ReserveUnix(const std::string& address) {
     return absl::InvalidArgumentError(fmt::format("'{}' is no path for a Unix socket", path));
   }
   std::copy(path.begin(), path.end(), name.sun_path);
+  const auto* generic_name = reinterpret_cast<const sockaddr*>(&name);
 
   struct stat status;
-  if (lstat(path.c_str(), &status) == 0 && !S_ISSOCK(status.st_mode)) {
+  const bool exists = lstat(path.c_str(), &status) == 0;
+  if (exists && !S_ISSOCK(status.st_mode)) {
     return absl::AlreadyExistsError(
         fmt::format("cannot listen on {}: something else has this path", address));
   }
   base::UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
   if (!fd) return ErrnoError(errno, address);
-  if (::connect(fd.get(), reinterpret_cast<sockaddr*>(&name), sizeof(name)) == 0) {
-    return ErrnoError(EADDRINUSE, address);
+  if (::connect(fd.get(), generic_name, sizeof(name)) == 0) return ErrnoError(EADDRINUSE, address);
+  if (exists) ::unlink(path.c_str());
+  {
+    PrivateUmask umask;
+    fd.Reset(::socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+    if (!fd || ::bind(fd.get(), generic_name, sizeof(name)) != 0) return ErrnoError(errno, address);
   }
   ListenAddresses result;
   result.addresses.push_back(address);
+  result.reserved.push_back(std::move(fd));
+  result.unix_path = std::move(path);
   return result;
 }
 
@@ -67,7 +88,7 @@ std::string ToText(const sockaddr& address, socklen_t length, uint16_t port) {
 
 /// Binds one address to `port`, or to a free one that goes there. An errno value, 0 on success.
 int Reserve(const addrinfo& info, uint16_t& port, base::UniqueFd& fd) {
-  fd.Reset(::socket(info.ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  fd.Reset(::socket(info.ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
   if (!fd) return errno;
   int one = 1;
   if (setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) != 0) return errno;
@@ -122,6 +143,15 @@ absl::StatusOr<ListenAddresses> ReserveListenAddresses(const std::string& addres
   }
   if (result.addresses.empty()) return missing;
   return result;
+}
+
+absl::Status BeginToListen(const ListenAddresses& addresses) {
+  for (size_t i = 0; i < addresses.reserved.size(); ++i) {
+    if (::listen(addresses.reserved[i].get(), SOMAXCONN) != 0) {
+      return ErrnoError(errno, addresses.addresses[i]);
+    }
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace sma::service

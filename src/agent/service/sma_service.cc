@@ -2,14 +2,18 @@
 
 #include <functional>
 
+#include "agent/service/raw_call.h"
+
 namespace sma::service {
 
 grpc::ServerUnaryReactor* SmaService::CreateDevice(grpc::CallbackServerContext* context,
-                                                   const CreateDeviceRequest* request,
-                                                   CreateDeviceResponse* response) {
-  return StartCall(EnvironmentFor(*request), *context, "CreateDevice", Access::kChanges, request,
-                   response, std::bind_front(&Agent::CreateDevice, &agent_),
-                   agent_.NeighbourOf(*request));
+                                                   const grpc::ByteBuffer* message,
+                                                   grpc::ByteBuffer* response) {
+  auto request = TakeMessage<CreateDeviceRequest>(*message);
+  if (!request) return RefuseMessage(*context);
+  return StartRawCall<CreateDeviceResponse>(
+      EnvironmentFor(*request), *context, "CreateDevice", request, response,
+      std::bind_front(&Agent::CreateDevice, &agent_), agent_.NeighbourOf(*request));
 }
 
 grpc::ServerUnaryReactor* SmaService::DeleteDevice(grpc::CallbackServerContext* context,
@@ -21,11 +25,13 @@ grpc::ServerUnaryReactor* SmaService::DeleteDevice(grpc::CallbackServerContext* 
 }
 
 grpc::ServerUnaryReactor* SmaService::AttachVolume(grpc::CallbackServerContext* context,
-                                                   const AttachVolumeRequest* request,
-                                                   AttachVolumeResponse* response) {
-  return StartCall(EnvironmentFor(request->device_handle()), *context, "AttachVolume",
-                   Access::kChanges, request, response,
-                   std::bind_front(&Agent::AttachVolume, &agent_), agent_.NeighbourOf(*request));
+                                                   const grpc::ByteBuffer* message,
+                                                   grpc::ByteBuffer* response) {
+  auto request = TakeMessage<AttachVolumeRequest>(*message);
+  if (!request) return RefuseMessage(*context);
+  return StartRawCall<AttachVolumeResponse>(
+      EnvironmentFor(request->device_handle()), *context, "AttachVolume", request, response,
+      std::bind_front(&Agent::AttachVolume, &agent_), agent_.NeighbourOf(*request));
 }
 
 grpc::ServerUnaryReactor* SmaService::DetachVolume(grpc::CallbackServerContext* context,

@@ -8,9 +8,19 @@
 
 namespace sma::service {
 
+/// The methods of the published service, of which those whose requests carry secrets get the
+/// request as it was received, so that it can be overwritten.
+using SmaServiceBase = StorageManagementAgent::WithRawCallbackMethod_CreateDevice<
+    StorageManagementAgent::WithCallbackMethod_DeleteDevice<
+        StorageManagementAgent::WithRawCallbackMethod_AttachVolume<
+            StorageManagementAgent::WithCallbackMethod_DetachVolume<
+                StorageManagementAgent::WithCallbackMethod_SetQos<
+                    StorageManagementAgent::WithCallbackMethod_GetQosCapabilities<
+                        StorageManagementAgent::Service>>>>>>;
+
 /// The published service on the wire: each method starts a call of the Agent's method. gRPC calls
 /// it in its own threads, which it never blocks.
-class SmaService : public StorageManagementAgent::CallbackService {
+class SmaService : public SmaServiceBase {
  public:
   /// `plugins`: what calls run with that are about devices of plugins. `reads`: those that wait for
   /// nobody.
@@ -19,14 +29,14 @@ class SmaService : public StorageManagementAgent::CallbackService {
       : agent_(agent), environment_(environment), plugins_(plugins), reads_(reads) {}
 
   grpc::ServerUnaryReactor* CreateDevice(grpc::CallbackServerContext* context,
-                                         const CreateDeviceRequest* request,
-                                         CreateDeviceResponse* response) override;
+                                         const grpc::ByteBuffer* message,
+                                         grpc::ByteBuffer* response) override;
   grpc::ServerUnaryReactor* DeleteDevice(grpc::CallbackServerContext* context,
                                          const DeleteDeviceRequest* request,
                                          DeleteDeviceResponse* response) override;
   grpc::ServerUnaryReactor* AttachVolume(grpc::CallbackServerContext* context,
-                                         const AttachVolumeRequest* request,
-                                         AttachVolumeResponse* response) override;
+                                         const grpc::ByteBuffer* message,
+                                         grpc::ByteBuffer* response) override;
   grpc::ServerUnaryReactor* DetachVolume(grpc::CallbackServerContext* context,
                                          const DetachVolumeRequest* request,
                                          DetachVolumeResponse* response) override;

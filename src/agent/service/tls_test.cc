@@ -14,6 +14,7 @@
 #include <string>
 #include <thread>
 
+#include "agent/service/http2_connection.h"
 #include "agent/service/server_fixture.h"
 
 namespace sma::service {
@@ -134,6 +135,23 @@ TEST_F(TlsTest, MutualTlsWantsACertificateOfTheAuthority) {
   EXPECT_TRUE(CallAs(authority_, &client).ok()) << CallAs(authority_, &client).error_message();
   EXPECT_FALSE(CallAs(authority_, &stranger).ok());
   EXPECT_FALSE(CallAs(authority_, nullptr).ok());
+}
+
+TEST_F(TlsTest, HalfAHandshakeIsNotHeldForLong) {
+  StartTls(false);
+  base::UniqueFd silent = ConnectTo(server_->port());
+  base::UniqueFd half = ConnectTo(server_->port());
+  ASSERT_TRUE(silent && half);
+  // The begin of a ClientHello (RFC 8446 section 5.1): a record of 512 bytes, of which 4 come.
+  const char hello[] = {0x16, 0x03, 0x01, 0x02, 0x00, 0x01, 0x00, 0x01, static_cast<char>(0xfc)};
+  ASSERT_EQ(send(half.get(), hello, sizeof(hello), 0), static_cast<ssize_t>(sizeof(hello)));
+  for (const base::UniqueFd* fd : {&silent, &half}) {
+    pollfd ended{fd->get(), POLLIN, 0};
+    ASSERT_EQ(poll(&ended, 1, 40'000), 1) << "held for longer; gRPC's default is 120 s";
+    char byte = 0;
+    EXPECT_LE(recv(fd->get(), &byte, 1, 0), 0);
+  }
+  EXPECT_TRUE(CallAs(authority_, nullptr).ok());
 }
 
 TEST_F(TlsTest, NewFilesAreTakenWithoutARestart) {

@@ -11,7 +11,9 @@ namespace sma::service {
 namespace {
 
 using std::chrono::steady_clock;
-using std::chrono::system_clock;
+
+// A longer one is no limit.
+constexpr std::chrono::seconds kLongestTimeout = std::chrono::hours(24 * 365);
 
 /// No handler throws on purpose; one that does harms its own call alone.
 absl::Status RunGuarded(const UnaryCall::Work& work, const base::Context& context) {
@@ -37,9 +39,15 @@ void Log(const char* method, const std::string& object, Access access, const abs
 }  // namespace
 
 base::Context ContextOf(const grpc::CallbackServerContext& server_context) {
-  system_clock::time_point deadline = server_context.deadline();
-  if (deadline == system_clock::time_point::max()) return base::Context::Background();
-  return base::Context::WithTimeout(deadline - system_clock::now());
+  // deadline() would overflow: a timeout has up to eight digits of hours (gRPC over HTTP/2,
+  // "Timeout"), and a time point 64 bits of nanoseconds, 292 years.
+  const gpr_timespec deadline =
+      gpr_convert_clock_type(server_context.raw_deadline(), GPR_CLOCK_REALTIME);
+  const gpr_timespec left = gpr_time_sub(deadline, gpr_now(GPR_CLOCK_REALTIME));
+  if (left.tv_sec > kLongestTimeout.count()) return base::Context::Background();
+  if (left.tv_sec < 0) return base::Context::WithTimeout(std::chrono::nanoseconds(0));
+  return base::Context::WithTimeout(std::chrono::seconds(left.tv_sec) +
+                                    std::chrono::nanoseconds(left.tv_nsec));
 }
 
 void LogRequest(const char* method, const google::protobuf::Message& request) {

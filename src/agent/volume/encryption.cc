@@ -198,6 +198,14 @@ absl::Status Encryption::Restore(const base::Context& context, record::Volume& r
   return Make(context, *keys, row).status();
 }
 
+absl::StatusOr<std::string> Encryption::FindBdevName(const base::Context& context,
+                                                     const record::Volume& row) {
+  if (!row.params.has_crypto()) return row.bdev_name;
+  auto layer = engine_->GetCryptoBdev(context, CryptoVolumeOf(row));
+  if (!layer.ok()) return layer.status();
+  return layer->value_or(row.bdev_name);
+}
+
 std::vector<jsonrpc::Request> Encryption::RemovalRequests(const record::Volume& row) const {
   const bool is_made_here = engine_->name() == crypto::BdevCryptoEngine::kName;
   if (!row.params.has_crypto() || row.bdev_name == BaseBdevName(row) || !is_made_here) return {};

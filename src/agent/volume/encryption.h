@@ -67,6 +67,10 @@ class Encryption {
   /// are not known any more. NOT_FOUND: its base is not there.
   absl::Status Restore(const base::Context& context, record::Volume& row);
 
+  /// The name of the bdev that a device exports of a volume whose attach was not finished: that of
+  /// the layer if there is one, as the row may not have it yet.
+  absl::StatusOr<std::string> FindBdevName(const base::Context& context, const record::Volume& row);
+
   /// Requests that begin the removal of the layer, for Cleanup to finish; none if there is none.
   std::vector<jsonrpc::Request> RemovalRequests(const record::Volume& row) const;
 

@@ -96,7 +96,8 @@ class RemoteNodes {
   void Run(const std::string& name);
   std::shared_ptr<Job> NextJob(Node& node, std::string& key, base::TimePoint& wake)
       SMA_REQUIRES(mutex_);
-  void RunJob(const std::string& name, const std::string& key, const std::shared_ptr<Job>& job);
+  void RunJob(const std::string& name, const std::string& key, const std::shared_ptr<Job>& job)
+      SMA_REQUIRES(mutex_);
   void EraseIfIdle(const std::string& name) SMA_REQUIRES(mutex_);
 
   std::function<void(const std::string& key)> on_restored_;

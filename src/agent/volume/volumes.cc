@@ -147,6 +147,12 @@ absl::Status Volumes::Release(const base::Context& context, const record::Volume
   return absl::OkStatus();
 }
 
+absl::StatusOr<std::string> Volumes::FindBdevName(const base::Context& context,
+                                                  const record::Volume& row) {
+  if (row.state != record::VolumeState::kAttaching) return row.bdev_name;
+  return encryption_.FindBdevName(context, row);
+}
+
 absl::Status Volumes::ClearLimitsBelowLayer(const base::Context& context,
                                             const record::Volume& row) {
   return row.bdev_name == BaseBdevName(row) ? absl::OkStatus() : ClearLimits(context, row);

@@ -136,6 +136,11 @@ class Volumes {
   /// connection of an encrypted volume stays for as long as the target may still make its layer.
   absl::Status Release(const base::Context& context, const record::Volume& row);
 
+  /// The name of the bdev that a device exports of a volume that is to be removed: that of the
+  /// row, or of its layer, where the attach was not finished and the row does not have it. One
+  /// round trip for an unfinished attach of an encrypted volume, otherwise none.
+  absl::StatusOr<std::string> FindBdevName(const base::Context& context, const record::Volume& row);
+
   /// Looks at the target what is there of what `rows` share; before a Restore of many rows.
   absl::Status BeginRestore(const base::Context& context, const std::vector<record::Volume>& rows);
 

@@ -117,6 +117,11 @@ OutcomeOr<std::string> SubsystemDevices::FinishAttach(const base::Context& conte
   if (status.ok() && !found->bdev) {
     status = VolumeError(absl::StatusCode::kUnavailable, volume, "went away");
   }
+  if (status.ok() && found->subsystem) {
+    // Hosts that find two disks with one UUID take either.
+    const spdk::Namespace* other = FindImpostor(*found->subsystem, volume.id, found->bdev->name);
+    if (other != nullptr) status = IsImpostor(volume, spec.nqn, *other);
+  }
   if (status.ok()) status = context.status();
   if (!status.ok()) {
     return UndoAttach(Outcome::NotDone(std::move(status)), spec, volume, answer);

@@ -209,12 +209,18 @@ Outcome SubsystemDevices::UndoCreate(const base::Context& context, const Subsyst
 // seen: what the call added to it has to go. What was there already the target has refused to add
 // again, but nobody knows any more which parts these were. A host or listener that the call asked
 // for is taken for what the call added, because a tenant's host must not stay on another's
-// subsystem; only where the owner's namespaces would be out of reach without it is it his.
+// subsystem. It is the owner's where his namespaces would be out of reach without it, or where his
+// subsystem is just the one that was asked for, without a volume: then another agent has created
+// it, and the call was refused as a whole.
 Outcome SubsystemDevices::RemoveIntended(const base::Context& context, const SubsystemSpec& spec,
                                          const DeviceVolume* volume,
                                          const spdk::Subsystem& actual) {
   if (volume != nullptr) {
     if (Outcome outcome = Detach(context, spec, *volume); !outcome.ok()) return outcome;
+  }
+  if (volume == nullptr && IsEqual(spec, actual)) {
+    spdlog::warn("{}: left alone, it was created by somebody else as it was asked for", spec.nqn);
+    return absl::OkStatus();
   }
   const bool has_namespaces = HasOtherNamespaces(actual, volume);
   std::vector<Request> requests;

@@ -114,6 +114,11 @@ Outcome VfioUserManager::UndoCreate(const base::Context& context, const DeviceSp
   absl::StatusOr<std::optional<spdk::Subsystem>> found =
       spdk::FindSubsystem(target_, context, spec.nqn);
   if (!found.ok()) return found.status();
+  if (*found && !nvmf_common::IsOwned(spec, **found)) {
+    // Only one that was created is plugged into a machine.
+    Outcome outcome = subsystems_.UndoCreate(context, spec, volume);
+    return outcome.ok() ? RemoveFolderOf(context, device) : outcome;
+  }
   if (*found && !nvmf_common::IsPartOf(**found, spec, volume)) {
     spdlog::warn("{}: left alone, it has what a failed CreateDevice did not make", spec.nqn);
     return absl::OkStatus();

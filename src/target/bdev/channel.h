@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <memory>
 
 #include "target/bdev/channel_table.h"
@@ -43,9 +44,20 @@ class Channel {
 
   /// For a read without copying: the blocks' memory itself where the bdev has them in memory
   /// (malloc, null); nullptr otherwise, for a bad range, or while a limit, a reset or a removal
-  /// forbids it: then Submit. Valid as long as the channel; counted as a read. A concurrent write
-  /// may change the bytes, so not for a transport that sums them first.
+  /// forbids it: then Submit. Mapped as long as the channel; counted as a read. A later write
+  /// through this reactor may change the bytes, so not for a transport that sums them first, and a
+  /// block that is used in part has to be copied before the reactor does anything else. Once the
+  /// caller has returned to its loop, other reactors may write the blocks, too: check IsInPlace.
   const std::byte* ReadInPlace(uint64_t lba, uint64_t block_count);
+
+  /// Returns whether memory that ReadInPlace has returned may still be read until the caller
+  /// returns to its loop. If false, use CopyOut.
+  bool IsInPlace() const { return DoIsInPlace(); }
+
+  /// Copies whole blocks of memory that ReadInPlace has returned, each as one write has left it.
+  void CopyOut(const std::byte* from, std::byte* to, size_t size_bytes) {
+    DoCopyOut(from, to, size_bytes);
+  }
 
   /// The same for a write: memory for the submitter to fill at once, by CopyToMedium; it is the
   /// medium itself. nullptr as above, and for a bdev or descriptor that takes no writes.
@@ -65,6 +77,12 @@ class Channel {
   /// nullptr: not in memory. The range has been checked.
   virtual std::byte* DoAccessInPlace(IoType /*type*/, uint64_t /*lba*/, uint64_t /*block_count*/) {
     return nullptr;
+  }
+  /// See IsInPlace and CopyOut. Overridden by a module whose blocks other reactors may write, and
+  /// by one that stacks on such a module.
+  virtual bool DoIsInPlace() const { return true; }
+  virtual void DoCopyOut(const std::byte* from, std::byte* to, size_t size_bytes) {
+    std::memcpy(to, from, size_bytes);
   }
   /// A reset has begun: complete soon what is outstanding, with kAborted where it cannot be done.
   virtual void DoReset() {}

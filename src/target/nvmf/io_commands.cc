@@ -14,6 +14,10 @@ using bdev::IoType;
 using nvme::IoOpcode;
 using nvme::Status;
 
+// Larger blocks are not read in place: a transport that sends a part of one must have room to copy
+// the rest (NVMe/TCP: a request's slot has a page at least).
+constexpr uint8_t kMaxInPlaceBlockShift = 12;
+
 // A write zeroes limit counts pages of CAP.MPSMIN.
 
 uint32_t BlockCount(const nvme::Command& command) { return (command.cdw12 & nvme::kNlbMask) + 1; }
@@ -29,7 +33,8 @@ BdevIo IoOf(IoType type, const Request& request) {
 
 void Read(QueuePair& queue_pair, NamespaceEntry& entry, Request& request) {
   BdevIo io = IoOf(IoType::kRead, request);
-  if (queue_pair.reads_in_place() && !request.needs_buffer) {
+  if (queue_pair.reads_in_place() && !request.needs_buffer &&
+      entry.info().block_shift <= kMaxInPlaceBlockShift) {
     if (const std::byte* blocks = entry.channel().ReadInPlace(io.lba, io.block_count)) {
       request.in_place = {const_cast<std::byte*>(blocks), request.data_size};
       request.iovs = &request.in_place;

@@ -187,11 +187,6 @@ func (h *Host) succeed(disk *Disk, op *history.Op, data []byte) Result {
 	if op.Kind == history.Read {
 		var err error
 		value, err = decode(disk.UUID, lba, data)
-		if errors.Is(err, errTorn) && disk.MayTear && !h.world.Whole {
-			atomic.AddInt32(&h.world.torn, 1)
-			h.world.Recorder.Fail(op, "torn", true)
-			return Result{Sent: true, Note: err.Error(), Strange: true}
-		}
 		if err != nil {
 			h.world.Recorder.Strange("block %d of %s %v, read by #%d of %s via %s",
 				lba, disk.Name, err, op.ID, op.Host, op.Path)

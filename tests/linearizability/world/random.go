@@ -56,7 +56,6 @@ func NewRandomWorld(options Options) (*World, error) {
 			if err := w.addDisk(store.Target, name, name); err != nil {
 				return w, err
 			}
-			w.Disk(name).MayTear = !store.Durable
 		}
 		store.Disks = names
 	}

@@ -29,15 +29,12 @@ type Options struct {
 	// How often a gateway may send a write again while the host waits for its answer.
 	Repeats int
 	Verbose bool
-	Whole   bool // torn blocks of memory disks are violations, too
 }
 
 // Disk as hosts see it.
 type Disk struct {
 	Name string
 	UUID [16]byte
-	// In memory: a block that is read while another reactor writes it may be torn.
-	MayTear bool
 }
 
 // Server is a target that hosts connect to.
@@ -65,7 +62,6 @@ type World struct {
 	Hosts    []*Host
 
 	repeats    int
-	torn       int32
 	begun      int64 // when the load began
 	stop       chan struct{}
 	background sync.WaitGroup
@@ -82,9 +78,6 @@ func New(options Options) (*World, error) {
 	return &World{Options: options, Recorder: history.NewRecorder(), repeats: options.Repeats,
 		stop: make(chan struct{}), logFile: file}, nil
 }
-
-// Torn counts reads of torn blocks that were left out of the history.
-func (w *World) Torn() int { return int(atomic.LoadInt32(&w.torn)) }
 
 func (w *World) log(format string, arguments ...interface{}) {
 	w.logMutex.Lock()

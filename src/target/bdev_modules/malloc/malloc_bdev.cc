@@ -11,6 +11,7 @@
 #include "target/bdev/io_queue.h"
 #include "target/bdev/medium_copy.h"
 #include "target/bdev_modules/malloc/background_populate.h"
+#include "target/bdev_modules/malloc/disk_sharing.h"
 #include "target/reactor/reactor.h"
 
 namespace sma::target::bdev_modules {
@@ -87,55 +88,95 @@ void Prefetch(const std::byte* memory, size_t size) {
   for (size_t at = 0; at < size; at += kCacheLineBytes) __builtin_prefetch(memory + at, 0, 2);
 }
 
-enum class Direction { kToMemory, kFromMemory };
+/// Copies or compares the data of an I/O with the memory of a disk, in parts from the start.
+class DataCursor {
+ public:
+  explicit DataCursor(const Io& io) : iov_(io.iovs) {}
 
-void Copy(const Io& io, std::byte* memory, Direction direction) {
-  for (uint32_t i = 0; i < io.iov_count; ++i) {
-    const iovec& iov = io.iovs[i];
-    if (direction == Direction::kToMemory) {
-      bdev::CopyToMedium(memory, static_cast<const std::byte*>(iov.iov_base), iov.iov_len);
-    } else {
-      std::memcpy(iov.iov_base, memory, iov.iov_len);
+  /// The next `size` bytes, for which the I/O has room, go to `memory`, past the caches. Other
+  /// threads see them after OrderMediumCopies.
+  void CopyTo(std::byte* memory, uint64_t size) {
+    Visit(size, [&](std::byte* data, size_t part) {
+      bdev::CopyToMedium(memory, data, part);
+      memory += part;
+    });
+  }
+  void CopyFrom(const std::byte* memory, uint64_t size) {
+    Visit(size, [&](std::byte* data, size_t part) {
+      std::memcpy(data, memory, part);
+      memory += part;
+    });
+  }
+  bool Equals(const std::byte* memory, uint64_t size) {
+    bool equal = true;
+    Visit(size, [&](const std::byte* data, size_t part) {
+      equal = equal && std::memcmp(memory, data, part) == 0;
+      memory += part;
+    });
+    return equal;
+  }
+
+ private:
+  template <typename Use>
+  void Visit(uint64_t size, Use use) {
+    while (size > 0) {
+      const size_t part = std::min<uint64_t>(size, iov_->iov_len - used_);
+      use(static_cast<std::byte*>(iov_->iov_base) + used_, part);
+      size -= part;
+      used_ += part;
+      if (used_ < iov_->iov_len) return;
+      ++iov_;
+      used_ = 0;
     }
-    memory += iov.iov_len;
   }
-  if (direction == Direction::kToMemory) bdev::OrderMediumCopies();
-}
 
-bool Equal(const Io& io, const std::byte* memory) {
-  for (uint32_t i = 0; i < io.iov_count; ++i) {
-    if (std::memcmp(memory, io.iovs[i].iov_base, io.iovs[i].iov_len) != 0) return false;
-    memory += io.iovs[i].iov_len;
-  }
-  return true;
-}
+  const iovec* iov_;
+  size_t used_ = 0;  // bytes of *iov_
+};
 
 class MallocChannel : public Channel {
  public:
-  MallocChannel(Bdev& bdev, Reactor& reactor, const SparseMemory& memory)
-      : Channel(bdev, reactor), memory_(memory) {
+  MallocChannel(Bdev& bdev, Reactor& reactor, const SparseMemory& memory,
+                std::shared_ptr<DiskSharing> sharing)
+      : Channel(bdev, reactor), memory_(memory), sharing_(std::move(sharing)) {
+    sharing_->AddChannel(reactor);
     zero_more_.channel = this;
     zero_more_.run = [](Deferred& self) { static_cast<ZeroMore&>(self).channel->ZeroNextPart(); };
   }
+  ~MallocChannel() override { sharing_->RemoveChannel(reactor()); }
 
  private:
   struct ZeroMore : Deferred {
     MallocChannel* channel;
   };
 
-  std::byte* At(uint64_t lba) const { return memory_.data() + lba * bdev().block_size(); }
+  struct Waiter : DiskSharing::Waiter {
+    explicit Waiter(MallocChannel& its_channel) : channel(its_channel) {}
+    void OnShared() override { channel.SubmitWaiting(); }
+    MallocChannel& channel;
+  };
+
+  uint64_t OffsetOf(uint64_t lba) const { return lba * bdev().block_size(); }
+  uint64_t SizeOf(const Io& io) const { return io.block_count * bdev().block_size(); }
+  std::byte* At(uint64_t lba) const { return memory_.data() + OffsetOf(lba); }
 
   void DoSubmit(Io& io) override {
+    if (!sharing_->IsOwner(reactor())) [[unlikely]] {
+      if (!MayStart(io)) return;
+      if (!sharing_->IsOwner(reactor())) return RunLocked(io);
+    }
+    DataCursor data(io);
     IoStatus status = IoStatus::kOk;
     switch (io.type) {
       case IoType::kRead:
-        Copy(io, At(io.lba), Direction::kFromMemory);
+        data.CopyFrom(At(io.lba), SizeOf(io));
         break;
       case IoType::kWrite:
-        Copy(io, At(io.lba), Direction::kToMemory);
+        data.CopyTo(At(io.lba), SizeOf(io));
+        bdev::OrderMediumCopies();
         break;
       case IoType::kCompare:
-        if (!Equal(io, At(io.lba))) status = IoStatus::kMiscompare;
+        if (!data.Equals(At(io.lba), SizeOf(io))) status = IoStatus::kMiscompare;
         break;
       case IoType::kUnmap:
       case IoType::kWriteZeroes:
@@ -146,8 +187,58 @@ class MallocChannel : public Channel {
     Complete(io, status);
   }
 
-  // Only what is zeroed in parts waits here. The first of them is ended by ZeroNextPart, which is
-  // scheduled and must find the channel.
+  // False: `io` waits until the owner of the disk has given it up.
+  bool MayStart(Io& io) {
+    if (waiting_.empty()) {
+      if (!waiter_) waiter_ = std::make_shared<Waiter>(*this);
+      if (sharing_->Request(reactor(), waiter_) != DiskSharing::Access::kWait) return true;
+    }
+    waiting_.Append(io);
+    return false;
+  }
+
+  // The last I/O's completion may destroy the channel.
+  void SubmitWaiting() {
+    bdev::IoQueue ready;
+    while (!waiting_.empty()) ready.Append(waiting_.TakeFirst());
+    while (!ready.empty()) DoSubmit(ready.TakeFirst());
+  }
+
+  // Other reactors may access the same blocks now.
+  void RunLocked(Io& io) {
+    DataCursor data(io);
+    bool equal = true;
+    std::byte* const memory = memory_.data();
+    switch (io.type) {
+      case IoType::kRead:
+        sharing_->VisitLocked(OffsetOf(io.lba), SizeOf(io), [&](uint64_t offset, uint64_t size) {
+          data.CopyFrom(memory + offset, size);
+          return true;
+        });
+        break;
+      case IoType::kWrite:
+        sharing_->VisitLocked(OffsetOf(io.lba), SizeOf(io), [&](uint64_t offset, uint64_t size) {
+          data.CopyTo(memory + offset, size);
+          bdev::OrderMediumCopies();
+          return true;
+        });
+        break;
+      case IoType::kCompare:
+        sharing_->VisitLocked(OffsetOf(io.lba), SizeOf(io), [&](uint64_t offset, uint64_t size) {
+          return equal = data.Equals(memory + offset, size);
+        });
+        break;
+      case IoType::kUnmap:
+      case IoType::kWriteZeroes:
+        return Zero(io);
+      case IoType::kFlush:
+        break;
+    }
+    Complete(io, equal ? IoStatus::kOk : IoStatus::kMiscompare);
+  }
+
+  // The first I/O of zeroing_ is completed by ZeroNextPart, which is scheduled and must find the
+  // channel.
   bool DoAbort(Io& io) override {
     if (&io == zeroing_.first()) {
       first_aborted_ = true;
@@ -159,6 +250,10 @@ class MallocChannel : public Channel {
   }
 
   std::byte* DoAccessInPlace(IoType type, uint64_t lba, uint64_t block_count) override {
+    if (!sharing_->IsOwner(reactor()) &&
+        sharing_->TryAccess(reactor()) != DiskSharing::Access::kOwner) {
+      return nullptr;
+    }
     std::byte* memory = At(lba);
     if (type == IoType::kRead) {
       Prefetch(memory, std::min<size_t>(block_count * bdev().block_size(), kMaxPrefetchBytes));
@@ -166,23 +261,51 @@ class MallocChannel : public Channel {
     return memory;
   }
 
+  bool DoIsInPlace() const override { return sharing_->IsOwner(reactor()); }
+
+  void DoCopyOut(const std::byte* from, std::byte* to, size_t size_bytes) override {
+    const auto begin = static_cast<uint64_t>(from - memory_.data());
+    sharing_->VisitLocked(begin, size_bytes, [&](uint64_t offset, uint64_t size) {
+      std::memcpy(to + (offset - begin), memory_.data() + offset, size);
+      return true;
+    });
+  }
+
   void Zero(Io& io) {
-    size_t size = io.block_count * bdev().block_size();
-    if (size <= kZeroBytesPerRound && zeroing_.empty()) {
-      memory_.Zero(io.lba * bdev().block_size(), size);
+    if (SizeOf(io) <= kZeroBytesPerRound && zeroing_.empty()) {
+      ZeroBytes(OffsetOf(io.lba), SizeOf(io));
       return Complete(io, IoStatus::kOk);
     }
     zeroing_.Append(io);
     reactor().Defer(zero_more_);
   }
 
+  // Of whole blocks.
+  void ZeroBytes(uint64_t offset, uint64_t size) {
+    if (sharing_->IsOwner(reactor())) return memory_.Zero(offset, size);
+    if (size < kMinDiscardBytes) {
+      return sharing_->VisitLocked(offset, size, [&](uint64_t part, uint64_t part_size) {
+        memory_.Zero(part, part_size);
+        return true;
+      });
+    }
+    // A page that is given back may be another block's part: not while any block is copied.
+    const uint64_t step = sharing_->cycle_bytes();
+    for (const uint64_t end = offset + size; offset < end;) {
+      const uint64_t part_end = std::min(end, (offset / step + 1) * step);
+      sharing_->WithAllLocked([&] { memory_.Zero(offset, part_end - offset); });
+      offset = part_end;
+    }
+  }
+
   void ZeroNextPart() {
     Io& io = *zeroing_.first();
-    uint64_t offset = io.lba * bdev().block_size() + zeroed_bytes_;
-    uint64_t left = io.block_count * bdev().block_size() - zeroed_bytes_;
-    size_t part = std::min<uint64_t>(left, kZeroBytesPerRound);
+    const uint64_t left = SizeOf(io) - zeroed_bytes_;
+    const uint64_t blocks_per_round =
+        std::max<uint64_t>(kZeroBytesPerRound / bdev().block_size(), 1);
+    const uint64_t part = std::min<uint64_t>(left, blocks_per_round * bdev().block_size());
     const bool aborted = std::exchange(first_aborted_, false);
-    if (!aborted) memory_.Zero(offset, part);
+    if (!aborted) ZeroBytes(OffsetOf(io.lba) + zeroed_bytes_, part);
     zeroed_bytes_ += part;
     const bool ends = aborted || part == left;
     if (ends) {
@@ -194,6 +317,9 @@ class MallocChannel : public Channel {
   }
 
   const SparseMemory& memory_;
+  const std::shared_ptr<DiskSharing> sharing_;
+  std::shared_ptr<Waiter> waiter_;
+  bdev::IoQueue waiting_;  // for the owner of the disk
   bdev::IoQueue zeroing_;  // large ranges, the first in part
   bool first_aborted_ = false;
   uint64_t zeroed_bytes_ = 0;
@@ -205,6 +331,7 @@ class MallocBdev : public Bdev {
   MallocBdev(Info info, SparseMemory memory)
       : Bdev(std::move(info)),
         memory_(std::move(memory)),
+        sharing_(std::make_shared<DiskSharing>(block_size())),
         populate_(memory_.data(), memory_.size()) {}
 
   std::string_view module() const override { return kMallocModule; }
@@ -220,11 +347,12 @@ class MallocBdev : public Bdev {
 
  protected:
   std::unique_ptr<Channel> MakeChannel(Reactor& reactor) override {
-    return std::make_unique<MallocChannel>(*this, reactor, memory_);
+    return std::make_unique<MallocChannel>(*this, reactor, memory_, sharing_);
   }
 
  private:
   const SparseMemory memory_;
+  const std::shared_ptr<DiskSharing> sharing_;
   const BackgroundPopulate populate_;
 };
 

@@ -58,6 +58,10 @@ class PassthruChannel : public Channel {
     if (type == IoType::kWrite) return base_->WriteInPlace(lba, block_count);
     return const_cast<std::byte*>(base_->ReadInPlace(lba, block_count));
   }
+  bool DoIsInPlace() const override { return base_->IsInPlace(); }
+  void DoCopyOut(const std::byte* from, std::byte* to, size_t size_bytes) override {
+    base_->CopyOut(from, to, size_bytes);
+  }
 
   std::unique_ptr<Channel> base_;
   bdev::Pool<Child> children_;

@@ -217,6 +217,7 @@ void Connection::OnFdReady(uint32_t events) {
   if ((events & EPOLLOUT) != 0 && blocked_) {
     blocked_ = false;
     UpdateWatch();
+    CheckInPlace();
     Flush();
   }
   if (closed()) return;

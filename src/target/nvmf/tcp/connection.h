@@ -103,6 +103,10 @@ class Connection final : public TransportQueuePair, private FdHandler, private B
   void Flush();
   bool SendSome();
   void Consume(size_t size_bytes);
+  static void KeepTornBlock(Outgoing& out);
+  static void SendFromSlot(TcpRequest& request, size_t size_bytes);
+  bool CopyNextBlocks(Outgoing& out);
+  void CheckInPlace();
   void OnSent(Outgoing& out);
 
   struct FlushLater : Deferred {

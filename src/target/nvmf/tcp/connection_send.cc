@@ -2,6 +2,7 @@
 
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 
@@ -71,6 +72,7 @@ std::byte* Connection::AddData(TcpRequest& request, bool implies_success) {
   request.out.Add(request.header.data(), layout.data_offset);
   const iovec& data = request.iovs[0];
   request.out.Add(data.iov_base, data.iov_len);
+  if (request.iovs == &request.in_place) request.out.blocks = Outgoing::Blocks::kInPlace;
   std::byte* trailer = request.trailer.data();
   if (!layout.data_digest) return trailer;
   uint32_t digest = nvme::Crc32c::Of(data.iov_base, data.iov_len);
@@ -147,6 +149,10 @@ bool Connection::SendSome() {
   size_t count = 0;
   for (Outgoing* out = out_.head(); out != nullptr && count + out->pieces.size() <= kMaxPieces;
        out = out->next) {
+    if (out->blocks == Outgoing::Blocks::kCopied && CopyNextBlocks(*out)) {
+      pieces[count++] = out->pieces[0];
+      break;
+    }
     for (uint8_t i = out->first; i < out->count; ++i) pieces[count++] = out->pieces[i];
   }
   msghdr message{};
@@ -177,11 +183,60 @@ void Connection::Consume(size_t size_bytes) {
       if (size_bytes < piece.iov_len) {
         piece.iov_base = static_cast<std::byte*>(piece.iov_base) + size_bytes;
         piece.iov_len -= size_bytes;
+        if (out.blocks == Outgoing::Blocks::kInPlace && out.first == 1) KeepTornBlock(out);
         return;
       }
       size_bytes -= piece.iov_len;
     }
     OnSent(out_.Pop());
+  }
+}
+
+// Some of the blocks in place have been sent. If the last one is sent in part, its rest is copied
+// to the request's slot at once, so that a later write does not tear it.
+void Connection::KeepTornBlock(Outgoing& out) {
+  TcpRequest& request = *static_cast<TcpRequest::Out&>(out).request;
+  const size_t block_size = size_t{1} << request.entry->info().block_shift;
+  const size_t left = out.pieces[1].iov_len;
+  const size_t sent_of_block = (request.in_place.iov_len - left) % block_size;
+  if (sent_of_block == 0) return;
+  const size_t size = std::min(block_size - sent_of_block, left);
+  std::memcpy(request.slot, out.pieces[1].iov_base, size);
+  SendFromSlot(request, size);
+}
+
+// The next `size_bytes` of the blocks in place are in the request's slot.
+void Connection::SendFromSlot(TcpRequest& request, size_t size_bytes) {
+  iovec& rest = request.out.pieces[1];
+  rest.iov_base = static_cast<std::byte*>(rest.iov_base) + size_bytes;
+  rest.iov_len -= size_bytes;
+  request.out.pieces[0] = {request.slot, size_bytes};
+  request.out.first = 0;
+}
+
+// Copies some of the blocks in place to the request's slot if what pieces[0] was before is sent.
+// Returns false if no blocks are left behind pieces[0].
+bool Connection::CopyNextBlocks(Outgoing& out) {
+  const iovec& rest = out.pieces[1];
+  if (out.first > 1) return false;
+  if (out.first == 1 && rest.iov_len > 0) {
+    TcpRequest& request = *static_cast<TcpRequest::Out&>(out).request;
+    const size_t block_size = size_t{1} << request.entry->info().block_shift;
+    const size_t size = std::min(slot_size_ / block_size * block_size, rest.iov_len);
+    request.entry->channel().CopyOut(static_cast<const std::byte*>(rest.iov_base), request.slot,
+                                     size);
+    SendFromSlot(request, size);
+  }
+  return rest.iov_len > 0;
+}
+
+// The reactor has done other things since the last send: other reactors may write the blocks in
+// place from now on.
+void Connection::CheckInPlace() {
+  for (Outgoing* out = out_.head(); out != nullptr; out = out->next) {
+    if (out->blocks != Outgoing::Blocks::kInPlace) continue;
+    const TcpRequest& request = *static_cast<TcpRequest::Out&>(*out).request;
+    if (!request.entry->channel().IsInPlace()) out->blocks = Outgoing::Blocks::kCopied;
   }
 }
 

@@ -16,13 +16,21 @@ struct Outgoing {
   uint8_t first =
       0;  // the first of `pieces` that is not sent whole; it is cut to what is left of it
   uint8_t count = 0;
+  /// Whether pieces[1] is blocks in the memory of a bdev. kCopied: other reactors may write them,
+  /// so they are copied before they are sent. pieces[0], once it is sent, is what is sent next from
+  /// a copy.
+  enum class Blocks : uint8_t { kNone, kInPlace, kCopied };
+  Blocks blocks = Blocks::kNone;
   std::array<iovec, 3> pieces;
   Outgoing* next = nullptr;
 
   void Add(const void* bytes, size_t size_bytes) {
     pieces[count++] = {const_cast<void*>(bytes), size_bytes};
   }
-  void Clear() { first = count = 0; }
+  void Clear() {
+    first = count = 0;
+    blocks = Blocks::kNone;
+  }
 };
 
 /// First in, first out.

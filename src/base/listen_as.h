@@ -1,0 +1,30 @@
+#pragma once
+
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <string>
+
+#include "base/unique_fd.h"
+
+namespace sma::base {
+
+/// For tests: listens (not blocking) on a Unix socket at `path` so that those who connect see
+/// `user` as its owner (SO_PEERCRED); invalid on failure. Must run as root. Only the calling
+/// thread's user changes, and back: the system call, unlike seteuid(3), is for one thread.
+inline UniqueFd ListenAs(uid_t user, const std::string& path) {
+  sockaddr_un name{};
+  name.sun_family = AF_UNIX;
+  std::copy(path.begin(), path.end(), name.sun_path);
+  UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  if (::bind(fd.get(), reinterpret_cast<sockaddr*>(&name), sizeof(name)) != 0) return UniqueFd();
+  ::syscall(SYS_setresuid, -1, user, -1);
+  bool listens = ::listen(fd.get(), 16) == 0;
+  ::syscall(SYS_setresuid, -1, 0, -1);
+  return listens ? std::move(fd) : UniqueFd();
+}
+
+}  // namespace sma::base
