@@ -82,11 +82,9 @@ class Marks {
     base::MutexLock lock(mutex_);
     return names_.contains(name);
   }
-  void Remove(const Name& name) { Take(name); }
-  /// Whether the object is one of them; it no longer is.
-  bool Take(const Name& name) {
+  void Remove(const Name& name) {
     base::MutexLock lock(mutex_);
-    return names_.erase(name) > 0;
+    names_.erase(name);
   }
 
  private:

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
+
 #include "agent/core/agent_fixture.h"
 
 namespace sma::core {
@@ -33,6 +35,14 @@ class LimitsTest : public AgentFixture {
     admin::v1::GetVolumeRequest request;
     request.set_volume_id(Id(1));
     return *core_->admin().GetVolume(context_, request);
+  }
+  /// Of the condition LimitsApplied.
+  admin::v1::Condition::Status Applied() {
+    const admin::v1::Volume volume = Volume();
+    for (const admin::v1::Condition& condition : volume.conditions()) {
+      if (condition.type() == "LimitsApplied") return condition.status();
+    }
+    return admin::v1::Condition::STATUS_UNSPECIFIED;
   }
 };
 
@@ -92,22 +102,36 @@ TEST_F(LimitsTest, LimitsOfAnAttachedVolumeAreNotDropped) {
 
 TEST_F(LimitsTest, LimitsThatAreNotAppliedAreACondition) {
   ASSERT_TRUE(SetIops(5).ok());
-  auto applied = [this] {
-    const admin::v1::Volume volume = Volume();
-    for (const admin::v1::Condition& condition : volume.conditions()) {
-      if (condition.type() == "LimitsApplied") return condition.status();
-    }
-    return admin::v1::Condition::STATUS_UNSPECIFIED;
-  };
-  EXPECT_EQ(applied(), admin::v1::Condition::STATUS_TRUE);
+  EXPECT_EQ(Applied(), admin::v1::Condition::STATUS_TRUE);
   target_.SetFaultPlan([](uint64_t, const jsonrpc::Request& request) {
     return request.method == "bdev_set_qos_limit" ? spdk::Fault::kLoseAnswer : spdk::Fault::kNone;
   });
   EXPECT_FALSE(SetIops(7).ok());
-  EXPECT_EQ(applied(), admin::v1::Condition::STATUS_FALSE);
+  EXPECT_EQ(Applied(), admin::v1::Condition::STATUS_FALSE);
   target_.SetFaultPlan(nullptr);
-  WaitFor([&] { return applied() == admin::v1::Condition::STATUS_TRUE; });
+  WaitFor([&] { return Applied() == admin::v1::Condition::STATUS_TRUE; });
   EXPECT_EQ(IopsOnTarget(), 5000u);
+}
+
+TEST_F(LimitsTest, LimitsThatAreBeingSetAgainAreNotAppliedYet) {
+  ASSERT_TRUE(SetIops(5).ok());
+  std::atomic<int> tries = 0;
+  target_.SetFaultPlan([&](uint64_t, const jsonrpc::Request& request) {
+    if (request.method != "bdev_set_qos_limit") return spdk::Fault::kNone;
+    ++tries;
+    return spdk::Fault::kLoseAnswer;
+  });
+  EXPECT_FALSE(SetIops(7).ok());
+  int told_as_applied = 0;
+  WaitFor([&] {
+    for (int i = 0; i < 1000; ++i) {
+      if (Applied() != admin::v1::Condition::STATUS_FALSE) ++told_as_applied;
+    }
+    return tries >= 8;
+  });
+  EXPECT_EQ(told_as_applied, 0);
+  target_.SetFaultPlan(nullptr);
+  WaitFor([&] { return Applied() == admin::v1::Condition::STATUS_TRUE; });
 }
 
 }  // namespace

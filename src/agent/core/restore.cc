@@ -35,18 +35,26 @@ std::vector<record::Volume> AttachedVolumes(const Core& core, const std::string&
   return attached;
 }
 
+// Limits that are being set are not applied yet: the mark goes when they are.
+void MarkLimits(Core& core, const base::Uuid& key, bool are_set) {
+  are_set ? core.unset_limits.Remove(key) : core.unset_limits.Add(key);
+}
+
 // Sets the limits that a volume had: its bdev may be a new one.
 absl::Status RestoreLimits(Core& core, const base::Context& context, DeviceManager& manager,
                            const DeviceSpec& device, const DeviceVolume& volume) {
   std::optional<QosLimit> limits = core.record->FindLimits(volume.id);
-  if (!limits) return absl::OkStatus();
+  if (!limits) {
+    MarkLimits(core, volume.id, /*are_set=*/true);
+    return absl::OkStatus();
+  }
   // Asked before: what is set then stays.
   const bool may_act = MayActLate(core, {ObjectOf(volume.id)});
   absl::Status status = manager.SetQos(context, device, &volume, *limits).status();
   if (status.ok() && may_act) {
     status = absl::UnavailableError("the target may still set other limits");
   }
-  if (!status.ok()) core.unset_limits.Add(volume.id);
+  MarkLimits(core, volume.id, status.ok());
   return status;
 }
 
@@ -114,11 +122,11 @@ record::Volume Overdue(const Core& core, record::Volume row) {
 absl::Status RestoreDeviceLimits(Core& core, const base::Context& context, DeviceManager& manager,
                                  const DeviceSpec& device, bool all) {
   const base::Uuid key = LimitsKeyOf(device.handle);
-  if (!core.unset_limits.Take(key) && !all) return absl::OkStatus();
+  if (!core.unset_limits.Contains(key) && !all) return absl::OkStatus();
   std::optional<QosLimit> limits = core.record->FindLimits(key);
-  if (!limits) return absl::OkStatus();
-  absl::Status status = manager.SetQos(context, device, /*volume=*/nullptr, *limits).status();
-  if (!status.ok()) core.unset_limits.Add(key);
+  absl::Status status;
+  if (limits) status = manager.SetQos(context, device, /*volume=*/nullptr, *limits).status();
+  MarkLimits(core, key, status.ok());
   return status;
 }
 
@@ -139,7 +147,7 @@ struct Restoring {
 absl::Status RestoreLimitsOf(const Restoring& restoring, const DeviceVolume& volume,
                              bool attached_again) {
   auto& [core, context, manager, device, options] = restoring;
-  const bool is_marked = options.repair && core.unset_limits.Take(volume.id);
+  const bool is_marked = options.repair && core.unset_limits.Contains(volume.id);
   if (is_marked || (options.repair && (options.set_limits || attached_again))) {
     return RestoreLimits(core, context, manager, device, volume);
   }
