@@ -84,10 +84,11 @@ TEST_F(AbortTest, AWriteThatWaitsForARetryEndsAtOnce) {
   disk_->channel->Submit(write);
   RunUntil([&] { return tries == 1; });
   RunFor(20ms);
+  const int tries_before = tries;  // more than one on a busy machine
   EXPECT_TRUE(Abort(write));
   EXPECT_EQ(write.result, IoStatus::kAborted);
   RunFor(300ms);
-  EXPECT_EQ(tries, 1);
+  EXPECT_EQ(tries, tries_before);
 }
 
 TEST_F(AbortTest, ACommandOnTheWireIsAbortedAtTheRemote) {
