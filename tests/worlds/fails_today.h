@@ -13,8 +13,7 @@ namespace sma::worlds {
 /// Defect42_TwoEndpointsInTwoCalls fails in one run of thirty: two calls at once may each start a
 /// service before either has read a discovery log.
 inline constexpr std::string_view kFailsToday[] = {
-    "Death_UndoRemovesAnOperatorsNamespace",
-    "Defect42_TwoEndpointsInTwoCalls",
+    "Death_UndoRemovesAnOperatorsNamespace", "Defect42_TwoEndpointsInTwoCalls",
     "",  // no test's name
 };
 
