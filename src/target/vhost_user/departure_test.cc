@@ -9,6 +9,7 @@
 
 #include <future>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "harness/vhost_user/blk_driver.h"
@@ -46,16 +47,31 @@ class DepartureTest : public testing::Test {
     });
   }
   std::byte OnDisk(uint64_t sector) {
-    std::byte value{};
-    target_.Run([&](bdev::Registry& registry, ControllerTable&) {
+    struct Reader {
       bdev::TestEvents events;
-      auto descriptor = std::move(*registry.Open("disk", bdev::Registry::Access::kRead, &events));
-      auto channel = descriptor->OpenChannel(registry.control());
-      bdev::TestIo read(bdev::IoType::kRead, sector, 1, 512);
-      channel->Submit(read);
-      value = read.data[0];
+      std::unique_ptr<bdev::Descriptor> descriptor;
+      std::unique_ptr<bdev::Channel> channel;
+      std::optional<bdev::TestIo> read;
+    } reader;
+    target_.Run([&](bdev::Registry& registry, ControllerTable&) {
+      reader.descriptor =
+          std::move(*registry.Open("disk", bdev::Registry::Access::kRead, &reader.events));
+      reader.channel = reader.descriptor->OpenChannel(registry.control());
+      reader.read.emplace(bdev::IoType::kRead, sector, 1, 512);
+      reader.channel->Submit(*reader.read);
     });
-    return value;
+    // It waits for the vring's reactor, which had the disk to itself.
+    EXPECT_TRUE(WaitUntil([&] {
+      bool is_done = false;
+      target_.Run(
+          [&](bdev::Registry&, ControllerTable&) { is_done = reader.read->result.has_value(); });
+      return is_done;
+    }));
+    target_.Run([&](bdev::Registry&, ControllerTable&) {
+      reader.channel.reset();
+      reader.descriptor.reset();
+    });
+    return reader.read->data[0];
   }
   bool SessionHasEnded() {
     return WaitUntil([this] {
