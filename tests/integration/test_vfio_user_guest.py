@@ -91,9 +91,10 @@ def qemu():
 def cold(bin_dir, module_work_dir, qemu):
     """Devices that no agent plugs in: their sockets are for a machine that starts later."""
     sockets = module_work_dir / "cold"
+    params = {"sock_path": str(sockets), "interrupts": "msix"}
     with (Target(bin_dir, module_work_dir, name="cold-target") as target,
           start_sma(bin_dir, module_work_dir, name="cold-sma", socket=str(target.socket),
-                    devices=[{"name": "vfiouser", "params": {"sock_path": str(sockets)}}]) as agent):
+                    devices=[{"name": "vfiouser", "params": params}]) as agent):
         yield Devices(agent, target, sockets)
 
 
@@ -121,13 +122,10 @@ def guest(cold, volume, qemu, build_dir, module_work_dir):
 
 @pytest.fixture(scope="module")
 def hot(bin_dir, module_work_dir, guest):
-    """Devices that the agent plugs in. QEMU 11.1 aborts when it unplugs one with MSI-X: these have MSI."""
+    """Devices that the agent plugs in. QEMU 11.1 aborts when it unplugs one with MSI-X: by default they have MSI."""
     sockets = module_work_dir / "hot"
     params = {"sock_path": str(sockets), "qmp_addr": f"unix:{module_work_dir}/hot.qmp", "buses": [{"name": "bus0"}]}
-    transport = {"method": "nvmf_create_transport", "params": {"trtype": "VFIOUSER", "disable_msix": True}}
-    config = module_work_dir / "hot-target.json"
-    config.write_text(json.dumps({"subsystems": [{"subsystem": "nvmf", "config": [transport]}]}))
-    with (Target(bin_dir, module_work_dir, ["-c", config], name="hot-target") as target,
+    with (Target(bin_dir, module_work_dir, name="hot-target") as target,
           start_sma(bin_dir, module_work_dir, name="hot-sma", socket=str(target.socket), drift_period=1,
                     devices=[{"name": "vfiouser", "params": params}]) as agent):
         yield Devices(agent, target, sockets)
@@ -197,7 +195,8 @@ def test_a_device_is_plugged_anew_when_the_target_comes_back(hot, guest):
 
 def test_a_guest_is_not_lost_to_a_qemu_that_cannot_unplug(bin_dir, module_work_dir, cold, guest):
     sockets = module_work_dir / "msix"
-    params = {"sock_path": str(sockets), "qmp_addr": f"unix:{module_work_dir}/cold.qmp", "buses": [{"name": "bus0"}]}
+    params = {"sock_path": str(sockets), "qmp_addr": f"unix:{module_work_dir}/cold.qmp", "buses": [{"name": "bus0"}],
+              "interrupts": "msix"}
     with start_sma(bin_dir, module_work_dir, name="msix-sma", socket=str(cold.target.socket),
                    devices=[{"name": "vfiouser", "params": params}]) as agent:
         devices = Devices(agent, cold.target, sockets)
