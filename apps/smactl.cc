@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include <unistd.h>
 
 #include <cstdlib>
@@ -8,7 +10,8 @@
 
 namespace {
 
-// Colours are for a terminal that has them, and for who has not asked for none (no-color.org).
+// Uses colours only on a terminal that supports them, and only if NO_COLOR is not set
+// (no-color.org).
 bool UseColour() {
   const char* no_color = std::getenv("NO_COLOR");
   const char* terminal = std::getenv("TERM");

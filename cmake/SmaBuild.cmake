@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # Compiler settings and the few functions that every folder's CMakeLists.txt uses.
 
 set(CMAKE_CXX_STANDARD 20)
@@ -9,13 +10,13 @@ set(CMAKE_CXX_FLAGS_RELEASE "-O2 -DNDEBUG")
 add_compile_options(-pthread)  # for all or none: precompiled headers are for one set of options
 set(CMAKE_CXX_FLAGS_RELWITHDEBINFO "-O1 -gline-tables-only")
 
-# With CMAKE_UNITY_BUILD (scripts/test sets it: a third of the work) a folder's sources are compiled this many at a time,
-# so names in their anonymous namespaces have to differ. A build without it proves that each file stands alone.
+# With CMAKE_UNITY_BUILD (set by scripts/test; reduces the work to a third) this many sources of a folder are compiled together,
+# so names in their unnamed namespaces must differ. A build without it checks that each file compiles alone.
 set(CMAKE_UNITY_BUILD_BATCH_SIZE 12 CACHE STRING "Sources in one unit of a unity build")
 
 set(SMA_SANITIZE "" CACHE STRING "Sanitizer: empty, address or thread")
 
-# Comes before each test's name, so that the tests of several builds can be run and told apart in one run of ctest.
+# Prefix of each test's name, which distinguishes the tests of several builds in one run of ctest.
 set(SMA_TEST_PREFIX "")
 
 add_library(sma_warnings INTERFACE)
@@ -39,7 +40,7 @@ elseif(NOT SMA_SANITIZE STREQUAL "")
   message(FATAL_ERROR "SMA_SANITIZE must be empty, address or thread")
 endif()
 if(SMA_SANITIZE)
-  add_compile_definitions(SMA_HOLD_POINTS)  # src/target/reactor/hold_point.h
+  add_compile_definitions(SMA_HOLD_POINTS)  # src/storage_target/reactor/hold_point.h
 endif()
 
 # What continuous integration has time for with sanitizers (scripts/test sets it): with AddressSanitizer all tests but

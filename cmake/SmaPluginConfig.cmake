@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # Package SmaPlugin: what plugins of the Storage Management Agent are built with. sma_plugin(NAME SOURCE...) makes NAME.so.
 
 include(CMakeFindDependencyMacro)

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""Looks through every text file of the project for what must not be in it: paths of a developer's machine, hosts of
-package registries, marks of unfinished work. Lists files and functions longer than the project's measure (a report:
-no error). Exit status 1 when something forbidden is there."""
+# SPDX-License-Identifier: Apache-2.0
+"""Searches every text file of the project for forbidden content: paths of a developer's machine, hosts of package
+registries, marks of unfinished work. Also reports files longer than the project's limit, which is not an error. Exits
+with 1 if there is forbidden content."""
 
 import pathlib
 import re
@@ -9,7 +10,7 @@ import subprocess
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-# Written in pieces, so that this file does not find itself.
+# The texts are written in pieces, so that this file does not match itself.
 FORBIDDEN = [
     (re.compile(r"(?<![\w./$}])/(?:wo" r"rk|ho" r"me|ro" r"ot|Us" r"ers)/[\w.-]+"), "path of one machine"),
     (re.compile(r"\b(?:py" r"pi\.org|pythonho" r"sted\.org|crat" r"es\.io|npm" r"js\.org|proxy\.gol" r"ang\.org|"
@@ -17,15 +18,17 @@ FORBIDDEN = [
     (re.compile(r"\b(?:TO" r"DO|FIX" r"ME|XX" r"X)\b"), "mark of unfinished work"),
     (re.compile(r"^(?:<<<<<<< |>>>>>>> )"), "mark of a merge conflict"),
 ]
+SPDX = "SPDX-License-Identifier: Apache-2.0"
+SOURCE_SUFFIXES = {".cc", ".h", ".proto", ".py", ".rs", ".go"}
 MAX_LINES = {".cc": 300, ".h": 200, ".py": 300, ".proto": 300}
 HARD_MAX_LINES = 600
-# Not ours to write: Cargo's lock file names the default registry by its host.
+# Generated or legal text: Cargo's lock file names the default registry by its host.
 EXEMPT = {"LICENSE", "Cargo.lock"}
-MAX_COLUMNS = {".py": 120, ".proto": 120}  # clang-format sees to C++
+MAX_COLUMNS = {".py": 120, ".proto": 120}  # clang-format checks C++
 
 
 def project_files():
-    """The files that git knows or would add, as paths."""
+    """Yields the paths of the files that git tracks or would add."""
     listed = subprocess.run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
                             cwd=ROOT, check=True, capture_output=True).stdout
     for name in sorted(set(listed.decode().split("\0"))):
@@ -35,7 +38,7 @@ def project_files():
 
 
 def text_of(path):
-    """The file's text; None when it is not text."""
+    """Returns the text of the file; None if it is not text."""
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError:
@@ -52,6 +55,8 @@ def problems_in(path, text):
         if columns and len(line) > columns:
             yield f"{name}:{number}: {len(line)} columns, more than {columns}"
     lines = text.count("\n")
+    if path.suffix in SOURCE_SUFFIXES and lines > 0 and SPDX not in text[:300]:
+        yield f"{name}: no line {SPDX}"
     if path.suffix in MAX_LINES and lines > HARD_MAX_LINES:
         yield f"{name}: {lines} lines; split it"
 

@@ -4,7 +4,7 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 logs=$root/build/logs
 started=$SECONDS
 
-# say TEXT...: a progress line with the time since the script started.
+# say TEXT...: prints a progress line with the time since the script started.
 say() {
   local elapsed=$((SECONDS - started))
   printf '[%2d:%02d] %s\n' $((elapsed / 60)) $((elapsed % 60)) "$*"
@@ -15,8 +15,8 @@ die() {
   exit 1
 }
 
-# quietly NAME COMMAND...: runs the command with its output in build/logs/NAME.log, and shows the end of that only
-# when the command fails. The command's exit status.
+# quietly NAME COMMAND...: runs the command with its output in build/logs/NAME.log, and shows the end of that file if the
+# command fails. Returns the command's exit status.
 quietly() {
   local log=$logs/$1.log status=0
   shift
@@ -25,12 +25,12 @@ quietly() {
   if ((status != 0)); then
     printf '%s\n' "--- $*: exit status $status, the last lines of its output:" >&2
     tail -n 40 "$log" >&2
-    printf '%s\n' "--- all of it: $log" >&2
+    printf '%s\n' "--- complete log: $log" >&2
   fi
   return $status
 }
 
-# as_root COMMAND...: directly for root, else through sudo.
+# as_root COMMAND...: runs the command directly if the user is root, otherwise through sudo.
 as_root() {
   if ((EUID == 0)); then
     "$@"
@@ -41,8 +41,8 @@ as_root() {
   fi
 }
 
-# configure_and_build PRESET [OPTION OF CMAKE...] [-- TARGET...]: many sources in one unit, with ccache when it is
-# installed.
+# configure_and_build PRESET [CMAKE OPTION...] [-- TARGET...]: configures and builds, with several sources in each
+# compilation unit, and with ccache if it is installed.
 configure_and_build() {
   local preset=$1 options=()
   shift
@@ -53,7 +53,7 @@ configure_and_build() {
   (($# == 0)) || shift
   if command -v ccache >/dev/null; then
     export CMAKE_C_COMPILER_LAUNCHER=ccache CMAKE_CXX_COMPILER_LAUNCHER=ccache
-    # What it takes to keep units that use precompiled headers.
+    # Required for caching units that use precompiled headers.
     export CCACHE_SLOPPINESS=pch_defines,time_macros,include_file_mtime,include_file_ctime
   fi
   quietly "configure-$preset" cmake -S "$root" --preset "$preset" -DCMAKE_UNITY_BUILD=ON "${options[@]}" || return

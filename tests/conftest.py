@@ -1,4 +1,5 @@
-"""What the tests have at hand. Each test works in a folder of its own, on ports and sockets of its own."""
+# SPDX-License-Identifier: Apache-2.0
+"""Fixtures for the tests. Each test works in its own folder, with its own ports and sockets."""
 
 import pathlib
 import shutil
@@ -34,12 +35,12 @@ def bin_dir(build_dir):
 
 
 def make_work_dir():
-    """A short path: that of a Unix socket may have 107 characters."""
+    """Creates a folder with a short path, because the path of a Unix socket has at most 107 characters."""
     return pathlib.Path(tempfile.mkdtemp(prefix="sma-test-"))
 
 
 def finish_work_dir(request, path):
-    """Kept, and named, after a failure."""
+    """Removes the folder, or keeps it and prints its path after a failure."""
     if request.session.testsfailed:
         print(f"logs: {path}")
     else:
@@ -74,7 +75,7 @@ def sma(bin_dir, work_dir, target):
 
 @pytest.fixture
 def proxy(work_dir, target):
-    """Between the agent of `proxied_sma` and the target."""
+    """The proxy between the agent of `proxied_sma` and the target."""
     with RpcProxy(target.socket, work_dir / "proxy.sock") as running:
         yield running
 
@@ -93,7 +94,7 @@ def reference(work_dir, target):
 
 @pytest.fixture(scope="module")
 def machine(build_dir, module_work_dir):
-    """A booted virtual machine, one for all tests of a module. Each of them leaves nothing behind in it."""
+    """A booted VM, shared by all tests of a module. Each test must remove what it creates in it."""
     with VirtualMachine(module_work_dir, build_dir.parent / "vm") as running:
         yield running
         running.check_kernel()

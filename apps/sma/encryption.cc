@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "sma/encryption.h"
 
 #include <fmt/format.h>
@@ -27,7 +29,7 @@ absl::Status CheckEngineParams(const config::Crypto& crypto) {
     if (is_known && value.is_string()) continue;
     return absl::FailedPreconditionError(
         fmt::format("{}: crypto engine '{}': {} '{}'", crypto.location, crypto.engine,
-                    is_known ? "not a text:" : "unknown parameter", name));
+                    is_known ? "not a string:" : "unknown parameter", name));
   }
   return absl::OkStatus();
 }

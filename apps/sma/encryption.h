@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <memory>
@@ -12,19 +14,21 @@
 
 namespace sma::apps {
 
-/// Whether `crypto` names an engine that is built in.
+/// Returns true if `crypto` names a built-in engine.
 bool IsBuiltInEngine(const config::Crypto& crypto);
 
-/// FAILED_PRECONDITION, with the place in the configuration: the built-in engine does not take
-/// these parameters.
+/// Checks the parameters of a built-in engine. Returns FAILED_PRECONDITION, with the place in the
+/// configuration, if the engine does not accept them.
 absl::Status CheckEngineParams(const config::Crypto& crypto);
 
-/// The built-in engine that `crypto` names, which was checked. `target` outlives it.
+/// Creates the built-in engine that `crypto` names. The parameters must have passed
+/// CheckEngineParams. `target` must outlive the engine.
 std::unique_ptr<CryptoEngine> MakeBuiltInEngine(const config::Crypto& crypto,
                                                 jsonrpc::Caller& target);
 
-/// Reads the key that seals what the record keeps; nullopt where none is configured. Before other
-/// threads start. FAILED_PRECONDITION: it cannot be read, or is none.
+/// Reads the key that seals volumes' keys in the record; nullopt if none is configured. Must be
+/// called before other threads start. Returns FAILED_PRECONDITION if the key cannot be read or is
+/// invalid.
 absl::StatusOr<std::optional<base::Secret>> LoadSealingKey(const config::SealingKey& key);
 
 }  // namespace sma::apps

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "sma/managers.h"
 
 #include <fmt/format.h>
@@ -7,11 +9,8 @@
 #include <string>
 #include <utility>
 
-#include "agent/config/devices.h"
-#include "agent/qmp/machines.h"
-#include "devices/nvmf_tcp/nvmf_tcp_manager.h"
-#include "devices/vfiouser/vfiouser_manager.h"
-#include "devices/vhost_blk/vhost_blk_manager.h"
+#include "agent/qmp/pci_buses.h"
+#include "devices/built_in/built_in.h"
 #include "sma/encryption.h"
 
 namespace sma::apps {
@@ -19,68 +18,19 @@ namespace {
 
 using admin::v1::Plugin;
 
-std::shared_ptr<qmp::Client> MachineAt(qmp::Machines& machines,
-                                       const std::optional<config::QmpAddress>& qmp) {
-  if (!qmp) return nullptr;
-  return machines.At({.host = qmp->host, .port = qmp->port, .path = qmp->path});
-}
-
-qmp::Buses MakeBuses(const config::PciParams& params, qmp::Machines& machines) {
-  const std::shared_ptr<qmp::Client> machine = MachineAt(machines, params.qmp);
-  std::vector<qmp::Bus> buses;
-  for (const config::Bus& bus : params.buses) {
-    buses.push_back({.name = bus.name,
-                     .slot_count = bus.count,
-                     .machine = bus.qmp ? MachineAt(machines, bus.qmp) : machine});
-  }
-  return qmp::Buses(std::move(buses), machine != nullptr);
-}
-
-// For the types that are PCI functions, whose options have the same names.
-absl::StatusOr<std::unique_ptr<DeviceManager>> MakeVfioUser(const nlohmann::json& params,
-                                                            qmp::Machines& machines,
-                                                            jsonrpc::Caller& target) {
-  absl::StatusOr<config::PciParams> pci =
-      config::ParsePciParams(params, config::Device::Type::kVfioUser);
-  if (!pci.ok()) return pci.status();
-  vfiouser::Options options;
-  options.buses = MakeBuses(*pci, machines);
-  options.socket_folder = pci->sock_path;
-  options.msix = pci->msix;
-  return std::make_unique<vfiouser::VfioUserManager>(target, std::move(options));
-}
-
-absl::StatusOr<std::unique_ptr<DeviceManager>> MakeVhostBlk(const nlohmann::json& params,
-                                                            qmp::Machines& machines,
-                                                            jsonrpc::Caller& target) {
-  absl::StatusOr<config::PciParams> pci =
-      config::ParsePciParams(params, config::Device::Type::kVhostBlk);
-  if (!pci.ok()) return pci.status();
-  vhost_blk::Options options;
-  options.buses = MakeBuses(*pci, machines);
-  options.socket_folder = pci->sock_path;
-  options.packed_ring = pci->packed_ring;
-  return std::make_unique<vhost_blk::VhostBlkManager>(target, std::move(options));
-}
-
 absl::Status AddBuiltInDevices(plugin::Catalog& catalog) {
-  using nlohmann::json;
   jsonrpc::Caller& target = catalog.target();
-  // The clients live as long as the device types that use them.
-  auto machines = std::make_shared<qmp::Machines>();
-  absl::Status status = catalog.AddDeviceType(
-      {.name = "nvmf_tcp", .protocol = "nvmf_tcp", .make = [&target](const json&) {
-         return std::make_unique<nvmf_tcp::NvmfTcpManager>(target);
-       }});
-  status.Update(catalog.AddDeviceType(
-      {.name = "vfiouser", .protocol = "nvme", .make = [machines, &target](const json& params) {
-         return MakeVfioUser(params, *machines, target);
-       }}));
-  status.Update(catalog.AddDeviceType({.name = "vhost_blk",
-                                       .protocol = "virtio_blk",
-                                       .make = [machines, &target](const json& params) {
-                                         return MakeVhostBlk(params, *machines, target);
-                                       }}));
+  // The QMP clients live as long as the device types that use them.
+  auto vms = std::make_shared<qmp::VmClients>();
+  absl::Status status;
+  for (const device::BuiltInType& type : devices::BuiltInTypes()) {
+    status.Update(catalog.AddDeviceType(
+        {.name = std::string(type.config.name),
+         .protocol = std::string(type.protocol),
+         .make = [make = type.make, vms, &target](const nlohmann::json& params) {
+           return make({.target = target, .vms = *vms}, params);
+         }}));
+  }
   return status;
 }
 
@@ -105,9 +55,9 @@ absl::Status CheckProtocol(const std::vector<std::unique_ptr<DeviceManager>>& ma
                            const DeviceFactory& factory) {
   for (const auto& other : managers) {
     if (other->protocol() != factory.protocol) continue;
-    return absl::AlreadyExistsError(
-        fmt::format("is for protocol {}, and so is {}: only one of a protocol can be enabled",
-                    factory.protocol, other->name()));
+    return absl::AlreadyExistsError(fmt::format(
+        "serves protocol {}, as does {}: only one device type can be enabled for a protocol",
+        factory.protocol, other->name()));
   }
   return absl::OkStatus();
 }
@@ -177,7 +127,7 @@ absl::StatusOr<std::vector<std::unique_ptr<DeviceManager>>> MakeManagers(
     managers.push_back(*std::move(manager));
   }
   if (managers.empty()) {
-    spdlog::warn("no device type is enabled: see `devices` of the configuration");
+    spdlog::warn("no device type is enabled: list them under `devices` in the configuration");
   }
   return managers;
 }

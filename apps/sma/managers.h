@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <memory>
@@ -14,25 +16,26 @@
 
 namespace sma::apps {
 
-/// FAILED_PRECONDITION, with the place in the configuration: it asks for something that this build
-/// does not have.
+/// Checks that this build has everything that the configuration names. Otherwise returns
+/// FAILED_PRECONDITION with the place in the configuration.
 absl::Status CheckSupported(const config::Config& config);
 
-/// Fills `catalog` with what is built in, then with what the plugins of `config` bring. The error
-/// names the plugin and says why it cannot be loaded.
+/// Fills `catalog` with the built-in device types and crypto engines, then with those of the
+/// plugins in `config`. The error names the plugin and says why it cannot be loaded.
 absl::Status FillCatalog(const config::Config& config, plugin::Catalog& catalog,
                          plugin::Loader& loader);
 
-/// The device types that `config` enables. NOT_FOUND: one is not in `catalog`. ALREADY_EXISTS: two
-/// are for one protocol. Else why its manager cannot be made.
+/// Creates the managers of the device types that `config` enables. Returns NOT_FOUND if one is not
+/// in `catalog`, ALREADY_EXISTS if two have the same protocol, or the error of a manager that
+/// cannot be created.
 absl::StatusOr<std::vector<std::unique_ptr<DeviceManager>>> MakeManagers(
     const config::Config& config, const plugin::Catalog& catalog);
 
-/// The crypto engine that `config` names. Errors as MakeManagers.
+/// Creates the crypto engine that `config` names. Returns the same errors as MakeManagers.
 absl::StatusOr<std::unique_ptr<CryptoEngine>> MakeEngine(const config::Config& config,
                                                          const plugin::Catalog& catalog);
 
-/// All that can be enabled, for ListPlugins.
+/// Returns all device types and crypto engines that can be enabled, for ListPlugins.
 std::vector<admin::v1::Plugin> ListPlugins(const config::Config& config,
                                            const plugin::Catalog& catalog);
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <optional>
@@ -7,15 +9,15 @@
 
 namespace sma::apps {
 
-/// What the command line of sma says.
+/// The command-line options of sma.
 struct AgentOptions {
-  std::string config_path;  // empty: no file
+  std::string config_path;  // empty: no configuration file
   config::Flags flags;
   bool check_config = false;
 };
 
-/// The options, or the program's exit status when it is to end now (after --help, or a mistake,
-/// which is printed).
+/// Parses the command line. Returns the options, or the exit status if the program must exit now:
+/// after --help, or after an error, which has been printed.
 struct ParsedAgentOptions {
   std::optional<AgentOptions> options;
   int exit_status = 0;

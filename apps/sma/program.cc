@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "sma/program.h"
 
 #include <signal.h>
@@ -12,6 +14,7 @@
 #include "agent/config/parse.h"
 #include "agent/record/sqlite_store.h"
 #include "base/context.h"
+#include "base/stop_signals.h"
 #include "sma/encryption.h"
 #include "sma/managers.h"
 
@@ -20,12 +23,9 @@ namespace {
 
 constexpr std::chrono::seconds kTargetStartTime{10};
 
-/// Blocks until SIGTERM or SIGINT comes; its number.
+/// Blocks until SIGTERM or SIGINT arrives; returns its number.
 int WaitForSignal() {
-  sigset_t signals;
-  sigemptyset(&signals);
-  sigaddset(&signals, SIGINT);
-  sigaddset(&signals, SIGTERM);
+  const sigset_t signals = base::StopSignals();
   int signal = 0;
   while (sigwait(&signals, &signal) != 0) {
   }
@@ -47,8 +47,9 @@ int AgentProgram::Run() {
   return StopWith(EXIT_SUCCESS);
 }
 
-/// With a Python interpreter, which never ends, this does not return: its threads must not run
-/// while the program is taken apart.
+/// If there is a Python interpreter, which is never finalized, exits the process instead of
+/// returning: the interpreter's threads must not run while the program's objects are being
+/// destroyed.
 int AgentProgram::StopWith(int exit_status) {
   Stop();
   if (loader_ && loader_->has_python()) std::_Exit(exit_status);
@@ -59,7 +60,7 @@ int AgentProgram::StopWith(int exit_status) {
   return exit_status;
 }
 
-/// The record comes first: its lock keeps a second agent away from the target.
+/// Opens the record first, because its lock prevents a second agent from using the target.
 absl::Status AgentProgram::Start() {
   std::string folder = config_.state_dir.empty() ? config::DefaultStateDir() : config_.state_dir;
   absl::StatusOr<std::unique_ptr<record::SqliteStore>> store = record::SqliteStore::Open(folder);
@@ -78,7 +79,8 @@ absl::Status AgentProgram::Start() {
   return absl::OkStatus();
 }
 
-/// Before the target is started, which must not inherit a sealing key from the environment.
+/// Reads the sealing key before the target is started, because the target must not inherit the key
+/// through the environment.
 absl::Status AgentProgram::ProtectKeys() {
   absl::StatusOr<std::optional<base::Secret>> key = LoadSealingKey(config_.sealing_key);
   if (!key.ok()) return key.status();
@@ -114,6 +116,10 @@ void AgentProgram::StartClient() {
   options.on_disconnect = [this](uint64_t generation, const absl::Status& reason) {
     base::MutexLock lock(mutex_);
     if (connected_core_ != nullptr) connected_core_->OnDisconnect(generation, reason);
+  };
+  options.on_connect_failed = [this](const absl::Status& reason) {
+    base::MutexLock lock(mutex_);
+    if (connected_core_ != nullptr) connected_core_->OnConnectFailed(reason);
   };
   client_ = jsonrpc::Client::Start(std::move(options));
 }
@@ -163,7 +169,7 @@ absl::Status AgentProgram::ListenForMetrics() {
       metrics::Metrics::Listen(config_.metrics->address, [this] { return CollectNumbers(); });
   if (!metrics.ok()) return metrics.status();
   metrics_ = *std::move(metrics);
-  spdlog::info("metrics on port {}", metrics_->port());
+  spdlog::info("metrics: listening on port {}", metrics_->port());
   return absl::OkStatus();
 }
 
@@ -192,7 +198,8 @@ void AgentProgram::Stop() {
   if (server_) server_->Stop(config_.stop_timeout);
   if (core_) core_->Stop();
   if (client_) client_->Stop();
-  // The server's threads may still tell of calls, and the metrics' threads ask the core.
+  // The order matters: the server's threads may still report calls to the metrics, and the metrics'
+  // threads query the core.
   server_.reset();
   metrics_.reset();
   core_.reset();
@@ -202,7 +209,7 @@ void AgentProgram::Stop() {
 void AgentProgram::TellServing(bool serving) {
   server_->SetServing(serving);
   spdlog::info(serving ? "serving" : "not serving");
-  sd_notify(0, serving ? "STATUS=Serving" : "STATUS=Not serving: the target does not answer yet");
+  sd_notify(0, serving ? "STATUS=Serving" : "STATUS=Not serving: the target does not answer");
 }
 
 metrics::AgentNumbers AgentProgram::CollectNumbers() {
@@ -218,8 +225,14 @@ metrics::AgentNumbers AgentProgram::CollectNumbers() {
     numbers.serving = status->serving();
     numbers.devices = status->device_count();
     numbers.volumes = status->volume_count();
-    numbers.degraded = status->degraded_count();
   }
+  const core::ConditionCounts counts = core_->CountConditions();
+  numbers.degraded = counts.degraded;
+  for (const core::ConditionCount& count : counts.conditions) {
+    numbers.unmet_conditions.push_back({count.object, count.condition, count.count});
+  }
+  numbers.paths_up = counts.paths.up;
+  numbers.paths_down = counts.paths.total - counts.paths.up;
   return numbers;
 }
 

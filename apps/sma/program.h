@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <functional>
@@ -23,22 +25,24 @@
 
 namespace sma::apps {
 
-/// What a test changes, and puts between the agent and what it keeps or changes; null: nothing.
+/// Hooks for tests, which replace parts of the agent or wrap its store and connections. Null if not
+/// used.
 struct Decorators {
   std::function<void(core::Options&)> options;
   std::function<std::unique_ptr<record::Store>(std::unique_ptr<record::Store>)> store;
-  /// The client outlives what is made of it.
+  /// The client outlives the objects created from it.
   std::function<std::unique_ptr<jsonrpc::Caller>(jsonrpc::Caller& client)> target;
 };
 
-/// The agent as a program: makes its parts from the configuration, in the order in which they need
-/// each other, runs until SIGTERM or SIGINT, and takes them apart in the opposite order.
+/// The agent as a program: creates its parts from the configuration, in the order of their
+/// dependencies, runs until SIGTERM or SIGINT, and destroys them in the opposite order.
 class AgentProgram {
  public:
   explicit AgentProgram(config::Config config, Decorators decorators = {})
       : config_(std::move(config)), decorators_(std::move(decorators)) {}
 
-  /// The program's exit status. SIGTERM and SIGINT must be blocked in every thread.
+  /// Runs the agent; returns the program's exit status. SIGTERM and SIGINT must be blocked in every
+  /// thread.
   int Run();
 
  private:
@@ -46,7 +50,8 @@ class AgentProgram {
   absl::Status ProtectKeys();
   absl::Status StartTarget();
   void StartClient();
-  /// Loads plugins and makes what the configuration enables.
+  /// Loads the plugins, and creates the device types and the crypto engine that the configuration
+  /// enables.
   absl::StatusOr<std::vector<std::unique_ptr<DeviceManager>>> MakeDeviceTypes(
       jsonrpc::Caller& target);
   absl::Status OpenCore(std::unique_ptr<record::Store> store);
@@ -60,15 +65,15 @@ class AgentProgram {
 
   const config::Config config_;
   const Decorators decorators_;
-  std::optional<base::Secret> sealing_key_;  // until the core has it
+  std::optional<base::Secret> sealing_key_;  // until the core owns it
   base::Mutex mutex_;
-  /// What the client's callbacks go to, from the time when all is there.
+  /// Receives the client's callbacks. Null until all parts exist.
   core::AgentCore* connected_core_ SMA_GUARDED_BY(mutex_) = nullptr;
 
-  // Each uses those above it.
+  // Each part uses only those declared above it.
   std::unique_ptr<embedded::EmbeddedTarget> target_;
   std::unique_ptr<jsonrpc::Client> client_;
-  std::unique_ptr<jsonrpc::Caller> decorated_client_;  // null: client_ as it is
+  std::unique_ptr<jsonrpc::Caller> decorated_client_;  // null: client_ is used directly
   std::unique_ptr<plugin::Catalog> catalog_;
   std::unique_ptr<plugin::Loader> loader_;
   std::unique_ptr<core::AgentCore> core_;

@@ -1,22 +1,16 @@
-// Keys and passwords pass through messages of protobuf, slices of gRPC, JSON values and strings on
-// their way from a request to the target; each would leave a copy in the heap when it is freed. So
-// all that this process frees is overwritten, in C++ or in C. Replaces glibc's functions for the
-// program and its shared libraries; they are backed by the same allocator (malloc(3),
-// __libc_free()).
+// SPDX-License-Identifier: Apache-2.0
+
+// Overwrites all memory that this process frees. On their way from a request to the target, keys
+// and passwords pass through protobuf messages, gRPC slices, JSON values and strings, each of which
+// would leave a copy in the heap when it is freed. These functions replace those of glibc for the
+// program and its shared libraries, and use the same allocator (malloc(3), __libc_free()).
 
 #include <malloc.h>
 #include <string.h>
 
 #include <cstddef>
 
-// The sanitizers have their own.
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define SMA_HAS_SANITIZER
-#endif
-#elif defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SMA_HAS_SANITIZER
-#endif
+#include "base/sanitizer.h"
 
 #if defined(__GLIBC__) && !defined(SMA_HAS_SANITIZER)
 
@@ -30,7 +24,7 @@ void free(void* memory) {  // NOLINT(readability-inconsistent-declaration-parame
   __libc_free(memory);
 }
 
-// glibc's would free the old block, or the end of it, as it is.
+// glibc's realloc would free the old block, or the end of it, without overwriting it.
 void* realloc(void* memory, size_t size) {
   if (memory == nullptr) return ::malloc(size);
   if (size == 0) {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <cstdint>
@@ -6,7 +8,7 @@
 #include "absl/status/status.h"
 #include "sma_nvme/session.h"
 
-/// The subcommands. Each prints to standard output what it found.
+/// The subcommands. Each prints its results to standard output.
 namespace sma::sma_nvme {
 
 /// Prints the discovery log.
@@ -16,13 +18,13 @@ absl::Status Discover(const RemoteOptions& remote, bool json);
 absl::Status List(const RemoteOptions& remote, bool json);
 
 struct VerifyOptions {
-  std::string namespace_name;  // UUID or NSID; empty: the only one
+  std::string namespace_name;  // UUID or NSID; empty: the only namespace
   uint64_t offset_bytes = 0;
   uint64_t size_bytes = 64 << 20;  // 0: to the end
   uint32_t io_bytes = 128 << 10;
   uint32_t depth = 16;
 };
-/// Writes a pattern that no run before has written, reads it back and compares.
+/// Writes a pattern that is new in each run, reads it back and compares.
 absl::Status Verify(const RemoteOptions& remote, const VerifyOptions& options);
 
 struct PerfOptions {
@@ -38,7 +40,7 @@ struct PerfOptions {
   int cpu = -1;  // -1: any
   bool json = false;
 };
-/// Measures rate and latency.
+/// Measures the rate and the latency of I/O.
 absl::Status Perf(const RemoteOptions& remote, const PerfOptions& options);
 
 }  // namespace sma::sma_nvme

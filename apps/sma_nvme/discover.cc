@@ -1,13 +1,15 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include <nlohmann/json.hpp>
 
 #include "absl/strings/str_format.h"
 #include "sma_nvme/commands.h"
-#include "target/bdev_modules/nvme/initiator/discovery_log.h"
+#include "storage_target/bdev_modules/nvme/initiator/discovery_log.h"
 
 namespace sma::sma_nvme {
 
-namespace initiator = target::initiator;
-using target::nvme::DiscoverySubtype;
+namespace initiator = storage_target::initiator;
+using storage_target::nvme::DiscoverySubtype;
 
 namespace {
 
@@ -53,7 +55,7 @@ void PrintJson(const std::vector<initiator::DiscoveryEntry>& log) {
 
 absl::Status Discover(const RemoteOptions& remote, bool json) {
   RemoteOptions discovery = remote;
-  if (discovery.subnqn.empty()) discovery.subnqn = target::nvme::kDiscoveryNqn;
+  if (discovery.subnqn.empty()) discovery.subnqn = storage_target::nvme::kDiscoveryNqn;
   absl::StatusOr<std::unique_ptr<Session>> session = Session::Open(discovery, 1);
   if (!session.ok()) return session.status();
   absl::StatusOr<std::vector<initiator::DiscoveryEntry>> log = ReadLog(**session);

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "sma_nvme/io_loop.h"
 
 #include <poll.h>
@@ -10,14 +12,14 @@
 
 namespace sma::sma_nvme {
 
-using target::initiator::QueuePair;
-using target::initiator::Request;
-namespace nvme = target::nvme;
+using storage_target::initiator::QueuePair;
+using storage_target::initiator::Request;
+namespace nvme = storage_target::nvme;
 
 namespace {
 
 constexpr size_t kBufferAlignment = 4096;
-// How often the admin queue gets a turn.
+// How often the admin queue is polled.
 constexpr uint64_t kSessionIntervalNs = 10'000'000;
 constexpr int kSleepMs = 10;
 
@@ -31,7 +33,7 @@ uint64_t NowNs() {
   return static_cast<uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(now.tv_nsec);
 }
 
-IoLoop::IoLoop(Session& session, const target::initiator::NamespaceInfo& info,
+IoLoop::IoLoop(Session& session, const storage_target::initiator::NamespaceInfo& info,
                const Options& options, std::vector<std::unique_ptr<QueuePair>> queues)
     : session_(session),
       info_(info),
@@ -127,7 +129,7 @@ void IoLoop::OnDone(Request& request, const nvme::Completion& completion) {
 void IoLoop::Finish(Slot& slot, const nvme::Completion& completion) {
   --under_way_;
   if (next_ == nullptr) return;
-  if (!clock_is_fresh_) now_ns_ = NowNs();  // once for all that one turn brings
+  if (!clock_is_fresh_) now_ns_ = NowNs();  // one clock reading for all completions of a turn
   clock_is_fresh_ = true;
   nvme::Status result = nvme::StatusOf(completion.status);
   if (result != nvme::Status::kSuccess) {

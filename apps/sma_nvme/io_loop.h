@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <cstddef>
@@ -10,21 +12,21 @@
 #include "absl/status/status.h"
 #include "sma_nvme/latency.h"
 #include "sma_nvme/session.h"
-#include "target/bdev_modules/nvme/initiator/queue_pair.h"
+#include "storage_target/bdev_modules/nvme/initiator/queue_pair.h"
 
 namespace sma::sma_nvme {
 
-/// Monotonic nanoseconds.
+/// Returns the monotonic clock in nanoseconds.
 uint64_t NowNs();
 
-/// Keeps queue pairs filled with reads and writes from this thread: each I/O that ends makes room
-/// for the next.
+/// Keeps queue pairs filled with reads and writes: each completed I/O is replaced by the next one.
+/// Runs on the calling thread.
 class IoLoop {
  public:
-  /// One I/O under way, with a buffer of its own.
-  struct Slot : target::initiator::Request {
+  /// An outstanding I/O with its own buffer.
+  struct Slot : storage_target::initiator::Request {
     IoLoop* loop = nullptr;
-    target::initiator::QueuePair* queue = nullptr;
+    storage_target::initiator::QueuePair* queue = nullptr;
     std::span<std::byte> buffer;
     iovec iov;
     uint64_t lba = 0;
@@ -33,46 +35,48 @@ class IoLoop {
   struct Options {
     uint32_t io_bytes = 0;  // a multiple of the block size
     uint32_t depth = 1;     // for each queue
-    bool spin = true;       // false: sleep while nothing comes
+    bool spin = true;       // false: sleep while waiting
   };
 
-  IoLoop(Session& session, const target::initiator::NamespaceInfo& info, const Options& options,
-         std::vector<std::unique_ptr<target::initiator::QueuePair>> queues);
+  IoLoop(Session& session, const storage_target::initiator::NamespaceInfo& info,
+         const Options& options,
+         std::vector<std::unique_ptr<storage_target::initiator::QueuePair>> queues);
   ~IoLoop();
   IoLoop(const IoLoop&) = delete;
   IoLoop& operator=(const IoLoop&) = delete;
 
-  /// What the slot is to do next: sets `lba` and the opcode with Prepare and, for a write, the
-  /// buffer. False: nothing more.
+  /// Prepares the next I/O of the slot: sets `lba`, the opcode with Prepare and, for a write, the
+  /// buffer. Returns false if there is no further I/O.
   using Next = std::function<bool(Slot& slot)>;
-  /// Looks at an I/O that succeeded; an error ends the run.
+  /// Checks an I/O that has succeeded; an error ends the run.
   using Check = std::function<absl::Status(Slot& slot)>;
 
-  /// Runs until `next` says no for every slot and all has ended, or until an I/O fails.
+  /// Runs until `next` has returned false for every slot and all I/Os have completed, or until an
+  /// I/O fails.
   absl::Status Run(const Next& next, const Check& check);
 
-  void Prepare(Slot& slot, target::nvme::IoOpcode opcode, uint64_t lba) const;
+  void Prepare(Slot& slot, storage_target::nvme::IoOpcode opcode, uint64_t lba) const;
 
-  /// Of the I/Os since the last Clear.
+  /// Returns the latencies of the I/Os since the last Clear.
   const LatencyHistogram& latencies() const { return latencies_; }
   void ClearLatencies() { latencies_ = {}; }
-  /// The clock as of this turn of the loop.
+  /// Returns the time at the start of this iteration of the loop, in nanoseconds.
   uint64_t now_ns() const { return now_ns_; }
   uint32_t blocks_per_io() const { return blocks_per_io_; }
 
  private:
-  static void OnDone(target::initiator::Request& request,
-                     const target::nvme::Completion& completion);
-  void Finish(Slot& slot, const target::nvme::Completion& completion);
+  static void OnDone(storage_target::initiator::Request& request,
+                     const storage_target::nvme::Completion& completion);
+  void Finish(Slot& slot, const storage_target::nvme::Completion& completion);
   void StartNext(Slot& slot);
   bool PollQueues();
   void Sleep();
 
   Session& session_;
-  const target::initiator::NamespaceInfo info_;
+  const storage_target::initiator::NamespaceInfo info_;
   const Options options_;
   const uint32_t blocks_per_io_;
-  std::vector<std::unique_ptr<target::initiator::QueuePair>> queues_;
+  std::vector<std::unique_ptr<storage_target::initiator::QueuePair>> queues_;
   std::unique_ptr<std::byte[], void (*)(void*)> memory_;
   std::vector<Slot> slots_;
   uint64_t now_ns_ = 0;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <algorithm>
@@ -7,8 +9,8 @@
 
 namespace sma::sma_nvme {
 
-/// Latencies in nanoseconds, counted in buckets that are at most 1/64 wide of their value: memory
-/// does not grow, and adding one costs a few instructions.
+/// A histogram of latencies in nanoseconds. A bucket is at most 1/64 of its value wide, so memory
+/// is constant, and adding a latency takes a few instructions.
 class LatencyHistogram {
  public:
   void Add(uint64_t ns) {
@@ -23,7 +25,8 @@ class LatencyHistogram {
   double mean_ns() const {
     return count_ == 0 ? 0 : static_cast<double>(sum_ns_) / static_cast<double>(count_);
   }
-  /// The smallest value that at least `percent` of all do not exceed, as exact as the buckets.
+  /// Returns the smallest value that at least `percent` of all latencies do not exceed, with the
+  /// precision of the buckets.
   uint64_t PercentileNs(double percent) const {
     auto wanted = static_cast<uint64_t>(static_cast<double>(count_) * percent / 100);
     uint64_t seen = 0;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "sma_nvme/latency.h"
 
 #include <gtest/gtest.h>

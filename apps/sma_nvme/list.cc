@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include <nlohmann/json.hpp>
 
 #include "absl/strings/str_format.h"
@@ -5,8 +7,8 @@
 
 namespace sma::sma_nvme {
 
-using target::initiator::ControllerInfo;
-using target::initiator::NamespaceInfo;
+using storage_target::initiator::ControllerInfo;
+using storage_target::initiator::NamespaceInfo;
 
 namespace {
 

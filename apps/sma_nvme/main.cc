@@ -1,4 +1,6 @@
-// sma-nvme: an NVMe/TCP host without a kernel, to look at, check and measure a remote subsystem.
+// SPDX-License-Identifier: Apache-2.0
+
+// sma-nvme: an NVMe/TCP host in user space that inspects, verifies and measures remote subsystems.
 
 #include <CLI/CLI.hpp>
 #include <cstdio>
@@ -14,11 +16,10 @@ void AddRemoteOptions(CLI::App& command, RemoteOptions& remote, bool subsystem_r
   command.add_option("-s,--trsvcid", remote.trsvcid, "TCP port")->capture_default_str();
   command.add_option("-n,--subnqn", remote.subnqn, "NQN of the subsystem")
       ->required(subsystem_required);
-  command.add_option("-q,--hostnqn", remote.hostnqn,
-                     "NQN to connect as; by default a new one each time");
-  command.add_flag("--hdgst", remote.header_digest, "with header digests");
-  command.add_flag("--ddgst", remote.data_digest, "with data digests");
-  command.add_option("--timeout", remote.timeout_seconds, "seconds to wait for an answer")
+  command.add_option("-q,--hostnqn", remote.hostnqn, "Host NQN; default: a new one for each run");
+  command.add_flag("--hdgst", remote.header_digest, "use header digests");
+  command.add_flag("--ddgst", remote.data_digest, "use data digests");
+  command.add_option("--timeout", remote.timeout_seconds, "seconds to wait for a response")
       ->capture_default_str()
       ->check(CLI::Range(1, 3600));
 }
@@ -36,11 +37,11 @@ void AddVerify(CLI::App& app, RemoteOptions& remote, absl::Status& status) {
       *app.add_subcommand("verify", "overwrite a part of a namespace, read it back and compare");
   AddRemoteOptions(command, remote, true);
   command.add_option("--namespace", options.namespace_name,
-                     "UUID or NSID; not needed where there is only one");
-  AddSize(command, "--offset", options.offset_bytes, "where to begin, in bytes");
-  AddSize(command, "--size", options.size_bytes, "how much, in bytes; 0: to the end");
-  AddSize(command, "--io-size", options.io_bytes, "bytes of one I/O");
-  command.add_option("--depth", options.depth, "I/Os at once")
+                     "UUID or NSID; default: the only namespace");
+  AddSize(command, "--offset", options.offset_bytes, "first byte");
+  AddSize(command, "--size", options.size_bytes, "number of bytes; 0: to the end");
+  AddSize(command, "--io-size", options.io_bytes, "bytes for each I/O");
+  command.add_option("--depth", options.depth, "outstanding I/Os")
       ->capture_default_str()
       ->check(CLI::Range(1, 1024));
   command.footer("Example: sma-nvme verify -a 192.0.2.1 -n nqn.2016-06.io.spdk:disk0 --size 1G");
@@ -53,25 +54,26 @@ void AddPerf(CLI::App& app, RemoteOptions& remote, absl::Status& status) {
   CLI::App& command = *app.add_subcommand("perf", "measure rate and latency of reads and writes");
   AddRemoteOptions(command, remote, true);
   command.add_option("--namespace", options.namespace_name,
-                     "UUID or NSID; not needed where there is only one");
-  AddSize(command, "--io-size", options.io_bytes, "bytes of one I/O");
-  command.add_option("--depth", options.depth, "I/Os at once on each connection")
+                     "UUID or NSID; default: the only namespace");
+  AddSize(command, "--io-size", options.io_bytes, "bytes for each I/O");
+  command.add_option("--depth", options.depth, "outstanding I/Os for each connection")
       ->capture_default_str()
       ->check(CLI::Range(1, 4095));
-  command.add_option("--connections", options.connections, "I/O queues")
+  command.add_option("--connections", options.connections, "number of I/O queues")
       ->capture_default_str()
       ->check(CLI::Range(1, 64));
   command
       .add_option("--read-percent", options.read_percent,
-                  "how many I/Os are reads; the others overwrite data")
+                  "percentage of reads; the other I/Os overwrite data")
       ->capture_default_str()
       ->check(CLI::Range(0, 100));
-  command.add_flag("--sequential", options.sequential, "one address after the other");
-  command.add_option("--seconds", options.seconds, "how long to measure")->capture_default_str();
-  command.add_option("--warm-up", options.warm_up_seconds, "seconds before that")
+  command.add_flag("--sequential", options.sequential, "sequential instead of random addresses");
+  command.add_option("--seconds", options.seconds, "duration of the measurement in seconds")
       ->capture_default_str();
-  command.add_flag("--sleep", sleep, "sleep while nothing comes instead of spinning");
-  command.add_option("--cpu", options.cpu, "the core to run on");
+  command.add_option("--warm-up", options.warm_up_seconds, "duration of the warm-up in seconds")
+      ->capture_default_str();
+  command.add_flag("--sleep", sleep, "sleep instead of polling while waiting");
+  command.add_option("--cpu", options.cpu, "core to run on");
   command.add_flag("--json", options.json, "print JSON");
   command.footer(
       "Example: sma-nvme perf -a 192.0.2.1 -n nqn.2016-06.io.spdk:disk0 --io-size 4k --depth 128");
@@ -82,9 +84,8 @@ void AddPerf(CLI::App& app, RemoteOptions& remote, absl::Status& status) {
 }
 
 int Main(int argc, char** argv) {
-  CLI::App app(
-      "An NVMe/TCP host without a kernel: looks at, checks and measures remote subsystems.",
-      "sma-nvme");
+  CLI::App app("An NVMe/TCP host in user space: inspects, verifies and measures remote subsystems.",
+               "sma-nvme");
   app.require_subcommand(1);
   RemoteOptions remote;
   absl::Status status;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include <sched.h>
 
 #include <cstring>
@@ -10,9 +12,9 @@
 
 namespace sma::sma_nvme {
 
-using target::initiator::NamespaceInfo;
-using target::initiator::QueuePair;
-using target::nvme::IoOpcode;
+using storage_target::initiator::NamespaceInfo;
+using storage_target::initiator::QueuePair;
+using storage_target::nvme::IoOpcode;
 
 namespace {
 
@@ -28,30 +30,30 @@ absl::Status PinToCpu(int cpu) {
 }
 
 absl::Status CheckOptions(const PerfOptions& options, const NamespaceInfo& info,
-                          const target::initiator::Controller& controller) {
+                          const storage_target::initiator::Controller& controller) {
   if (options.io_bytes == 0 || options.io_bytes % info.block_size != 0) {
-    return absl::InvalidArgumentError("--io-size is not a multiple of the block size");
+    return absl::InvalidArgumentError("--io-size must be a multiple of the block size");
   }
   if (options.io_bytes > controller.info().max_transfer_bytes) {
-    return absl::InvalidArgumentError(absl::StrFormat("the controller takes %u bytes at a time",
-                                                      controller.info().max_transfer_bytes));
+    return absl::InvalidArgumentError(absl::StrFormat(
+        "the controller's largest I/O size is %u bytes", controller.info().max_transfer_bytes));
   }
   if (options.io_bytes / info.block_size > info.block_count) {
-    return absl::InvalidArgumentError("--io-size is more than the namespace has");
+    return absl::InvalidArgumentError("--io-size exceeds the size of the namespace");
   }
   if (options.connections > controller.io_queue_count()) {
     return absl::InvalidArgumentError(
         absl::StrFormat("the controller allows %u connections", controller.io_queue_count()));
   }
-  // One entry of a queue always stays free.
+  // One entry of a queue always remains free.
   if (options.depth >= controller.info().max_queue_entries) {
-    return absl::InvalidArgumentError(absl::StrFormat("the controller allows a depth of %u",
+    return absl::InvalidArgumentError(absl::StrFormat("the controller's largest depth is %u",
                                                       controller.info().max_queue_entries - 1));
   }
   return absl::OkStatus();
 }
 
-// Which I/O comes next: fast, and the same in each run.
+// A fast random generator that selects the next I/O; the sequence is the same in each run.
 class Workload {
  public:
   Workload(const PerfOptions& options, const NamespaceInfo& info)
@@ -97,13 +99,13 @@ absl::StatusOr<Measured> Measure(IoLoop& loop, const NamespaceInfo& info,
           first_ns = loop.now_ns();
           loop.ClearLatencies();
         } else if (measured.ns == 0 && loop.now_ns() >= end_ns) {
-          // What ends later was started within the time, but is not of it.
+          // I/Os that complete later were submitted within the time, but are not counted.
           measured = {loop.now_ns() - first_ns, loop.latencies()};
         }
         return absl::OkStatus();
       });
   if (!status.ok()) return status;
-  if (measured.ns == 0) return absl::InternalError("no I/O ended within the time");
+  if (measured.ns == 0) return absl::InternalError("no I/O completed within the time");
   return measured;
 }
 

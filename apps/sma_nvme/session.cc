@@ -1,17 +1,19 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "sma_nvme/session.h"
 
 #include "absl/strings/str_cat.h"
 #include "base/nqn.h"
-#include "target/bdev_modules/nvme/initiator/namespace_scan.h"
+#include "storage_target/bdev_modules/nvme/initiator/namespace_scan.h"
 
 namespace sma::sma_nvme {
 
-namespace initiator = target::initiator;
+namespace initiator = storage_target::initiator;
 using initiator::NamespaceInfo;
 
 namespace {
 
-// A host of its own for each run, unless the user names one.
+// Returns a new host NQN for each run, which is used unless the user specifies one.
 std::string RandomHostNqn(const base::Uuid& host_id) {
   return "nqn.2014-08.org.nvmexpress:uuid:" + host_id.ToString();
 }
@@ -20,7 +22,7 @@ absl::StatusOr<initiator::Association> MakeAssociation(const RemoteOptions& opti
   auto address = initiator::Address::Parse(options.traddr, options.trsvcid);
   if (!address) {
     return absl::InvalidArgumentError(
-        absl::StrCat("not a numeric address and port: ", options.traddr, " ", options.trsvcid));
+        absl::StrCat("not a numeric IP address and port: ", options.traddr, " ", options.trsvcid));
   }
   for (const std::string& nqn : {options.subnqn, options.hostnqn}) {
     if (!nqn.empty() && !base::IsValidNqn(nqn)) {
@@ -42,7 +44,7 @@ absl::StatusOr<initiator::Association> MakeAssociation(const RemoteOptions& opti
 
 Session::Session(std::chrono::seconds timeout)
     : timeout_(timeout),
-      reactor_(target::Reactor::ForThisThread({.poll = std::chrono::microseconds(0)})) {}
+      reactor_(storage_target::Reactor::ForThisThread({.poll = std::chrono::microseconds(0)})) {}
 
 absl::StatusOr<std::unique_ptr<Session>> Session::Open(const RemoteOptions& options,
                                                        uint16_t io_queue_count) {
@@ -77,7 +79,7 @@ absl::Status Session::RunUntil(const std::function<bool()>& done) {
   bool in_time = reactor_->RunUntil([&] { return closed_ || done(); }, timeout_);
   const std::string remote = controller_->options().association.address.ToString();
   if (closed_) return absl::UnavailableError(absl::StrCat(remote, ": ", *closed_));
-  if (!in_time) return absl::DeadlineExceededError(absl::StrCat(remote, ": no answer in time"));
+  if (!in_time) return absl::DeadlineExceededError(absl::StrCat(remote, ": no response in time"));
   return absl::OkStatus();
 }
 
@@ -97,7 +99,7 @@ absl::StatusOr<std::vector<NamespaceInfo>> Session::ListNamespaces() {
                                 });
   absl::Status status = RunUntil([&] { return found.has_value(); });
   if (!status.ok()) return status;
-  if (!all) return absl::UnavailableError("the controller did not tell all of its namespaces");
+  if (!all) return absl::UnavailableError("the namespaces of the controller could not be read");
   return *found;
 }
 
@@ -123,7 +125,7 @@ absl::StatusOr<NamespaceInfo> ChooseNamespace(const std::vector<NamespaceInfo>& 
   if (text.empty()) {
     if (namespaces.size() == 1) return namespaces.front();
     return absl::InvalidArgumentError(absl::StrCat("the subsystem has ", namespaces.size(),
-                                                   " namespaces: name one with --namespace"));
+                                                   " namespaces: select one with --namespace"));
   }
   for (const NamespaceInfo& info : namespaces) {
     if (text == std::to_string(info.nsid) || base::Uuid::Parse(text) == info.uuid) return info;

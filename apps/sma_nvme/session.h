@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <chrono>
@@ -8,13 +10,13 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "target/bdev_modules/nvme/initiator/controller.h"
-#include "target/bdev_modules/nvme/initiator/identity.h"
-#include "target/reactor/reactor.h"
+#include "storage_target/bdev_modules/nvme/initiator/controller.h"
+#include "storage_target/bdev_modules/nvme/initiator/identity.h"
+#include "storage_target/reactor/reactor.h"
 
 namespace sma::sma_nvme {
 
-/// What every subcommand is told on the command line.
+/// The command-line options of every subcommand.
 struct RemoteOptions {
   std::string traddr = "127.0.0.1";
   std::string trsvcid = "4420";
@@ -25,8 +27,8 @@ struct RemoteOptions {
   uint32_t timeout_seconds = 10;
 };
 
-/// A connected controller, driven by this thread.
-class Session : private target::initiator::Controller::Owner {
+/// A connected controller. Owned by the calling thread, which polls it.
+class Session : private storage_target::initiator::Controller::Owner {
  public:
   /// Connects and waits until the controller is ready.
   static absl::StatusOr<std::unique_ptr<Session>> Open(const RemoteOptions& options,
@@ -34,34 +36,36 @@ class Session : private target::initiator::Controller::Owner {
   /// Shuts the controller down.
   ~Session() override;
 
-  target::initiator::Controller& controller() { return *controller_; }
+  storage_target::initiator::Controller& controller() { return *controller_; }
 
-  /// Runs the controller (keep-alive, commands) until `done`; the status says why it ended early.
+  /// Runs the controller (keep-alive, commands) until `done` returns true; returns an error if the
+  /// controller fails before that.
   absl::Status RunUntil(const std::function<bool()>& done);
-  /// A turn of the same, for a loop that does other things.
+  /// Runs the controller once, for a loop that also does other work.
   absl::Status RunBriefly();
 
-  absl::StatusOr<std::vector<target::initiator::NamespaceInfo>> ListNamespaces();
+  absl::StatusOr<std::vector<storage_target::initiator::NamespaceInfo>> ListNamespaces();
 
   /// Connects an I/O queue and waits until it is ready.
-  absl::StatusOr<std::unique_ptr<target::initiator::QueuePair>> OpenQueue(uint16_t queue_id,
-                                                                          uint16_t entries);
+  absl::StatusOr<std::unique_ptr<storage_target::initiator::QueuePair>> OpenQueue(uint16_t queue_id,
+                                                                                  uint16_t entries);
 
  private:
   explicit Session(std::chrono::seconds timeout);
-  void OnControllerReady(target::initiator::Controller& controller) override;
-  void OnControllerClosed(target::initiator::Controller& controller,
+  void OnControllerReady(storage_target::initiator::Controller& controller) override;
+  void OnControllerClosed(storage_target::initiator::Controller& controller,
                           const std::string& reason) override;
 
   const std::chrono::seconds timeout_;
-  std::unique_ptr<target::Reactor> reactor_;
-  std::unique_ptr<target::initiator::Controller> controller_;
+  std::unique_ptr<storage_target::Reactor> reactor_;
+  std::unique_ptr<storage_target::initiator::Controller> controller_;
   bool ready_ = false;
   std::optional<std::string> closed_;
 };
 
-/// The namespace that `text` names by UUID or NSID; the only one for an empty text.
-absl::StatusOr<target::initiator::NamespaceInfo> ChooseNamespace(
-    const std::vector<target::initiator::NamespaceInfo>& namespaces, const std::string& text);
+/// Returns the namespace whose UUID or NSID is `text`, or the only namespace if `text` is empty.
+absl::StatusOr<storage_target::initiator::NamespaceInfo> ChooseNamespace(
+    const std::vector<storage_target::initiator::NamespaceInfo>& namespaces,
+    const std::string& text);
 
 }  // namespace sma::sma_nvme

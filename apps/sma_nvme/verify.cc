@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include <cstring>
 #include <random>
 
@@ -7,13 +9,13 @@
 
 namespace sma::sma_nvme {
 
-using target::initiator::NamespaceInfo;
-using target::initiator::QueuePair;
-using target::nvme::IoOpcode;
+using storage_target::initiator::NamespaceInfo;
+using storage_target::initiator::QueuePair;
+using storage_target::nvme::IoOpcode;
 
 namespace {
 
-// The word of the pattern at `index`, counted from the start of the namespace (the mixing function
+// Returns word `index` of the pattern, counted from the start of the namespace (the mixing function
 // of SplitMix64).
 uint64_t PatternWord(uint64_t seed, uint64_t index) {
   uint64_t word = seed + index * 0x9e3779b97f4a7c15;
@@ -22,7 +24,7 @@ uint64_t PatternWord(uint64_t seed, uint64_t index) {
   return word ^ word >> 31;
 }
 
-// Block by block through a range of a namespace.
+// Iterates over a range of a namespace.
 class Verifier {
  public:
   Verifier(IoLoop& loop, const NamespaceInfo& info, uint64_t first_lba, uint64_t end_lba)
@@ -61,7 +63,7 @@ class Verifier {
     return true;
   }
 
-  // Calls `visit` with index and place of each word until it says no.
+  // Calls `visit` with the index and address of each word until it returns false.
   template <typename Visit>
   void ForEachWord(const IoLoop::Slot& slot, Visit visit) const {
     uint64_t index = slot.lba * block_size_ / sizeof(uint64_t);
@@ -75,7 +77,7 @@ class Verifier {
     ForEachWord(slot, [&](uint64_t index, const std::byte* at) {
       uint64_t word = PatternWord(seed_, index);
       if (std::memcmp(at, &word, sizeof word) == 0) return true;
-      status = absl::DataLossError(absl::StrFormat("byte %u is not what was written (LBA %u)",
+      status = absl::DataLossError(absl::StrFormat("byte %u differs from the data written (LBA %u)",
                                                    index * sizeof(uint64_t),
                                                    index * sizeof(uint64_t) / block_size_));
       return false;
@@ -101,7 +103,8 @@ absl::StatusOr<Range> ChooseRange(const VerifyOptions& options, const NamespaceI
                                   uint64_t max_transfer_bytes) {
   const uint64_t namespace_bytes = info.block_count * info.block_size;
   if (options.offset_bytes >= namespace_bytes || options.offset_bytes % info.block_size != 0) {
-    return absl::InvalidArgumentError("--offset is not that of a block of the namespace");
+    return absl::InvalidArgumentError(
+        "--offset must be a multiple of the block size, within the namespace");
   }
   uint64_t size = namespace_bytes - options.offset_bytes;
   if (options.size_bytes != 0) size = std::min(size, options.size_bytes);

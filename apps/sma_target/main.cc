@@ -1,7 +1,8 @@
-#include <signal.h>
+// SPDX-License-Identifier: Apache-2.0
 
 #include "base/descriptor_limit.h"
 #include "base/log.h"
+#include "base/stop_signals.h"
 #include "sma_target/options.h"
 #include "sma_target/program.h"
 
@@ -9,14 +10,9 @@ int main(int argc, char** argv) {
   sma::apps::ParsedOptions parsed = sma::apps::ParseTargetOptions(argc, argv);
   if (!parsed.options) return parsed.exit_status;
   sma::base::InitLog("sma-target", parsed.options->log_level);
-  // Each host's queue is a descriptor, and the usual soft limit is 1,024.
+  // Raises the limit of descriptors: each queue of a host needs one, and the usual soft limit is
+  // 1,024.
   sma::base::RaiseDescriptorLimit();
-  // Before the first thread: they are read from a descriptor.
-  sigset_t signals;
-  sigemptyset(&signals);
-  sigaddset(&signals, SIGINT);
-  sigaddset(&signals, SIGTERM);
-  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
-  signal(SIGPIPE, SIG_IGN);
+  sma::base::BlockStopSignals();  // they are read from a descriptor
   return sma::apps::TargetProgram(*std::move(parsed.options)).Run();
 }

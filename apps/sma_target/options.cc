@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "sma_target/options.h"
 
 #include <CLI/CLI.hpp>
@@ -12,7 +14,7 @@ namespace {
 
 constexpr int kMaxCores = 1024;
 
-// Options of spdk_tgt that set up what does not exist here.
+// Options of spdk_tgt for features that this target does not have.
 constexpr const char* kIgnoredFlags[] = {
     "-d,--limit-coredump", "-g,--single-file-segments", "-u,--no-pci",    "-R,--huge-unlink",
     "--interrupt-mode",    "--disable-cpumask-locks",   "--enforce-numa", "--no-huge",
@@ -65,7 +67,7 @@ void AddCores(CLI::App& app, const char* names, const char* help, bool plain_is_
       names,
       [&options, plain_is_mask](const std::string& text) {
         auto cores = ParseCores(text, plain_is_mask);
-        if (!cores) throw CLI::ValidationError("cores", "not a set of cores: " + text);
+        if (!cores) throw CLI::ValidationError("cores", "invalid set of cores: " + text);
         options.cores = *cores;
       },
       help);
@@ -91,42 +93,43 @@ void AddOptions(CLI::App& app, TargetOptions& options) {
   app.add_option("-r,--rpc-socket", options.rpc_socket, "Unix socket of the JSON-RPC server")
       ->capture_default_str();
   app.add_option("-c,--config,--json", options.config_path,
-                 "Configuration to start with, in SPDK's JSON form");
+                 "Configuration to load at start, in SPDK's JSON format");
   app.add_flag("--json-ignore-init-errors", options.ignore_config_errors,
-               "Go on when a call of the configuration fails");
+               "Continue if a call of the configuration fails");
   app.add_flag("--wait-for-rpc", options.wait_for_rpc,
-               "Wait for framework_start_init before anything else");
+               "Wait for the call framework_start_init before initialization");
   app.add_option("-S", options.vhost_dir, "Folder of vhost-user sockets")->capture_default_str();
   app.add_option_function<std::string>(
       "--guest-socket-mode",
       [&options](const std::string& text) {
-        size_t end = 0;
-        const unsigned long mode = std::isdigit(text.c_str()[0]) ? std::stoul(text, &end, 8) : 0;
-        if (end != text.size() || mode > 0777) {
-          throw CLI::ValidationError("--guest-socket-mode", "no octal mode: " + text);
+        uint32_t mode = 0;
+        const char* const text_end = text.data() + text.size();
+        const auto [end, error] = std::from_chars(text.data(), text_end, mode, 8);
+        if (error != std::errc() || end != text_end || mode > 0777) {
+          throw CLI::ValidationError("--guest-socket-mode", "invalid octal mode: " + text);
         }
-        options.guest_socket_mode = static_cast<uint32_t>(mode);
+        options.guest_socket_mode = mode;
       },
-      "Mode of the sockets of vhost-user and vfio-user, octal, whatever the umask [0600]");
+      "Octal mode of the vhost-user and vfio-user sockets, regardless of the umask [0600]");
   app.add_option("--guest-socket-group", options.guest_socket_group,
-                 "Group of those sockets, for a VMM that another user runs");
+                 "Group of these sockets, for a VMM that runs as another user");
   app.add_option("-f", options.pid_file, "File to write the process id to");
-  AddCores(app, "--cores", "I/O threads: their number, or the cores they run on: [0,2-3]", false,
+  AddCores(app, "--cores", "Number of I/O threads, or the cores they run on: [0,2-3]", false,
            options);
-  AddCores(app, "-m,--cpumask,--lcores", "The cores as spdk_tgt takes them: 0x3 or [0,1]", true,
-           options);
+  AddCores(app, "-m,--cpumask,--lcores",
+           "Cores of the I/O threads in the format of spdk_tgt: 0x3 or [0,1]", true, options);
   app.add_option(
          "--poll-us", options.poll_us,
-         "How long an I/O thread polls after the last work before it sleeps, in microseconds")
+         "How long an I/O thread polls after its last work before it sleeps, in microseconds")
       ->capture_default_str()
       ->check(CLI::Range(0U, 1'000'000U));
   app.add_option("--rpc-delay-ms", options.rpc_delay_ms,
-                 "Answer calls this much later, as a target does that polls its socket")
+                 "Delay of JSON-RPC responses, like that of a target that polls its socket")
       ->capture_default_str()
       ->check(CLI::Range(0U, 10'000U));
-  app.add_flag("!--no-io-uring", options.io_uring, "Do file I/O with threads");
-  app.add_flag("!--no-rpc-server", options.rpc_server, "Without JSON-RPC server");
-  app.add_option("--rpcs-allowed", options.rpcs_allowed, "The only methods to serve")
+  app.add_flag("!--no-io-uring", options.io_uring, "Use threads instead of io_uring for file I/O");
+  app.add_flag("!--no-rpc-server", options.rpc_server, "Do not start the JSON-RPC server");
+  app.add_option("--rpcs-allowed", options.rpcs_allowed, "Serve only these methods")
       ->delimiter(',');
   app.add_option("--log-level", options.log_level,
                  "trace, debug, info, warning, error, critical or off")

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "sma_target/options.h"
 
 #include <gmock/gmock.h>
@@ -37,7 +39,7 @@ TEST(TargetOptionsTest, Defaults) {
   EXPECT_THAT(parsed.options->ignored, IsEmpty());
 }
 
-TEST(TargetOptionsTest, OnesOfSpdkTgtAreTaken) {
+TEST(TargetOptionsTest, OptionsOfSpdkTgtAreAccepted) {
   ParsedOptions parsed =
       Parse({"-r", "/tmp/s", "-m", "0x3", "-s", "512", "--no-huge", "--wait-for-rpc", "-S",
              "/tmp/v", "--iova-mode=va", "-e", "all", "--json", "c.json", "--rpcs-allowed", "a,b"});
@@ -53,7 +55,7 @@ TEST(TargetOptionsTest, OnesOfSpdkTgtAreTaken) {
                                             "-e,--tpoint-group"));
 }
 
-TEST(TargetOptionsTest, MistakesEndTheProgram) {
+TEST(TargetOptionsTest, MistakesExitTheProgram) {
   EXPECT_FALSE(Parse({"--bogus"}).options);
   EXPECT_NE(Parse({"--bogus"}).exit_status, 0);
   EXPECT_NE(Parse({"--cores", "zero"}).exit_status, 0);

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "sma_target/program.h"
 
 #include <grp.h>
@@ -17,37 +19,35 @@
 #include "absl/strings/str_join.h"
 #include "base/descriptor_limit.h"
 #include "base/log.h"
+#include "base/stop_signals.h"
 #include "base/version.h"
-#include "target/rpc/bdev_nvme_rpc.h"
-#include "target/rpc/bdev_rpc.h"
-#include "target/rpc/crypto_rpc.h"
-#include "target/rpc/iscsi_rpc.h"
-#include "target/rpc/nvmf_rpc.h"
-#include "target/rpc/vhost_rpc.h"
-#include "target/virtio/guest_socket.h"
+#include "storage_target/rpc/bdev/bdev_nvme_rpc.h"
+#include "storage_target/rpc/bdev/bdev_rpc.h"
+#include "storage_target/rpc/bdev/crypto_rpc.h"
+#include "storage_target/rpc/bdev/iscsi_rpc.h"
+#include "storage_target/rpc/nvmf/nvmf_rpc.h"
+#include "storage_target/rpc/vhost/vhost_rpc.h"
+#include "storage_target/virtio/guest_socket.h"
 
 namespace sma::apps {
 namespace {
 
-using target::Reactor;
+using storage_target::Reactor;
 
 constexpr std::chrono::seconds kMaxShutdownTime(10);
 
 jsonrpc::ServerOptions RpcSocketOptions(const TargetOptions& options) {
   jsonrpc::ServerOptions server;
-  // A call is seen at one look at the sockets and answered at the next.
+  // The period is half the delay, because a call is received in one poll of the sockets and
+  // answered in the next.
   server.poll_period = std::chrono::milliseconds((options.rpc_delay_ms + 1) / 2);
-  // Of the descriptors that hosts do not get, a part is for files and sockets that calls open.
-  uint32_t reserve = base::DescriptorReserve(base::DescriptorLimit());
-  server.max_connections = std::clamp<size_t>(reserve * 3 / 4, 4, server.max_connections);
+  const uint32_t reserve = base::JsonRpcReserve(base::DescriptorLimit());
+  server.max_connections = std::clamp<size_t>(reserve, 4, server.max_connections);
   return server;
 }
 
 base::UniqueFd MakeSignalFd() {
-  sigset_t signals;
-  ::sigemptyset(&signals);
-  ::sigaddset(&signals, SIGINT);
-  ::sigaddset(&signals, SIGTERM);
+  const sigset_t signals = base::StopSignals();
   return base::UniqueFd(::signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK));
 }
 
@@ -98,14 +98,13 @@ std::vector<Reactor*> TargetProgram::all_reactors() const {
   return reactors;
 }
 
-// Reactors are stopped, all of them, before anything goes that they or their last messages might
-// use.
+// Stops all reactors before destroying anything that they or their last messages might use.
 TargetProgram::~TargetProgram() {
   for (const auto& reactor : reactors_) reactor->Stop();
 }
 
 void TargetProgram::RegisterMethods() {
-  using namespace target::rpc;  // NOLINT(google-build-using-namespace): all that is called here
+  using namespace storage_target::rpc;  // NOLINT(google-build-using-namespace)
   RegisterIgnoredRpc(rpc_);
   RegisterFrameworkRpc(rpc_, init_);
   std::vector<Reactor*> reactors = io_reactors();
@@ -127,16 +126,17 @@ void TargetProgram::RegisterMethods() {
 
 int TargetProgram::Run() {
   if (!options_.ignored.empty()) {
-    spdlog::info("without effect here: {}", absl::StrJoin(options_.ignored, " "));
+    spdlog::info("these options have no effect: {}", absl::StrJoin(options_.ignored, " "));
   }
   control_->Post([this] { Begin(); });
   control_->Run();
   return exit_status_;
 }
 
-// False when there is no such group.
+// Applies the mode and the group of the sockets for guests. Returns false if there is no such
+// group.
 bool TargetProgram::ApplyGuestSocketAccess() const {
-  target::virtio::GuestSocketAccess access{.mode = options_.guest_socket_mode};
+  storage_target::virtio::GuestSocketAccess access{.mode = options_.guest_socket_mode};
   const std::string& group = options_.guest_socket_group;
   if (!group.empty()) {
     uint32_t number = 0;
@@ -145,17 +145,17 @@ bool TargetProgram::ApplyGuestSocketAccess() const {
     access.has_group = true;
     access.group = found != nullptr ? found->gr_gid : number;
   }
-  target::virtio::SetGuestSocketAccess(access);
+  storage_target::virtio::SetGuestSocketAccess(access);
   return true;
 }
 
 void TargetProgram::Begin() {
   if (!ApplyGuestSocketAccess()) {
-    return Fail(absl::InvalidArgumentError("no group " + options_.guest_socket_group));
+    return Fail(absl::InvalidArgumentError("no such group: " + options_.guest_socket_group));
   }
   if (!options_.pid_file.empty()) std::ofstream(options_.pid_file) << ::getpid() << '\n';
   if (!options_.config_path.empty()) {
-    auto config = target::rpc::ConfigLoader::Read(rpc_, options_.config_path);
+    auto config = storage_target::rpc::ConfigLoader::Read(rpc_, options_.config_path);
     if (!config.ok()) return Fail(config.status());
     config_ = std::move(*config);
   }
@@ -163,21 +163,25 @@ void TargetProgram::Begin() {
   if (options_.wait_for_rpc) {
     Listen();
   } else {
-    init_.Start(target::rpc::Reply([](const target::rpc::RpcResult&) {}));
+    init_.Start(storage_target::rpc::Reply([](const storage_target::rpc::RpcResult&) {}));
   }
 }
 
-// First the calls of the configuration that belong before the end of the start-up phase, then the
-// others.
+// First executes the calls of the configuration that belong to the start-up phase, then the others.
 void TargetProgram::Initialise(const std::function<void()>& done) {
   if (!config_) return FinishInitialisation(done);
-  config_->Run([this, done](const absl::Status& before) {
-    if (!CheckConfig(before)) return;
-    rpc_.set_phase(target::rpc::Phase::kRuntime);
-    config_->Run([this, done](const absl::Status& after) {
-      if (CheckConfig(after)) FinishInitialisation(done);
-    });
-  });
+  const auto skip = [this](const absl::Status& error) { return CheckConfig(error); };
+  config_->Run(
+      [this, done, skip](const absl::Status& before) {
+        if (!before.ok()) return;
+        rpc_.set_phase(storage_target::rpc::Phase::kRuntime);
+        config_->Run(
+            [this, done](const absl::Status& after) {
+              if (after.ok()) FinishInitialisation(done);
+            },
+            skip);
+      },
+      skip);
 }
 
 void TargetProgram::FinishInitialisation(const std::function<void()>& done) {
@@ -185,7 +189,7 @@ void TargetProgram::FinishInitialisation(const std::function<void()>& done) {
   init_.Finish();
   done();
   if (!options_.wait_for_rpc && !Listen()) return;
-  spdlog::info("version {}, {} I/O threads, {} for files, ready", base::GetVersion().text,
+  spdlog::info("version {} is ready: {} I/O threads, files use {}", base::GetVersion().text,
                reactors_.size(), control_->uses_io_uring() ? "io_uring" : "threads");
 }
 
@@ -219,25 +223,25 @@ void TargetProgram::OnSignal() {
   Shutdown();
 }
 
-// In the end everything has been taken down in order, or has been waited for long enough.
+// Shuts everything down in order. Ends when that is complete, or after a timeout.
 void TargetProgram::Shutdown() {
   if (std::exchange(shutting_down_, true)) return;
   control_->Unwatch(rpc_socket_.fd());
   control_->AddTimer(kMaxShutdownTime, [] {
-    spdlog::critical("cannot end in order: something is still in use");
+    spdlog::critical("shutdown timed out: some objects are still in use");
     std::_Exit(1);
   });
-  // Not from inside a call.
+  // Posted, because the server must not be stopped while a JSON-RPC call runs.
   control_->Post([this] {
     rpc_socket_.Stop();
     nvmf_.Shutdown([this] { vhost_.Close([this] { nvme_.Stop([this] { RemoveBdevs(); }); }); });
   });
 }
 
-// Those on top first, so that each finds its base in order.
+// Stacked bdevs are removed first, while their base bdevs still work.
 void TargetProgram::RemoveBdevs() {
   std::shared_ptr<void> last(this, [this](void*) { control_->RequestStop(); });
-  std::vector<target::bdev::Bdev*> bdevs = registry_.List();
+  std::vector<storage_target::bdev::Bdev*> bdevs = registry_.List();
   for (auto bdev = bdevs.rbegin(); bdev != bdevs.rend(); ++bdev) {
     registry_.Unregister(**bdev, [last] {});
   }

@@ -1,6 +1,8 @@
-// Keys and passwords pass through strings, JSON values and buffers of libraries on their way in and
-// out; each of these would leave a copy in the heap when it is freed. So all that C++ frees is
-// overwritten. Nothing on the I/O path allocates or frees, so this costs the control plane alone.
+// SPDX-License-Identifier: Apache-2.0
+
+// Overwrites all memory that C++ frees. Keys and passwords pass through strings, JSON values and
+// buffers of libraries, each of which would leave a copy in the heap when it is freed. Nothing on
+// the I/O path allocates or frees, so only the control plane pays for this.
 
 #include <malloc.h>
 #include <string.h>
@@ -9,14 +11,7 @@
 #include <cstdlib>
 #include <new>
 
-// The sanitizers have their own.
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define SMA_HAS_SANITIZER
-#endif
-#elif defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SMA_HAS_SANITIZER
-#endif
+#include "base/sanitizer.h"
 
 #ifndef SMA_HAS_SANITIZER
 

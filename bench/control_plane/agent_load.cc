@@ -1,6 +1,8 @@
-// Calls one method of an agent from many threads and prints how long the calls took, as JSON. Made
-// for control_plane.py, which runs it for each method in turn, and for tests of callers that are in
-// each other's way.
+// SPDX-License-Identifier: Apache-2.0
+
+// Calls one method of an agent from many threads and prints the durations of the calls as JSON.
+// Used by control_plane.py, which runs it for each method in turn, and by tests of concurrent
+// callers.
 
 #include <grpcpp/grpcpp.h>
 
@@ -31,12 +33,12 @@ constexpr std::chrono::seconds kCallTimeout{120};
 struct Options {
   std::string address;
   std::string method;
-  std::string trsvcid;  // of the listener that all devices share
+  std::string trsvcid;  // port of the listener that all devices share
   int callers = 1;
   uint32_t first = 0;   // number of the first device
-  uint32_t count = 1;   // how many devices, one call each
-  double seconds = 0;   // if not 0: the devices in turn, again and again, for so long
-  double pause_ms = 0;  // of a caller after each call
+  uint32_t count = 1;   // number of devices, with one call each
+  double seconds = 0;   // if not 0: calls for the devices in turn, repeatedly, for this time
+  double pause_ms = 0;  // pause of a caller after each call
 };
 
 struct Result {
@@ -48,7 +50,8 @@ std::string Nqn(uint32_t number) { return absl::StrFormat("nqn.2016-06.io.spdk:b
 
 std::string Handle(uint32_t number) { return "nvmf-tcp:" + Nqn(number); }
 
-// The UUID 00000000-0000-4000-8000-NNNNNNNNNNNN, which control_plane.py gives bdev number N.
+// Returns 00000000-0000-4000-8000-NNNNNNNNNNNN, the UUID that control_plane.py gives to bdev number
+// N.
 std::string VolumeId(uint32_t number) {
   std::string id(16, '\0');
   id[6] = 0x40;
@@ -113,7 +116,7 @@ grpc::Status SetQos(Stub& stub, grpc::ClientContext& context, const Options&, ui
   return SetLimit(stub, context, number, 10);
 }
 
-// The volume has no limits any more.
+// Removes the limits of the volume.
 grpc::Status ClearQos(Stub& stub, grpc::ClientContext& context, const Options&, uint32_t number) {
   return SetLimit(stub, context, number, 0);
 }
@@ -123,7 +126,7 @@ const std::map<std::string, Method> kMethods = {
     {"create", Create}, {"create_nvme", CreateNvme}, {"delete", Delete},     {"attach", Attach},
     {"detach", Detach}, {"set_qos", SetQos},         {"clear_qos", ClearQos}};
 
-// Connections that are open before the first call is timed.
+// Opens the connections, so that the first timed call does not include that.
 std::vector<std::shared_ptr<grpc::Channel>> Connect(const Options& options) {
   std::vector<std::shared_ptr<grpc::Channel>> channels;
   for (int i = 0; i * kCallersPerConnection < options.callers; ++i) {

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""Measures the agent against the reference agent, spdk-sma, side by side in one run: each has a sma-target of its own
-that answers as slowly as a real SPDK target does, and they take turns. Prints tables; see docs/performance.md.
+# SPDX-License-Identifier: Apache-2.0
+"""Compares the agent with the reference agent, spdk-sma, in one run: each has its own sma-target that answers as slowly
+as a real SPDK target, and they take turns. Prints tables; see docs/performance.md.
 
 usage: .venv/bin/python bench/control_plane/control_plane.py [--devices 50,200,1000] [--callers 1,16,64] [--json FILE]
 """
@@ -23,7 +24,7 @@ from harness.target import Target  # noqa: E402
 from harness.wait import wait_until  # noqa: E402
 from harness.wire import sma as sma_pb2  # noqa: E402
 
-# (title, method of agent_load): in this order each device is made, used and removed again.
+# (title, method of agent_load), in the order in which each device is created, used and deleted.
 STEPS = [("CreateDevice", "create"), ("CreateDevice again", "create"), ("AttachVolume", "attach"),
          ("AttachVolume again", "attach"), ("SetQos", "set_qos"), ("DetachVolume", "detach"),
          ("DetachVolume again", "detach"), ("DeleteDevice", "delete"), ("DeleteDevice again", "delete")]
@@ -34,7 +35,7 @@ class Side:
     """One agent with its target."""
 
     def __init__(self, name, options, work_dir, stack, through=None):
-        """`through`: makes, for the target's socket, another one that the agent shall use."""
+        """`through` is a function that returns the socket that the agent must use instead of the target's."""
         self.name = name
         self.port = str(free_port())
         self.load = options.build_dir / "bin" / "agent_load"
@@ -55,7 +56,7 @@ class Side:
         self.ready_ms = (time.monotonic() - started) * 1000
 
     def need_bdevs(self, count):
-        """Sees to it that bdevs 0 to count-1 are there, with the UUIDs that agent_load uses."""
+        """Creates those of bdevs 0 to count-1 that do not exist, with the UUIDs that agent_load uses."""
         with self.target.connect() as client:
             todo = range(self.bdevs, count)
             for chunk in (todo[i:i + 100] for i in range(0, len(todo), 100)):
@@ -68,7 +69,7 @@ class Side:
         self.bdevs = max(self.bdevs, count)
 
     def run(self, method, first, count, callers):
-        """The summary that agent_load prints; RuntimeError when a call failed."""
+        """Returns the summary that agent_load prints. Raises RuntimeError if a call failed."""
         output = subprocess.run(
             [self.load, "--address", self.agent.address, "--method", method, "--trsvcid", self.port,
              "--callers", str(callers), "--first", str(first), "--count", str(count)],
@@ -80,7 +81,7 @@ class Side:
         return summary
 
     def populate(self, devices):
-        """Devices 0 to devices-1, each with its volume."""
+        """Creates devices 0 to devices-1, each with its volume."""
         self.need_bdevs(devices)
         for method in ("create", "attach"):
             self.run(method, 0, devices, 16)
@@ -100,13 +101,13 @@ def merge(summaries):
 
 
 def measure(sides, devices, callers, options):
-    """{title: {side's name: figures}} with `devices` devices there already. Volumes do not keep their limits for the
-    next turn: sma would set them again when they are attached, by a second round trip."""
+    """{title: {side's name: figures}} measured while `devices` devices already exist. Volumes do not keep their limits
+    for the next turn, because sma would otherwise set them again when they are attached, in a second round trip."""
     steps = [step for step in STEPS if step[1] != "set_qos" or all(side.has_qos() for side in sides)]
     results = {title: {side.name: [] for side in sides} for title, _ in steps}
     for turn in range(options.rounds):
         for title, method in steps:
-            # Each goes first in turn.
+            # The sides take turns at being measured first.
             for side in sides if turn % 2 == 0 else reversed(sides):
                 count = max(options.samples if side.name == OURS else options.reference_samples,
                             callers * (8 if side.name == OURS else 1))
@@ -131,7 +132,7 @@ def print_table(results, devices, callers):
 
 
 def count_round_trips(names, options):
-    """{title: {side's name: (target calls, dependent round trips)}} of one call each, medians."""
+    """{title: {side's name: (target calls, dependent round trips)}} of one call each, as medians."""
     results = {}
     for name in names:
         with contextlib.ExitStack() as stack:
@@ -165,13 +166,14 @@ def print_round_trips(results, names):
 
 
 def worker_threads(pid):
-    """How many threads of an agent are there for calls."""
+    """Returns the number of an agent's threads for calls."""
     return sum(name.read_text() == "sma-worker\n" for name in pathlib.Path(f"/proc/{pid}/task").glob("*/comm"))
 
 
 def measure_growth(options):
-    """[(calls so far, resident MiB)] of sma, with 1,000 devices there all the time, 64 callers that make, use and
-    remove others, and a target that answers at once; the last one after a time without calls."""
+    """[(calls so far, resident MiB)] of sma, with 1,000 devices that exist all the time, 64 callers that create, use
+    and delete others, and a target that answers immediately. The last element is measured after a time without
+    calls."""
     devices, callers, block = 1000, 64, 1024
     options = argparse.Namespace(**{**vars(options), "rpc_delay_ms": 0})
     methods = list(dict.fromkeys(method for _, method in STEPS))
@@ -193,7 +195,7 @@ def measure_growth(options):
                 calls += block
             if len(figures) <= 10 * calls / options.growth:
                 note(calls)
-        # They end after ten seconds without work, and memory is given back before.
+        # The threads end after ten seconds without work, and the memory is returned before.
         wait_until(lambda: not worker_threads(side.agent.process.pid), 30, "the agent's worker threads have ended")
         note(calls)
     return figures

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""Compares what an encrypted bdev encrypts and decrypts on one core with `openssl speed` for the same cipher and block
-size, in the same run and in turn. Prints a table of ratios, of the best round of each: what else runs on the machine
-only ever makes a round slower.
+# SPDX-License-Identifier: Apache-2.0
+"""Compares the rate of an encrypted bdev on one core with `openssl speed` for the same cipher and block size, in
+alternating rounds. Prints a table of the ratios of the best rounds, because other load on the host can only slow a
+round down.
 
 usage: .venv/bin/python bench/crypto/crypto.py [--rounds N] [--seconds S] [--build-dir DIR]
 """
@@ -17,7 +18,7 @@ GIB = 1 << 30
 
 
 def openssl(key_bits, block_size, decrypt, seconds):
-    """Bytes per second. `openssl speed` tells thousands of bytes."""
+    """Returns bytes per second. `openssl speed` prints thousands of bytes."""
     output = subprocess.run(["openssl", "speed", "-mr", "-elapsed", "-seconds", str(seconds), "-bytes", str(block_size),
                              *(["-decrypt"] if decrypt else []), "-evp", f"aes-{key_bits}-xts"],
                             check=True, capture_output=True, text=True).stdout

@@ -1,6 +1,8 @@
-// Keeps an encrypted bdev busy with one I/O at a time and prints, as JSON, how many bytes a second
-// one core encrypts or decrypts. The bdev below it moves no data, so that nothing else is measured
-// (a null bdev clears what is read from it). See crypto.py.
+// SPDX-License-Identifier: Apache-2.0
+
+// Submits one I/O at a time to an encrypted bdev and prints, as JSON, how many bytes per second one
+// core encrypts or decrypts. The bdev below moves no data, so that nothing else is measured (a null
+// bdev would zero the data of reads). See crypto.py.
 
 #include <CLI/CLI.hpp>
 #include <chrono>
@@ -11,25 +13,25 @@
 #include <string>
 #include <vector>
 
-#include "target/bdev/bdev.h"
-#include "target/bdev/channel.h"
-#include "target/bdev/registry.h"
-#include "target/bdev_modules/crypto/crypto_bdev.h"
-#include "target/reactor/reactor.h"
+#include "storage_target/bdev/bdev.h"
+#include "storage_target/bdev/channel.h"
+#include "storage_target/bdev/registry.h"
+#include "storage_target/bdev_modules/crypto/crypto_bdev.h"
+#include "storage_target/reactor/reactor.h"
 
 namespace sma::bench {
 namespace {
 
 using std::chrono::steady_clock;
-using target::Reactor;
-using target::bdev::Io;
-using target::bdev::IoStatus;
-using target::bdev::IoType;
-namespace bdev = target::bdev;
-namespace modules = target::bdev_modules;
+using storage_target::Reactor;
+using storage_target::bdev::Io;
+using storage_target::bdev::IoStatus;
+using storage_target::bdev::IoType;
+namespace bdev = storage_target::bdev;
+namespace modules = storage_target::bdev_crypto;
 
 constexpr uint64_t kDiskBytes = uint64_t{1} << 30;
-// I/Os between two looks at the clock.
+// The number of I/Os between two readings of the clock.
 constexpr int kBatch = 64;
 
 struct Options {
@@ -45,7 +47,7 @@ struct Events : bdev::DescriptorEvents {
   void OnBdevResize() override {}
 };
 
-/// Answers everything at once and touches no data.
+/// A bdev that completes all I/O immediately and does not touch the data.
 class IdleBdev : public bdev::Bdev {
  public:
   using Bdev::Bdev;

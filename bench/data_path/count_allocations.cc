@@ -1,5 +1,7 @@
-// Preloaded into a program (LD_PRELOAD), counts the calls of malloc and its kin, C++'s operator new
-// among them, in the first eight bytes of the file that COUNT_ALLOCATIONS names.
+// SPDX-License-Identifier: Apache-2.0
+
+// A library for LD_PRELOAD that counts the calls of malloc and related functions, including C++'s
+// operator new, in the first eight bytes of the file named by COUNT_ALLOCATIONS.
 
 #include <fcntl.h>
 #include <sys/mman.h>
@@ -11,7 +13,7 @@
 #include <cstdint>
 #include <cstdlib>
 
-// glibc's own, under names that nothing replaces.
+// glibc's own functions, under names that nothing replaces.
 extern "C" void* __libc_malloc(size_t size);
 extern "C" void* __libc_calloc(size_t count, size_t size);
 extern "C" void* __libc_realloc(void* memory, size_t size);

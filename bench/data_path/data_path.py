@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""Measures the target's data path: sma-target on one core, the load generator (sma-nvme perf) spinning on another, and,
-in the same run and in turn with each case, a bare loopback echo of the same message sizes and depth, which is the limit
-of this machine. Prints tables; see docs/performance.md.
+# SPDX-License-Identifier: Apache-2.0
+"""Measures the target's data path: sma-target on one core, the load generator (sma-nvme perf) polling on another, and,
+alternating with each case, a loopback echo of the same message sizes and depth, which is the upper bound of this
+machine. Prints tables; see docs/performance.md.
 
 usage: .venv/bin/python bench/data_path/data_path.py [--quick] [--rounds N] [--json FILE] [--only TEXT]
 """
@@ -27,13 +28,13 @@ from harness.target import MIB, Target  # noqa: E402
 HOST_NQN = "nqn.2016-06.io.spdk:bench"
 SIZE_MIB = 256
 BLOCK_SIZE = 512
-# Bytes of the PDUs: CapsuleCmd with its command, and C2HData or CapsuleResp without data.
+# The sizes of the PDUs in bytes: CapsuleCmd with its command, and C2HData or CapsuleResp without data.
 COMMAND, HEADER = 72, 24
 BDEVS = ["malloc", "null", "file", "crypto"]
 
 
 class Bench:
-    """A target with one subsystem for each kind of bdev, and what measures it."""
+    """A target with one subsystem for each kind of bdev, and the measurements."""
 
     def __init__(self, options, work_dir, stack):
         self.options = options
@@ -85,13 +86,13 @@ class Bench:
         return f"nqn.2016-06.io.spdk:bench-{kind}"
 
     def fill(self, kind):
-        """Every block has been written, so that reads find memory that is there; a null disk has none."""
+        """Writes every block, so that reads find allocated memory. A null bdev has no memory."""
         if kind == "null":
             return
         self._run("sma-nvme", "verify", "-s", self.port, "-n", self.nqn(kind), "-q", HOST_NQN, "--size", "0")
 
     def perf(self, case):
-        """What the load generator measured, with the target's processor time for each I/O."""
+        """Returns the load generator's results, with the target's CPU time for each I/O."""
         before_s, started = self.target.process.cpu_seconds(), time.monotonic()
         result = json.loads(self._run(
             "sma-nvme", "perf", "-s", self.port, "-n", self.nqn(case.bdev), "-q", HOST_NQN, "--json",
@@ -115,15 +116,15 @@ class Bench:
             *(["--sleep"] if sleep else []), *(["--random-mib", str(SIZE_MIB)] if random else [])))
 
     def idle_percent(self):
-        """Of one core, while nobody is connected."""
-        time.sleep(0.5)  # what the last case left is finished
+        """Returns the target's use of one core while no host is connected."""
+        time.sleep(0.5)  # until work left by the last case is finished
         before_s, started = self.target.process.cpu_seconds(), time.monotonic()
         time.sleep(max(1.0, self.options.seconds))
         return (self.target.process.cpu_seconds() - before_s) / (time.monotonic() - started) * 100
 
     def fio(self, case):
-        """I/Os per second of fio with io_uring on the same file, while the load generator's core is as busy as it is
-        when the target is measured (the disk's interrupts may go there); None without fio."""
+        """Returns the I/Os per second of fio with io_uring on the same file, while the load generator's core is as busy
+        as it is when the target is measured (the disk's interrupts may go there); None without fio."""
         if shutil.which("fio") is None:
             return None
         kind = ("" if case.sequential else "rand") + ("read" if case.read else "write")
@@ -157,19 +158,19 @@ class Bench:
 
 
 def yield_processor():
-    """What spins lets the kernel's threads have its core at once. Those that complete a file's writes run where the
-    disk's interrupts go, which on two cores is where the load generator spins."""
+    """Lets the kernel's threads preempt the polling program. The threads that complete a file's writes run on the core
+    of the disk's interrupts, which on two cores is the one on which the load generator polls."""
     os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
 
 
 def yields_to_kernel():
-    """Whether that has an effect: with autogroups, a process is compared only with those of its session."""
+    """Returns true if SCHED_IDLE has an effect: with autogroups, a process competes only with those of its session."""
     autogroup = pathlib.Path("/proc/sys/kernel/sched_autogroup_enabled")
     return not autogroup.exists() or autogroup.read_text().strip() == "0"
 
 
 class Case:
-    """What is moved."""
+    """The I/O of a case."""
 
     def __init__(self, bdev, read, depth, connections=1, io_bytes=4096, digests=False):
         self.bdev, self.read, self.depth, self.connections = bdev, read, depth, connections
@@ -184,7 +185,7 @@ class Case:
 
 
 def cases(quick):
-    """In the order of the table. The depth is that of each connection."""
+    """Returns the cases in the order of the table. The depth is per connection."""
     depths = [1, 32, 128] if quick else [1, 8, 32, 128, 256]
     for bdev in ["malloc"] if quick else BDEVS:
         for connections in [1] if quick else [1, 4]:
@@ -204,8 +205,9 @@ def print_header():
 
 
 def measure(bench, case):
-    """One line of the table, printed and as a dictionary: of the rounds, echo and target in turn, the one with the
-    median ratio. Random reads from memory are also compared with an echo that takes its data from random places."""
+    """Prints one line of the table and returns it as a dictionary. The rounds measure echo and target in turn; the line
+    is for the round with the median ratio. Random reads from memory are also compared with an echo that takes its data
+    from random places."""
     reads_memory = case.read and not case.sequential and case.bdev in ("malloc", "crypto")
     rounds, random_ratios = [], []
     for _ in range(bench.options.rounds):
@@ -231,13 +233,13 @@ def measure(bench, case):
 
 
 def count_allocations(bench):
-    """Calls of malloc and its kin in the target while it is under load, those for the load's connections among them."""
+    """Counts the calls of malloc and related functions in the target under load, including its connections."""
     print(f"{'':47} {'I/Os':>10} {'malloc':>8} {'for each I/O':>14}")
     for bdev in BDEVS:
         bench.fill(bdev)
         for read in (True, False):
             case = Case(bdev, read, 32)
-            bench.perf(case)  # what is made once is there
+            bench.perf(case)  # everything that is created only once exists after this
             before = bench.allocation_count()
             ios = bench.perf(case)["ios"]
             calls = bench.allocation_count() - before
@@ -290,7 +292,7 @@ def main():
         report["idle_percent"] = bench.idle_percent()
         print(f"idle target: {report['idle_percent']:.2f} % of a core")
         if (os.cpu_count() or 1) < 3:
-            print("two reactors against one: not measured, the load generator needs a core of its own beside them")
+            print("two reactors compared with one: not measured, because the load generator needs a third core")
     if options.json:
         options.json.write_text(json.dumps(report, indent=1) + "\n")
 

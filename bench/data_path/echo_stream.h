@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <sys/socket.h>
@@ -25,7 +27,7 @@ constexpr size_t kMaxIovs = 512;
   std::exit(1);
 }
 
-/// A stream of messages of one size that are sent in bulk. Which bytes they are does not matter.
+/// Sends a stream of messages of the same size in bulk. Their contents do not matter.
 class Sender {
  public:
   Sender(size_t message_bytes, const std::vector<char>& disk, bool random)
@@ -34,7 +36,7 @@ class Sender {
   void Add(uint64_t messages) { left_bytes_ += messages * message_bytes_; }
   bool idle() const { return left_bytes_ == 0; }
 
-  /// Sends as much as the socket takes.
+  /// Sends as much as the socket accepts.
   void Send(int fd) {
     while (left_bytes_ > 0) {
       size_t iov_count = Fill();
@@ -49,7 +51,7 @@ class Sender {
   }
 
  private:
-  // A header and data for each message, from where the last call stopped.
+  // Sends a header and data for each message, continuing where the last call stopped.
   size_t Fill() {
     size_t count = 0;
     uint64_t left = left_bytes_;
@@ -72,7 +74,8 @@ class Sender {
     return count;
   }
 
-  // The same each time for one message, whose data may be sent in parts.
+  // Returns the address of a message's data. Always returns the same address for a message, because
+  // its data may be sent in parts.
   size_t RandomPlace(uint64_t number) const {
     const size_t data_bytes = message_bytes_ - kHeaderBytes;
     std::minstd_rand random(static_cast<uint32_t>(number * 2654435761u + 1));
@@ -92,18 +95,19 @@ class Sender {
   std::array<char, kHeaderBytes> header_{};
   std::array<iovec, kMaxIovs> iovs_;
   uint64_t left_bytes_ = 0;
-  uint64_t message_ = 0;  // sent whole
+  uint64_t message_ = 0;  // sent completely
   size_t sent_of_message_ = 0;
   size_t disk_place_ = 0;
 };
 
-/// One end of a connection: counts whole messages that come.
+/// Receives messages on a connection and counts the complete ones.
 struct Connection {
   Connection(base::UniqueFd socket, size_t send_bytes, const std::vector<char>& disk,
              bool random = false)
       : fd(std::move(socket)), sender(send_bytes, disk, random) {}
 
-  /// How many messages of `message_bytes` are complete now; -1 when the other end has closed.
+  /// Returns how many messages of `message_bytes` have been received completely; -1 if the other
+  /// end has closed the connection.
   int64_t Receive(std::vector<char>& buffer, size_t message_bytes) {
     ssize_t size = recv(fd.get(), buffer.data(), buffer.size(), MSG_DONTWAIT);
     if (size < 0 && (errno == EAGAIN || errno == EINTR)) return 0;

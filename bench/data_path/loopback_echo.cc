@@ -1,6 +1,8 @@
-// Moves over loopback TCP what NVMe/TCP would move, and does nothing else: a client keeps `depth`
-// requests under way on each connection, a server answers every whole request. The rate is what no
-// target can exceed on this machine.
+// SPDX-License-Identifier: Apache-2.0
+
+// Exchanges messages of the sizes of NVMe/TCP over loopback TCP, and does nothing else. A client
+// keeps `depth` requests outstanding on each connection, and a server answers every complete
+// request. The rate is an upper bound for any target on this host.
 
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -40,12 +42,12 @@ struct Options {
   int server_cpu = -1;
   int client_cpu = -1;
   bool sleep = false;
-  size_t random_mib = 0;  // 0: data are taken in order
+  size_t random_mib = 0;  // 0: data are read sequentially
 };
 
 constexpr size_t kReceiveBytes = 256 * 1024;
-// The data of messages are taken from here, as from a disk in memory: one piece after the other or,
-// if so asked, from random places of a larger one.
+// The source of the messages' data, like a disk in memory: read sequentially or, if requested, at
+// random addresses of a larger memory.
 constexpr size_t kDiskBytes = 64 << 20;
 constexpr size_t kHugePageBytes = 2 << 20;
 
@@ -75,7 +77,7 @@ void WaitForEvents(std::vector<Connection>& connections) {
 std::vector<char> MakeDisk(size_t size = kDiskBytes) {
   std::vector<char> disk;
   disk.reserve(size);
-  // As the target's disks in memory do.
+  // Uses huge pages, like the target's memory disks.
   auto start = reinterpret_cast<uintptr_t>(disk.data());
   uintptr_t first = (start + kHugePageBytes - 1) / kHugePageBytes * kHugePageBytes;
   madvise(reinterpret_cast<void*>(first), start + size - first, MADV_HUGEPAGE);
@@ -139,7 +141,7 @@ std::vector<Connection> ConnectAll(const Options& options, const sockaddr_in& ad
   return connections;
 }
 
-// Replies a second.
+// Returns the replies per second.
 double Measure(const Options& options, const sockaddr_in& address) {
   PinTo(options.client_cpu);
   const std::vector<char> disk = MakeDisk();
@@ -147,7 +149,7 @@ double Measure(const Options& options, const sockaddr_in& address) {
   std::vector<Connection> connections = ConnectAll(options, address, disk);
   for (Connection& connection : connections) connection.sender.Add(options.depth);
   const auto warm_up_ns = static_cast<uint64_t>(options.seconds * 1e9 / 5);
-  // From the first reply on: the server may still be making its disk.
+  // Measures from the first reply on, because the server may still be allocating its disk.
   uint64_t start_ns = 0;
   uint64_t end_ns = UINT64_MAX;
   uint64_t replies = 0;

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""Measures how limits are held: sma-target with one null bdev, the load generator (sma-nvme perf) asking for more than
-the limits allow. Prints a table of what was asked for and what was got over each measurement.
+# SPDX-License-Identifier: Apache-2.0
+"""Measures how exactly limits are kept: sma-target with one null bdev, and the load generator (sma-nvme perf)
+requesting more than the limits allow. Prints a table of limits and measured rates.
 
 usage: .venv/bin/python bench/qos/qos.py [--seconds S] [--build-dir DIR]
 """
@@ -21,7 +22,7 @@ from harness.target import MIB, Target  # noqa: E402
 
 NQN = "nqn.2016-06.io.spdk:qos"
 UNLIMITED = {"rw_ios_per_sec": 0, "rw_mbytes_per_sec": 0, "r_mbytes_per_sec": 0, "w_mbytes_per_sec": 0}
-# Limits, percent of reads, bytes of an I/O, I/O queues.
+# Limits, percentage of reads, size of an I/O in bytes, number of I/O queues.
 CASES = [
     ({"rw_ios_per_sec": 5000}, 100, 4096, 1),
     ({"rw_ios_per_sec": 20000}, 70, 4096, 1),
@@ -40,7 +41,7 @@ CASES = [
 
 
 def expected_ios_per_second(limits, read_percent, io_bytes):
-    """The rate at which the first of the limits is reached, for a load of this mix."""
+    """Returns the rate at which the first of the limits is reached, for this mix of reads and writes."""
     read = read_percent / 100
     shares = {"rw_ios_per_sec": 1, "rw_mbytes_per_sec": io_bytes / MIB, "r_mbytes_per_sec": read * io_bytes / MIB,
               "w_mbytes_per_sec": (1 - read) * io_bytes / MIB}
@@ -58,7 +59,7 @@ class Bench:
             "trtype": "tcp", "adrfam": "ipv4", "traddr": "127.0.0.1", "trsvcid": self.port})
 
     def measure(self, limits, read_percent, io_bytes, queues, seconds):
-        """The rate, and the target's processor time meanwhile, in percent of a core."""
+        """Returns the rate, and the target's CPU time during the measurement in percent of a core."""
         self.target.call("bdev_set_qos_limit", name="disk", **{**UNLIMITED, **limits})
         before_s, started = self.target.process.cpu_seconds(), time.monotonic()
         output = subprocess.run(

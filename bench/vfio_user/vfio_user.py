@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""Measures NVMe controllers over vfio-user: sma-target on one core, a driver in shared memory spinning on another, and,
-in the same run and in turn with each case, a ring that only copies the same bytes, which is the limit of this machine.
-The target has one core, so I/Os per second are I/Os per second and core.
+# SPDX-License-Identifier: Apache-2.0
+"""Measures NVMe controllers over vfio-user: sma-target on one core, a driver in shared memory polling on another, and,
+alternating with each case, a controller that only copies the same bytes, which is the upper bound of this machine. The
+target has one core, so I/Os per second are I/Os per second and core.
 
 usage: .venv/bin/python bench/vfio_user/vfio_user.py [--quick] [--json FILE]
 """
@@ -78,7 +79,7 @@ def main():
         arguments = ["--cores", f"[{options.target_cpu}]", "--log-level", "warning"]
         with Target(options.build_dir / "bin", work_dir, arguments) as target:
             socket = make_controller(target, work_dir / "controller")
-            # The disk's memory is given by the kernel at the first write to it.
+            # The kernel allocates the disk's memory at the first write.
             measure(options, "--socket", str(socket), "--write", "--depth", "128")
             results = run_cases(options, socket)
     print_table(results)

@@ -1,7 +1,9 @@
-// Drives an NVMe controller over vfio-user as a guest's driver would, with spinning and shadow
-// doorbells, and measures. With --limit the controller is a bare thread in this program instead: it
-// takes the same commands from the same rings, copies the same bytes, and posts completions. That
-// is what this machine can do at most.
+// SPDX-License-Identifier: Apache-2.0
+
+// Measures an NVMe controller over vfio-user, used in the same way as by a guest's driver, with
+// polling and shadow doorbells. With --limit, the controller is a thread in this program that takes
+// the same commands from the same rings, copies the same bytes, and posts completions. The result
+// is the upper bound for this host.
 
 #include <sched.h>
 #include <sys/mman.h>
@@ -21,7 +23,7 @@
 
 #include "harness/vfio_user/client.h"
 #include "harness/vfio_user/nvme_driver.h"
-#include "target/virtio/shared_fields.h"
+#include "storage_target/virtio/shared_fields.h"
 
 namespace {
 
@@ -30,9 +32,9 @@ using sma::harness::GuestRam;
 using sma::harness::NvmeDriver;
 using sma::harness::NvmeQueue;
 using sma::harness::VfioUserClient;
-using sma::target::nvme::Command;
-using sma::target::nvme::Completion;
-using sma::target::nvme::IoOpcode;
+using sma::storage_target::nvme::Command;
+using sma::storage_target::nvme::Completion;
+using sma::storage_target::nvme::IoOpcode;
 using Clock = std::chrono::steady_clock;
 
 constexpr uint32_t kBlock = 4096;
@@ -59,7 +61,7 @@ void Pin(int cpu) {
   sched_setaffinity(0, sizeof set, &set);
 }
 
-// Who takes the commands: told of new tails and heads.
+// Executes the commands, and is notified of new tails and heads.
 class Backend {
  public:
   virtual ~Backend() = default;
@@ -77,7 +79,7 @@ class Controller final : public Backend {
   NvmeDriver& driver_;
 };
 
-// Memory as the target's disks in memory have it: of huge pages where the kernel gives some.
+// Memory like that of the target's memory disks: huge pages, if the kernel provides them.
 class Medium {
  public:
   explicit Medium(size_t size_bytes) : size_bytes_(size_bytes) {
@@ -98,7 +100,7 @@ class Medium {
   std::byte* bytes_;
 };
 
-// A ring that only copies.
+// A controller that only copies data.
 class CopyingThread final : public Backend {
  public:
   CopyingThread(GuestRam& ram, const std::vector<std::unique_ptr<NvmeQueue>>& queues,
@@ -148,7 +150,7 @@ class CopyingThread final : public Backend {
       std::memcpy(entry, &completion, 12);
       uint32_t last;
       std::memcpy(&last, reinterpret_cast<std::byte*>(&completion) + 12, sizeof last);
-      sma::target::virtio::StoreRelease(*reinterpret_cast<uint32_t*>(entry + 12), last);
+      sma::storage_target::virtio::StoreRelease(*reinterpret_cast<uint32_t*>(entry + 12), last);
       ring.cq_tail = (ring.cq_tail + 1) % ring.queue.cq_size();
       if (ring.cq_tail == 0) ring.phase ^= 1;
     }
@@ -175,7 +177,7 @@ class Load {
 
   std::vector<std::unique_ptr<NvmeQueue>> queues;
 
-  // I/Os per second; negative when one failed.
+  // Returns the I/Os per second; a negative value if an I/O failed.
   double Run(Backend& backend) {
     for (size_t i = 0; i < queues.size(); ++i) {
       for (uint32_t slot = 0; slot < options_.depth; ++slot) Submit(i, slot);
@@ -211,7 +213,8 @@ class Load {
   int64_t Reap(size_t i, bool again, Backend& backend) {
     int64_t count = 0;
     while (auto completion = queues[i]->Poll()) {
-      if (sma::target::nvme::StatusOf(completion->status) != sma::target::nvme::Status::kSuccess)
+      if (sma::storage_target::nvme::StatusOf(completion->status) !=
+          sma::storage_target::nvme::Status::kSuccess)
         return -1;
       ++count;
       const uint32_t slot = slots_[i][completion->cid % kRingSize];

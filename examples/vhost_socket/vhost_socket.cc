@@ -1,15 +1,17 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // A plugin for the Storage Management Agent: the device type `vhost_socket`. A device is a
-// vhost-user socket that serves one volume as a virtio-blk disk, for virtual machines that the
-// agent does not control (Cloud Hypervisor, libvirt, a QEMU started by hand). It answers virtio_blk
-// requests, as the agent's own type vhost_blk does, but plugs nothing in anywhere:
+// vhost-user socket that serves one volume as a virtio-blk disk, for VMs that the agent does not
+// control (Cloud Hypervisor, libvirt, a QEMU started by hand). It serves virtio_blk requests like
+// the agent's own type vhost_blk, but plugs nothing into a VM:
 //
 //   plugins: [vhost_socket]
 //   devices:
 //   - name: vhost_socket
 //     params: {prefix: vm-}
 //
-// The socket's name is the prefix and the physical id; its folder is the target's (`-S` of its
-// command line).
+// The socket's name consists of the prefix and the physical id. The target's option `-S` sets its
+// folder.
 
 #include <chrono>
 #include <map>
@@ -29,7 +31,7 @@ using sma::jsonrpc::GetTargetError;
 
 constexpr std::string_view kHandlePrefix = "vhost-socket:";
 
-/// The vhost controllers of the target when they were listed: name and bdev of each.
+/// A snapshot of the target's vhost controllers: the name and the bdev of each.
 struct Controllers : sma::DeviceListing {
   std::map<std::string, std::string> bdevs;
 };
@@ -72,7 +74,8 @@ class VhostSocketManager : public sma::DeviceManager {
   sma::OutcomeOr<sma::CreatedDevice> CreateDevice(const sma::base::Context& context,
                                                   const sma::DeviceSpec& device,
                                                   const sma::DeviceVolume* volume) override {
-    // The target looks for the bdev at once; one of a remote volume may appear a little later.
+    // The target searches for the bdev only once, but the bdev of a remote volume may appear a
+    // little later.
     const auto wait_ms =
         std::chrono::duration_cast<std::chrono::milliseconds>(volume->wait).count();
     auto bdev = target_.Call(context, "bdev_get_bdevs",

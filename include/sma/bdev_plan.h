@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <span>
@@ -10,28 +12,30 @@
 
 namespace sma {
 
-/// Calls to the target that make a bdev and look at it, to be sent in one go with the call that
-/// exports it: one round trip for both. Nothing was sent yet. Used once, in one thread.
+/// Requests that create a bdev on the target and query it. The caller sends them together with the
+/// request that exports the bdev, so that both take one round trip. Creating a plan sends nothing.
+/// A plan can be used only once. Not thread-safe.
 class BdevPlan {
  public:
   virtual ~BdevPlan() = default;
 
-  /// What the bdev will be called.
+  /// Returns the name that the bdev will have.
   virtual const std::string& bdev_name() const = 0;
 
-  /// To be sent in this order, on one connection, in front of what uses the bdev. They may hold
-  /// keys.
+  /// Returns the requests. Send them in this order, on one connection, before any request that uses
+  /// the bdev. They may contain keys.
   virtual std::vector<jsonrpc::Request> TakeRequests() = 0;
 
-  /// Done: the bdev exists and is exactly as requested, according to the answers to all requests
-  /// that were taken. Otherwise it may exist all the same, with other content than it should have,
-  /// and must not be used; Undo is called. Needs setup: an obstacle that CryptoEngine::Setup can
-  /// clear. Wipes the keys in both spans.
+  /// Checks the answers to all requests that TakeRequests() returned. Returns done if the bdev
+  /// exists exactly as requested. On any other outcome the bdev may exist, possibly with other
+  /// parameters or another key, and must not be used: call Undo(). Returns "needs setup" for an
+  /// obstacle that CryptoEngine::Setup can remove. Wipes the keys in both spans.
   virtual Outcome CheckResults(std::span<jsonrpc::Request> sent,
                                std::span<absl::StatusOr<jsonrpc::Json>> answers) = 0;
 
-  /// Rolls back what the requests created, and only that; the bdev is not in use any more. Returns
-  /// `reason`, as unknown where something may be left. Blocks.
+  /// Rolls back what the requests created, and nothing else. The bdev must no longer be in use.
+  /// Returns `reason`, or the same reason as an unknown outcome if anything may be left on the
+  /// target. Blocks.
   virtual Outcome Undo(Outcome reason) = 0;
 };
 

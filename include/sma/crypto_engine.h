@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <memory>
@@ -15,71 +17,74 @@
 
 namespace sma {
 
-/// How a volume is to be encrypted. The keys are views of memory that is wiped after the call:
-/// never kept, logged or put into an error.
+/// Parameters of a volume's encryption. The keys are views of memory that is wiped after the call:
+/// an engine must not store them, log them or put them into an error message.
 struct CryptoParams {
   VolumeCryptoParameters::Cipher cipher = VolumeCryptoParameters::AES_CBC;
   VolumeCryptoParameters::TweakMode tweak_mode = VolumeCryptoParameters::TWEAK_MODE_SIMPLE_LBA;
-  std::string_view key{};   // lower-case hex digits, an even number, not none
-  std::string_view key2{};  // the same; empty: there is none
+  std::string_view key{};   // lower-case hexadecimal digits, an even number, not empty
+  std::string_view key2{};  // the same; empty: there is no second key
 };
 
 /// A volume as a crypto engine sees it.
 struct CryptoVolume {
   base::Uuid id;
-  std::string bdev_name;  // name or alias of the bdev to encrypt, which is on the target
-  std::string layer{};    // what Setup or GetCryptoBdev has given for it; empty: not known
+  std::string bdev_name;  // name or alias of the bdev to encrypt; it exists on the target
+  std::string layer{};    // the result of Setup or GetCryptoBdev; empty if unknown
+  std::string key{};      // the key of a layer that was adopted; empty if it was not, or is unknown
 };
 
-/// Encrypts volumes on the target. One engine serves the agent: the one that `crypto` names in the
-/// configuration, made with the `params` given there. It keeps nothing that has to outlive the
-/// process, and makes names that it can find again after a restart.
+/// Encrypts volumes on the target. The agent uses one engine: the one that `crypto` names in the
+/// configuration, created with the `params` given there. An engine keeps no state that must outlive
+/// the process; the names of its objects on the target must allow it to find them after a restart.
 ///
-/// All methods may be called from many threads at once, but never two for one volume. Those with a
-/// context block, for as long as it allows.
+/// Thread-safe; the agent never makes two calls for the same volume concurrently. Methods with a
+/// context block until they have finished or the context ends.
 ///
-/// Errors. A call that fails has undone what it did, and only that. Where it cannot, or cannot find
-/// out what the target did, the outcome is unknown (Outcome::Unknown) and the agent calls Cleanup
-/// later. Target not reachable: UNAVAILABLE.
+/// Errors: a call that fails has rolled back its own changes and nothing else. If it cannot roll
+/// back, or cannot find out what the target did, the outcome is unknown (Outcome::Unknown) and the
+/// agent calls Cleanup later. UNAVAILABLE: the target cannot be reached.
 class CryptoEngine {
  public:
   virtual ~CryptoEngine() = default;
 
-  /// The name in the configuration: "bdev_crypto", say.
+  /// Returns the engine's name in the configuration, for example "bdev_crypto".
   virtual std::string_view name() const = 0;
 
-  /// Whether a volume can be encrypted like this. No remote call. INVALID_ARGUMENT.
+  /// Returns OK if volumes can be encrypted with these parameters, otherwise INVALID_ARGUMENT.
+  /// Makes no remote call.
   virtual absl::Status Check(const CryptoParams& params) const = 0;
 
-  /// Encrypts `volume` with `params`, which Check has accepted, and gives the name of the bdev
-  /// through which it is to be used (that of the volume itself where the engine makes no other).
-  /// When it returns, that bdev is on the target, on this volume and with these very keys, whatever
-  /// was there before: one that has come back with an older key is made anew. ALREADY_EXISTS: the
-  /// volume's bdev is in use by something else. NOT_FOUND: it is not on the target.
+  /// Encrypts `volume` with `params`, which Check has accepted, and returns the name of the bdev
+  /// through which the volume must be used (the volume's own bdev if the engine creates none). On
+  /// success that bdev exists on the target, on this volume and with exactly these keys; a bdev
+  /// that existed before with another key was recreated. Returns ALREADY_EXISTS if the volume's
+  /// bdev is in use by something else, and NOT_FOUND if it does not exist on the target.
   virtual OutcomeOr<std::string> Setup(const base::Context& context, const CryptoVolume& volume,
                                        const CryptoParams& params) = 0;
 
-  /// Setup, to be done in one go with the calls that export the volume: looks at the target, and
-  /// where nothing is in the way of Setup gives what it would send. Null: Setup has to be called,
-  /// which has more means. The keys in `params` outlive the plan. UNAVAILABLE.
+  /// Prepares a Setup whose requests are sent together with those that export the volume: queries
+  /// the target and, if nothing conflicts, returns the requests that Setup would send. Returns null
+  /// if these requests are not enough and Setup must be called instead. The keys in `params` must
+  /// outlive the plan. Returns UNAVAILABLE if the target cannot be reached.
   virtual absl::StatusOr<std::unique_ptr<BdevPlan>> Plan(const base::Context& /*context*/,
                                                          const CryptoVolume& /*volume*/,
                                                          const CryptoParams& /*params*/) {
     return nullptr;
   }
 
-  /// Compares what `volume` is encrypted with on the target; `params` null: it must be clear.
-  /// INVALID_ARGUMENT: the cipher, a key or the tweak mode differs, one side has a second key, or
-  /// is clear, and the other not. Changes nothing.
+  /// Compares the encryption of `volume` on the target with `params`; if `params` is null, the
+  /// volume must not be encrypted. Returns INVALID_ARGUMENT if the cipher, a key or the tweak mode
+  /// differs, if only one side has a second key, or if only one side is encrypted. Changes nothing.
   virtual absl::Status Verify(const base::Context& context, const CryptoVolume& volume,
                               const CryptoParams* params) = 0;
 
-  /// Takes the encryption of `volume` away: its bdev, and its keys from the target's memory. Called
-  /// before the volume's own bdev goes. OK when there is none.
+  /// Removes the encryption of `volume`: the crypto bdev, and the keys from the target's memory.
+  /// Called before the volume's own bdev is removed. Idempotent.
   virtual absl::Status Cleanup(const base::Context& context, const CryptoVolume& volume) = 0;
 
-  /// The name of the bdev that Setup has given, if it is on the target; nullopt: the volume is
-  /// clear.
+  /// Returns the name of the bdev that Setup created, if it exists on the target; nullopt if the
+  /// volume is not encrypted.
   virtual absl::StatusOr<std::optional<std::string>> GetCryptoBdev(const base::Context& context,
                                                                    const CryptoVolume& volume) = 0;
 };

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <optional>
@@ -12,28 +14,29 @@
 
 namespace sma {
 
-/// The outcome of something that was to be changed on the target or in a virtual machine. Where it
-/// is not done, status() says why; the state says what that means for what comes next.
+/// The outcome of a change on the target or in a VM. If the change is not done, status() says why;
+/// the state says what the caller must do next.
 ///
-/// Converts implicitly from absl::Status, as the result of a call: OK is kDone, an error is
-/// kNotDone, and kUnknown where the transport does not know what became of its request
-/// (jsonrpc::IsFateUnknown). This is the only place where that fact is read; status() of an outcome
-/// never carries it. Not thread-safe.
+/// Converts implicitly from absl::Status, the result of a call: OK becomes kDone, an error
+/// kNotDone, or kUnknown if the transport does not know whether the target executed the request
+/// (jsonrpc::IsFateUnknown). Only this conversion reads that fact; status() of an outcome never
+/// carries it. Not thread-safe.
 class [[nodiscard]] Outcome {
  public:
   enum class State {
     kDone,
-    /// Nothing of it is left.
+    /// The change was not made, and left nothing behind.
     kNotDone,
-    /// Nothing of it is left: the device is in the record but not on the target. It has to be
-    /// restored first.
+    /// Not done because the device is in the record but not on the target: it must be restored
+    /// first.
     kDeviceMissing,
-    /// Nothing of it is left: it takes more than a plan can do. CryptoEngine::Setup can.
+    /// Not done because a BdevPlan is not enough: call CryptoEngine::Setup.
     kNeedsSetup,
-    /// It was accepted and completes without further requests from the caller: somebody who uses
-    /// the object (the guest of a virtual machine) was asked to release it and has not done so yet.
+    /// The change was accepted and completes without further requests from the caller: the user of
+    /// the object (the guest of a VM) was asked to release it and has not done so yet.
     kUnderWay,
-    /// It is not known what was done, or what was done could not be undone, or may still be done.
+    /// It is unknown whether the change was made, it may still be made, or it could not be rolled
+    /// back.
     kUnknown,
   };
 
@@ -41,7 +44,7 @@ class [[nodiscard]] Outcome {
   Outcome(absl::Status status)  // NOLINT(google-explicit-constructor): as absl::StatusOr
       : state_(StateOf(status)), status_(jsonrpc::WithoutFate(std::move(status))) {}
 
-  /// The reasons are not OK.
+  /// `reason` must not be OK.
   static Outcome NotDone(absl::Status reason) { return {State::kNotDone, std::move(reason)}; }
   static Outcome DeviceMissing(absl::Status reason) {
     return {State::kDeviceMissing, std::move(reason)};
@@ -49,6 +52,20 @@ class [[nodiscard]] Outcome {
   static Outcome NeedsSetup(absl::Status reason) { return {State::kNeedsSetup, std::move(reason)}; }
   static Outcome UnderWay(absl::Status reason) { return {State::kUnderWay, std::move(reason)}; }
   static Outcome Unknown(absl::Status reason) { return {State::kUnknown, std::move(reason)}; }
+  /// Done, because the object to be removed did not exist: the record differs from the target.
+  static Outcome WasGone() {
+    Outcome outcome;
+    outcome.was_gone_ = true;
+    return outcome;
+  }
+
+  /// Done, because the object to be created already existed: rolling back the call does not remove
+  /// it.
+  static Outcome WasThere() {
+    Outcome outcome;
+    outcome.was_there_ = true;
+    return outcome;
+  }
 
   State state() const { return state_; }
   bool ok() const { return state_ == State::kDone; }
@@ -56,20 +73,24 @@ class [[nodiscard]] Outcome {
   bool needs_setup() const { return state_ == State::kNeedsSetup; }
   bool is_under_way() const { return state_ == State::kUnderWay; }
   bool is_unknown() const { return state_ == State::kUnknown; }
-  /// Whether nothing is left to undo or to wait for: done, or not done at all.
+  bool was_gone() const { return was_gone_; }
+  bool was_there() const { return was_there_; }
+  /// Returns true if there is nothing to roll back or to wait for, because the change was either
+  /// made completely or not made at all.
   bool is_settled() const { return !is_under_way() && !is_unknown(); }
 
   const absl::Status& status() const { return status_; }
   absl::StatusCode code() const { return status_.code(); }
   std::string message() const { return std::string(status_.message()); }
 
-  /// The same reason, when undoing has come to `undone`: unknown unless that is done.
+  /// Returns the same reason after a rollback with the outcome `undone`: not done if the rollback
+  /// is done, else unknown.
   Outcome AfterUndo(const Outcome& undone) && {
     return undone.ok() ? NotDone(std::move(status_)) : Unknown(std::move(status_));
   }
-  /// The same state, with `object` in front of the reason's text.
+  /// Returns the same state, with `object` prepended to the reason.
   Outcome WithContext(std::string_view object) const;
-  /// Keeps the first outcome that is not done, as absl::Status::Update.
+  /// Keeps the first outcome that is not done, like absl::Status::Update.
   void Update(Outcome other) {
     if (ok()) *this = std::move(other);
   }
@@ -85,10 +106,12 @@ class [[nodiscard]] Outcome {
   }
 
   State state_ = State::kDone;
+  bool was_gone_ = false;
+  bool was_there_ = false;
   absl::Status status_;
 };
 
-/// `status` with `object` in front of its text; its payloads are kept.
+/// Returns `status` with `object` prepended to its message; payloads are kept.
 inline absl::Status WithContext(std::string_view object, const absl::Status& status) {
   if (status.ok()) return status;
   absl::Status named(status.code(),
@@ -103,25 +126,27 @@ inline Outcome Outcome::WithContext(std::string_view object) const {
   return {state_, sma::WithContext(object, status_)};
 }
 
-/// A value where it is done, or the outcome that says why not.
+/// A value if the outcome is done, else the outcome that says why not.
 template <typename T>
 class [[nodiscard]] OutcomeOr {
  public:
   // NOLINTBEGIN(google-explicit-constructor): as absl::StatusOr
   OutcomeOr(T value) : value_(std::move(value)) {}
-  /// `outcome` is not done.
+  /// `outcome` must not be done.
   OutcomeOr(Outcome outcome) : outcome_(std::move(outcome)) {}
   OutcomeOr(absl::Status status) : outcome_(std::move(status)) {}
   OutcomeOr(absl::StatusOr<T> value) : outcome_(value.status()) {
     if (value.ok()) value_ = *std::move(value);
   }
   // NOLINTEND(google-explicit-constructor)
+  /// `outcome` must be done.
+  OutcomeOr(T value, Outcome outcome) : outcome_(std::move(outcome)), value_(std::move(value)) {}
 
   bool ok() const { return outcome_.ok(); }
   const Outcome& outcome() const { return outcome_; }
   const absl::Status& status() const { return outcome_.status(); }
 
-  /// Only where ok().
+  /// Requires ok().
   T& operator*() & { return *value_; }
   const T& operator*() const& { return *value_; }
   T&& operator*() && { return *std::move(value_); }

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <cstdint>
@@ -14,50 +16,52 @@
 
 namespace sma {
 
-/// The version of all that is in include/sma. A plugin works with an agent of the same version
-/// only.
+/// The version of the interface in include/sma. The agent loads only plugins that were built with
+/// the same version.
 inline constexpr uint32_t kPluginInterfaceVersion = 3;
 
 /// A device type that can be enabled under `devices`.
 struct DeviceFactory {
   std::string name;      // DeviceManager::name
   std::string protocol;  // DeviceManager::protocol
-  /// Makes its manager from `params` of the configuration, an object. INVALID_ARGUMENT: they are no
-  /// good. Called once at most, before the target is known to answer.
+  /// Creates the manager. `params` is the JSON object from the configuration. Returns
+  /// INVALID_ARGUMENT if it is invalid. Called at most once; the target may not be connected yet.
   std::function<absl::StatusOr<std::unique_ptr<DeviceManager>>(const nlohmann::json& params)> make;
 };
 
 /// A crypto engine that `crypto` can name.
 struct CryptoEngineFactory {
   std::string name;  // CryptoEngine::name
-  /// As DeviceFactory::make.
+  /// Same contract as DeviceFactory::make.
   std::function<absl::StatusOr<std::unique_ptr<CryptoEngine>>(const nlohmann::json& params)> make;
 };
 
-/// Where a plugin tells what it brings; the agent's own types are told in the same way. For the
-/// time of loading only, and for one thread.
+/// Registers the device types and crypto engines of a plugin; built-in ones are registered in the
+/// same way. Valid only during Plugin::load and on the thread that runs it.
 class PluginRegistry {
  public:
   virtual ~PluginRegistry() = default;
 
-  /// The target. Outlives all that plugins make.
+  /// Returns the connection to the target, which outlives all managers and engines.
   virtual jsonrpc::Caller& target() = 0;
 
-  /// ALREADY_EXISTS: the name is taken.
+  /// Returns ALREADY_EXISTS if the name is taken.
   virtual absl::Status AddDeviceType(DeviceFactory factory) = 0;
   virtual absl::Status AddCryptoEngine(CryptoEngineFactory factory) = 0;
 };
 
-/// What a shared library exports as `sma_plugin`.
+/// The object that a shared library exports as `sma_plugin`.
 struct Plugin {
   uint32_t interface_version;
-  /// Tells `registry` what the library brings. An error keeps the agent from starting.
+  /// Registers the library's device types and engines with `registry`. If it returns an error, the
+  /// agent does not start.
   absl::Status (*load)(PluginRegistry& registry);
 };
 
 }  // namespace sma
 
-/// Makes a shared library a plugin: exports its one C symbol. `load_function` as Plugin::load.
+/// Turns a shared library into a plugin by exporting the one C symbol that a plugin needs.
+/// `load_function` is Plugin::load.
 #define SMA_PLUGIN(load_function)                                                   \
   extern "C" __attribute__((visibility("default"))) const ::sma::Plugin sma_plugin; \
   extern "C" const ::sma::Plugin sma_plugin = {::sma::kPluginInterfaceVersion, (load_function)};

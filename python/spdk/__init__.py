@@ -1,4 +1,5 @@
-"""What plugins of the Storage Management Agent import. What is not here comes from an installed package `spdk`."""
+# SPDX-License-Identifier: Apache-2.0
+"""The package that plugins of the Storage Management Agent import. Missing modules come from an installed `spdk`."""
 
 import pkgutil
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -92,7 +94,7 @@ TEST(UuidTest, RandomIsVersion4AndDiffers) {
   EXPECT_EQ(a.bytes()[8] >> 6, 2);
 }
 
-// The example of RFC 9562 appendix A.4.
+// Tests the example in RFC 9562 appendix A.4.
 TEST(UuidTest, FromNameMatchesTheStandardsExample) {
   auto dns = Uuid::Parse("6ba7b810-9dad-11d1-80b4-00c04fd430c8");
   ASSERT_TRUE(dns);

@@ -1,6 +1,9 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "base/context.h"
 
 #include <algorithm>
+#include <atomic>
 #include <map>
 #include <thread>
 #include <utility>
@@ -19,6 +22,7 @@ struct Context::State {
   std::shared_ptr<State> parent;
   uint64_t parent_callback = 0;
 
+  std::atomic<bool> cut_short = false;
   Mutex mutex;
   CondVar changed;
   bool cancelled SMA_GUARDED_BY(mutex) = false;
@@ -61,6 +65,17 @@ absl::Status Context::status() const {
     return absl::DeadlineExceededError("the deadline of the call has passed");
   }
   return absl::OkStatus();
+}
+
+void Context::NoteCutShort() const {
+  for (State* state = state_.get(); state != nullptr; state = state->parent.get()) {
+    if (state->deadline != state_->deadline) return;
+    state->cut_short = true;
+  }
+}
+
+bool Context::IsCutShort() const {
+  return state_->cut_short || std::chrono::steady_clock::now() >= state_->deadline;
 }
 
 void Context::Cancel() const {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <chrono>
@@ -11,35 +13,43 @@ namespace sma::base {
 
 using TimePoint = std::chrono::steady_clock::time_point;
 
-/// How long a piece of work may go on: a deadline on the monotonic clock and a way to cancel it. A
-/// handle: copies share the same state. All members are thread-safe.
+/// Limits how long an operation may run: a deadline on the monotonic clock, and a way to cancel it.
+/// A context is a handle: copies share the same state. Thread-safe.
 class Context {
  public:
-  /// Without deadline; ends only by Cancel().
+  /// Returns a context without a deadline; only Cancel() ends it.
   static Context Background();
   static Context WithDeadline(TimePoint deadline);
   static Context WithTimeout(std::chrono::nanoseconds timeout);
 
-  /// A context that ends when this one does, or at `deadline` if that is sooner.
+  /// Returns a context that ends with this one, or at `deadline` if that is earlier.
   Context Child(TimePoint deadline) const;
 
-  /// TimePoint::max() when there is none.
+  /// Returns the deadline, or TimePoint::max() if there is none.
   TimePoint deadline() const;
 
-  /// OK while work may go on; CANCELLED or DEADLINE_EXCEEDED after.
+  /// Returns OK while the operation may run, and CANCELLED or DEADLINE_EXCEEDED afterwards.
   absl::Status status() const;
   bool done() const { return !status().ok(); }
 
-  /// Ends the work; its callbacks run in this thread before it returns. Again: nothing.
+  /// Records that a wait was ended early because of the deadline, so that time remains to send an
+  /// answer. This also applies to the contexts from which this one has inherited its deadline.
+  void NoteCutShort() const;
+  /// Returns true if NoteCutShort was called or the deadline has passed, so that an operation that
+  /// failed might have succeeded with more time.
+  bool IsCutShort() const;
+
+  /// Cancels the operation. Runs the callbacks on the calling thread before it returns. Idempotent.
   void Cancel() const;
 
-  /// Runs `callback` once when Cancel() is called (at once if it was), never for a passed deadline.
-  /// Returns an id for RemoveCallback, which after its return guarantees that the callback is not
-  /// running and will not.
+  /// Runs `callback` once when Cancel() is called, or immediately if it has already been called;
+  /// the passing of the deadline does not run it. Returns an id for RemoveCallback(). After
+  /// RemoveCallback() has returned, the callback is not running and will never run.
   uint64_t AddCallback(std::function<void()> callback) const;
   void RemoveCallback(uint64_t id) const;
 
-  /// Waits until `when`, or until the context ends if that is sooner; the context's status then.
+  /// Waits until `when`, or until the context ends if that is earlier. Returns the context's
+  /// status.
   absl::Status SleepUntil(TimePoint when) const;
 
  private:

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <cassert>
@@ -6,8 +8,8 @@
 
 namespace sma::base {
 
-/// A value, or the errno value (positive, `EEXIST` say) that says why there is none. Used where
-/// SPDK's JSON-RPC answers with a negative errno as error code.
+/// A value, or the positive errno value (for example EEXIST) that says why there is none. Used
+/// where SPDK's JSON-RPC returns a negative errno as error code.
 template <typename T>
 class [[nodiscard]] ErrnoOr {
  public:
@@ -20,7 +22,7 @@ class [[nodiscard]] ErrnoOr {
   }
 
   bool ok() const { return value_.has_value(); }
-  /// 0 when ok(), else a positive errno value.
+  /// Returns 0 if ok(), otherwise a positive errno value.
   int error() const { return error_; }
 
   T& operator*() & { return *value_; }

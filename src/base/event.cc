@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "base/event.h"
 
 #include <linux/futex.h>
@@ -13,20 +15,20 @@ namespace {
 
 using std::chrono::steady_clock;
 
-// Returns when the word is not, or no longer, `value`, or for no reason. False when `until` has
-// passed.
+// Waits until the word differs from `value`; may also return spuriously. Returns false if `until`
+// has passed.
 bool SleepWhile(const std::atomic<uint32_t>& word, uint32_t value, steady_clock::time_point until) {
   timespec time{};
   const timespec* limit = nullptr;
   if (until != steady_clock::time_point::max()) {
-    // CLOCK_MONOTONIC, as libstdc++'s steady_clock is; a time before the clock's start is refused.
+    // steady_clock of libstdc++ is CLOCK_MONOTONIC; the kernel refuses negative times.
     auto since_start = std::max(until.time_since_epoch(), steady_clock::duration::zero());
     auto seconds = std::chrono::duration_cast<std::chrono::seconds>(since_start);
     time.tv_sec = static_cast<time_t>(seconds.count());
     time.tv_nsec = static_cast<long>((since_start - seconds) / std::chrono::nanoseconds(1));
     limit = &time;
   }
-  // With FUTEX_WAIT_BITSET the time is absolute.
+  // FUTEX_WAIT_BITSET is used because it takes an absolute time.
   long result = ::syscall(SYS_futex, &word, FUTEX_WAIT_BITSET_PRIVATE, value, limit, nullptr,
                           FUTEX_BITSET_MATCH_ANY);
   return result == 0 || errno != ETIMEDOUT;
@@ -34,8 +36,9 @@ bool SleepWhile(const std::atomic<uint32_t>& word, uint32_t value, steady_clock:
 
 }  // namespace
 
-// After the bit is there the waiter may have returned and the word be gone: waking by its address
-// reads nothing of it, and wakes at most one who looks again and sleeps on.
+// Once the bit is set, the waiter may return and destroy the word. FUTEX_WAKE uses only its address
+// and does not read it; at worst it wakes an unrelated waiter, which checks its own word and sleeps
+// again.
 void Event::Raise(uint32_t bit) {
   const std::atomic<uint32_t>* address = &bits_;
   bits_.fetch_or(bit, std::memory_order_release);

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <atomic>
@@ -6,10 +8,10 @@
 
 namespace sma::base {
 
-/// Something that happens once: one thread waits for it, any thread sets it. What was written
-/// before Set is seen after the wait. The waiter may destroy it as soon as its wait has seen it
-/// set. No lock is involved (futex(2)), so that one who is woken never has to wait for the one who
-/// woke it, and many who are woken together do not meet.
+/// A one-time event: one thread waits for it, any thread sets it. Writes made before Set are
+/// visible after the wait. The waiter may destroy the event as soon as a wait has reported that it
+/// is set. Uses futex(2) and no lock, so a woken thread never waits for the thread that woke it,
+/// and threads that are woken together do not contend.
 class Event {
  public:
   Event() = default;
@@ -18,14 +20,14 @@ class Event {
 
   void Set() { Raise(kSet); }
 
-  /// Ends one WaitOnce early, now or the next one, so that the waiter looks at something else. Only
-  /// while the waiter is known to keep the event.
+  /// Makes the current or the next WaitOnce return early, so that the waiter can check something
+  /// else. The caller must know that the waiter has not destroyed the event.
   void Poke() { Raise(kPoked); }
 
   void Wait();
 
-  /// Waits until it is set, `until` (monotonic clock) has passed, or somebody pokes. Whether it is
-  /// set.
+  /// Waits until the event is set, `until` (monotonic clock) has passed, or Poke() is called.
+  /// Returns true if it is set.
   [[nodiscard]] bool WaitOnce(std::chrono::steady_clock::time_point until);
 
  private:

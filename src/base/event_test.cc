@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "base/event.h"
 
 #include <gtest/gtest.h>
@@ -39,14 +41,14 @@ TEST(EventTest, APokeEndsOneWaitAndIsKeptUntilThen) {
   Event event;
   event.Poke();
   EXPECT_FALSE(event.WaitOnce(steady_clock::time_point::max()));
-  EXPECT_FALSE(event.WaitOnce(steady_clock::now()));  // it is used up
+  EXPECT_FALSE(event.WaitOnce(steady_clock::now()));  // the poke was consumed
   std::thread poker([&] { event.Poke(); });
   EXPECT_FALSE(event.WaitOnce(steady_clock::time_point::max()));
   poker.join();
 }
 
-// Setter and waiter meet again and again, and each time the waiter destroys the event at once:
-// sanitizers see a setter that still uses it.
+// The setter and the waiter run concurrently many times. Each time, the waiter destroys the event
+// immediately, so that a sanitizer reports a setter that still uses it.
 TEST(EventTest, TheWaiterMayDestroyIt) {
   constexpr int kRounds = 2000;
   std::vector<std::unique_ptr<Event>> events;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <optional>
@@ -6,10 +8,10 @@
 
 namespace sma::base {
 
-/// Two lower-case hex digits for each byte.
+/// Returns two lower-case hexadecimal digits for each byte.
 std::string HexEncode(std::string_view bytes);
 
-/// The bytes that hex digits of either case stand for; nullopt for an odd length or any other
+/// Decodes hexadecimal digits of either case; returns nullopt for an odd length or any other
 /// character.
 std::optional<std::string> HexDecode(std::string_view digits);
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "base/ip_address.h"
 
 #include <arpa/inet.h>
@@ -9,7 +11,7 @@
 namespace sma::base {
 namespace {
 
-// The name or number of a network interface.
+// Returns true if `text` can be the name or number of a network interface.
 bool IsScope(std::string_view text) {
   return !text.empty() && text.size() < IF_NAMESIZE &&
          std::all_of(text.begin(), text.end(),

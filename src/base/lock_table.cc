@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "base/lock_table.h"
 
 #include <algorithm>
@@ -16,8 +18,16 @@ absl::StatusOr<LockTable::Held> LockTable::Acquire(const Context& context, std::
   return held;
 }
 
+TimePoint LockTable::PriorityEnd(const Entry& entry, TimePoint now) {
+  if (entry.waiting_exclusive == 0) return now;
+  const auto waited = now - entry.waiting_since;
+  const auto since_begin = waited % kPriorityPeriod;
+  const auto priority = kPriorityTime * (1 + waited / kPriorityPeriod);
+  return since_begin < priority ? now - since_begin + priority : now;
+}
+
 absl::Status LockTable::Take(const Context& context, const Key& key) {
-  // Cancelling wakes the waiter; a deadline it minds itself.
+  // This callback wakes the waiter on a cancellation; the deadline limits the wait itself.
   uint64_t callback = context.AddCallback([this, &key] {
     MutexLock lock(mutex_);
     auto found = entries_.find(key.name);
@@ -28,12 +38,23 @@ absl::Status LockTable::Take(const Context& context, const Key& key) {
     MutexLock lock(mutex_);
     Entry& entry = entries_[key.name];
     ++entry.users;
-    if (!key.shared) ++entry.waiting_exclusive;
-    while (!IsFree(entry, key.shared)) {
-      // Asked before each wait: a cancel that came before the callback was there wakes nobody.
+    if (!key.shared && entry.waiting_exclusive++ == 0)
+      entry.waiting_since = std::chrono::steady_clock::now();
+    while (true) {
+      TimePoint wake = context.deadline();
+      if (!entry.exclusive && key.shared) {
+        const TimePoint now = std::chrono::steady_clock::now();
+        const TimePoint free_at = PriorityEnd(entry, now);
+        if (free_at <= now) break;
+        wake = std::min(wake, free_at);
+      } else if (!entry.exclusive && entry.sharers == 0) {
+        break;
+      }
+      // Checked before each wait, because a cancellation that preceded the callback does not wake
+      // this thread.
       status = context.status();
       if (!status.ok()) break;
-      entry.changed.WaitUntil(mutex_, context.deadline());
+      entry.changed.WaitUntil(mutex_, wake);
     }
     if (!key.shared) --entry.waiting_exclusive;
     if (status.ok()) {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "base/log.h"
 
 #include <spdlog/pattern_formatter.h>
@@ -12,7 +14,8 @@
 namespace sma::base {
 namespace {
 
-/// The flag %*: the message as %v, in one line of printable characters.
+/// Implements the format flag %*, which is like %v but prints the message on one line of printable
+/// characters.
 class PrintableMessage final : public spdlog::custom_flag_formatter {
  public:
   void format(const spdlog::details::log_msg& message, const std::tm&,

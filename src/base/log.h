@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <spdlog/spdlog.h>
@@ -6,14 +8,14 @@
 
 namespace sma::base {
 
-/// Sends log lines to standard error, each with time (UTC, microseconds), level and `program`. Call
-/// once, before other threads start. `level`: trace, debug, info, warning, error, critical or off,
-/// in either case; anything else means info. Log through spdlog's own functions (`spdlog::info("{}
-/// opened", name)`): control characters and bytes that are not UTF-8 are escaped here (see
-/// AppendPrintable), so names that clients choose may be logged as they are.
+/// Makes spdlog write log lines to standard error, each with the time (UTC, in microseconds), the
+/// level and `program`. Call once, before other threads start. `level` is trace, debug, info,
+/// warning, error, critical or off, in upper or lower case; anything else means info. Use spdlog's
+/// functions to log (`spdlog::info("{}: opened", name)`). Control characters and bytes that are not
+/// UTF-8 are escaped (see AppendPrintable), so names that clients choose can be logged safely.
 void InitLog(std::string_view program, std::string_view level);
 
-/// Whether log lines begin with the time; they do at first. Any time after InitLog.
+/// Turns the time in log lines on or off; it is on after InitLog. Call after InitLog.
 void SetLogTimestamps(bool enabled);
 
 }  // namespace sma::base

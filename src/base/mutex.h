@@ -1,11 +1,13 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <chrono>
 #include <condition_variable>
 #include <mutex>
 
-// Clang's thread-safety attributes (clang documentation, "Thread Safety Analysis"); nothing
-// elsewhere.
+// Clang's thread-safety attributes (clang documentation, "Thread Safety Analysis"); empty for other
+// compilers.
 #if defined(__clang__)
 #define SMA_ATTRIBUTE(x) __attribute__((x))
 #else
@@ -25,8 +27,8 @@
 
 namespace sma::base {
 
-/// std::mutex that clang's thread-safety analysis understands. Sanitizers see its pthread calls,
-/// which they would not with a lock from a library that is not instrumented.
+/// A std::mutex with the annotations of clang's thread-safety analysis. Unlike a lock from an
+/// uninstrumented library, it is visible to the sanitizers.
 class SMA_CAPABILITY("mutex") Mutex {
  public:
   void Lock() SMA_ACQUIRE() { mutex_.lock(); }
@@ -38,7 +40,7 @@ class SMA_CAPABILITY("mutex") Mutex {
   std::mutex mutex_;
 };
 
-/// Holds a Mutex for as long as it lives.
+/// Locks a Mutex for the lifetime of this object.
 class SMA_SCOPED_CAPABILITY MutexLock {
  public:
   explicit MutexLock(Mutex& mutex) SMA_ACQUIRE(mutex) : mutex_(mutex) { mutex_.Lock(); }
@@ -50,8 +52,7 @@ class SMA_SCOPED_CAPABILITY MutexLock {
   Mutex& mutex_;
 };
 
-/// A condition variable for Mutex. Every wait may return without a signal: test the condition in a
-/// loop.
+/// A condition variable for Mutex. A wait can return spuriously: check the condition in a loop.
 class CondVar {
  public:
   void Wait(Mutex& mutex) SMA_REQUIRES(mutex) {
@@ -60,7 +61,7 @@ class CondVar {
     lock.release();
   }
 
-  /// False when `when` (monotonic clock) has passed; TimePoint::max() waits without limit.
+  /// Returns false if `when` (monotonic clock) has passed; TimePoint::max() waits without limit.
   bool WaitUntil(Mutex& mutex, std::chrono::steady_clock::time_point when) SMA_REQUIRES(mutex) {
     if (when == std::chrono::steady_clock::time_point::max()) {
       Wait(mutex);

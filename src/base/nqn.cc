@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "base/nqn.h"
 
 #include <algorithm>
@@ -12,7 +14,7 @@ constexpr std::string_view kUuidPrefix = "nqn.2014-08.org.nvmexpress:uuid:";
 bool IsDigit(char c) { return c >= '0' && c <= '9'; }
 bool IsLetter(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); }
 
-// "nqn.yyyy-mm."
+// Returns true if `nqn` begins with "nqn.yyyy-mm."
 bool HasDatePrefix(std::string_view nqn) {
   if (nqn.size() < 12 || nqn.substr(0, 4) != "nqn." || nqn[8] != '-' || nqn[11] != '.')
     return false;
@@ -23,8 +25,8 @@ bool HasDatePrefix(std::string_view nqn) {
   return month >= 1 && month <= 12;
 }
 
-// Labels of letters, digits and hyphens, 1 to 63 long, neither beginning nor ending in a hyphen
-// (RFC 1035 §2.3.1, with leading digits as RFC 1123 §2.1 allows them).
+// Returns true for labels of 1 to 63 letters, digits and hyphens that neither begin nor end with a
+// hyphen (RFC 1035 §2.3.1, with leading digits as RFC 1123 §2.1 allows them).
 bool IsDomain(std::string_view domain) {
   while (true) {
     size_t dot = domain.find('.');
@@ -40,8 +42,8 @@ bool IsDomain(std::string_view domain) {
   }
 }
 
-// The number of bytes of the UTF-8 sequence that `text` begins with (RFC 3629 §4); 0 when it is
-// none.
+// Returns the number of bytes of the UTF-8 sequence at the beginning of `text` (RFC 3629 §4); 0 if
+// there is none.
 size_t Utf8Sequence(std::string_view text) {
   auto byte = [&](size_t i) { return static_cast<unsigned char>(text[i]); };
   unsigned char first = byte(0);

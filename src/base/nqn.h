@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <cstddef>
@@ -5,11 +7,12 @@
 
 namespace sma::base {
 
-/// Bytes of a qualified name without the NUL that ends it on the wire (NVMe Base 2.0 §4.5).
+/// The maximum size of a qualified name in bytes, without the terminating NUL of the wire format
+/// (NVMe Base 2.0 §4.5).
 inline constexpr size_t kMaxNqnSize = 223;
 
-/// True for an NVMe Qualified Name: UTF-8 without control characters, 11 to 223 bytes, either
-/// "nqn.yyyy-mm.<reverse domain>[:<text>]" with a month of 01 to 12, or
+/// Returns true for an NVMe Qualified Name: UTF-8 without control characters, 11 to 223 bytes,
+/// either "nqn.yyyy-mm.<reverse domain>[:<text>]" with a month of 01 to 12, or
 /// "nqn.2014-08.org.nvmexpress:uuid:<a UUID>" (NVMe Base 2.0 §4.5).
 bool IsValidNqn(std::string_view nqn);
 

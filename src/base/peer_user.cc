@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "base/peer_user.h"
 
 #include <fmt/format.h>
@@ -12,7 +14,7 @@
 namespace sma::base {
 namespace {
 
-constexpr int kMaxLinks = 40;  // as the kernel: path_resolution(7)
+constexpr int kMaxLinks = 40;  // the kernel's limit: path_resolution(7)
 
 absl::Status CheckFolder(const std::filesystem::path& folder) {
   struct stat info {};
@@ -51,8 +53,8 @@ absl::Status CheckPeerUser(int socket) {
   }
   if (IsTrustedUser(peer.uid)) return absl::OkStatus();
   return absl::PermissionDeniedError(
-      fmt::format("process {} of user {} listens there, who is neither user {} nor root", peer.pid,
-                  peer.uid, ::geteuid()));
+      fmt::format("process {} is listening there as user {}, which is neither user {} nor root",
+                  peer.pid, peer.uid, ::geteuid()));
 }
 
 absl::Status CheckFolders(const std::string& path) {

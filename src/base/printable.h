@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <cstddef>
@@ -6,14 +8,15 @@
 
 namespace sma::base {
 
-/// The length of the UTF-8 sequence that `text` begins with (RFC 3629 section 4), 1 to 4; 0 if it
-/// begins with none, or if the character is a control character (C0, DEL, C1), a line or paragraph
-/// separator, or one that changes the direction of what follows (U+202A to U+202E, U+2066 to
-/// U+2069): these could forge log lines or drive a terminal.
+/// Returns the length, 1 to 4, of the UTF-8 sequence at the beginning of `text` (RFC 3629 §4); 0 if
+/// there is none, or if the character could forge log lines or control a terminal: a control
+/// character (C0, DEL, C1), a line or paragraph separator, or one that changes the text direction
+/// (U+202A to U+202E, U+2066 to U+2069).
 size_t PrintableLength(std::string_view text);
 
-/// Appends `text` to `out`, which has append(const char*, const char*): all that PrintableLength()
-/// does not take is written as in C, "\n", "\r", "\t" or "\x1b", byte by byte.
+/// Appends `text` to `out`, which has append(const char*, const char*). Bytes that
+/// PrintableLength() does not accept are escaped as in C: "
+/// ", "\r", "\t" or "\x1b".
 template <typename Buffer>
 void AppendPrintable(std::string_view text, Buffer& out) {
   constexpr char kHex[] = "0123456789abcdef";

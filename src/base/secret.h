@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <cstddef>
@@ -7,11 +9,11 @@
 
 namespace sma::base {
 
-/// Bytes that must not leave memory: in pages of their own that are locked (never swapped), left
-/// out of core dumps, and overwritten when they go. Movable. Not synchronised.
+/// Secret bytes in their own memory pages, which are locked (never swapped), excluded from core
+/// dumps, and overwritten on destruction. Movable. Not thread-safe.
 class Secret {
  public:
-  /// `size` zero bytes; nullopt when the kernel lets no more memory be locked.
+  /// Returns `size` zero bytes; nullopt if the kernel does not allow more memory to be locked.
   static std::optional<Secret> Make(size_t size);
   static std::optional<Secret> Copy(std::string_view bytes);
 
@@ -32,16 +34,15 @@ class Secret {
   size_t size_;
 };
 
-/// Overwrites the characters of a string that a secret has passed through, so that the compiler
-/// does not leave it out; the string is empty afterwards.
+/// Overwrites and empties a string that has held a secret. The compiler cannot optimize this away.
 void WipeString(std::string& text);
 
-/// Whether two secrets are equal; how long it takes tells nothing but their lengths.
+/// Returns true if two secrets are equal. The time taken depends only on their lengths.
 bool SecretsEqual(std::string_view a, std::string_view b);
 
-/// From now on the kernel makes no core dump of this process, and lets no other process of this
-/// user read its memory: keys pass through buffers that are not Secrets on their way in (a
-/// request's text) and in use (a cipher's schedule).
+/// Disables core dumps of this process, and prevents other processes of the same user from reading
+/// its memory. This protects keys in buffers that are not Secrets, such as the text of a request or
+/// a cipher's key schedule.
 void ForbidCoreDumps();
 
 }  // namespace sma::base

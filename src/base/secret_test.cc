@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "base/secret.h"
 
 #include <gmock/gmock.h>
@@ -18,7 +20,8 @@
 namespace sma::base {
 namespace {
 
-// The flags of the mapping (proc(5), /proc/pid/smaps): locked, and not in core dumps.
+// Checks the flags of the mapping (proc(5), /proc/pid/smaps): it is locked and not included in core
+// dumps.
 TEST(SecretTest, IsLockedAndLeftOutOfCoreDumps) {
   auto secret = Secret::Copy("top secret");
   ASSERT_TRUE(secret);

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <algorithm>
@@ -6,12 +8,12 @@
 
 namespace sma::base {
 
-/// ASCII letters in lower case, all else as it is.
+/// Converts ASCII letters to lower case, and leaves other bytes unchanged.
 constexpr char ToLower(char c) {
   return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
 }
 
-/// Whether two texts differ in nothing but the case of ASCII letters.
+/// Returns true if two strings are equal, ignoring the case of ASCII letters.
 constexpr bool EqualsIgnoreCase(std::string_view a, std::string_view b) {
   return std::equal(a.begin(), a.end(), b.begin(), b.end(),
                     [](char x, char y) { return ToLower(x) == ToLower(y); });

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <unistd.h>
@@ -6,7 +8,7 @@
 
 namespace sma::base {
 
-/// Owns a file descriptor and closes it when destroyed. Movable, not copyable. Not synchronised.
+/// Owns a file descriptor and closes it on destruction. Movable, not copyable. Not thread-safe.
 class UniqueFd {
  public:
   UniqueFd() = default;
@@ -24,10 +26,10 @@ class UniqueFd {
   bool valid() const { return fd_ >= 0; }
   explicit operator bool() const { return valid(); }
 
-  /// Gives the descriptor up without closing it; -1 when there was none.
+  /// Releases the descriptor without closing it; returns -1 if there was none.
   int Release() { return std::exchange(fd_, -1); }
 
-  /// Closes what is owned, if anything, and owns `fd` (-1: nothing) from now on.
+  /// Closes the owned descriptor, if any, and takes ownership of `fd`, which may be -1 for none.
   void Reset(int fd = -1) {
     if (fd_ >= 0) ::close(fd_);
     fd_ = fd;

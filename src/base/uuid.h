@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <array>
@@ -18,30 +20,32 @@ class Uuid {
   constexpr Uuid() = default;
   constexpr explicit Uuid(const std::array<uint8_t, kSize>& bytes) : bytes_(bytes) {}
 
-  /// From exactly 16 raw bytes; nullopt for any other length.
+  /// Converts exactly 16 raw bytes; returns nullopt for any other length.
   static std::optional<Uuid> FromBytes(std::string_view bytes);
 
-  /// From the 36-character text form with hyphens, hex digits in either case; nullopt for anything
+  /// Parses the 36-character text form with hyphens, in either case; returns nullopt for anything
   /// else.
   static std::optional<Uuid> Parse(std::string_view text);
 
-  /// From 32 hex digits without hyphens (the text form of an NVMe NGUID); nullopt for anything
-  /// else.
+  /// Parses 32 hexadecimal digits without hyphens (the text form of an NVMe NGUID); returns nullopt
+  /// for anything else.
   static std::optional<Uuid> ParseHex(std::string_view text);
 
-  /// A random UUID, version 4 (RFC 9562 §5.4), from the kernel's generator. Thread-safe.
+  /// Returns a random UUID, version 4 (RFC 9562 §5.4), from the kernel's random generator.
+  /// Thread-safe.
   static Uuid Random();
 
-  /// A name-based UUID, version 5 (RFC 9562 §5.5): SHA-1 of `name_space` and `name`.
+  /// Returns a name-based UUID, version 5 (RFC 9562 §5.5): SHA-1 of `name_space` and `name`.
   static Uuid FromName(const Uuid& name_space, std::string_view name);
 
-  /// The text form with hyphens, lower case, 36 characters.
+  /// Returns the text form with hyphens, in lower case, 36 characters.
   std::string ToString() const;
 
-  /// 32 lower-case hex digits without hyphens: an NGUID as SPDK's JSON-RPC takes it.
+  /// Returns 32 lower-case hexadecimal digits without hyphens, the form of an NGUID in SPDK's
+  /// JSON-RPC.
   std::string ToHex() const;
 
-  /// The 16 raw bytes as a string.
+  /// Returns the 16 raw bytes.
   std::string ToBytes() const;
 
   bool is_nil() const { return *this == Uuid(); }

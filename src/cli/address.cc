@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "cli/address.h"
 
 #include <fmt/format.h>
@@ -17,8 +19,8 @@ constexpr std::string_view kDefaultPort = "8080";
 
 struct HostPort {
   std::string host;                   // an IPv6 address without brackets
-  std::string port;                   // empty when there is none
-  std::optional<base::IpAddress> ip;  // what the host is, unless it is a name
+  std::string port;                   // empty if there is none
+  std::optional<base::IpAddress> ip;  // `host` as an address; nullopt if it is a name
 };
 
 bool IsPort(std::string_view text) {
@@ -33,7 +35,7 @@ bool IsHostName(std::string_view text) {
   });
 }
 
-// HOST, HOST:PORT, [IPV6] or [IPV6]:PORT.
+// Parses HOST, HOST:PORT, [IPV6] or [IPV6]:PORT.
 std::optional<HostPort> SplitHostPort(std::string_view text) {
   HostPort parts;
   std::string_view rest;
@@ -69,7 +71,7 @@ absl::StatusOr<std::string> ParseAgentAddress(std::string_view address) {
     const std::string_view port = parts->port.empty() ? kDefaultPort : parts->port;
     if (!parts->ip) return fmt::format("dns:///{}:{}", parts->host, port);
     if (!parts->ip->is_v6()) return fmt::format("ipv4:{}:{}", parts->host, port);
-    // gRPC takes it as a URI, in which the scope's percent sign has to be escaped (RFC 6874 §2).
+    // gRPC expects a URI, in which the percent sign of the zone must be escaped (RFC 6874 §2).
     return fmt::format("ipv6:[{}]:{}", absl::StrReplaceAll(parts->host, {{"%", "%25"}}), port);
   }
   return absl::InvalidArgumentError(

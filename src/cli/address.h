@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <string>
@@ -9,18 +11,19 @@ namespace sma::cli {
 
 inline constexpr char kDefaultAddress[] = "localhost:8080";
 
-/// What gRPC calls the agent at `address`: HOST, HOST:PORT, [IPV6]:PORT (port 8080 when missing) or
-/// unix:PATH. INVALID_ARGUMENT for anything else.
+/// Returns the gRPC target name for `address`: HOST, HOST:PORT, [IPV6]:PORT (default port 8080) or
+/// unix:PATH. Returns INVALID_ARGUMENT for anything else.
 absl::StatusOr<std::string> ParseAgentAddress(std::string_view address);
 
-/// A transport address of a remote target.
+/// A transport address of a storage node.
 struct TransportAddress {
   std::string trtype;
   std::string traddr;
   std::string trsvcid;
 };
 
-/// TRTYPE:ADDRESS:PORT, an IPv6 address in brackets. INVALID_ARGUMENT for anything else.
+/// Parses TRTYPE:ADDRESS:PORT, with an IPv6 address in brackets. Returns INVALID_ARGUMENT for
+/// anything else.
 absl::StatusOr<TransportAddress> ParseTransportAddress(std::string_view text);
 
 }  // namespace sma::cli

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -5,7 +7,7 @@
 #include <sstream>
 #include <string>
 
-#include "cli/app_fixture.h"
+#include "cli/testing/app_fixture.h"
 
 namespace sma::cli {
 namespace {
@@ -104,6 +106,7 @@ TEST_F(AdminCommandsTest, VolumeListAndShow) {
   EXPECT_EQ(agent_->get_volume.volume_id(), VolumeId());
   EXPECT_THAT(out_, HasSubstr("volume               " + std::string(kVolume) + "\n"));
   EXPECT_THAT(out_, HasSubstr("connection           nvmf\nsubnqn               nqn.s\n"));
+  EXPECT_THAT(out_, HasSubstr("discovery_endpoints  tcp:192.0.2.7:8009\n"));
   EXPECT_THAT(out_, HasSubstr("cipher               aes-xts\nrw-iops              5k\n"));
   EXPECT_EQ(Smactl({"volume", "show", "x"}), 3);
 }
@@ -159,11 +162,12 @@ TEST_F(AdminCommandsTest, WatchPrintsALineForEachChange) {
   EXPECT_EQ(agent_->watch.device_handle(), "h");
   EXPECT_EQ(out_,
             "1970-01-01T00:01:00Z  device  h  ready\n"
-            "1970-01-01T00:01:00Z  all     told  as it is now\n"
+            "1970-01-01T00:01:00Z  sync    initial state  complete\n"
             "1970-01-01T00:01:00Z  device  h  removed\n"
-            "1970-01-01T00:01:00Z  target  s  not connected\n");
+            "1970-01-01T00:01:00Z  target  s  not connected, all states are unknown\n");
 
-  // The time that was asked for is no error, and --timeout is not that of a watch.
+  // It is not an error if the time given with --for passes, and --timeout does not apply to a
+  // watch.
   agent_->hold_watch = true;
   EXPECT_EQ(Smactl({"watch", "--for", "200ms", "--timeout", "1ms", "--json"}), 0) << err_;
   std::istringstream lines(out_);
@@ -172,6 +176,24 @@ TEST_F(AdminCommandsTest, WatchPrintsALineForEachChange) {
   EXPECT_EQ(json::parse(line)["device"]["handle"], "h");
   agent_.reset();
   EXPECT_EQ(Smactl({"watch"}), 14);
+}
+
+TEST_F(AdminCommandsTest, WatchPrintsReasonsAndNoLineTwice) {
+  const char* degraded = R"(time { seconds: 60 } device { handle: "h" state: STATE_DEGRADED
+      last_error { code: 14 message: "no node" } })";
+  agent_->changes = {
+      Parse<admin::v1::WatchResponse>(degraded), Parse<admin::v1::WatchResponse>(degraded),
+      Parse<admin::v1::WatchResponse>(
+          R"(time { seconds: 60 } device { handle: "h" state: STATE_DEGRADED
+                            conditions { type: "OnTarget" status: STATUS_FALSE message: "why" } })"),
+      Parse<admin::v1::WatchResponse>(R"(time { seconds: 60 } device_removed: "h")"),
+      Parse<admin::v1::WatchResponse>(R"(time { seconds: 60 } device_removed: "h")")};
+  EXPECT_EQ(Smactl({"watch"}), 0) << err_;
+  EXPECT_EQ(out_,
+            "1970-01-01T00:01:00Z  device  h  degraded  UNAVAILABLE: no node\n"
+            "1970-01-01T00:01:00Z  device  h  degraded  why\n"
+            "1970-01-01T00:01:00Z  device  h  removed\n"
+            "1970-01-01T00:01:00Z  device  h  removed\n");
 }
 
 constexpr char kCandidates[] = R"(

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "cli/admin_text.h"
 
 #include <fmt/format.h>
@@ -13,6 +15,9 @@
 #include "base/uuid.h"
 
 namespace sma::cli {
+
+std::string Printable(const std::string& text) { return absl::Utf8SafeCHexEscape(text); }
+
 namespace {
 
 using google::protobuf::FieldDescriptor;
@@ -20,6 +25,7 @@ using google::protobuf::Message;
 using google::protobuf::Reflection;
 
 constexpr std::string_view kStatePrefix = "STATE_";
+constexpr std::string_view kDeviceTypePrefix = "DEVICE_TYPE_";
 
 Colour ColourOf(admin::v1::State state) {
   switch (state) {
@@ -31,14 +37,12 @@ Colour ColourOf(admin::v1::State state) {
       return Colour::kYellow;
     case admin::v1::STATE_DEGRADED:
     case admin::v1::STATE_KEY_NEEDED:
+    case admin::v1::STATE_UNKNOWN:
       return Colour::kRed;
     default:
       return Colour::kNone;
   }
 }
-
-// What comes from elsewhere must not steer the terminal.
-std::string Printable(const std::string& text) { return absl::Utf8SafeCHexEscape(text); }
 
 std::string Scalar(const Message& message, const FieldDescriptor& field) {
   const Reflection& reflection = *message.GetReflection();
@@ -59,7 +63,19 @@ std::string Repeated(const Message& message, const FieldDescriptor& field, int i
   if (field.cpp_type() == FieldDescriptor::CPPTYPE_STRING) {
     return Printable(reflection.GetRepeatedString(message, &field, i));
   }
-  return Printable(reflection.GetRepeatedMessage(message, &field, i).ShortDebugString());
+  const Message& element = reflection.GetRepeatedMessage(message, &field, i);
+  if (const auto* address = dynamic_cast<const nvmf::Address*>(&element)) {
+    const std::string& host = address->traddr();
+    const bool is_v6 = host.find(':') != std::string::npos;
+    return Printable(fmt::format("{}:{}:{}", absl::AsciiStrToLower(address->trtype()),
+                                 is_v6 ? "[" + host + "]" : host, address->trsvcid()));
+  }
+  return Printable(element.ShortDebugString());
+}
+
+const char* Answer(admin::v1::Condition::Status status) {
+  if (status == admin::v1::Condition::STATUS_TRUE) return "yes";
+  return status == admin::v1::Condition::STATUS_FALSE ? "no" : "unknown";
 }
 
 }  // namespace
@@ -78,23 +94,29 @@ std::string TimeText(const google::protobuf::Timestamp& time) {
 }
 
 std::string DeviceTypeText(DeviceType type) {
-  switch (type) {
-    case DEVICE_TYPE_NVMF_TCP:
-      return "nvmf-tcp";
-    case DEVICE_TYPE_NVME:
-      return "nvme";
-    case DEVICE_TYPE_VIRTIO_BLK:
-      return "virtio-blk";
-    default:
-      return "-";
-  }
+  if (type == DEVICE_TYPE_INVALID || !DeviceType_IsValid(type)) return "-";
+  const std::string name = DeviceType_Name(type).substr(kDeviceTypePrefix.size());
+  return absl::StrReplaceAll(absl::AsciiStrToLower(name), {{"_", "-"}});
 }
 
-DeviceType ParseDeviceType(const std::string& name) {
-  for (DeviceType type : {DEVICE_TYPE_NVMF_TCP, DEVICE_TYPE_NVME, DEVICE_TYPE_VIRTIO_BLK}) {
-    if (DeviceTypeText(type) == name) return type;
+std::string DeviceTypeNames() {
+  std::vector<std::string> names;
+  const auto* types = DeviceType_descriptor();
+  for (int i = 0; i < types->value_count(); ++i) {
+    const auto type = static_cast<DeviceType>(types->value(i)->number());
+    if (type != DEVICE_TYPE_INVALID) names.push_back(DeviceTypeText(type));
   }
-  return DEVICE_TYPE_INVALID;
+  return absl::StrJoin(names, ", ");
+}
+
+absl::StatusOr<DeviceType> ParseDeviceType(const std::string& name) {
+  const auto* types = DeviceType_descriptor();
+  for (int i = 0; i < types->value_count(); ++i) {
+    const auto type = static_cast<DeviceType>(types->value(i)->number());
+    if (type != DEVICE_TYPE_INVALID && DeviceTypeText(type) == name) return type;
+  }
+  return absl::InvalidArgumentError(
+      fmt::format("unknown device type '{}' (known: {})", name, DeviceTypeNames()));
 }
 
 std::string VolumeText(const std::string& volume_id) {
@@ -111,9 +133,9 @@ std::string ErrorText(const admin::v1::Error& error) {
 void AddConditions(const google::protobuf::RepeatedPtrField<admin::v1::Condition>& conditions,
                    Properties& properties) {
   for (const admin::v1::Condition& condition : conditions) {
-    const bool is_true = condition.status() == admin::v1::Condition::STATUS_TRUE;
     std::string text =
-        fmt::format("{} ({})", is_true ? "yes" : "no", Printable(condition.reason()));
+        fmt::format("{} ({})", Answer(condition.status()), Printable(condition.reason()));
+    if (condition.has_since()) text += " since " + TimeText(condition.since());
     if (!condition.message().empty()) text += ": " + Printable(condition.message());
     properties.Add(Printable(condition.type()), text);
   }

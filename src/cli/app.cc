@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "cli/app.h"
 
 #include <fmt/format.h>
@@ -11,7 +13,8 @@
 namespace sma::cli {
 namespace {
 
-constexpr char kFooter[] = R"(The exit status is 0 or the gRPC status code of the error.
+constexpr char kFooter[] =
+    R"(The exit status is 0 for success, otherwise the gRPC status code of the error.
 
 Examples:
   smactl device create nvmf-tcp --nqn nqn.2024-01.com.example:disk1 --traddr 192.0.2.1 --allow-any-host
@@ -21,29 +24,31 @@ Examples:
   smactl COMMAND --help)";
 
 void AddGlobalOptions(CLI::App& app, GlobalOptions& options) {
-  app.add_option("--address,-a", options.address, "The agent: HOST:PORT, [IPV6]:PORT or unix:PATH")
+  app.add_option("--address,-a", options.address,
+                 "Address of the agent: HOST:PORT, [IPV6]:PORT or unix:PATH")
       ->envname("SMA_ADDRESS")
       ->capture_default_str()
       ->type_name("ADDRESS");
-  app.add_option("--timeout", options.timeout, "How long to wait for the agent: 10s, 500ms, 2m")
+  app.add_option("--timeout", options.timeout,
+                 "How long to wait for the agent's response: 10s, 500ms, 2m")
       ->capture_default_str()
       ->type_name("TIME");
-  app.add_flag("--json", options.json, "Prints answers, and errors too, as JSON");
+  app.add_flag("--json", options.json, "Print results and errors as JSON");
   app.add_flag("--tls", options.tls,
-               "TLS, with the system's certificate authorities unless --ca is given");
+               "Use TLS, with the system's certificate authorities unless --ca is given");
   app.add_option("--ca", options.ca_file,
-                 "TLS: certificates that the agent's is checked against (PEM)")
+                 "TLS: certificate authorities that verify the agent's certificate (PEM)")
       ->type_name("FILE");
-  CLI::Option* cert =
-      app.add_option("--cert", options.cert_file, "TLS: this client's certificate (PEM)")
-          ->type_name("FILE");
+  CLI::Option* cert = app.add_option("--cert", options.cert_file, "TLS: client certificate (PEM)")
+                          ->type_name("FILE");
   CLI::Option* key =
-      app.add_option("--key", options.key_file, "TLS: its private key (PEM)")->type_name("FILE");
+      app.add_option("--key", options.key_file, "TLS: private key of the client certificate (PEM)")
+          ->type_name("FILE");
   cert->needs(key);
   key->needs(cert);
 }
 
-// Options of the program are taken behind a command too.
+// Accepts the global options after a command too.
 void LetFallThrough(CLI::App& app) {
   for (CLI::App* command : app.get_subcommands([](CLI::App*) { return true; })) {
     command->fallthrough();
@@ -51,7 +56,7 @@ void LetFallThrough(CLI::App& app) {
   }
 }
 
-// The command that was given, as far as it could be made out: "smactl device create".
+// Returns the command as far as it was recognized, for example "smactl device create".
 std::string CommandName(const CLI::App& app) {
   std::string name = app.get_name();
   for (const CLI::App* at = &app; !at->get_subcommands().empty();) {
@@ -80,7 +85,7 @@ int Fail(const absl::Status& status, bool as_json, std::ostream& err) {
 
 int Run(int argc, const char* const* argv, Streams streams) {
   Session session(streams);
-  CLI::App app("Command line of the Storage Management Agent", "smactl");
+  CLI::App app("Command line client of the Storage Management Agent", "smactl");
   app.footer(kFooter);
   app.set_version_flag("--version", fmt::format("smactl {}", base::GetVersion().text));
   app.require_subcommand(1);

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "cli/app.h"
 
 #include <gmock/gmock.h>
@@ -10,8 +12,8 @@
 #include <string>
 #include <vector>
 
-#include "cli/app_fixture.h"
-#include "cli/test_certificate.h"
+#include "cli/testing/app_fixture.h"
+#include "cli/testing/test_certificate.h"
 
 namespace sma::cli {
 namespace {
@@ -37,7 +39,7 @@ TEST_F(AppTest, ErrorsOfTheAgent) {
 TEST_F(AppTest, NoAgent) {
   agent_.reset();
   EXPECT_EQ(Smactl({"device", "delete", "h"}), 14);
-  EXPECT_THAT(err_, HasSubstr("no connection to the agent at " + address_));
+  EXPECT_THAT(err_, HasSubstr("cannot connect to the agent at " + address_));
 }
 
 TEST_F(AppTest, Timeout) {

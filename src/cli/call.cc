@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include <fmt/format.h>
 #include <google/protobuf/descriptor.h>
 #include <google/protobuf/message.h>
@@ -40,25 +42,33 @@ struct Input {
 absl::StatusOr<Input> ReadInput(const std::string& method, std::istream& in) {
   const json object = json::parse(in, nullptr, /*allow_exceptions=*/false);
   if (!object.is_object()) {
-    return absl::InvalidArgumentError("standard input is not one JSON object");
+    return absl::InvalidArgumentError("standard input is not a single JSON object");
   }
   Input input{method};
+  // With the method on the command line, the fields of the request may be given alone.
+  if (!method.empty() && !object.contains("params") && !object.contains("method")) {
+    input.params = object.dump();
+    return input;
+  }
   for (const auto& [key, value] : object.items()) {
     if (key == "params" && (value.is_object() || value.is_null())) {
       if (value.is_object()) input.params = value.dump();
     } else if (key == "method" && value.is_string()) {
       if (!method.empty() && value != method) {
         return absl::InvalidArgumentError(
-            fmt::format("standard input asks for {}, the command line for {}",
+            fmt::format("standard input names method {}, but the command line names {}",
                         value.get<std::string>(), method));
       }
       input.method = value.get<std::string>();
     } else {
-      return absl::InvalidArgumentError(fmt::format(
-          "'{}': standard input must be {{\"method\": NAME, \"params\": {{...}}}}", key));
+      return absl::InvalidArgumentError(
+          fmt::format("'{}': standard input must be {{\"method\": NAME, \"params\": {{...}}}}, or "
+                      "with METHOD on the "
+                      "command line the fields of the request",
+                      key));
     }
   }
-  if (input.method.empty()) return absl::InvalidArgumentError("no method is named");
+  if (input.method.empty()) return absl::InvalidArgumentError("no method was given");
   return input;
 }
 
@@ -86,21 +96,19 @@ absl::Status CallMethod(Session& session, const std::string& method_name) {
 void AddCallCommand(CLI::App& app, Session& session) {
   CLI::App* command = app.add_subcommand(
       "call",
-      "Calls a method with a request in JSON from standard input, prints the answer in JSON");
+      "Call a method with a JSON request from standard input, and print the response as JSON");
   auto method = std::make_shared<std::string>();
-  command->add_option("method", *method, "Name of the method; may be in the JSON instead")
+  command->add_option("method", *method, "Name of the method, unless the JSON has it")
       ->type_name("METHOD");
-  command->callback([&session, method] {
-    session.action = [&session, method] { return CallMethod(session, *method); };
-  });
+  SetAction(*command, session, method, &CallMethod);
   command->footer(
-      R"(Standard input: one JSON object with "params" (and "method"): fields are named as in the .proto
-files, bytes are in base64.
+      R"(Standard input is one JSON object: the fields of the request, or {"method": NAME, "params": {...}}.
+Fields are named as in the .proto files, bytes are in base64.
 
 Examples:
   smactl call CreateDevice <<'END'
-  {"params": {"nvmf_tcp": {"subnqn": "nqn.2024-01.com.example:disk1", "adrfam": "ipv4",
-              "traddr": "192.0.2.1", "trsvcid": "4420", "allow_any_host": true}}}
+  {"nvmf_tcp": {"subnqn": "nqn.2024-01.com.example:disk1", "adrfam": "ipv4",
+                "traddr": "192.0.2.1", "trsvcid": "4420", "allow_any_host": true}}
   END
   echo '{"method": "DeleteDevice", "params": {"handle": "nvmf-tcp:nqn.2024-01.com.example:disk1"}}' | smactl call
   echo '{}' | smactl call GetStatus)");

@@ -1,10 +1,12 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <nlohmann/json.hpp>
 #include <string>
 
-#include "cli/app_fixture.h"
+#include "cli/testing/app_fixture.h"
 
 namespace sma::cli {
 namespace {
@@ -70,6 +72,22 @@ TEST_F(CommandsTest, DeleteDevice) {
   EXPECT_EQ(Smactl({"device", "delete", "nvme:nqn.2016-06.io.spdk:vfiouser-3"}), 0);
   EXPECT_EQ(out_, "nvme:nqn.2016-06.io.spdk:vfiouser-3 deleted\n");
   EXPECT_EQ(agent_->delete_device.handle(), "nvme:nqn.2016-06.io.spdk:vfiouser-3");
+  agent_->has_objects = false;
+  EXPECT_EQ(Smactl({"device", "delete", "nvme:typo"}), 0);
+  EXPECT_EQ(out_, "there was no device nvme:typo\n");
+  EXPECT_EQ(agent_->delete_device.handle(), "nvme:typo") << "called nevertheless";
+}
+
+TEST_F(CommandsTest, DetachSaysWhatWasNotAttached) {
+  EXPECT_EQ(Smactl({"volume", "detach", "nvmf-tcp:nqn.x:1", kVolume}), 0);
+  EXPECT_EQ(out_, std::string(kVolume) + " detached from nvmf-tcp:nqn.x:1\n");
+  EXPECT_EQ(Smactl({"volume", "detach", "other", kVolume}), 0);
+  EXPECT_EQ(out_, std::string(kVolume) +
+                      " was not attached to other, it is attached to nvmf-tcp:nqn.x:1\n");
+  agent_->has_objects = false;
+  EXPECT_EQ(Smactl({"volume", "detach", "other", kVolume}), 0);
+  EXPECT_EQ(out_, std::string(kVolume) + " was not attached to other\n");
+  EXPECT_EQ(agent_->detach_volume.device_handle(), "other") << "called nevertheless";
 }
 
 TEST_F(CommandsTest, AttachAndDetach) {
@@ -243,6 +261,8 @@ TEST_F(CommandsTest, Call) {
   EXPECT_EQ(Smactl({"call", "GetDevice"}, R"({"params": {"handle": "h"}})"), 0);
   EXPECT_EQ(json::parse(out_), json({{"qos", {{"rd_bandwidth", "200"}}}}));
   EXPECT_EQ(Smactl({"call", "DeleteDevice"}, "{}"), 0);
+  EXPECT_EQ(Smactl({"call", "DeleteDevice"}, R"({"handle": "alone"})"), 0) << err_;
+  EXPECT_EQ(agent_->delete_device.handle(), "alone");
 }
 
 TEST_F(CommandsTest, CallRejects) {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include <fmt/format.h>
 
 #include <set>
@@ -11,7 +13,7 @@
 namespace sma::cli {
 namespace {
 
-// What can be typed, taken from the commands as they are.
+// The words that can be completed. They are collected from the commands.
 struct Words {
   std::vector<std::pair<std::string, std::string>>
       by_path;  // "/device/create": commands and options
@@ -44,7 +46,8 @@ void Collect(const CLI::App& app, const std::string& path,
   }
 }
 
-// The part that both shells understand. `words` names the words before the one being typed.
+// Returns the part of the script that both shells share. `words_before` expands to the words before
+// the one being typed.
 std::string Body(const CLI::App& app, std::string_view words_before) {
   Words words;
   Collect(app, "", {}, words);
@@ -68,7 +71,7 @@ std::string Body(const CLI::App& app, std::string_view words_before) {
 }
 
 std::string BashScript(const CLI::App& app) {
-  return "# bash completion of smactl; to use it now: source <(smactl completion bash)\n_smactl() "
+  return "# bash completion of smactl; to enable it: source <(smactl completion bash)\n_smactl() "
          "{\n" +
          Body(app, R"("${COMP_WORDS[@]:1:COMP_CWORD-1}")") +
          R"(  COMPREPLY=()
@@ -81,7 +84,7 @@ complete -o default -F _smactl smactl
 }
 
 std::string ZshScript(const CLI::App& app) {
-  return "#compdef smactl\n# zsh completion of smactl; to use it now: source <(smactl completion "
+  return "#compdef smactl\n# zsh completion of smactl; to enable it: source <(smactl completion "
          "zsh)\n_smactl() {\n" +
          Body(app, R"("${(@)words[2,CURRENT-1]}")") +
          R"(  if [[ -n $skip ]]; then _files; else compadd -- ${=candidates}; fi
@@ -93,8 +96,7 @@ if [[ $funcstack[1] == _smactl ]]; then _smactl; else compdef _smactl smactl; fi
 }  // namespace
 
 void AddCompletionCommand(CLI::App& app, Session& session) {
-  CLI::App* command =
-      app.add_subcommand("completion", "Prints a script that completes the commands in a shell");
+  CLI::App* command = app.add_subcommand("completion", "Print a completion script for a shell");
   command->require_subcommand(1);
   auto add = [&](const char* shell, std::string (*script)(const CLI::App&)) {
     CLI::App* sub = command->add_subcommand(shell, fmt::format("For {}", shell));

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include <fmt/format.h>
 
 #include <memory>
@@ -8,6 +10,7 @@
 #include "cli/units.h"
 #include "cli/volume_options.h"
 #include "sma.pb.h"
+#include "sma_admin.pb.h"
 
 namespace sma::cli {
 namespace {
@@ -15,7 +18,7 @@ namespace {
 struct DeviceArguments {
   std::string handle;
 
-  // nvmf-tcp
+  // Options for nvmf-tcp:
   std::string nqn;
   std::string adrfam;
   std::string traddr;
@@ -23,7 +26,7 @@ struct DeviceArguments {
   std::vector<std::string> hosts;
   bool allow_any_host = false;
 
-  // nvme, virtio-blk
+  // Options for nvme and virtio-blk:
   std::string physical_id;
   std::string virtual_id = "0";
 
@@ -41,7 +44,7 @@ absl::Status Create(Session& session, const DeviceArguments& arguments,
     if (!volume.ok()) return volume.status();
     *request.mutable_volume() = *std::move(volume);
   } else if (arguments.volume_options.any()) {
-    return absl::InvalidArgumentError("options of a volume need --volume");
+    return absl::InvalidArgumentError("options of a volume require --volume");
   }
   sma::CreateDeviceResponse response;
   absl::Status status =
@@ -66,7 +69,7 @@ absl::Status CreateNvmfTcp(Session& session, const DeviceArguments& arguments) {
   return Create(session, arguments, std::move(request));
 }
 
-// `params`: the DeviceParameters of a device that is a PCI function.
+// Fills in `params`, the DeviceParameters of a device that is a PCI function.
 template <typename Params>
 absl::Status SetPciIds(const DeviceArguments& arguments, Params& params) {
   absl::StatusOr<uint32_t> physical_id = ParseUint32(arguments.physical_id);
@@ -93,17 +96,27 @@ absl::Status CreateVirtioBlk(Session& session, const DeviceArguments& arguments)
 absl::Status Delete(Session& session, const DeviceArguments& arguments) {
   sma::DeleteDeviceRequest request;
   request.set_handle(arguments.handle);
+  // Queried before, because DeleteDevice also succeeds for a device that does not exist.
+  admin::v1::GetDeviceRequest query;
+  query.set_handle(arguments.handle);
+  admin::v1::Device known;
+  const bool exists = !absl::IsNotFound(session.CallAdmin("GetDevice", query, &known));
   sma::DeleteDeviceResponse response;
-  absl::Status status =
-      session.Call("/sma.StorageManagementAgent/DeleteDevice", request, &response);
-  if (!status.ok()) return status;
-  if (session.options.json) return session.PrintJson(response);
-  session.streams.out << fmt::format("{} deleted\n", arguments.handle);
-  return absl::OkStatus();
+  return session.CallAndPrint("DeleteDevice", request, &response,
+                              exists ? fmt::format("{} deleted", arguments.handle)
+                                     : fmt::format("there was no device {}", arguments.handle));
+}
+
+CLI::Option* AddVolume(CLI::App& command, const std::string& description,
+                       const SharedDeviceArguments& arguments) {
+  CLI::Option* option = command.add_option("--volume", arguments->volume, description);
+  arguments->volume_options.AddTo(command);
+  return option->type_name("UUID");
 }
 
 void AddNvmfTcp(CLI::App& create, Session& session, const SharedDeviceArguments& arguments) {
-  CLI::App* command = create.add_subcommand("nvmf-tcp", "An NVMe-oF subsystem reached by NVMe/TCP");
+  CLI::App* command = create.add_subcommand(
+      "nvmf-tcp", "Create an NVMe-oF subsystem that hosts reach over NVMe/TCP");
   command->add_option("--nqn", arguments->nqn, "NQN of the subsystem")
       ->required()
       ->type_name("NQN");
@@ -113,18 +126,14 @@ void AddNvmfTcp(CLI::App& create, Session& session, const SharedDeviceArguments&
   command->add_option("--trsvcid", arguments->trsvcid, "TCP port to listen on")
       ->capture_default_str()
       ->type_name("PORT");
-  command->add_option("--adrfam", arguments->adrfam, "ipv4 or ipv6; by default as the address is")
+  command->add_option("--adrfam", arguments->adrfam, "ipv4 or ipv6; default: that of the address")
       ->type_name("FAMILY");
   command->add_option("--host", arguments->hosts, "NQN of a host that may connect; may be repeated")
       ->allow_extra_args(false)
       ->type_name("NQN");
-  command->add_flag("--allow-any-host", arguments->allow_any_host, "Every host may connect");
-  command->add_option("--volume", arguments->volume, "Volume to attach in the same step")
-      ->type_name("UUID");
-  arguments->volume_options.AddTo(*command);
-  command->callback([&session, arguments] {
-    session.action = [&session, arguments] { return CreateNvmfTcp(session, *arguments); };
-  });
+  command->add_flag("--allow-any-host", arguments->allow_any_host, "Allow every host to connect");
+  AddVolume(*command, "Volume to attach in the same step", arguments);
+  SetAction(*command, session, arguments, &CreateNvmfTcp);
   command->footer(R"(Prints the handle of the device.
 
 Examples:
@@ -137,7 +146,7 @@ Examples:
 void AddPciIds(CLI::App& command, const SharedDeviceArguments& arguments) {
   command
       .add_option("--physical-id", arguments->physical_id,
-                  "Place of the PCI function: buses are numbered through in the order of the "
+                  "Slot of the PCI function, counted over all buses in the order of the "
                   "agent's configuration")
       ->required()
       ->type_name("N");
@@ -148,15 +157,11 @@ void AddPciIds(CLI::App& command, const SharedDeviceArguments& arguments) {
 }
 
 void AddNvme(CLI::App& create, Session& session, const SharedDeviceArguments& arguments) {
-  CLI::App* command =
-      create.add_subcommand("nvme", "An NVMe controller as a PCI function (vfio-user)");
+  CLI::App* command = create.add_subcommand(
+      "nvme", "Create an NVMe controller as a PCI function of a VM (vfio-user)");
   AddPciIds(*command, arguments);
-  command->add_option("--volume", arguments->volume, "Volume to attach in the same step")
-      ->type_name("UUID");
-  arguments->volume_options.AddTo(*command);
-  command->callback([&session, arguments] {
-    session.action = [&session, arguments] { return CreateNvme(session, *arguments); };
-  });
+  AddVolume(*command, "Volume to attach in the same step", arguments);
+  SetAction(*command, session, arguments, &CreateNvme);
   command->footer(R"(Prints the handle of the device.
 
 Examples:
@@ -165,16 +170,11 @@ Examples:
 }
 
 void AddVirtioBlk(CLI::App& create, Session& session, const SharedDeviceArguments& arguments) {
-  CLI::App* command =
-      create.add_subcommand("virtio-blk", "A virtio-blk disk as a PCI function (vhost-user)");
+  CLI::App* command = create.add_subcommand(
+      "virtio-blk", "Create a virtio-blk disk as a PCI function of a VM (vhost-user)");
   AddPciIds(*command, arguments);
-  command->add_option("--volume", arguments->volume, "The disk's volume")
-      ->required()
-      ->type_name("UUID");
-  arguments->volume_options.AddTo(*command);
-  command->callback([&session, arguments] {
-    session.action = [&session, arguments] { return CreateVirtioBlk(session, *arguments); };
-  });
+  AddVolume(*command, "Volume of the disk", arguments)->required();
+  SetAction(*command, session, arguments, &CreateVirtioBlk);
   command->footer(R"(Prints the handle of the device.
 
 Examples:
@@ -190,20 +190,16 @@ void AddDeviceCommands(CLI::App& app, Session& session) {
   device->require_subcommand(1);
   auto arguments = std::make_shared<DeviceArguments>();
 
-  CLI::App* create = device->add_subcommand("create", "Makes a device and prints its handle");
+  CLI::App* create = device->add_subcommand("create", "Create a device and print its handle");
   create->require_subcommand(1);
   AddNvmfTcp(*create, session, arguments);
   AddNvme(*create, session, arguments);
   AddVirtioBlk(*create, session, arguments);
 
   CLI::App* remove =
-      device->add_subcommand("delete", "Removes a device; volumes attached to it are detached");
-  remove->add_option("handle", arguments->handle, "Handle of the device")
-      ->required()
-      ->type_name("HANDLE");
-  remove->callback([&session, arguments] {
-    session.action = [&session, arguments] { return Delete(session, *arguments); };
-  });
+      device->add_subcommand("delete", "Delete a device; volumes attached to it are detached");
+  AddHandle(*remove, arguments->handle);
+  SetAction(*remove, session, arguments, &Delete);
   remove->footer(R"(Examples:
   smactl device delete nvmf-tcp:nqn.2024-01.com.example:disk1)");
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -6,6 +8,7 @@
 #include "cli/admin_text.h"
 #include "cli/commands.h"
 #include "cli/output.h"
+#include "sma/device_params.h"
 #include "sma_admin.pb.h"
 
 namespace sma::cli {
@@ -31,13 +34,11 @@ void PrintCandidates(Session& session, const ListAdoptionCandidatesResponse& res
   table.Print(session.streams.out, session.streams.use_colour);
 }
 
-// Whether the operator says yes to what the candidate is.
+// Shows the candidate; returns true if the operator confirms it.
 bool Confirm(Session& session, const AdoptionCandidate& candidate) {
   Properties properties;
   properties.Add("handle", candidate.handle());
-  if (candidate.has_nvmf_tcp()) AddParams(candidate.nvmf_tcp(), properties);
-  if (candidate.has_nvme()) AddParams(candidate.nvme(), properties);
-  if (candidate.has_virtio_blk()) AddParams(candidate.virtio_blk(), properties);
+  if (const auto* params = ParamsOf(candidate)) AddParams(*params, properties);
   for (const AdoptionCandidate::Volume& volume : candidate.volumes()) {
     properties.Add("volume",
                    fmt::format("{} (bdev {})", VolumeText(volume.volume_id()), volume.bdev()));
@@ -66,7 +67,7 @@ absl::Status Adopt(Session& session, const AdoptionCandidate& candidate, bool ye
   return absl::OkStatus();
 }
 
-// Whether the agent has the device already.
+// Returns true if the device is already in the agent's record.
 bool IsAdopted(Session& session, const std::string& handle) {
   admin::v1::GetDeviceRequest request;
   request.set_handle(handle);
@@ -79,8 +80,8 @@ absl::StatusOr<AdoptionCandidate> FindCandidate(const ListAdoptionCandidatesResp
   auto found = std::find_if(response.candidates().begin(), response.candidates().end(),
                             [&](const AdoptionCandidate& c) { return c.handle() == handle; });
   if (found != response.candidates().end()) return *found;
-  return absl::NotFoundError(
-      fmt::format("{}: nothing on the target that is not in the record has this handle", handle));
+  return absl::NotFoundError(fmt::format(
+      "{}: no device that is on the target but not in the record has this handle", handle));
 }
 
 absl::Status AdoptDevices(Session& session, const AdoptArguments& arguments) {
@@ -114,21 +115,21 @@ absl::Status AdoptDevices(Session& session, const AdoptArguments& arguments) {
 
 void AddDeviceAdoptCommand(CLI::App& device, Session& session) {
   CLI::App* command = device.add_subcommand(
-      "adopt", "Takes over devices that another agent made on the target, volumes included");
+      "adopt", "Adopt devices, with their volumes, that another agent has created on the target");
   auto arguments = std::make_shared<AdoptArguments>();
   CLI::Option* handles =
       command
-          ->add_option("handle", arguments->handles,
-                       "Handles of the devices; without any: prints what could be adopted")
+          ->add_option(
+              "handle", arguments->handles,
+              "Handles of the devices; without any: list the devices that could be adopted")
           ->type_name("HANDLE");
-  command->add_flag("--all", arguments->all, "All that can be adopted")->excludes(handles);
-  command->add_flag("--yes,-y", arguments->yes, "Asks nothing");
-  command->callback([&session, arguments] {
-    session.action = [&session, arguments] { return AdoptDevices(session, *arguments); };
-  });
+  command->add_flag("--all", arguments->all, "Adopt all devices that can be adopted")
+      ->excludes(handles);
+  command->add_flag("--yes,-y", arguments->yes, "Do not ask for confirmation");
+  SetAction(*command, session, arguments, &AdoptDevices);
   command->footer(
-      R"(Nothing changes on the target, and hosts notice nothing. Before each device what it is is shown, and
-whether to adopt it is asked for.
+      R"(Nothing changes on the target, and hosts are not affected. Each device is shown, and adopted after
+confirmation.
 
 Examples:
   smactl device adopt

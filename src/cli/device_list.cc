@@ -1,11 +1,13 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include <fmt/format.h>
 
 #include <memory>
 
 #include "cli/admin_text.h"
 #include "cli/commands.h"
-#include "cli/limits.h"
 #include "cli/output.h"
+#include "sma/device_params.h"
 #include "sma_admin.pb.h"
 
 namespace sma::cli {
@@ -18,7 +20,7 @@ struct DeviceListArguments {
 
 using SharedDeviceListArguments = std::shared_ptr<DeviceListArguments>;
 
-// All pages.
+// Fetches all pages.
 absl::StatusOr<admin::v1::ListDevicesResponse> ListAllDevices(Session& session, DeviceType type) {
   admin::v1::ListDevicesResponse all;
   admin::v1::ListDevicesRequest request;
@@ -35,12 +37,10 @@ absl::StatusOr<admin::v1::ListDevicesResponse> ListAllDevices(Session& session, 
 }
 
 absl::Status ListDevices(Session& session, const DeviceListArguments& arguments) {
-  const DeviceType type = ParseDeviceType(arguments.type);
-  if (type == DEVICE_TYPE_INVALID && !arguments.type.empty()) {
-    return absl::InvalidArgumentError(
-        fmt::format("device type '{}' is not nvmf-tcp, nvme or virtio-blk", arguments.type));
-  }
-  absl::StatusOr<admin::v1::ListDevicesResponse> all = ListAllDevices(session, type);
+  absl::StatusOr<DeviceType> type = DEVICE_TYPE_INVALID;  // all
+  if (!arguments.type.empty()) type = ParseDeviceType(arguments.type);
+  if (!type.ok()) return type.status();
+  absl::StatusOr<admin::v1::ListDevicesResponse> all = ListAllDevices(session, *type);
   if (!all.ok()) return all.status();
   if (session.options.json) return session.PrintJson(*all);
   Table table({"HANDLE", "TYPE", "STATE", "VOLUMES", "SINCE"});
@@ -50,12 +50,6 @@ absl::Status ListDevices(Session& session, const DeviceListArguments& arguments)
   }
   table.Print(session.streams.out, session.streams.use_colour);
   return absl::OkStatus();
-}
-
-void AddDeviceParams(const admin::v1::Device& device, Properties& properties) {
-  if (device.has_nvmf_tcp()) AddParams(device.nvmf_tcp(), properties);
-  if (device.has_nvme()) AddParams(device.nvme(), properties);
-  if (device.has_virtio_blk()) AddParams(device.virtio_blk(), properties);
 }
 
 absl::Status ShowDevice(Session& session, const DeviceListArguments& arguments) {
@@ -72,13 +66,9 @@ absl::Status ShowDevice(Session& session, const DeviceListArguments& arguments) 
   properties.Add("state", StateCell(device.state()));
   properties.Add("since", TimeText(device.state_since()));
   properties.Add("created", TimeText(device.created()));
-  AddDeviceParams(device, properties);
+  if (const auto* params = ParamsOf(device)) AddParams(*params, properties);
   for (const std::string& id : device.volume_ids()) properties.Add("volume", VolumeText(id));
-  AddLimits(device.qos(), properties);
-  AddConditions(device.conditions(), properties);
-  if (device.has_last_error()) {
-    properties.Add("last error", {ErrorText(device.last_error()), Colour::kRed});
-  }
+  AddCommon(device, properties);
   properties.Print(session.streams.out, session.streams.use_colour);
   return absl::OkStatus();
 }
@@ -87,24 +77,17 @@ absl::Status ShowDevice(Session& session, const DeviceListArguments& arguments) 
 
 void AddDeviceListCommands(CLI::App& device, Session& session) {
   auto arguments = std::make_shared<DeviceListArguments>();
-  CLI::App* list =
-      device.add_subcommand("list", "Prints the devices, in the order of their handles");
-  list->add_option("--type", arguments->type, "Only devices of a type: nvmf-tcp, nvme, virtio-blk")
+  CLI::App* list = device.add_subcommand("list", "List the devices, in the order of their handles");
+  list->add_option("--type", arguments->type, "Only devices of this type: " + DeviceTypeNames())
       ->type_name("TYPE");
-  list->callback([&session, arguments] {
-    session.action = [&session, arguments] { return ListDevices(session, *arguments); };
-  });
+  SetAction(*list, session, arguments, &ListDevices);
   list->footer(R"(Examples:
   smactl device list
   smactl device list --type nvmf-tcp --json)");
 
-  CLI::App* show = device.add_subcommand("show", "Prints all that is known of a device");
-  show->add_option("handle", arguments->handle, "Handle of the device")
-      ->required()
-      ->type_name("HANDLE");
-  show->callback([&session, arguments] {
-    session.action = [&session, arguments] { return ShowDevice(session, *arguments); };
-  });
+  CLI::App* show = device.add_subcommand("show", "Show the details of a device");
+  AddHandle(*show, arguments->handle);
+  SetAction(*show, session, arguments, &ShowDevice);
   show->footer(R"(Examples:
   smactl device show nvmf-tcp:nqn.2024-01.com.example:disk1)");
 }

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include <fmt/format.h>
 #include <google/protobuf/wrappers.pb.h>
 
@@ -15,7 +17,7 @@ namespace {
 constexpr const char* kStatusNames[] = {"UNKNOWN", "SERVING", "NOT_SERVING", "SERVICE_UNKNOWN"};
 constexpr int kServing = 1;
 
-// The health service has no word for the reason: the agent's status has.
+// Returns why the agent does not serve calls: its status says so, but the health service does not.
 std::string WhyNot(Session& session) {
   admin::v1::Status status;
   absl::Status called = session.CallAdmin("GetStatus", admin::v1::GetStatusRequest(), &status);
@@ -24,8 +26,8 @@ std::string WhyNot(Session& session) {
 }
 
 absl::Status CheckHealth(Session& session, const std::string& service) {
-  // HealthCheckRequest {string service = 1} and HealthCheckResponse {enum status = 1} have on the
-  // wire the form of these well-known types, so that no copy of health.proto is needed.
+  // HealthCheckRequest {string service = 1} and HealthCheckResponse {enum status = 1} have the same
+  // wire format as these well-known types, so no copy of health.proto is needed.
   google::protobuf::StringValue request;
   request.set_value(service);
   google::protobuf::Int32Value response;
@@ -42,20 +44,18 @@ absl::Status CheckHealth(Session& session, const std::string& service) {
   }
   if (value == kServing) return absl::OkStatus();
   return absl::UnavailableError(
-      fmt::format("the agent at {} does not serve{}", session.options.address, WhyNot(session)));
+      fmt::format("the agent at {} is not serving{}", session.options.address, WhyNot(session)));
 }
 
 }  // namespace
 
 void AddHealthCommand(CLI::App& app, Session& session) {
-  CLI::App* command =
-      app.add_subcommand("health", "Tells whether the agent serves; exit status 0 when it does");
+  CLI::App* command = app.add_subcommand(
+      "health", "Check whether the agent is serving; the exit status is 0 if it is");
   auto service = std::make_shared<std::string>();
-  command->add_option("service", *service, "A service; without it the agent as a whole")
+  command->add_option("service", *service, "Name of a gRPC service; default: the agent as a whole")
       ->type_name("SERVICE");
-  command->callback([&session, service] {
-    session.action = [&session, service] { return CheckHealth(session, *service); };
-  });
+  SetAction(*command, session, service, &CheckHealth);
   command->footer(R"(Examples:
   smactl health
   smactl --timeout 2s health sma.StorageManagementAgent)");

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "cli/iscsi_options.h"
 
 #include <fmt/format.h>
@@ -16,12 +18,13 @@ void IscsiOptions::AddTo(CLI::App& command, const std::string& group) {
   command.add_option("--lun", lun_, "Logical unit number; default 0")
       ->type_name("NUMBER")
       ->group(group);
-  add("--initiator-iqn", initiator_iqn_, "iSCSI name to log in with", "IQN");
-  add("--chap-user", chap_.user, "User to log in as", "NAME");
-  add("--chap-secret-file", chap_.secret_file, "File (- for standard input) with the secret",
+  add("--initiator-iqn", initiator_iqn_, "iSCSI name of the initiator", "IQN");
+  add("--chap-user", chap_.user, "CHAP user name of the initiator", "NAME");
+  add("--chap-secret-file", chap_.secret_file, "File (- for standard input) with the CHAP secret",
       "FILE");
-  add("--mutual-chap-user", mutual_chap_.user, "User that the target has to prove to be", "NAME");
-  add("--mutual-chap-secret-file", mutual_chap_.secret_file, "File with that user's secret",
+  add("--mutual-chap-user", mutual_chap_.user,
+      "CHAP user name that the iSCSI target must authenticate as", "NAME");
+  add("--mutual-chap-secret-file", mutual_chap_.secret_file, "File with the secret of that user",
       "FILE");
 }
 
@@ -35,7 +38,7 @@ absl::Status IscsiOptions::Build(sma::iscsi::VolumeConnectionParameters& paramet
                                  std::istream& standard_input) const {
   if (portal_.empty() || target_iqn_.empty() || initiator_iqn_.empty()) {
     return absl::InvalidArgumentError(
-        "a volume of an iSCSI target needs --iscsi, --target-iqn and --initiator-iqn");
+        "a volume on an iSCSI target requires --iscsi, --target-iqn and --initiator-iqn");
   }
   parameters.set_portal(portal_);
   parameters.set_target_iqn(target_iqn_);
@@ -55,7 +58,7 @@ absl::Status IscsiOptions::Add(const char* option, const Credentials& credential
                                sma::iscsi::ChapCredentials& chap, std::istream& standard_input) {
   if (credentials.user.empty() || credentials.secret_file.empty()) {
     return absl::InvalidArgumentError(
-        fmt::format("{0}-user and {0}-secret-file belong together", option));
+        fmt::format("{0}-user and {0}-secret-file must be given together", option));
   }
   absl::StatusOr<std::string> secret = ReadFile(credentials.secret_file, standard_input);
   if (!secret.ok()) return secret.status();

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <CLI/CLI.hpp>
@@ -10,21 +12,21 @@
 
 namespace sma::cli {
 
-/// The options for a volume that is a logical unit of an iSCSI target.
+/// The command-line options for a volume that is a logical unit of an iSCSI target.
 class IscsiOptions {
  public:
   /// Adds the options to `command`. This object must live as long as `command`.
   void AddTo(CLI::App& command, const std::string& group);
 
-  /// Whether any of the options was given.
+  /// Returns true if any of the options was given.
   bool any() const;
 
-  /// INVALID_ARGUMENT when an option does not hold what it should, or one is missing.
+  /// Fills in `parameters`. Returns INVALID_ARGUMENT if an option is invalid or missing.
   absl::Status Build(sma::iscsi::VolumeConnectionParameters& parameters,
                      std::istream& standard_input) const;
 
  private:
-  // User and where the secret is: it does not belong on a command line.
+  // The secret is read from a file, because a command line is visible to other users.
   struct Credentials {
     std::string user;
     std::string secret_file;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include "cli/output.h"
@@ -5,7 +7,7 @@
 
 namespace sma::cli {
 
-/// A line for each limit that is set: "rw-iops  5k".
+/// Adds a line for each limit that is set, for example "rw-iops 5k".
 void AddLimits(const sma::QosLimit& limits, Properties& properties);
 
 }  // namespace sma::cli

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "cli/output.h"
 
 #include <algorithm>
@@ -7,7 +9,7 @@ namespace {
 
 constexpr size_t kGap = 2;  // columns between two cells
 
-// Escape sequence that begins a colour (ECMA-48 §8.3.117, "Select graphic rendition").
+// Returns the escape sequence that selects a colour (ECMA-48 §8.3.117, "Select graphic rendition").
 const char* Begin(Colour colour) {
   switch (colour) {
     case Colour::kNone:

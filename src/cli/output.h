@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <ostream>
@@ -9,9 +11,9 @@ namespace sma::cli {
 
 enum class Colour { kNone, kGreen, kYellow, kRed };
 
-/// Text of a table, in a colour where the output takes colours.
+/// The text of a table cell, with its colour for outputs that support colours.
 struct Cell {
-  // Not explicit: most cells are plain text.
+  // Not explicit, because most cells are plain text.
   Cell(std::string text_in) : text(std::move(text_in)) {}  // NOLINT(google-explicit-constructor)
   Cell(const char* text_in) : text(text_in) {}             // NOLINT(google-explicit-constructor)
   Cell(std::string text_in, Colour colour_in) : text(std::move(text_in)), colour(colour_in) {}
@@ -20,7 +22,8 @@ struct Cell {
   Colour colour = Colour::kNone;
 };
 
-/// `cell` as it is written: between the terminal's escape sequences where `use_colour`.
+/// Returns the text of `cell`, enclosed in the escape sequences of its colour if `use_colour` is
+/// set.
 std::string Render(const Cell& cell, bool use_colour);
 
 /// Rows of text in aligned columns.
@@ -28,7 +31,7 @@ class Table {
  public:
   explicit Table(std::vector<Cell> header) { rows_.push_back(std::move(header)); }
 
-  /// As many cells as the header has.
+  /// `row` must have as many cells as the header.
   void Add(std::vector<Cell> row) { rows_.push_back(std::move(row)); }
 
   void Print(std::ostream& out, bool use_colour = false) const;
@@ -37,8 +40,8 @@ class Table {
   std::vector<std::vector<Cell>> rows_;
 };
 
-/// Names and what they stand for, one in a line, aligned. A name that is the same as in the line
-/// before is left out.
+/// Lines with a name and a value, aligned. A name that equals the one of the previous line is
+/// omitted.
 class Properties {
  public:
   void Add(std::string name, Cell value) { rows_.emplace_back(std::move(name), std::move(value)); }

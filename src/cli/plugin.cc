@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_replace.h"
 #include "cli/admin_text.h"
@@ -10,7 +12,7 @@ namespace {
 
 using admin::v1::Plugin;
 
-// "KIND_BUILT_IN" without its prefix, as a word.
+// Converts an enum value to a word: "KIND_BUILT_IN" with the prefix "KIND_" becomes "built-in".
 std::string EnumWord(const std::string& name, std::string_view prefix) {
   if (!name.starts_with(prefix)) return "-";
   return absl::StrReplaceAll(absl::AsciiStrToLower(name.substr(prefix.size())), {{"_", "-"}});
@@ -45,10 +47,12 @@ absl::Status ListPlugins(Session& session) {
 }  // namespace
 
 void AddPluginCommands(CLI::App& app, Session& session) {
-  CLI::App* plugin = app.add_subcommand("plugin", "Device types and crypto engines of the agent");
+  CLI::App* plugin =
+      app.add_subcommand("plugin", "List the device types and crypto engines of the agent");
   plugin->require_subcommand(1);
   CLI::App* list = plugin->add_subcommand(
-      "list", "Prints device types and crypto engines, and why one could not be loaded");
+      "list",
+      "List device types and crypto engines, with the errors of those that could not be loaded");
   list->callback([&session] { session.action = [&session] { return ListPlugins(session); }; });
   list->footer(R"(Examples:
   smactl plugin list)");

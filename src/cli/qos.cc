@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include <fmt/format.h>
 
 #include <limits>
@@ -5,6 +7,7 @@
 #include <optional>
 
 #include "base/uuid.h"
+#include "cli/admin_text.h"
 #include "cli/commands.h"
 #include "cli/limits.h"
 #include "cli/output.h"
@@ -20,11 +23,11 @@ using Capabilities = sma::GetQosCapabilitiesResponse::QosCapabilities;
 
 constexpr uint64_t kKeep = std::numeric_limits<uint64_t>::max();
 constexpr uint64_t kIopsStep = 1000;              // QosLimit counts thousands
-constexpr uint64_t kBandwidthStep = 1024 * 1024;  // and MiB
+constexpr uint64_t kBandwidthStep = 1024 * 1024;  // QosLimit counts MiB
 
-// One field of QosLimit, with all that is done with it.
+// One field of QosLimit, with its option and its accessors.
 struct Limit {
-  const char* name;  // for people, as in the options
+  const char* name;  // as in the options
   const char* options;
   const char* help;
   bool bandwidth;
@@ -58,7 +61,7 @@ struct QosArguments {
 
 using SharedQosArguments = std::shared_ptr<QosArguments>;
 
-// What QosLimit holds for `text`; 0 is unlimited.
+// Returns the value of `text` in the unit of QosLimit; 0 is unlimited.
 absl::StatusOr<uint64_t> ParseLimit(const Limit& limit, const std::string& text) {
   if (text == "unlimited") return 0;
   absl::StatusOr<uint64_t> value = limit.bandwidth ? ParseBytes(text) : ParseCount(text);
@@ -99,14 +102,11 @@ absl::Status Set(Session& session, const QosArguments& arguments) {
     }
     (request.mutable_maximum()->*kLimits[i].set)(value);
   }
-  if (!any) return absl::InvalidArgumentError("no limit is given: --rw-iops 5k, say");
+  if (!any) return absl::InvalidArgumentError("no limit was given; use for example --rw-iops 5k");
   sma::SetQosResponse response;
-  absl::Status status = session.Call("/sma.StorageManagementAgent/SetQos", request, &response);
-  if (!status.ok()) return status;
-  if (session.options.json) return session.PrintJson(response);
-  session.streams.out << fmt::format("limits of {} set\n",
-                                     arguments.volume.value_or(arguments.handle));
-  return absl::OkStatus();
+  return session.CallAndPrint(
+      "SetQos", request, &response,
+      fmt::format("limits of {} set", arguments.volume.value_or(arguments.handle)));
 }
 
 absl::Status Get(Session& session, const QosArguments& arguments) {
@@ -142,17 +142,10 @@ absl::Status Get(Session& session, const QosArguments& arguments) {
 }
 
 absl::Status GetCapabilities(Session& session, const QosArguments& arguments) {
-  static const std::map<std::string, sma::DeviceType> kTypes = {
-      {"nvmf-tcp", sma::DEVICE_TYPE_NVMF_TCP},
-      {"nvme", sma::DEVICE_TYPE_NVME},
-      {"virtio-blk", sma::DEVICE_TYPE_VIRTIO_BLK}};
-  auto type = kTypes.find(arguments.device_type);
-  if (type == kTypes.end()) {
-    return absl::InvalidArgumentError(
-        fmt::format("device type '{}' is not nvmf-tcp, nvme or virtio-blk", arguments.device_type));
-  }
+  absl::StatusOr<sma::DeviceType> type = ParseDeviceType(arguments.device_type);
+  if (!type.ok()) return type.status();
   sma::GetQosCapabilitiesRequest request;
-  request.set_device_type(type->second);
+  request.set_device_type(*type);
   sma::GetQosCapabilitiesResponse response;
   absl::Status status =
       session.Call("/sma.StorageManagementAgent/GetQosCapabilities", request, &response);
@@ -168,16 +161,14 @@ absl::Status GetCapabilities(Session& session, const QosArguments& arguments) {
 }
 
 void AddTarget(CLI::App& command, const SharedQosArguments& arguments) {
-  command.add_option("handle", arguments->handle, "Handle of the device")
-      ->required()
-      ->type_name("HANDLE");
-  command.add_option("volume", arguments->volume, "Id of the volume; without it: the whole device")
+  AddHandle(command, arguments->handle);
+  command.add_option("volume", arguments->volume, "Id of the volume; default: the whole device")
       ->type_name("UUID");
 }
 
 void AddSet(CLI::App& qos, Session& session, const SharedQosArguments& arguments) {
-  CLI::App* command =
-      qos.add_subcommand("set", "Limits the I/O of a volume; limits not given stay as they are");
+  CLI::App* command = qos.add_subcommand(
+      "set", "Limit the I/O of a volume or device; limits that are not given do not change");
   AddTarget(*command, arguments);
   for (size_t i = 0; i < kLimitCount; ++i) {
     command
@@ -186,13 +177,11 @@ void AddSet(CLI::App& qos, Session& session, const SharedQosArguments& arguments
                                  kLimits[i].bandwidth ? "200M is 200 MiB" : "5k is 5000"))
         ->type_name("N");
   }
-  command->callback([&session, arguments] {
-    session.action = [&session, arguments] { return Set(session, *arguments); };
-  });
+  SetAction(*command, session, arguments, &Set);
   command->footer(R"(Examples:
   smactl qos set nvmf-tcp:nqn.2024-01.com.example:disk1 8f0c3a52-12c8-4f2e-8c43-5f0d5e7d9a01 \
       --rw-iops 5k --read-bw 200M
-  smactl qos set virtio_blk:sma-0 --rw-bw unlimited)");
+  smactl qos set HANDLE --rw-bw unlimited)");
 }
 
 }  // namespace
@@ -205,28 +194,24 @@ void AddLimits(const sma::QosLimit& limits, Properties& properties) {
 }
 
 void AddQosCommands(CLI::App& app, Session& session) {
-  CLI::App* qos = app.add_subcommand("qos", "Limit I/O (quality of service)");
+  CLI::App* qos = app.add_subcommand("qos", "Set and show I/O limits (quality of service)");
   qos->require_subcommand(1);
   auto arguments = std::make_shared<QosArguments>();
   AddSet(*qos, session, arguments);
 
-  CLI::App* get = qos->add_subcommand("get", "Prints the limits of a volume or a device");
+  CLI::App* get = qos->add_subcommand("get", "Show the limits of a volume or a device");
   AddTarget(*get, arguments);
-  get->callback([&session, arguments] {
-    session.action = [&session, arguments] { return Get(session, *arguments); };
-  });
+  SetAction(*get, session, arguments, &Get);
   get->footer(R"(Examples:
   smactl qos get nvmf-tcp:nqn.2024-01.com.example:disk1 8f0c3a52-12c8-4f2e-8c43-5f0d5e7d9a01
-  smactl qos get virtio_blk:sma-0)");
+  smactl qos get HANDLE)");
 
   CLI::App* capabilities =
-      qos->add_subcommand("capabilities", "Prints which limits a type of device can apply");
-  capabilities->add_option("device-type", arguments->device_type, "nvmf-tcp, nvme or virtio-blk")
+      qos->add_subcommand("capabilities", "Show the limits that a device type supports");
+  capabilities->add_option("device-type", arguments->device_type, DeviceTypeNames())
       ->required()
       ->type_name("TYPE");
-  capabilities->callback([&session, arguments] {
-    session.action = [&session, arguments] { return GetCapabilities(session, *arguments); };
-  });
+  SetAction(*capabilities, session, arguments, &GetCapabilities);
   capabilities->footer(R"(Examples:
   smactl qos capabilities nvmf-tcp)");
 }

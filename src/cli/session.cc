@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "cli/session.h"
 
 #include <fmt/format.h>
@@ -64,8 +66,7 @@ absl::Status Session::Connect() {
   auto credentials = MakeCredentials(options, streams.in);
   if (!credentials.ok()) return credentials.status();
   grpc::ChannelArguments arguments;
-  // The agent is on this machine or next to it: a proxy meant for the web has no business in
-  // between.
+  // Connects to the agent directly, because a proxy in the environment is meant for the web.
   arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
   channel_ = grpc::CreateCustomChannel(*target, *credentials, arguments);
   return absl::OkStatus();
@@ -76,6 +77,15 @@ absl::StatusOr<std::shared_ptr<grpc::Channel>> Session::Channel() {
     if (absl::Status status = Connect(); !status.ok()) return status;
   }
   return channel_;
+}
+
+absl::Status Session::CallAndPrint(const std::string& method, const Message& request,
+                                   Message* response, const std::string& line) {
+  absl::Status status = Call("/sma.StorageManagementAgent/" + method, request, response);
+  if (!status.ok()) return status;
+  if (options.json) return PrintJson(*response);
+  streams.out << line << '\n';
+  return absl::OkStatus();
 }
 
 absl::Status Session::CallAdmin(const std::string& method, const Message& request,
@@ -99,7 +109,7 @@ absl::Status Session::ErrorOf(const grpc::Status& status) const {
   std::string message = status.error_message();
   if (status.error_code() == grpc::StatusCode::UNAVAILABLE &&
       channel_->GetState(/*try_to_connect=*/false) != GRPC_CHANNEL_READY) {
-    message = fmt::format("no connection to the agent at {}: {}", options.address, message);
+    message = fmt::format("cannot connect to the agent at {}: {}", options.address, message);
   }
   return absl::Status(static_cast<absl::StatusCode>(status.error_code()), message);
 }
@@ -110,7 +120,7 @@ absl::Status Session::PrintJson(const Message& message, bool one_line) {
   print.preserve_proto_field_names = true;
   std::string text;
   auto status = google::protobuf::util::MessageToJsonString(message, &text, print);
-  if (!status.ok()) return absl::InternalError("the answer cannot be printed as JSON");
+  if (!status.ok()) return absl::InternalError("the response cannot be printed as JSON");
   if (!text.ends_with('\n')) text += '\n';
   streams.out << text;
   return absl::OkStatus();

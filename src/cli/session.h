@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <google/protobuf/message.h>
@@ -16,15 +18,15 @@
 
 namespace sma::cli {
 
-/// Where a command reads from and writes to.
+/// The standard streams of a command.
 struct Streams {
   std::istream& in;
   std::ostream& out;
   std::ostream& err;
-  bool use_colour = false;  // whether `out` shows colours
+  bool use_colour = false;  // true if `out` is a terminal with colours
 };
 
-/// What can be said to every command.
+/// The options that every command has.
 struct GlobalOptions {
   std::string address = kDefaultAddress;
   std::string timeout = "60s";
@@ -35,33 +37,40 @@ struct GlobalOptions {
   std::string key_file;
 };
 
-/// One run of the program: its options, what it was asked to do, and its connection to the agent.
+/// One run of the program: its options, its action, and its connection to the agent.
 class Session {
  public:
   explicit Session(Streams streams_in) : streams(streams_in) {}
 
-  /// Calls `method` ("/sma.StorageManagementAgent/CreateDevice") and waits for the answer. Errors:
-  /// the agent's own; UNAVAILABLE when it cannot be reached; INVALID_ARGUMENT for options of the
-  /// connection that make no sense.
+  /// Calls `method`, for example "/sma.StorageManagementAgent/CreateDevice", and waits for the
+  /// response. Returns the agent's error; returns UNAVAILABLE if the agent cannot be reached, and
+  /// INVALID_ARGUMENT for invalid connection options.
   absl::Status Call(const std::string& method, const google::protobuf::Message& request,
                     google::protobuf::Message* response);
 
-  /// As Call, for a method of the admin service: "ListDevices".
+  /// Calls a method of the published service, for example "DeleteDevice". Then prints `line`, or
+  /// with --json the response.
+  absl::Status CallAndPrint(const std::string& method, const google::protobuf::Message& request,
+                            google::protobuf::Message* response, const std::string& line);
+
+  /// Like Call, for a method of the admin service, for example "ListDevices".
   absl::Status CallAdmin(const std::string& method, const google::protobuf::Message& request,
                          google::protobuf::Message* response);
 
-  /// The channel to the agent. INVALID_ARGUMENT for options of the connection that make no sense.
+  /// Returns the channel to the agent. Returns INVALID_ARGUMENT for invalid connection options.
   absl::StatusOr<std::shared_ptr<grpc::Channel>> Channel();
 
-  /// `status` of a call as an error for people: says so when there is no agent.
+  /// Converts the status of a call to a human-readable error, which says so if the agent cannot be
+  /// reached.
   absl::Status ErrorOf(const grpc::Status& status) const;
 
-  /// Prints `message` as JSON, proto field names as they are; on one line or, by default, several.
+  /// Prints `message` as JSON with the field names of the .proto files, on several lines unless
+  /// `one_line` is set.
   absl::Status PrintJson(const google::protobuf::Message& message, bool one_line = false);
 
   const Streams streams;
   GlobalOptions options;
-  std::function<absl::Status()> action;  // set by the command that was given
+  std::function<absl::Status()> action;  // set by the command that is given
 
  private:
   absl::Status Connect();
@@ -70,7 +79,7 @@ class Session {
   std::chrono::system_clock::time_point deadline_;
 };
 
-/// The whole of `path`, or of standard input for "-". Errors name the file.
+/// Reads the file `path`, or standard input if it is "-". Error messages name the file.
 absl::StatusOr<std::string> ReadFile(const std::string& path, std::istream& standard_input);
 
 }  // namespace sma::cli

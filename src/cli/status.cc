@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include <fmt/format.h>
 
 #include "cli/admin_text.h"
@@ -12,14 +14,26 @@ Cell YesNo(bool good, const char* yes, const char* no) {
   return good ? Cell(yes, Colour::kGreen) : Cell(no, Colour::kRed);
 }
 
-std::string RestoreText(const admin::v1::Status::Restore& restore) {
+std::string RestoreText(const admin::v1::Status& status) {
+  const admin::v1::Status::Restore& restore = status.restore();
+  if (!status.target().connected()) return "waits for the target";
   if (!restore.active() && restore.failed() == 0) return "complete";
   return fmt::format("{} of {} devices{}", restore.done(), restore.total(),
                      restore.failed() == 0 ? "" : fmt::format(", {} failed", restore.failed()));
 }
 
-void AddTargetStatus(const admin::v1::Status::Target& target, Properties& properties) {
-  properties.Add("target", YesNo(target.connected(), "connected", "not connected"));
+// A target that does not answer is the reason why the agent does not serve, and its last error.
+Cell TargetText(const admin::v1::Status& status) {
+  const admin::v1::Status::Target& target = status.target();
+  const bool is_silent = !status.serving() && target.has_last_error() &&
+                         target.last_error().message() == status.not_serving_reason();
+  return YesNo(target.connected() && !is_silent, "connected",
+               target.connected() ? "connected, but does not answer" : "not connected");
+}
+
+void AddTargetStatus(const admin::v1::Status& status, Properties& properties) {
+  const admin::v1::Status::Target& target = status.target();
+  properties.Add("target", TargetText(status));
   properties.Add("target since", TimeText(target.since()));
   properties.Add("target version", target.version().empty() ? "-" : target.version());
   properties.Add("target socket", target.socket() + (target.embedded() ? " (embedded)" : ""));
@@ -42,8 +56,8 @@ absl::Status PrintStatus(Session& session) {
   for (const admin::v1::Status::DeviceType& type : status.failed_device_types()) {
     properties.Add("device type " + type.name(), {type.reason(), Colour::kRed});
   }
-  AddTargetStatus(status.target(), properties);
-  properties.Add("restore", RestoreText(status.restore()));
+  AddTargetStatus(status, properties);
+  properties.Add("restore", RestoreText(status));
   properties.Add("devices", std::to_string(status.device_count()));
   properties.Add("volumes", std::to_string(status.volume_count()));
   properties.Add("not ready", {std::to_string(status.degraded_count()),
@@ -55,8 +69,8 @@ absl::Status PrintStatus(Session& session) {
 }  // namespace
 
 void AddStatusCommand(CLI::App& app, Session& session) {
-  CLI::App* command =
-      app.add_subcommand("status", "Prints how the agent and its target are, and what is restored");
+  CLI::App* command = app.add_subcommand(
+      "status", "Show the status of the agent and its target, and the progress of a restore");
   command->callback([&session] { session.action = [&session] { return PrintStatus(session); }; });
   command->footer(R"(Examples:
   smactl status

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "cli/units.h"
 
 #include <fmt/format.h>
@@ -31,7 +33,7 @@ constexpr Unit kByteUnits[] = {{"", 1},
                                {"TiB", 1ULL << 40}};
 constexpr Unit kTimeUnits[] = {{"", 1000}, {"ms", 1}, {"s", 1000}, {"m", 60'000}};
 
-// Digits with at most one point among them: their value times 10^decimals.
+// A decimal number with the value digits / scale.
 struct Decimal {
   uint64_t digits = 0;
   uint64_t scale = 1;  // 10^decimals
@@ -62,7 +64,8 @@ absl::StatusOr<uint64_t> Parse(std::string_view text, std::span<const Unit> unit
     if (candidate.name == text.substr(end)) unit = &candidate;
   }
   if (!number || unit == nullptr) {
-    return absl::InvalidArgumentError(fmt::format("'{}' is not like {}", text, examples));
+    return absl::InvalidArgumentError(
+        fmt::format("'{}' is invalid; an example is {}", text, examples));
   }
   const Wide product = Wide{number->digits} * unit->factor;
   if (product % number->scale != 0) {
@@ -100,7 +103,7 @@ absl::StatusOr<std::chrono::milliseconds> ParseDuration(std::string_view text) {
   if (!ms.ok()) return ms.status();
   constexpr uint64_t kMaxMs = 365ULL * 24 * 3600 * 1000;
   if (*ms == 0 || *ms > kMaxMs) {
-    return absl::InvalidArgumentError(fmt::format("'{}' is not between 1 ms and a year", text));
+    return absl::InvalidArgumentError(fmt::format("'{}' is not between 1 ms and one year", text));
   }
   return std::chrono::milliseconds(*ms);
 }

@@ -1,10 +1,14 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include <fmt/format.h>
 
 #include <memory>
 
+#include "cli/admin_text.h"
 #include "cli/commands.h"
 #include "cli/volume_options.h"
 #include "sma.pb.h"
+#include "sma_admin.pb.h"
 
 namespace sma::cli {
 namespace {
@@ -23,12 +27,8 @@ absl::Status Attach(Session& session, const VolumeArguments& arguments) {
   request.set_device_handle(arguments.handle);
   *request.mutable_volume() = *std::move(volume);
   sma::AttachVolumeResponse response;
-  absl::Status status =
-      session.Call("/sma.StorageManagementAgent/AttachVolume", request, &response);
-  if (!status.ok()) return status;
-  if (session.options.json) return session.PrintJson(response);
-  session.streams.out << fmt::format("{} attached to {}\n", arguments.volume, arguments.handle);
-  return absl::OkStatus();
+  return session.CallAndPrint("AttachVolume", request, &response,
+                              fmt::format("{} attached to {}", arguments.volume, arguments.handle));
 }
 
 absl::Status Detach(Session& session, const VolumeArguments& arguments) {
@@ -37,43 +37,44 @@ absl::Status Detach(Session& session, const VolumeArguments& arguments) {
   sma::DetachVolumeRequest request;
   request.set_device_handle(arguments.handle);
   request.set_volume_id(*id);
+  // Queried before, because DetachVolume also succeeds for a volume that is not attached.
+  admin::v1::GetVolumeRequest query;
+  query.set_volume_id(*id);
+  admin::v1::Volume known;
+  const absl::Status found = session.CallAdmin("GetVolume", query, &known);
+  const bool is_elsewhere = found.ok() && known.device_handle() != arguments.handle;
+  const bool was_attached = !absl::IsNotFound(found) && !is_elsewhere;
+  std::string line =
+      fmt::format("{} {} {}", arguments.volume,
+                  was_attached ? "detached from" : "was not attached to", arguments.handle);
+  if (is_elsewhere) line += ", it is attached to " + Printable(known.device_handle());
   sma::DetachVolumeResponse response;
-  absl::Status status =
-      session.Call("/sma.StorageManagementAgent/DetachVolume", request, &response);
-  if (!status.ok()) return status;
-  if (session.options.json) return session.PrintJson(response);
-  session.streams.out << fmt::format("{} detached from {}\n", arguments.volume, arguments.handle);
-  return absl::OkStatus();
+  return session.CallAndPrint("DetachVolume", request, &response, line);
 }
 
 void AddPositionals(CLI::App& command, VolumeArguments& arguments) {
-  command.add_option("handle", arguments.handle, "Handle of the device")
-      ->required()
-      ->type_name("HANDLE");
+  AddHandle(command, arguments.handle);
   command.add_option("volume", arguments.volume, "Id of the volume")->required()->type_name("UUID");
 }
 
 }  // namespace
 
 void AddVolumeCommands(CLI::App& app, Session& session) {
-  CLI::App* volume =
-      app.add_subcommand("volume", "Attach volumes to devices, list and detach them");
+  CLI::App* volume = app.add_subcommand("volume", "Attach, list and detach volumes");
   volume->require_subcommand(1);
 
   auto arguments = std::make_shared<VolumeArguments>();
-  CLI::App* attach = volume->add_subcommand("attach", "Makes a volume visible through a device");
+  CLI::App* attach = volume->add_subcommand("attach", "Make a volume visible through a device");
   AddPositionals(*attach, *arguments);
   arguments->options.AddTo(*attach);
-  attach->callback([&session, arguments] {
-    session.action = [&session, arguments] { return Attach(session, *arguments); };
-  });
+  SetAction(*attach, session, arguments, &Attach);
   attach->footer(R"(Examples:
-  # a bdev that the target already has
+  # a local bdev of the target
   smactl volume attach nvmf-tcp:nqn.2024-01.com.example:host1 2f4c8a0e-6a0c-4f0b-9a58-0d2f1d3c7b11
-  # a volume on another machine, found through that machine's discovery service
+  # a volume on a storage node, found through its discovery service
   smactl volume attach nvmf-tcp:nqn.2024-01.com.example:host1 2f4c8a0e-6a0c-4f0b-9a58-0d2f1d3c7b11 \
       --discovery tcp:192.0.2.10:8009 --discovery tcp:192.0.2.11:8009
-  # over two paths to its subsystem, without a discovery service
+  # the same over two paths, without a discovery service
   smactl volume attach nvmf-tcp:nqn.2024-01.com.example:host1 2f4c8a0e-6a0c-4f0b-9a58-0d2f1d3c7b11 \
       --subnqn nqn.2024-01.com.example:disks --direct tcp:192.0.2.10:4420 --direct tcp:192.0.2.11:4420
   # a logical unit of an iSCSI target
@@ -84,11 +85,9 @@ void AddVolumeCommands(CLI::App& app, Session& session) {
   smactl volume attach nvme:nqn.2016-06.io.spdk:vfiouser-3 2f4c8a0e-6a0c-4f0b-9a58-0d2f1d3c7b11 \
       --key-file /etc/keys/volume.key --cipher aes-xts)");
 
-  CLI::App* detach = volume->add_subcommand("detach", "Takes a volume off a device");
+  CLI::App* detach = volume->add_subcommand("detach", "Remove a volume from a device");
   AddPositionals(*detach, *arguments);
-  detach->callback([&session, arguments] {
-    session.action = [&session, arguments] { return Detach(session, *arguments); };
-  });
+  SetAction(*detach, session, arguments, &Detach);
   detach->footer(R"(Examples:
   smactl volume detach nvmf-tcp:nqn.2024-01.com.example:host1 2f4c8a0e-6a0c-4f0b-9a58-0d2f1d3c7b11)");
 

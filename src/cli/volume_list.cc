@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include <fmt/format.h>
 
 #include <memory>
@@ -6,7 +8,6 @@
 #include "absl/strings/str_replace.h"
 #include "cli/admin_text.h"
 #include "cli/commands.h"
-#include "cli/limits.h"
 #include "cli/output.h"
 #include "cli/volume_options.h"
 #include "sma_admin.pb.h"
@@ -21,7 +22,7 @@ struct VolumeListArguments {
 
 using SharedVolumeListArguments = std::shared_ptr<VolumeListArguments>;
 
-// All pages.
+// Fetches all pages.
 absl::StatusOr<admin::v1::ListVolumesResponse> ListAllVolumes(Session& session,
                                                               const std::string& device_handle) {
   admin::v1::ListVolumesResponse all;
@@ -38,14 +39,14 @@ absl::StatusOr<admin::v1::ListVolumesResponse> ListAllVolumes(Session& session,
   return all;
 }
 
-// How the target reaches it.
+// Returns how the target is connected to the volume.
 const char* ConnectionText(const admin::v1::Volume& volume) {
   if (volume.has_nvmf()) return "nvmf";
   if (volume.has_iscsi()) return "iscsi";
   return "local";
 }
 
-// "aes-xts", as on the command line.
+// Returns the name on the command line, for example "aes-xts".
 std::string CipherText(const admin::v1::Volume& volume) {
   if (!volume.has_encryption()) return "-";
   return absl::StrReplaceAll(
@@ -86,11 +87,7 @@ absl::Status ShowVolume(Session& session, const VolumeListArguments& arguments) 
   if (volume.has_iscsi()) AddParams(volume.iscsi(), properties);
   properties.Add("bdev", volume.bdev().empty() ? "-" : volume.bdev());
   properties.Add("cipher", CipherText(volume));
-  AddLimits(volume.qos(), properties);
-  AddConditions(volume.conditions(), properties);
-  if (volume.has_last_error()) {
-    properties.Add("last error", {ErrorText(volume.last_error()), Colour::kRed});
-  }
+  AddCommon(volume, properties);
   properties.Print(session.streams.out, session.streams.use_colour);
   return absl::OkStatus();
 }
@@ -99,21 +96,17 @@ absl::Status ShowVolume(Session& session, const VolumeListArguments& arguments) 
 
 void AddVolumeListCommands(CLI::App& volume, Session& session) {
   auto arguments = std::make_shared<VolumeListArguments>();
-  CLI::App* list = volume.add_subcommand("list", "Prints the volumes, in the order of their ids");
-  list->add_option("--device", arguments->handle, "Only volumes of a device")->type_name("HANDLE");
-  list->callback([&session, arguments] {
-    session.action = [&session, arguments] { return ListVolumes(session, *arguments); };
-  });
+  CLI::App* list = volume.add_subcommand("list", "List the volumes, in the order of their ids");
+  list->add_option("--device", arguments->handle, "Only volumes of this device")
+      ->type_name("HANDLE");
+  SetAction(*list, session, arguments, &ListVolumes);
   list->footer(R"(Examples:
   smactl volume list
   smactl volume list --device nvmf-tcp:nqn.2024-01.com.example:disk1)");
 
-  CLI::App* show =
-      volume.add_subcommand("show", "Prints all that is known of a volume but its keys");
+  CLI::App* show = volume.add_subcommand("show", "Show the details of a volume, without its keys");
   show->add_option("volume", arguments->volume, "Id of the volume")->required()->type_name("UUID");
-  show->callback([&session, arguments] {
-    session.action = [&session, arguments] { return ShowVolume(session, *arguments); };
-  });
+  SetAction(*show, session, arguments, &ShowVolume);
   show->footer(R"(Examples:
   smactl volume show 2f4c8a0e-6a0c-4f0b-9a58-0d2f1d3c7b11)");
 }

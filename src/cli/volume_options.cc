@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "cli/volume_options.h"
 
 #include <fmt/format.h>
@@ -15,7 +17,8 @@ namespace {
 
 using Crypto = sma::VolumeCryptoParameters;
 
-// "aes-xts" for AES_XTS: the names of the standard's enum values in either case, with - for _.
+// Converts the name on the command line to an enum value's name: "aes-xts" or "AES_XTS" to
+// "AES_XTS".
 std::string EnumName(const std::string& text) {
   return absl::StrReplaceAll(absl::AsciiStrToUpper(text), {{"-", "_"}});
 }
@@ -48,16 +51,19 @@ absl::StatusOr<std::string> ParseVolumeId(const std::string& text) {
 void VolumeOptions::AddTo(CLI::App& command) {
   const std::string group = "Volume";
   command
-      .add_option("--discovery", discovery_,
-                  "Discovery service that knows the volume (TRTYPE:ADDRESS:PORT); may be repeated. "
-                  "Without it the volume is one that the target already has")
+      .add_option(
+          "--discovery", discovery_,
+          "Discovery service that lists the volume's subsystem (TRTYPE:ADDRESS:PORT); may be "
+          "repeated. "
+          "Without --discovery, --direct and --iscsi the volume is a local bdev of the target")
       ->allow_extra_args(false)
       ->type_name("ENDPOINT")
       ->group(group);
   command
-      .add_option("--direct", direct_,
-                  "Address of the volume's subsystem (TRTYPE:ADDRESS:PORT), without discovery; "
-                  "repeated: more paths. Needs --subnqn")
+      .add_option(
+          "--direct", direct_,
+          "Address of the volume's subsystem (TRTYPE:ADDRESS:PORT), to connect without discovery; "
+          "may be repeated for more paths. Requires --subnqn")
       ->allow_extra_args(false)
       ->type_name("ENDPOINT")
       ->group(group);
@@ -65,12 +71,12 @@ void VolumeOptions::AddTo(CLI::App& command) {
   command.add_option("--subnqn", subnqn_, "Subsystem that has the volume")
       ->type_name("NQN")
       ->group(group);
-  command.add_option("--hostnqn", hostnqn_, "NQN that the target gives as its own")
+  command.add_option("--hostnqn", hostnqn_, "Host NQN that the target connects with")
       ->type_name("NQN")
       ->group(group);
   command
       .add_option("--key-file", key_file_,
-                  "Encrypts the volume: a file (- for standard input) with the key as hexadecimal "
+                  "Encrypt the volume: file (- for standard input) with the key as hexadecimal "
                   "digits and, on a second line, the second key")
       ->type_name("FILE")
       ->group(group);
@@ -106,10 +112,10 @@ absl::Status VolumeOptions::BuildConnection(sma::VolumeParameters& parameters,
                                             std::istream& standard_input) const {
   const bool is_nvmf = !discovery_.empty() || !direct_.empty();
   if (!is_nvmf && (!subnqn_.empty() || !hostnqn_.empty())) {
-    return absl::InvalidArgumentError("--subnqn and --hostnqn need --discovery or --direct");
+    return absl::InvalidArgumentError("--subnqn and --hostnqn require --discovery or --direct");
   }
   if ((!discovery_.empty() && !direct_.empty()) || (is_nvmf && iscsi_.any())) {
-    return absl::InvalidArgumentError("--discovery, --direct and --iscsi exclude each other");
+    return absl::InvalidArgumentError("--discovery, --direct and --iscsi are mutually exclusive");
   }
   if (iscsi_.any()) return iscsi_.Build(*parameters.mutable_iscsi(), standard_input);
   if (!is_nvmf) return absl::OkStatus();
@@ -119,7 +125,7 @@ absl::Status VolumeOptions::BuildConnection(sma::VolumeParameters& parameters,
   if (direct_.empty()) {
     return AddAddresses(discovery_, *nvmf->mutable_discovery()->mutable_discovery_endpoints());
   }
-  if (subnqn_.empty()) return absl::InvalidArgumentError("--direct needs --subnqn");
+  if (subnqn_.empty()) return absl::InvalidArgumentError("--direct requires --subnqn");
   return AddAddresses(direct_, *nvmf->mutable_direct()->mutable_addresses());
 }
 
@@ -127,7 +133,7 @@ absl::Status VolumeOptions::BuildCrypto(sma::VolumeParameters& parameters,
                                         std::istream& standard_input) const {
   if (key_file_.empty()) {
     if (cipher_.empty() && tweak_mode_.empty()) return absl::OkStatus();
-    return absl::InvalidArgumentError("--cipher and --tweak-mode need --key-file");
+    return absl::InvalidArgumentError("--cipher and --tweak-mode require --key-file");
   }
   Crypto::Cipher cipher = Crypto::AES_XTS;
   if (!cipher_.empty() && !Crypto::Cipher_Parse(EnumName(cipher_), &cipher)) {
@@ -142,9 +148,13 @@ absl::Status VolumeOptions::BuildCrypto(sma::VolumeParameters& parameters,
   if (!text.ok()) return text.status();
   const std::vector<std::string> keys =
       absl::StrSplit(*text, absl::ByAnyChar(" \t\r\n"), absl::SkipEmpty());
-  if (keys.empty() || keys.size() > 2) return BadKeyFile(key_file_, "not one or two keys");
+  if (keys.empty() || keys.size() > 2)
+    return BadKeyFile(key_file_, "the file must contain one or two keys");
   for (const std::string& key : keys) {
-    if (!base::HexDecode(key)) return BadKeyFile(key_file_, "a key is not hexadecimal digits");
+    if (!base::HexDecode(key))
+      return BadKeyFile(
+          key_file_,
+          "a key contains other characters than hexadecimal digits, or an odd number of digits");
   }
   auto* crypto = parameters.mutable_crypto();
   crypto->set_key(keys[0]);

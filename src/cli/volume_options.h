@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <CLI/CLI.hpp>
@@ -11,20 +13,21 @@
 
 namespace sma::cli {
 
-/// The 16 bytes of a volume id given as UUID text.
+/// Parses a volume id in text form; returns its 16 bytes. Returns INVALID_ARGUMENT if it is not a
+/// UUID.
 absl::StatusOr<std::string> ParseVolumeId(const std::string& text);
 
-/// The options that say how to reach a volume and how it is encrypted.
+/// The command-line options for a volume's connection and encryption.
 class VolumeOptions {
  public:
   /// Adds the options to `command`. This object must live as long as `command`.
   void AddTo(CLI::App& command);
 
-  /// Whether any of the options was given.
+  /// Returns true if any of the options was given.
   bool any() const;
 
-  /// The message for the volume with UUID `volume`. INVALID_ARGUMENT when an option does not hold
-  /// what it should.
+  /// Builds the message for the volume with UUID `volume`. Returns INVALID_ARGUMENT if an option is
+  /// invalid.
   absl::StatusOr<sma::VolumeParameters> Build(const std::string& volume,
                                               std::istream& standard_input) const;
 

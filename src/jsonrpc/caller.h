@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <chrono>
@@ -17,35 +19,37 @@ struct Request {
   Json params;  // an object or array; null: sent without params
 };
 
-/// Who calls a target's methods: Client, or what a test puts in its place. Thread-safe.
+/// Calls the methods of a target. Implemented by Client, and by fakes in tests. Thread-safe.
 class Caller {
  public:
   virtual ~Caller() = default;
 
-  /// Calls `method` and waits for the answer: its result, or an error as CallMany says.
+  /// Calls `method` and waits for the answer. Returns its result, or an error as described for
+  /// CallMany.
   virtual absl::StatusOr<Json> Call(const base::Context& context, std::string method, Json params);
+  /// Like Call() above, with a prepared request.
+  absl::StatusOr<Json> Call(const base::Context& context, const Request& request);
 
-  /// Sends all of `requests` at once and waits for all answers; one result for each request, in
-  /// their order. The target starts them in this order but does not wait for one before it starts
-  /// the next, and one that fails does not stop those behind it.
+  /// Sends all `requests` together and waits for all answers. Returns one result for each request,
+  /// in their order. The target starts the requests in this order, but may run them concurrently; a
+  /// failed request does not prevent the following ones.
   ///
-  /// Errors: what the target answered (GetTargetError) · INVALID_ARGUMENT: a request is too large
-  /// or holds text that is not UTF-8; then none of them is sent · UNAVAILABLE: not connected in
-  /// time, or the connection was lost while waiting · CANCELLED, DEADLINE_EXCEEDED: `context` ended
-  /// first; answers that come later are dropped. IsFateUnknown tells for each result whether the
-  /// target may have acted on it all the same.
+  /// Errors: the target's own error (GetTargetError); INVALID_ARGUMENT if a request is too large or
+  /// contains text that is not UTF-8, in which case none of them is sent; UNAVAILABLE if there was
+  /// no connection in time or it was lost while waiting; CANCELLED or DEADLINE_EXCEEDED if
+  /// `context` ended first, in which case later answers are dropped. For each result, IsFateUnknown
+  /// says whether the target may have executed the request nevertheless.
   virtual std::vector<absl::StatusOr<Json>> CallMany(const base::Context& context,
                                                      std::span<const Request> requests) = 0;
 
-  /// How many connections to the target have been made so far: grows by one with each connect, so a
-  /// caller that sees another value than before talks to a target that may have been restarted. 0
-  /// before the first.
+  /// Returns the number of connections made so far; 0 before the first one. If the value has
+  /// changed, the target may have been restarted in between.
   virtual uint64_t generation() const = 0;
 
-  /// Whether the target may still act on a request about one of `objects` (CallScope) whose caller
-  /// was told that its fate is unknown. It may while there is no answer to it, in whatever order it
-  /// answers; when the connection was lost, for the time `after_loss` from then on. Requests that
-  /// only read (OnlyReads) do not count.
+  /// Returns true if the target may still execute a request about one of `objects` (CallScope) that
+  /// ended with IsFateUnknown. This is the case until the answer arrives, in whatever order the
+  /// target answers, or, if the connection was lost, until `after_loss` has passed since the loss.
+  /// Requests that only read (OnlyReads) are ignored.
   virtual bool MayActLate(std::span<const std::string> objects,
                           std::chrono::nanoseconds after_loss) const = 0;
 };

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <atomic>
@@ -19,8 +21,8 @@
 
 namespace sma::jsonrpc {
 
-/// The inside of Client: what its callers do is in client.cc, what its thread does in
-/// client_thread.cc.
+/// The implementation of Client: the functions that run on the callers' threads, and those that run
+/// on its own thread.
 class Client::Impl {
  public:
   explicit Impl(ClientOptions options);
@@ -46,7 +48,7 @@ class Client::Impl {
   }
 
  private:
-  // In the callers' threads.
+  // Run on the callers' threads.
   absl::Status WaitForConnection(const base::Context& context, base::TimePoint until)
       SMA_REQUIRES(mutex_);
   absl::Status Send(const base::Context& context, std::string text, CallGroup& group);
@@ -54,16 +56,17 @@ class Client::Impl {
   void Flush() SMA_REQUIRES(mutex_);
   void Wake();
 
-  // In the client's own thread.
+  // Run on the client's own thread.
   void Run();
   void Serve(base::UniqueFd socket);
   absl::Status ServeUntilBroken(int socket);
   absl::Status Receive(int socket, Splitter& input);
   void Disconnect(const absl::Status& reason);
+  void FailToConnect(const absl::Status& reason) SMA_EXCLUDES(mutex_);
   bool PauseBeforeRetry();
 
   const ClientOptions options_;
-  const base::UniqueFd wake_;  // tells the thread that stopping_ or watch_output_ was set
+  const base::UniqueFd wake_;  // notifies the thread that stopping_ or watch_output_ was set
   std::thread thread_;
   std::atomic<uint64_t> generation_{0};
   std::atomic<uint64_t> next_id_{1};
@@ -72,12 +75,13 @@ class Client::Impl {
   base::CondVar state_changed_;  // connected_, stopping_, or a waiting caller's context
   bool stopping_ SMA_GUARDED_BY(mutex_) = false;
   bool connected_ SMA_GUARDED_BY(mutex_) = false;
-  bool watch_output_ SMA_GUARDED_BY(mutex_) = false;  // the socket did not take all output
-  absl::Status last_error_ SMA_GUARDED_BY(mutex_) = absl::UnavailableError("not tried yet");
+  bool watch_output_ SMA_GUARDED_BY(mutex_) = false;  // the socket's buffer is full
+  absl::Status last_error_ SMA_GUARDED_BY(mutex_) =
+      absl::UnavailableError("no attempt to connect yet");
   base::UniqueFd socket_ SMA_GUARDED_BY(mutex_);
   PendingCalls calls_ SMA_GUARDED_BY(mutex_);
 
-  // The thread's own.
+  // Used by the client's own thread only.
   std::chrono::nanoseconds backoff_ = options_.min_backoff;
   std::minstd_rand random_{std::random_device{}()};
 };

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/socket.h>
@@ -6,9 +8,9 @@
 #include <optional>
 #include <thread>
 
-#include "jsonrpc/client_fixture.h"
 #include "jsonrpc/error.h"
 #include "jsonrpc/splitter.h"
+#include "jsonrpc/testing/client_fixture.h"
 #include "jsonrpc/unix_listener.h"
 
 namespace sma::jsonrpc {
@@ -18,7 +20,7 @@ using base::Context;
 using std::chrono::milliseconds;
 using testing::HasSubstr;
 
-// A target whose every byte the test decides.
+// A target whose every byte is controlled by the test.
 class RawTargetTest : public ClientTest {
  protected:
   RawTargetTest() {
@@ -33,7 +35,7 @@ class RawTargetTest : public ClientTest {
     });
   }
 
-  // The next request's id.
+  // Returns the id of the next request.
   uint64_t ReadRequest() {
     std::string_view text;
     while (input_->Next(text) != Splitter::Outcome::kValue) {
@@ -112,8 +114,8 @@ TEST_F(RawTargetTest, StuckTargetBlocksNobody) {
   EXPECT_GE(unknown, 1);
   EXPECT_LT(unknown, 8) << "the socket cannot have taken them all";
 
-  // What was never begun was taken back: once the target reads on, the next request comes after the
-  // begun ones.
+  // Requests of which nothing had been sent were dropped: when the target continues to read, the
+  // next request follows those that had been sent in part.
   absl::Status status;
   std::thread caller = CallInThread(status, Context::Background());
   uint64_t last = 0;
@@ -123,7 +125,7 @@ TEST_F(RawTargetTest, StuckTargetBlocksNobody) {
   EXPECT_TRUE(status.ok()) << status;
 }
 
-TEST_F(RawTargetTest, LostConnectionTellsWhatWasSent) {
+TEST_F(RawTargetTest, LostConnectionReportsWhatWasSent) {
   std::vector<Request> requests(20, Request{"m", {std::string(100'000, 'x')}});
   std::vector<absl::StatusOr<Json>> results;
   std::thread caller([&] { results = client_->CallMany(Context::Background(), requests); });

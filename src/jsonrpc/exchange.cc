@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "jsonrpc/exchange.h"
 
 #include <fmt/format.h>
@@ -7,7 +9,7 @@
 namespace sma::jsonrpc {
 namespace {
 
-// Text that is not UTF-8 (a device's serial number, say) is sent with replacement characters.
+// Text that is not UTF-8 (such as a device's serial number) is sent with replacement characters.
 std::string Dump(const Json& value) {
   return value.dump(-1, ' ', false, Json::error_handler_t::replace);
 }

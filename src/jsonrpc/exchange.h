@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <cstddef>
@@ -9,22 +11,22 @@
 
 namespace sma::jsonrpc {
 
-/// Where an answer goes when it is ready.
+/// Receives an answer when it is complete.
 class AnswerSink {
  public:
   virtual ~AnswerSink() = default;
-  /// `answer`: one answer object without newline, empty when there is nothing to say. Called once
-  /// for each Exchange.
+  /// `answer` is one answer object without newline; empty for a notification. Called once for each
+  /// Exchange.
   virtual void Finish(std::string answer) = 0;
 };
 
-/// One request on its way from being read to being answered.
+/// A request that has been received and not yet answered.
 class Exchange {
  public:
-  /// `id`: null for a notification, which is not answered.
+  /// `id` is null for a notification, which is not answered.
   Exchange(Json id, std::shared_ptr<AnswerSink> sink)
       : id_(std::move(id)), sink_(std::move(sink)) {}
-  /// Answers -32603 when nobody did.
+  /// Answers with error -32603 if no answer has been given.
   ~Exchange();
   Exchange(const Exchange&) = delete;
   Exchange& operator=(const Exchange&) = delete;
@@ -40,29 +42,30 @@ class Exchange {
   bool answered_ = false;
 };
 
-/// The text of an answer with an error, without newline.
+/// Returns an answer with an error, without newline.
 std::string ErrorAnswer(const Json& id, int code, std::string_view message);
 
 /// The parts of a request (JSON-RPC 2.0 §4).
 struct IncomingRequest {
-  bool valid = false;  // false: to be answered -32600; `id` then is what could be made out
+  bool valid = false;  // false: the answer is -32600, and `id` is as far as it could be read
   Json id;             // null: a notification
   std::string method;
   Json params;  // object, array or null
 };
 
-/// Takes `value` apart as SPDK does: members other than the four, a "jsonrpc" other than "2.0", an
-/// id that is no string, number or null, params that are no object, array or null make it invalid.
+/// Decodes `value` as SPDK does. A request is invalid if it has any of these: members other than
+/// the four, a "jsonrpc" other than "2.0", an id that is not a string, number or null, or params
+/// that are not an object, array or null.
 IncomingRequest DecodeRequest(Json value);
 
-/// The answers of a batch: gathers them and passes them on as one array when the last one is there.
+/// Collects the answers to a batch, and forwards them as one array when the last one has arrived.
 class BatchSink : public AnswerSink {
  public:
-  /// `count`: how many answers will come, at least 1.
+  /// `count` is the number of answers, at least 1.
   BatchSink(size_t count, std::shared_ptr<AnswerSink> sink)
       : open_(count), sink_(std::move(sink)) {}
   void Finish(std::string answer) override;
-  /// Of the answers so far.
+  /// Returns the size of the answers so far.
   size_t size_bytes() const { return answers_.size(); }
 
  private:

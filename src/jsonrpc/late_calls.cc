@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "jsonrpc/late_calls.h"
 
 #include <algorithm>
@@ -7,9 +9,9 @@ namespace sma::jsonrpc {
 
 namespace {
 
-// Enough to remember: a target that owes as many answers gives none.
+// A target with this many unanswered requests is assumed to have stopped answering.
 constexpr size_t kMaxUnanswered = 10'000;
-// Longer than anybody asks about.
+// How long lost calls are kept, which is longer than any period for which callers query.
 constexpr std::chrono::hours kKeepLost{1};
 
 thread_local CallObjects current_objects;

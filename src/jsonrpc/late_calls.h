@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <chrono>
@@ -13,22 +15,25 @@
 
 namespace sma::jsonrpc {
 
-/// The requests that were given up without an answer, by the objects that they are about. Those
-/// about no object are not kept. Not synchronised.
+/// The requests that ended without an answer, by the objects that they affect. Requests without
+/// objects are not recorded. Not thread-safe.
 class LateCalls {
  public:
-  /// The request `id` was given up at `now`. When there are too many the oldest go.
+  /// Records that the request `id` ended without an answer at `now`. Drops the oldest requests if
+  /// there are too many.
   void Add(uint64_t id, const CallObjects& objects, base::TimePoint now);
 
-  /// Its answer has come.
+  /// To be called when the answer to the request `id` has arrived.
   void Remove(uint64_t id);
 
-  /// The connection over which it was sent is lost; so is that of all that were added before.
+  /// To be called when the connection of this request, and of all requests that were added before
+  /// it, is lost.
   void Lose(const CallObjects& objects, base::TimePoint now);
   void LoseAll(base::TimePoint now);
 
-  /// Whether the target may at `now` act on one about any of `objects`: it was given up no longer
-  /// than `max_answer_time` ago, or its connection was lost no longer than `after_loss` ago.
+  /// Returns true if, at `now`, the target may still execute a request about one of `objects`: one
+  /// that ended at most `max_answer_time` ago, or whose connection was lost at most `after_loss`
+  /// ago.
   bool Any(std::span<const std::string> objects, base::TimePoint now,
            std::chrono::nanoseconds after_loss, std::chrono::nanoseconds max_answer_time) const;
 
@@ -42,7 +47,7 @@ class LateCalls {
 
   std::map<uint64_t, Call> calls_;
   std::unordered_map<std::string, std::map<uint64_t, base::TimePoint>> unanswered_;  // by object
-  std::unordered_map<std::string, base::TimePoint> lost_;  // by object: when, the last time
+  std::unordered_map<std::string, base::TimePoint> lost_;  // by object: the time of the last loss
 };
 
 }  // namespace sma::jsonrpc

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "jsonrpc/message.h"
 
 #include <fmt/format.h>
@@ -16,7 +18,7 @@ absl::StatusOr<std::string> EncodeRequest(const Request& request, uint64_t id) {
                        params, id);
   } catch (const Json::exception&) {
     return absl::InvalidArgumentError(
-        fmt::format("{}: the request holds text that is not UTF-8", request.method));
+        fmt::format("{}: the request contains text that is not UTF-8", request.method));
   }
 }
 
@@ -49,7 +51,7 @@ bool DecodeAnswer(Json value, std::vector<Answer>& answers) {
   return true;
 }
 
-// Puts requests into batches, one after another.
+// Groups requests into batches.
 class BatchWriter {
  public:
   BatchWriter(EncodedRequests& out, size_t max_bytes) : out_(out), max_bytes_(max_bytes) {}
@@ -71,7 +73,7 @@ class BatchWriter {
  private:
   EncodedRequests& out_;
   const size_t max_bytes_;
-  size_t start_ = 0;  // of the present batch
+  size_t start_ = 0;  // of the current batch
   size_t count_ = 0;  // of its requests
 };
 
@@ -88,7 +90,7 @@ absl::StatusOr<EncodedRequests> EncodeRequests(std::span<const Request> requests
     if (!text.ok()) return text.status();
     if (text->size() > max_bytes) {
       return absl::InvalidArgumentError(
-          fmt::format("{}: the request has {} bytes, the target takes {} at most",
+          fmt::format("{}: the request has {} bytes, the target accepts at most {}",
                       requests[i].method, text->size(), max_bytes));
     }
     if (batch) {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <cstddef>
@@ -20,16 +22,17 @@ struct EncodeOptions {
 
 struct EncodedRequests {
   std::string text;
-  /// For each request where the value that carries it (itself or its batch) ends in `text`.
+  /// For each request, the offset in `text` of the end of the value that contains it, which is the
+  /// request itself or its batch.
   std::vector<size_t> ends;
 };
 
-/// The text of `requests` with the ids `first_id`, `first_id` + 1 and so on. INVALID_ARGUMENT: one
-/// is too large or holds text that is not UTF-8.
+/// Encodes `requests` with the ids `first_id`, `first_id` + 1 and so on. Returns INVALID_ARGUMENT
+/// if one is too large or contains text that is not UTF-8.
 absl::StatusOr<EncodedRequests> EncodeRequests(std::span<const Request> requests, uint64_t first_id,
                                                const EncodeOptions& options);
 
-/// One answer: `error` if `failed`, else `result`.
+/// One answer: contains `error` if `failed` is set, otherwise `result`.
 struct Answer {
   uint64_t id = 0;
   bool failed = false;
@@ -37,8 +40,9 @@ struct Answer {
   Json result;
 };
 
-/// Takes apart one value of the target's stream, an answer or the answers of a batch, and adds them
-/// to `answers`. False: it is neither, or an answer that belongs to no request.
+/// Decodes one value of the target's stream, which is an answer or the answers to a batch, and
+/// appends the result to `answers`. Returns false if it is neither, or an answer that cannot belong
+/// to a request.
 bool DecodeAnswers(Json value, std::vector<Answer>& answers);
 
 }  // namespace sma::jsonrpc

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "jsonrpc/message.h"
 
 #include <gmock/gmock.h>
@@ -32,7 +34,7 @@ TEST(EncodeTest, BatchesKeepWithinTheLimit) {
             R"([{"jsonrpc":"2.0","method":"m","params":[],"id":5}])");
 }
 
-TEST(EncodeTest, ALoneRequestIsNoBatch) {
+TEST(EncodeTest, ASingleRequestIsNotABatch) {
   const std::vector<Request> requests(1, Request{"m", nullptr});
   EXPECT_EQ(EncodeRequests(requests, 1, {1000, true})->text,
             R"({"jsonrpc":"2.0","method":"m","id":1})");
@@ -45,7 +47,7 @@ TEST(EncodeTest, RefusesTooLargeAndNotUtf8) {
   const std::vector<Request> latin1 = {{"m", {{"x", "\xe9"}}}};
   absl::Status status = EncodeRequests(latin1, 1, {}).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
-  EXPECT_EQ(status.message(), "m: the request holds text that is not UTF-8");
+  EXPECT_EQ(status.message(), "m: the request contains text that is not UTF-8");
 }
 
 TEST(DecodeTest, ResultsAndErrors) {
@@ -62,7 +64,7 @@ TEST(DecodeTest, ResultsAndErrors) {
   EXPECT_EQ(answers[2].result, Json({1}));
 }
 
-TEST(DecodeTest, RejectsWhatIsNoAnswer) {
+TEST(DecodeTest, RejectsInvalidAnswers) {
   for (const char* text :
        {"[]", "[1]", "{}", R"({"id":1})", R"({"result":1})", R"({"id":"1","result":1})",
         R"({"id":-1,"result":1})", R"({"id":1.5,"result":1})", R"({"id":1,"error":1})",

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <chrono>
@@ -19,48 +21,50 @@
 
 namespace sma::jsonrpc {
 
-/// The requests of one CallMany on their way.
+/// The outstanding requests of one CallMany.
 struct CallGroup {
   std::span<const Request> requests;
-  CallObjects objects;  // null: about none
+  CallObjects objects;  // null: the calls affect no object
   uint64_t first_id = 0;
   std::vector<size_t> ends;  // EncodedRequests::ends
   SendQueue::PieceId piece = 0;
   std::vector<absl::StatusOr<Json>> results;
   std::vector<base::TimePoint> ended_at;
   size_t open = 0;    // requests without a result
-  base::Event ended;  // open became 0, by another thread than the caller's
+  base::Event ended;  // set when a thread other than the caller's has made `open` 0
 
   const std::string& method(uint64_t id) const { return requests[id - first_id].method; }
 };
 
-/// The calls that go over a client's connection: what is to be written, who waits for which answer,
-/// and what became of the calls that get none. Not synchronised.
+/// The calls of a client's connection: bytes to be written, callers that wait for answers, and
+/// calls that ended without an answer. Not thread-safe.
 class PendingCalls {
  public:
-  /// Queues `text`, which carries the requests of `group`. `group` must live until it has been
-  /// given up, or until it has come out of TakeEnded and its event is set.
+  /// Queues `text`, the encoded requests of `group`. `group` must live until GiveUp(), or until
+  /// TakeEnded() has returned it and its event is set.
   void Add(CallGroup& group, std::string text);
 
-  /// Writes what the socket takes. 0, or the errno value of the broken connection.
+  /// Writes as much as the socket accepts. Returns 0, or the errno value of a broken connection.
   int Flush(int socket) { return output_.Flush(socket); }
   bool has_output() const { return !output_.empty(); }
 
-  /// Ends the calls of `group` that are open with `why`. False, and nothing is done, where none is.
+  /// Ends the open calls of `group` with the error `why`. If none is open, does nothing and returns
+  /// false.
   bool GiveUp(CallGroup& group, const absl::Status& why);
 
-  /// Ends the calls that `answers` belong to. False when one answers an id from `end_id` on, or 0:
-  /// no request had it.
+  /// Ends the calls to which `answers` belong. Returns false if an answer has an id that no request
+  /// has: 0, or one that is not less than `end_id`.
   bool Deliver(std::vector<Answer>& answers, uint64_t end_id);
 
   /// Ends all calls with UNAVAILABLE, because the connection is lost.
   void FailAll(const std::string& reason);
 
-  /// Calls that were ended without their answer.
+  /// Returns the calls that ended without an answer.
   const LateCalls& late() const { return late_; }
 
-  /// The groups whose last call Deliver or FailAll has ended since the last time. Their events are
-  /// to be set when no lock is held any more: those who wait then go on without meeting at it.
+  /// Returns the groups whose last call has been ended by Deliver or FailAll since the last
+  /// TakeEnded. Set their events after releasing the lock, so that the woken threads do not contend
+  /// for it.
   std::vector<CallGroup*> TakeEnded() { return std::exchange(ended_, {}); }
 
   const ClientStats& stats() const { return stats_; }

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <cstddef>
@@ -7,24 +9,24 @@
 
 namespace sma::jsonrpc {
 
-/// Bytes on their way out of a non-blocking stream socket, in the pieces in which they were given.
-/// Not synchronised.
+/// The output queue of a non-blocking stream socket. Keeps the pieces in which the bytes were
+/// pushed. Not thread-safe.
 class SendQueue {
  public:
   using PieceId = uint64_t;  // never 0
 
-  /// `bytes` must not be empty.
+  /// Appends `bytes`, which must not be empty.
   PieceId Push(std::string bytes);
 
-  /// Gives the kernel as much as it takes now. 0, or the errno value of the broken connection.
+  /// Sends as much as the socket accepts without blocking. Returns 0, or the errno value of a
+  /// broken connection.
   int Flush(int socket);
 
-  /// How many bytes of the piece the kernel has taken; SIZE_MAX when all. `id`: from Push, and not
-  /// removed or cleared.
+  /// Returns how many bytes of the piece have been sent; SIZE_MAX if all of them have. `id` was
+  /// returned by Push and has not been removed or cleared.
   size_t SentBytes(PieceId id) const;
 
-  /// Takes back a piece of which nothing has been sent. False, and nothing changes, when it is too
-  /// late.
+  /// Removes a piece if none of it has been sent yet; otherwise changes nothing and returns false.
   bool Remove(PieceId id);
 
   void Clear();
@@ -39,8 +41,8 @@ class SendQueue {
   };
   void Drop(size_t count);
 
-  std::deque<Piece> pieces_;  // by rising id
-  size_t front_sent_ = 0;     // bytes of the first piece that are gone
+  std::deque<Piece> pieces_;  // in ascending order of ids
+  size_t front_sent_ = 0;     // bytes of the first piece that have been sent
   size_t size_bytes_ = 0;
   PieceId next_id_ = 1;
 };

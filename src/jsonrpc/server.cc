@@ -1,19 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "jsonrpc/server.h"
 
 #include <fcntl.h>
 #include <spdlog/spdlog.h>
 #include <sys/epoll.h>
-#include <sys/timerfd.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <cstdlib>
+#include <cstring>
 #include <map>
+#include <optional>
 #include <unordered_map>
 #include <utility>
 
+#include "base/peer_log.h"
 #include "jsonrpc/exchange.h"
+#include "jsonrpc/periodic_timer.h"
 #include "jsonrpc/server_connection.h"
 #include "jsonrpc/unix_listener.h"
 
@@ -23,42 +27,25 @@ namespace {
 using std::chrono::steady_clock;
 
 constexpr int kAcceptsPerPoll = 16;
-// While an answer waits to be written, or a listener for descriptors.
+// The interval at which send timeouts and the available descriptors are checked, if there are
+// unwritten answers or a listener waits for a descriptor.
 constexpr std::chrono::milliseconds kTick{250};
 
-base::UniqueFd Required(int fd, const char* what) {
-  if (fd < 0) {
-    spdlog::critical("JSON-RPC: {} failed: {}", what, std::strerror(errno));
+base::UniqueFd MakeEpoll() {
+  base::UniqueFd fd(::epoll_create1(EPOLL_CLOEXEC));
+  if (!fd) {
+    spdlog::critical("JSON-RPC: epoll_create1 failed: {}", std::strerror(errno));
     std::abort();
   }
-  return base::UniqueFd(fd);
+  return fd;
 }
 
-base::UniqueFd MakeTimer() {
-  return Required(::timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC), "timerfd_create");
-}
-
-// 0: it stands still.
-void SetPeriod(const base::UniqueFd& timer, std::chrono::milliseconds period) {
-  itimerspec spec{};
-  spec.it_value.tv_sec = spec.it_interval.tv_sec = period.count() / 1000;
-  spec.it_value.tv_nsec = spec.it_interval.tv_nsec = period.count() % 1000 * 1'000'000;
-  ::timerfd_settime(timer.get(), 0, &spec, nullptr);
-}
-
-// Where sockets are looked at now and then only, what is there at one look is served at once.
+// If there is a poll period, everything that is ready in a poll is served in that poll.
 ServerOptions WithPeriod(ServerOptions options) {
   std::chrono::microseconds period(options.poll_period);
   options.round_time = std::max(options.round_time, period);
   options.connection_time = std::max(options.connection_time, period);
   return options;
-}
-
-void ReadTimer(const base::UniqueFd& timer) {
-  uint64_t ticks;
-  if (::read(timer.get(), &ticks, sizeof(ticks)) < 0 && errno != EAGAIN) {
-    spdlog::error("JSON-RPC: timer failed: {}", std::strerror(errno));
-  }
 }
 
 }  // namespace
@@ -69,14 +56,9 @@ void Responder::Error(int code, std::string_view message) const { exchange_->Err
 
 class Server::Impl : public ServerConnection::Host {
  public:
-  explicit Impl(ServerOptions options)
-      : options_(WithPeriod(options)),
-        epoll_(Required(::epoll_create1(EPOLL_CLOEXEC), "epoll_create1")),
-        tick_(MakeTimer()) {
-    Control(EPOLL_CTL_ADD, tick_.get(), EPOLLIN);
-    if (!periodic()) return;
-    timer_ = MakeTimer();
-    SetPeriod(timer_, options_.poll_period);
+  explicit Impl(ServerOptions options) : options_(WithPeriod(options)), epoll_(MakeEpoll()) {
+    Control(EPOLL_CTL_ADD, tick_.fd(), EPOLLIN);
+    if (periodic()) timer_.emplace().SetPeriod(options_.poll_period);
   }
 
   const Server::Handler* FindHandler(const std::string& method) const override {
@@ -88,7 +70,7 @@ class Server::Impl : public ServerConnection::Host {
 
   absl::Status Listen(const std::string& path, mode_t mode);
   void AddConnection(base::UniqueFd socket);
-  int fd() const { return periodic() ? timer_.get() : epoll_.get(); }
+  int fd() const { return timer_ ? timer_->fd() : epoll_.get(); }
   void Poll();
   void Stop();
   size_t connection_count() const { return connections_.size(); }
@@ -111,13 +93,13 @@ class Server::Impl : public ServerConnection::Host {
 
   const ServerOptions options_;
   base::UniqueFd epoll_;
-  base::UniqueFd timer_;  // of poll_period
-  base::UniqueFd tick_;
+  std::optional<PeriodicTimer> timer_;  // for poll_period
+  PeriodicTimer tick_;
   bool ticking_ = false;
   std::unordered_map<int, std::unique_ptr<UnixListener>> listeners_;
   std::vector<int> paused_listeners_;
   std::unordered_map<int, std::shared_ptr<ServerConnection>> connections_;
-  std::vector<ServerConnection*> changed_;  // to be settled at the end of Poll
+  std::vector<ServerConnection*> changed_;  // connections for which Poll calls Settle at its end
   bool polling_ = false;
   uint64_t round_ = 1;
 };
@@ -151,8 +133,8 @@ void Server::Impl::AcceptFrom(UnixListener& listener) {
         if (EvictIdle() || listener.DropPeer()) break;
         [[fallthrough]];
       case UnixListener::Outcome::kFailed:
-        // A peer that waits keeps the listener ready: looking again at once would keep the loop
-        // busy.
+        // A waiting peer keeps the listener readable; without a pause, the event loop would never
+        // be idle.
         Control(EPOLL_CTL_MOD, listener.fd(), 0);
         paused_listeners_.push_back(listener.fd());
         SetTicking(true);
@@ -161,7 +143,8 @@ void Server::Impl::AcceptFrom(UnixListener& listener) {
   }
 }
 
-// Makes room for another connection; false: a call is under way, or an answer waits, on each.
+// Closes the connection that has been idle longest. Returns false if every connection has a call in
+// progress or unwritten answers.
 bool Server::Impl::EvictIdle() {
   ServerConnection* oldest = nullptr;
   for (auto& [fd, connection] : connections_) {
@@ -169,31 +152,34 @@ bool Server::Impl::EvictIdle() {
     if (oldest == nullptr || connection->used_round < oldest->used_round) oldest = connection.get();
   }
   if (oldest == nullptr) return false;
-  Drop(*oldest, "idle for longest, and others want to connect");
+  Drop(*oldest, "idle longest, replaced by a new connection");
   return true;
 }
 
 void Server::Impl::Drop(ServerConnection& connection, std::string_view reason) {
-  spdlog::warn("JSON-RPC: connection closed: {}", reason);
+  base::LogOfPeers().Log(spdlog::level::warn, "JSON-RPC", "JSON-RPC: connection closed: {}",
+                         reason);
   connection.Close();
   Erase(connection);
 }
 
 void Server::Impl::Erase(ServerConnection& connection) {
   if (connection.changed) std::erase(changed_, &connection);
-  // Whoever answers a request later may keep the connection, but not its socket.
+  // A responder may keep the connection object for a late answer, but must not keep its socket.
   base::UniqueFd socket = connection.ReleaseSocket();
   connections_.erase(socket.get());
 }
 
 void Server::Impl::AddConnection(base::UniqueFd socket) {
   if (connections_.size() >= options_.max_connections && !EvictIdle()) {
-    spdlog::warn("JSON-RPC: connection refused, {} are open", connections_.size());
+    base::LogOfPeers().Log(spdlog::level::warn, "JSON-RPC",
+                           "JSON-RPC: connection refused, {} are open", connections_.size());
     return;
   }
   const int fd = socket.get();
   if (::fcntl(fd, F_SETFL, O_NONBLOCK) != 0 || Control(EPOLL_CTL_ADD, fd, EPOLLIN) != 0) {
-    spdlog::error("JSON-RPC: cannot serve a connection: {}", std::strerror(errno));
+    base::LogOfPeers().Log(spdlog::level::err, "JSON-RPC",
+                           "JSON-RPC: cannot serve a connection: {}", std::strerror(errno));
     return;
   }
   auto connection = std::make_shared<ServerConnection>(std::move(socket), options_, *this);
@@ -210,7 +196,8 @@ void Server::Impl::OnChanged(ServerConnection& connection) {
   }
 }
 
-// Writes what waits, lets the connection go when it is over, and watches for what it wants now.
+// Writes waiting answers, then removes the connection if it is finished, otherwise updates its
+// watched events.
 void Server::Impl::Settle(ServerConnection& connection) {
   connection.used_round = round_;
   if (!periodic()) connection.Flush();
@@ -225,7 +212,7 @@ void Server::Impl::Settle(ServerConnection& connection) {
   LimitAnswers();
 }
 
-// Peers that ask and do not read must not take all memory.
+// Limits the memory used by peers that send requests but do not read the answers.
 void Server::Impl::LimitAnswers() {
   size_t total = 0;
   ServerConnection* largest = nullptr;
@@ -240,11 +227,11 @@ void Server::Impl::LimitAnswers() {
 void Server::Impl::SetTicking(bool ticking) {
   if (ticking_ == ticking) return;
   ticking_ = ticking;
-  SetPeriod(tick_, ticking ? kTick : std::chrono::milliseconds(0));
+  tick_.SetPeriod(ticking ? kTick : std::chrono::milliseconds(0));
 }
 
 void Server::Impl::OnTick() {
-  ReadTimer(tick_);
+  tick_.Acknowledge();
   for (int fd : std::exchange(paused_listeners_, {})) Control(EPOLL_CTL_MOD, fd, EPOLLIN);
   const auto since = steady_clock::now() - options_.send_timeout;
   bool waiting = false;
@@ -258,19 +245,20 @@ void Server::Impl::OnTick() {
   SetTicking(waiting);
 }
 
-// What was answered since the last look is written before new requests are read.
+// Writes the answers of the previous period before new requests are read.
 void Server::Impl::StartPeriod() {
-  ReadTimer(timer_);
+  timer_->Acknowledge();
   for (auto& [fd, connection] : connections_) {
     connection->Flush();
     OnChanged(*connection);
   }
 }
 
-// False: this one had its turn already, so all others had theirs.
+// Returns false if this connection was already served in this round, which means that all others
+// have been served as well.
 bool Server::Impl::HandleEvent(const epoll_event& event) {
   const int fd = event.data.fd;
-  if (fd == tick_.get()) {
+  if (fd == tick_.fd()) {
     OnTick();
   } else if (auto listener = listeners_.find(fd); listener != listeners_.end()) {
     AcceptFrom(*listener->second);
@@ -283,8 +271,8 @@ bool Server::Impl::HandleEvent(const epoll_event& event) {
   return true;
 }
 
-// The kernel puts a descriptor that stays ready behind the others, so asking for one at a time goes
-// round all of them.
+// The kernel moves a descriptor that remains ready behind the others, so retrieving one event at a
+// time serves all of them in turn.
 void Server::Impl::Poll() {
   polling_ = true;
   ++round_;
@@ -295,7 +283,7 @@ void Server::Impl::Poll() {
     if (!HandleEvent(event) || steady_clock::now() >= until) break;
   }
   polling_ = false;
-  // Settling one may drop another.
+  // Settling one connection may remove another one from the list.
   while (!changed_.empty()) {
     ServerConnection* connection = changed_.back();
     changed_.pop_back();

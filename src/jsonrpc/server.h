@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <sys/types.h>
@@ -18,10 +20,10 @@ namespace sma::jsonrpc {
 
 class Exchange;
 
-/// Answers one request. A handle: copies stand for the same request, which is answered once;
-/// further answers are ignored. May be kept and used later, in the server's thread only; harmless
-/// when the connection or the server is gone. When the last copy goes unanswered, the answer is
-/// -32603.
+/// Answers one request. Copies are handles for the same request, which is answered once; further
+/// answers are ignored. A responder may be kept and used later, but only on the server's thread; it
+/// has no effect after the connection or the server has been destroyed. If the last copy is
+/// destroyed without an answer, the answer is -32603.
 class Responder {
  public:
   explicit Responder(std::shared_ptr<Exchange> exchange) : exchange_(std::move(exchange)) {}
@@ -35,80 +37,86 @@ class Responder {
 
 struct ServerOptions {
   size_t max_request_bytes = kMaxRequestBytes;
-  /// Answers that a connection may have waiting to be written before no more of its requests are
+  /// If the unwritten answers of a connection exceed this size, no more of its requests are
   /// started.
   size_t max_queued_answer_bytes = 4 * 1024 * 1024;
-  /// Once the answers of a batch are larger, the rest of its requests are answered -32603 and not
-  /// run.
+  /// If the answers of a batch exceed this size, the rest of its requests are answered with -32603
+  /// and not executed.
   size_t max_batch_answer_bytes = 32 * 1024 * 1024;
-  /// When the answers of all connections that wait to be written are larger, the connection with
-  /// the most of them is closed.
+  /// If the unwritten answers of all connections exceed this size, the connection with the largest
+  /// share is closed.
   size_t max_total_answer_bytes = 128 * 1024 * 1024;
-  /// A connection whose peer takes nothing of its answers for so long is closed.
+  /// A connection is closed if its peer accepts none of its answers for this time.
   std::chrono::milliseconds send_timeout{30'000};
-  /// How long one Poll() starts requests, and how long those of one connection, before others have
-  /// their turn. Each runs at least one request.
+  /// The time for which one Poll() starts requests in total, and the time for which it starts
+  /// requests of one connection before it serves the others. At least one request runs in each
+  /// case.
   std::chrono::microseconds round_time{5000};
   std::chrono::microseconds connection_time{1000};
-  /// Requests of one connection that may be unanswered before no more of them are read; a batch
-  /// counts as one.
+  /// If a connection has this many unanswered requests, no more of them are read. A batch counts as
+  /// one.
   size_t max_requests_in_progress = 4096;
-  /// A connection beyond it, or beyond the process's descriptors, replaces the one that has been
-  /// idle for longest; without an idle one it is closed at once. Idle: no call is under way and no
-  /// answer waits to be written.
+  /// A connection beyond this number, or beyond the process's descriptors, replaces the one that
+  /// has been idle longest; if none is idle, the new connection is closed immediately. A connection
+  /// is idle if no call is in progress and no answer waits to be written.
   size_t max_connections = 256;
-  /// 0: requests are served and answers written at once. Otherwise sockets are looked at only this
-  /// often, and an answer is written no sooner than at the next look, as SPDK does (with 4 ms, so
-  /// that a lone call takes 8 ms there and any number of pipelined calls take the same 8 ms).
+  /// With 0, requests are served and answers are written immediately. Otherwise sockets are polled
+  /// with this period, and an answer is written no earlier than in the next poll, as in SPDK (with
+  /// 4 ms, so that a single call takes 8 ms there, and any number of pipelined calls take the same
+  /// 8 ms).
   std::chrono::milliseconds poll_period{0};
 };
 
-/// A JSON-RPC 2.0 server on Unix stream sockets, run by any event loop: watch fd() for reading and
-/// call Poll() when it is ready. All members and all handlers run in that one thread. Nothing
-/// blocks.
+/// A JSON-RPC 2.0 server on Unix stream sockets, which any event loop can run: watch fd() for
+/// reading and call Poll() when it is ready. All members and all handlers run in that one thread.
+/// Never blocks.
 ///
-/// A peer may send requests without waiting for answers; those of one connection start in order and
-/// are answered in the order in which they finish. Each answer ends in a newline. As SPDK does it:
-/// a request without id is served and not answered; the answers of a batch come together, when all
-/// are done; an empty batch and an element that is no request are answered -32600; bytes that are
-/// no JSON object or array, and a request over the limit, close the connection without an answer.
+///  A peer may send requests without waiting for answers; the requests of one connection start in
+/// order and are answered in the order in which they finish. Each answer ends in a newline. As in
+/// SPDK: a request without id is executed and not answered; the answers of a batch are sent
+/// together when all are done; an empty batch, and an element that is not a request, are answered
+/// with -32600; bytes that are not a JSON object or array, and a request over the size limit, close
+/// the connection without an answer.
 class Server {
  public:
-  /// `params` is an object or array, or null when the request has none. It is valid during the call
-  /// only.
+  /// `params` is an object or array, or null if the request has none. It is valid only during the
+  /// call.
   using Handler = std::function<void(const Json& params, Responder responder)>;
 
-  /// Aborts the program when the kernel gives no epoll or timer descriptor.
+  /// Aborts the program if the kernel provides no epoll or timer descriptor.
   explicit Server(ServerOptions options = {});
-  /// Stop().
+  /// Calls Stop().
   ~Server();
   Server(const Server&) = delete;
   Server& operator=(const Server&) = delete;
 
-  /// Serves `method` with `handler`, instead of an earlier one for it. Not from inside a handler.
+  /// Serves `method` with `handler`, replacing an earlier handler. Must not be called from a
+  /// handler.
   void Register(std::string method, Handler handler);
 
-  /// The names of all methods, sorted.
+  /// Returns the names of all methods, sorted.
   std::vector<std::string> methods() const;
 
-  /// Listens on a socket at `path`, with exactly the permissions `mode`. A socket file that nobody
-  /// listens on is replaced. `path`.lock is locked meanwhile, as SPDK does. ALREADY_EXISTS: another
-  /// program listens there; INVALID_ARGUMENT: too long, or the path of something that is no socket;
-  /// else what the kernel said. May be called for several paths.
+  /// Listens on a socket at `path`, with exactly the permissions `mode`. A socket file on which no
+  /// process listens is replaced. While listening, holds the lock file `path`.lock, as SPDK does.
+  /// May be called for several paths. Errors: ALREADY_EXISTS if another program listens there;
+  /// INVALID_ARGUMENT if the path is too long or an existing file is not a socket; otherwise the
+  /// kernel's error.
   absl::Status Listen(const std::string& path, mode_t mode = 0600);
 
   /// Serves one connected stream socket.
   void AddConnection(base::UniqueFd socket);
 
-  /// Readable when Poll() has something to do. Stays the same until the server is destroyed.
+  /// Returns a descriptor that is readable when Poll() has work. It does not change until the
+  /// server is destroyed.
   int fd() const;
 
-  /// Serves what is ready, each connection in turn, for about ServerOptions::round_time. fd() is
-  /// readable again when more is to be done.
+  /// Serves the ready connections in turn, for about ServerOptions::round_time. fd() remains
+  /// readable if there is more work.
   void Poll();
 
-  /// Closes all connections and stops listening; removes the socket files. Not from inside a
-  /// handler.
+  /// Closes all connections, stops listening and removes the socket files. Must not be called from
+  /// a handler.
   void Stop();
 
   size_t connection_count() const;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "jsonrpc/server_connection.h"
 
 #include <spdlog/spdlog.h>
@@ -7,6 +9,8 @@
 #include <cerrno>
 #include <exception>
 #include <utility>
+
+#include "base/peer_log.h"
 
 namespace sma::jsonrpc {
 namespace {
@@ -68,15 +72,17 @@ void ServerConnection::StartRequests() {
   }
 }
 
-// False: no whole value is there, or the connection is closed for what came.
+// Returns false if no complete value has been received, or the connection was closed because of an
+// invalid one.
 bool ServerConnection::StartNext() {
   std::string_view text;
   Splitter::Outcome outcome = input_.Next(text);
   if (outcome == Splitter::Outcome::kNeedMore) return false;
   if (outcome == Splitter::Outcome::kValue && Start(text)) return true;
-  spdlog::warn("JSON-RPC: connection closed: the peer sent {}",
-               outcome == Splitter::Outcome::kTooLarge ? "a request that is too large"
-                                                       : "bytes that are not JSON");
+  base::LogOfPeers().Log(spdlog::level::warn, "JSON-RPC",
+                         "JSON-RPC: connection closed: the peer sent {}",
+                         outcome == Splitter::Outcome::kTooLarge ? "a request that is too large"
+                                                                 : "bytes that are not JSON");
   Flush();
   Close();
   return false;
@@ -130,8 +136,9 @@ void ServerConnection::StartOne(Json value, const std::shared_ptr<AnswerSink>& s
   try {
     (*handler)(request.params, std::move(responder));
   } catch (const std::exception& e) {
-    // The responder went with the handler, which has answered -32603.
-    spdlog::error("JSON-RPC: handler of {} failed: {}", request.method, e.what());
+    // The responder was destroyed with the handler, which has answered -32603.
+    base::LogOfPeers().Log(spdlog::level::err, "JSON-RPC", "JSON-RPC: handler of {} failed: {}",
+                           request.method, e.what());
   }
 }
 
@@ -154,7 +161,7 @@ void ServerConnection::Close() {
   host_ = nullptr;
   output_.Clear();
   batch_.clear();
-  batch_sink_.reset();  // which refers to this
+  batch_sink_.reset();  // refers to this object
 }
 
 size_t ServerConnection::answer_bytes() const {
@@ -169,7 +176,7 @@ base::UniqueFd ServerConnection::ReleaseSocket() {
 uint32_t ServerConnection::WantedEvents() const {
   uint32_t events = 0;
   if (!end_of_input_ && !full()) events |= EPOLLIN;
-  // A writable socket also wakes the loop to go on with requests that were held back.
+  // A writable socket also wakes the loop to continue with requests that were held back.
   if (!output_.empty() || (held_back_ && !full())) events |= EPOLLOUT;
   return events;
 }

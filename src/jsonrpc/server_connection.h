@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <chrono>
@@ -17,55 +19,56 @@
 
 namespace sma::jsonrpc {
 
-/// One peer of a Server: reads its requests, starts them, writes the answers. In the server's
-/// thread only.
+/// One peer of a Server: reads its requests, starts them, writes the answers. Used only on the
+/// server's thread.
 class ServerConnection : public AnswerSink, public std::enable_shared_from_this<ServerConnection> {
  public:
-  /// What a connection needs of its server.
+  /// The interface of the server for its connections.
   class Host {
    public:
     virtual ~Host() = default;
-    /// nullptr when there is no such method.
+    /// Returns nullptr if there is no such method.
     virtual const Server::Handler* FindHandler(const std::string& method) const = 0;
-    /// A request was answered: there may be something to write, or other events to watch for.
+    /// Called when a request has been answered, because its output or watched events may have
+    /// changed.
     virtual void OnChanged(ServerConnection& connection) = 0;
   };
 
-  /// `socket` must not block. `options` and `host` must live until ReleaseSocket().
+  /// `socket` must be non-blocking. `options` and `host` must live until ReleaseSocket().
   ServerConnection(base::UniqueFd socket, const ServerOptions& options, Host& host);
 
-  /// Reads once, starts what is whole, as the epoll bits `events` say, for about
-  /// ServerOptions::connection_time. Writes nothing but what waits already.
+  /// Reads once, according to the epoll bits `events`, and starts the complete requests for about
+  /// ServerOptions::connection_time. Writes only answers that are already waiting.
   void Serve(uint32_t events);
 
-  /// Writes what the socket takes.
+  /// Writes as much as the socket accepts.
   void Flush();
 
-  /// Drops what waits to be written, and answers that come later. finished() is true then.
+  /// Drops unwritten and later answers. finished() is true afterwards.
   void Close();
-  /// Close(). The caller closes the socket.
+  /// Calls Close() and returns the socket, which the caller closes.
   base::UniqueFd ReleaseSocket();
 
   void Finish(std::string answer) override;
 
   int fd() const { return socket_.get(); }
-  /// The epoll bits to watch for.
+  /// Returns the epoll bits to watch.
   uint32_t WantedEvents() const;
-  /// True when nothing more can happen: the host should let it go.
+  /// Returns true if nothing more can happen, so that the host should remove the connection.
   bool finished() const;
-  /// No call is under way, and no answer waits to be written.
+  /// Returns true if no call is in progress and no answer waits to be written.
   bool idle() const { return in_progress_ == 0 && output_.empty(); }
-  /// Memory of answers that were not written yet.
+  /// Returns the size of the unwritten answers in memory.
   size_t answer_bytes() const;
-  /// The peer has taken nothing of what waits to be written since then.
+  /// Returns true if the peer has accepted none of the waiting answers since `time`.
   bool IsStuckSince(std::chrono::steady_clock::time_point time) const {
     return !output_.empty() && last_progress_ < time;
   }
 
-  uint32_t watched_events = 0;  // the host's
-  bool changed = false;         // the host's
-  uint64_t served_round = 0;    // the host's: the last round in which it had its turn
-  uint64_t used_round = 0;      // the host's: the last round in which anything happened
+  uint32_t watched_events = 0;  // used by the host
+  bool changed = false;         // used by the host
+  uint64_t served_round = 0;    // used by the host: last round in which it was served
+  uint64_t used_round = 0;      // used by the host: the last round with any activity
 
  private:
   void Receive();
@@ -81,14 +84,15 @@ class ServerConnection : public AnswerSink, public std::enable_shared_from_this<
   Host* host_;  // nullptr when closed
   Splitter input_;
   SendQueue output_;
-  std::chrono::steady_clock::time_point last_progress_;  // of output_
-  size_t in_progress_ = 0;  // values started and not finished; a batch counts as one
-  // A batch of which not all is started: its requests, how many of them are, its answers.
+  std::chrono::steady_clock::time_point
+      last_progress_;       // last time at which output_ was sent or was empty
+  size_t in_progress_ = 0;  // started and unfinished requests; a batch counts as one
+  // A batch in progress: its requests, the number of started ones, and its answers.
   std::vector<Json> batch_;
   size_t batch_started_ = 0;
   std::shared_ptr<BatchSink> batch_sink_;
   bool end_of_input_ = false;
-  bool held_back_ = false;  // requests may be there that were not started: full(), or out of time
+  bool held_back_ = false;  // unstarted requests may be buffered
 };
 
 }  // namespace sma::jsonrpc

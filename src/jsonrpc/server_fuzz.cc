@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include <spdlog/spdlog.h>
 #include <sys/socket.h>
 
@@ -12,7 +14,7 @@
 namespace sma::jsonrpc {
 namespace {
 
-// What the peer sees must be a stream of JSON objects and arrays.
+// Checks that the peer receives a stream of JSON objects and arrays.
 void CheckAnswers(int socket, Splitter& answers) {
   char buffer[65536];
   for (ssize_t count; (count = ::recv(socket, buffer, sizeof(buffer), MSG_DONTWAIT)) > 0;) {
@@ -52,7 +54,7 @@ void ServeStream(std::string_view stream, size_t piece_bytes) {
     CheckAnswers(peer.get(), answers);
   }
   ::shutdown(peer.get(), SHUT_WR);
-  // Each round lets at least one held-back request go on; a value has at least two bytes.
+  // Each round continues at least one held-back request; a value has at least two bytes.
   for (size_t i = 0; i < stream.size() + 4 && server.connection_count() > 0; ++i) {
     for (const Responder& responder : std::exchange(later, {})) responder.Result(true);
     server.Poll();
@@ -64,7 +66,7 @@ void ServeStream(std::string_view stream, size_t piece_bytes) {
 }  // namespace
 }  // namespace sma::jsonrpc
 
-// The first byte says how the stream is cut.
+// The first byte determines how the stream is divided.
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   static const bool quiet = (spdlog::set_level(spdlog::level::off), true);
   if (!quiet || size < 2) return 0;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -7,7 +9,7 @@
 #include <utility>
 #include <vector>
 
-#include "jsonrpc/server_fixture.h"
+#include "jsonrpc/testing/server_fixture.h"
 
 namespace sma::jsonrpc {
 namespace {
@@ -27,7 +29,7 @@ TEST_F(ServerTest, LargestRequestAndOneByteMore) {
   EXPECT_TRUE(peer.Closed());
 }
 
-TEST_F(ServerTest, SlowReaderIsHeldBackAndLosesNothing) {
+TEST_F(ServerTest, SlowReaderIsThrottledAndLosesNothing) {
   size_t served = 0;
   server_.Register("count_big", [&](const Json&, Responder responder) {
     ++served;
@@ -38,7 +40,7 @@ TEST_F(ServerTest, SlowReaderIsHeldBackAndLosesNothing) {
   for (int i = 0; i < 20; ++i) requests += R"({"id":1,"method":"count_big"})";
   peer.Send(requests);
   for (int i = 0; i < 30; ++i) peer.Step();
-  EXPECT_LE(served, 10u);  // 4 MiB wait at most, what the socket took, and one more
+  EXPECT_LE(served, 10u);  // 4 MiB that wait, what the socket accepted, and one more
   EXPECT_EQ(peer.Lines(20).size(), 20u);
   EXPECT_EQ(served, 20u);
 }
@@ -65,7 +67,7 @@ TEST_F(ServerTest, RequestsInProgressAreLimited) {
   EXPECT_TRUE(peer.Closed());
 }
 
-TEST_F(ServerTest, AtTheLimitAnIdleConnectionMakesRoom) {
+TEST_F(ServerTest, AtTheLimitAnIdleConnectionIsReplaced) {
   ServerOptions options;
   options.max_connections = 3;
   Server server(options);
@@ -87,7 +89,7 @@ TEST_F(ServerTest, AtTheLimitAnIdleConnectionMakesRoom) {
   EXPECT_NE(busy.Line(), "");
 }
 
-TEST_F(ServerTest, ConnectionLimitWithoutIdleOnes) {
+TEST_F(ServerTest, ConnectionLimitWithoutIdleConnections) {
   ServerOptions options;
   options.max_connections = 2;
   Server server(options);
@@ -115,7 +117,7 @@ std::string Batch(int count, const std::string& method, const std::string& param
   return batch + "]";
 }
 
-// A handler that takes `time` of the processor.
+// Returns a handler that uses `time` of CPU time.
 Server::Handler Takes(milliseconds time, int& runs) {
   return [time, &runs](const Json&, Responder responder) {
     ++runs;
@@ -134,14 +136,14 @@ TEST_F(ServerTest, OthersAreServedWhileABatchRuns) {
   other.Send(R"({"id":1,"method":"echo"})");
   EXPECT_NE(other.Line(), "");
   EXPECT_LT(runs, 100);
-  // All answers come together, in order.
+  // All answers arrive together and in order.
   const Json answers = Json::parse(greedy.Line());
   ASSERT_EQ(answers.size(), 500u);
   for (size_t i = 0; i < 500; ++i) EXPECT_EQ(answers[i]["id"], i + 1);
   EXPECT_EQ(runs, 500);
 }
 
-TEST_F(ServerTest, ConnectionsWithManyCallsTakeTurns) {
+TEST_F(ServerTest, ConnectionsWithManyCallsAreServedInTurn) {
   int runs_of_first = 0;
   int runs_of_second = 0;
   server_.Register("first", Takes(milliseconds(1), runs_of_first));
@@ -225,7 +227,7 @@ TEST_F(ServerTest, ManyConnectionsAtOnce) {
   for (auto& peer : peers) EXPECT_GT(peer->Line().size(), 100'000u);
 }
 
-TEST_F(ServerTest, PollPeriodAnswersOnTheNextLook) {
+TEST_F(ServerTest, PollPeriodAnswersInTheNextPoll) {
   ServerOptions options;
   options.poll_period = milliseconds(20);
   Server server(options);
@@ -233,7 +235,8 @@ TEST_F(ServerTest, PollPeriodAnswersOnTheNextLook) {
   Peer peer(server);
   peer.Send(R"({"id":1,"method":"echo"})");
   peer.Line();
-  // In step with the looks from here on: seen at the next one, answered at the one after.
+  // Synchronizes with the polls: a call is then read in the next poll and answered in the one
+  // after.
   const auto start = steady_clock::now();
   std::string calls;
   for (int i = 0; i < 50; ++i) calls += R"({"id":1,"method":"echo"})";

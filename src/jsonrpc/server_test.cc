@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "jsonrpc/server.h"
 
 #include <gmock/gmock.h>
@@ -8,7 +10,7 @@
 #include <string>
 #include <vector>
 
-#include "jsonrpc/server_fixture.h"
+#include "jsonrpc/testing/server_fixture.h"
 
 namespace sma::jsonrpc {
 namespace {
@@ -26,7 +28,7 @@ TEST_F(ServerTest, ResultsErrorsAndIds) {
             R"({"jsonrpc":"2.0","id":2,"error":{"code":-17,"message":"File exists"}})");
 }
 
-TEST_F(ServerTest, UnknownMethodThenTheNextInOneWrite) {
+TEST_F(ServerTest, UnknownMethodAndAnotherRequestInOneWrite) {
   Peer peer(server_);
   peer.Send(R"({"id":1,"method":"nope"}{"id":2,"method":"echo"})");
   EXPECT_THAT(
@@ -93,7 +95,7 @@ TEST_F(ServerTest, BatchOfNotificationsIsNotAnswered) {
   EXPECT_EQ(peer.Line(), R"({"jsonrpc":"2.0","id":1,"result":null})");
 }
 
-TEST_F(ServerTest, JunkClosesTheConnectionAfterWhatWasAnswered) {
+TEST_F(ServerTest, JunkClosesTheConnectionAfterEarlierAnswers) {
   for (const char* junk : {"junk", "{]", "[1,]", "1", "\"\"", "\xff"}) {
     Peer peer(server_);
     peer.Send(R"({"id":1,"method":"echo"})" + std::string(junk));
@@ -103,7 +105,7 @@ TEST_F(ServerTest, JunkClosesTheConnectionAfterWhatWasAnswered) {
   }
 }
 
-TEST_F(ServerTest, AnswersAfterTheConnectionOrTheServerIsGone) {
+TEST_F(ServerTest, AnswersAfterTheConnectionOrTheServerIsDestroyed) {
   auto server = std::make_unique<Server>();
   Prepare(*server);
   {

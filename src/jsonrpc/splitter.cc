@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "jsonrpc/splitter.h"
 
 #include <algorithm>
@@ -11,7 +13,7 @@
 namespace sma::jsonrpc {
 namespace {
 
-// A buffer that grew beyond this for one large value is given back when it is empty.
+// A buffer that has grown beyond this size is freed when it is empty.
 constexpr size_t kKeepBytes = 256 * 1024;
 
 enum ByteClass : uint8_t { kOther, kSpace, kOpen, kClose, kQuote };
@@ -29,7 +31,7 @@ constexpr std::array<uint8_t, 256> kClasses = MakeClasses();
 
 constexpr uint64_t kOnes = 0x0101010101010101;
 
-// Not 0 when one of the eight bytes is `c`.
+// Returns a value other than 0 if one of the eight bytes is `c`.
 uint64_t HasByte(uint64_t word, char c) {
   const uint64_t difference = word ^ (kOnes * static_cast<uint8_t>(c));
   return (difference - kOnes) & ~difference & (kOnes << 7);
@@ -103,7 +105,7 @@ Splitter::Outcome Splitter::SkipSpace() {
   return ClassOf(buffer_[scan_]) == kOpen ? Outcome::kValue : Outcome::kJunk;
 }
 
-// Stands behind the quote that ends the string, or at the end of what is there.
+// Returns the position after the quote that ends the string, or the end of the received bytes.
 void Splitter::ScanString(size_t limit) {
   const char* const end = buffer_.data() + limit;
   const char* at = buffer_.data() + scan_;
@@ -127,7 +129,7 @@ Splitter::Outcome Splitter::Scan() {
     Outcome start = SkipSpace();
     if (start != Outcome::kValue) return start;
   }
-  // One byte past the largest value, so that this is seen to be too large and never given out.
+  // One byte more than the largest value, so that a value that is too large is recognized.
   const size_t limit = std::min(end_, begin_ + max_value_bytes_ + 1);
   while (scan_ < limit) {
     if (in_string_) {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <cstddef>
@@ -7,41 +9,41 @@
 
 namespace sma::jsonrpc {
 
-/// Cuts a byte stream into its top-level JSON objects and arrays, which may follow each other with
-/// or without white space between. It finds only where each one ends: that a value is sound JSON is
-/// for the parser to say. Every byte is looked at once, however the stream is cut into pieces. Owns
-/// the bytes until they are consumed. Not synchronised.
+/// Splits a byte stream into top-level JSON objects and arrays, with or without white space between
+/// them. It only finds the end of each value; the parser checks that a value is valid JSON. Every
+/// byte is examined only once, however the stream is divided. Owns the bytes until they are
+/// consumed. Not thread-safe.
 ///
-/// Use: Prepare(), receive into what it gives, Commit(); then Next() until it no longer says
+/// Usage: Prepare(), receive into the returned room, Commit(); then Next() until it does not return
 /// kValue.
 class Splitter {
  public:
   enum class Outcome {
-    kValue,     // a whole value is there
-    kNeedMore,  // no whole value yet
-    kJunk,      // what comes is no object or array, or is nested deeper than kMaxNesting
+    kValue,     // a complete value
+    kNeedMore,  // no complete value so far
+    kJunk,      // not an object or array, or nested deeper than kMaxNesting
     kTooLarge,  // the value is larger than the limit
   };
 
-  /// `max_value_bytes`: the size of the largest value that is taken.
+  /// `max_value_bytes` is the size of the largest value that is accepted.
   explicit Splitter(size_t max_value_bytes) : max_value_bytes_(max_value_bytes) {}
 
-  /// Room for at least `min_bytes` more bytes of the stream. Ends the life of the view that Next()
-  /// gave.
+  /// Returns room for at least `min_bytes` more bytes of the stream. Invalidates the view that
+  /// Next() returned.
   std::span<char> Prepare(size_t min_bytes);
 
-  /// The first `count` bytes of that room now hold what came next in the stream.
+  /// Appends the first `count` bytes of that room to the stream.
   void Commit(size_t count);
 
-  /// Prepare and Commit in one, for bytes that are elsewhere.
+  /// Combines Prepare and Commit, for bytes in another buffer.
   void Append(std::string_view bytes);
 
-  /// On kValue sets `value` to the text of the next value, valid until the next call of Next(),
-  /// Prepare() or Append(), which overwrites it, since it may hold secrets. kJunk and kTooLarge
-  /// stay: the stream cannot be picked up again.
+  /// Finds the next value. On kValue, sets `value` to its text. The view is valid until the next
+  /// call of Next(), Prepare() or Append(), which overwrites the text, because it may contain
+  /// secrets. kJunk and kTooLarge are final: the rest of the stream cannot be used.
   Outcome Next(std::string_view& value);
 
-  /// Bytes held that belong to no value given out yet.
+  /// Returns the number of bytes that do not belong to any value returned so far.
   size_t pending_bytes() const { return end_ - begin_; }
 
  private:
@@ -52,14 +54,14 @@ class Splitter {
 
   const size_t max_value_bytes_;
   std::vector<char> buffer_;
-  size_t given_ = 0;  // what was given out and not overwritten ends here; 0: nothing
-  size_t begin_ = 0;  // where the present value (or white space before it) starts in buffer_
-  size_t scan_ = 0;   // the first byte not looked at yet
+  size_t given_ = 0;  // end of the returned values that have not been overwritten; 0: none
+  size_t begin_ = 0;  // start of the current value (or of white space before it) in buffer_
+  size_t scan_ = 0;   // the first byte that has not been examined
   size_t end_ = 0;    // past the last byte received
   int depth_ = 0;
   bool in_string_ = false;
-  bool escaped_ = false;                  // the byte before was a backslash inside a string
-  Outcome failure_ = Outcome::kNeedMore;  // kJunk or kTooLarge once that was seen
+  bool escaped_ = false;                  // the previous byte was a backslash inside a string
+  Outcome failure_ = Outcome::kNeedMore;  // kJunk or kTooLarge after such an error
 };
 
 }  // namespace sma::jsonrpc

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include <cstdint>
 #include <cstdlib>
 #include <string>
@@ -34,8 +36,8 @@ Split SplitAll(std::string_view stream, size_t piece_bytes) {
 }  // namespace
 }  // namespace sma::jsonrpc
 
-// The first byte says how the stream is cut; the result must not depend on it. What is found goes
-// through the parser and the client's decoder.
+// The first byte selects how the stream is divided; the result must not depend on it. The values
+// are passed to the parser and the client's decoder.
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace sma::jsonrpc;  // NOLINT(google-build-using-namespace)
   if (size < 2) return 0;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "jsonrpc/splitter.h"
 
 #include <gmock/gmock.h>
@@ -39,13 +41,13 @@ TEST_P(SplitterTest, FindsValuesHoweverTheStreamIsCut) {
   EXPECT_EQ(split.end, Outcome::kNeedMore);
 }
 
-TEST_P(SplitterTest, KnowsEscapesInStrings) {
+TEST_P(SplitterTest, HandlesEscapesInStrings) {
   Split split = SplitAll(R"({"a":"\"}"}{"b":"\\"}{"c":"\\\"{"}["\u005c"])", GetParam());
   EXPECT_THAT(split.values,
               ElementsAre(R"({"a":"\"}"})", R"({"b":"\\"})", R"({"c":"\\\"{"})", R"(["\u005c"])"));
 }
 
-TEST_P(SplitterTest, RejectsWhatIsNoObjectOrArray) {
+TEST_P(SplitterTest, RejectsOtherValuesThanObjectsAndArrays) {
   for (const char* junk : {"{}x", "{}1", "{}\"a\"", "{}}", "{}]", "{},{}", "{}\x01"}) {
     Split split = SplitAll(junk, GetParam());
     EXPECT_THAT(split.values, ElementsAre("{}")) << junk;
@@ -53,7 +55,7 @@ TEST_P(SplitterTest, RejectsWhatIsNoObjectOrArray) {
   }
 }
 
-TEST_P(SplitterTest, TakesTheLargestValueAndNoLarger) {
+TEST_P(SplitterTest, AcceptsTheLargestValueAndNoLarger) {
   const std::string largest = "[\"" + std::string(16, 'a') + "\"]";
   Split split = SplitAll("  " + largest + " " + largest, GetParam(), largest.size());
   EXPECT_THAT(split.values, ElementsAre(largest, largest));
@@ -62,7 +64,7 @@ TEST_P(SplitterTest, TakesTheLargestValueAndNoLarger) {
   EXPECT_EQ(split.end, Outcome::kTooLarge);
 }
 
-TEST(SplitterWipeTest, WhatWasGivenOutIsOverwritten) {
+TEST(SplitterWipeTest, ReturnedTextIsOverwritten) {
   Splitter splitter(1000);
   const std::string secret = R"({"key":"0123456789abcdef"})";
   splitter.Append(secret + R"({"b":1}{"c":)");
@@ -81,7 +83,7 @@ TEST(SplitterWipeTest, WhatWasGivenOutIsOverwritten) {
 
 INSTANTIATE_TEST_SUITE_P(Pieces, SplitterTest, testing::Values(1, 2, 3, 5, 1000));
 
-TEST(SplitterLimitTest, UnfinishedValueOverTheLimitIsSeenEarly) {
+TEST(SplitterLimitTest, UnfinishedValueOverTheLimitIsDetectedEarly) {
   Splitter splitter(100);
   splitter.Append("[\"" + std::string(200, 'a'));
   std::string_view value;
@@ -121,7 +123,7 @@ TEST(SplitterBufferTest, ManyValuesAndOneHugeOne) {
   EXPECT_EQ(splitter.pending_bytes(), 0u);
 }
 
-TEST(ParseTest, TakesJsonOnly) {
+TEST(ParseTest, AcceptsOnlyJson) {
   EXPECT_EQ(Parse(R"({"a":[1,true]})"), Json({{"a", {1, true}}}));
   for (const char* junk : {"", "{", "{\"a\":}", "[1,]", "{]", "\"\xff\"", "{} {}", "[1e999]"}) {
     EXPECT_EQ(Parse(junk), std::nullopt) << junk;

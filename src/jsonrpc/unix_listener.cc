@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "jsonrpc/unix_listener.h"
 
 #include <fcntl.h>
@@ -11,6 +13,8 @@
 
 #include <cerrno>
 #include <cstring>
+
+#include "base/peer_log.h"
 
 namespace sma::jsonrpc {
 namespace {
@@ -71,8 +75,7 @@ UnixListener::~UnixListener() {
   ::unlink(LockPath(path_).c_str());
 }
 
-// Whoever holds the lock may remove the lock file, so a lock counts only while the file is still
-// there.
+// The holder of the lock may remove the lock file, so a lock is valid only while the file exists.
 absl::Status UnixListener::Lock() {
   const std::string lock_path = LockPath(path_);
   while (true) {
@@ -91,7 +94,7 @@ absl::Status UnixListener::Lock() {
 absl::Status UnixListener::RemoveStale() {
   struct stat file {};
   if (::lstat(path_.c_str(), &file) != 0) {
-    return errno == ENOENT ? absl::OkStatus() : KernelError(errno, "cannot look at", path_);
+    return errno == ENOENT ? absl::OkStatus() : KernelError(errno, "cannot stat", path_);
   }
   if (!S_ISSOCK(file.st_mode)) {
     return absl::InvalidArgumentError(fmt::format("{} exists and is not a socket", path_));
@@ -111,15 +114,15 @@ absl::Status UnixListener::RemoveStale() {
 absl::Status UnixListener::Bind(mode_t mode) {
   base::UniqueFd socket = NewSocket();
   if (!socket.valid()) return KernelError(errno, "cannot make a socket for", path_);
-  // bind() gives the file the socket's own mode less the umask, so that it is never open wider than
-  // asked for; chmod() then adds what the umask took.
+  // bind() creates the file with the socket's own mode without the umask's bits, so its permissions
+  // are never wider than requested; chmod() then adds the bits that the umask has removed.
   const sockaddr_un address = Address(path_);
   if (::fchmod(socket.get(), mode) != 0 ||
       ::bind(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0) {
     return KernelError(errno, "cannot bind to", path_);
   }
   struct stat file {};
-  if (::lstat(path_.c_str(), &file) != 0) return KernelError(errno, "cannot look at", path_);
+  if (::lstat(path_.c_str(), &file) != 0) return KernelError(errno, "cannot stat", path_);
   device_ = file.st_dev;
   inode_ = file.st_ino;
   if (::chmod(path_.c_str(), mode) != 0) return KernelError(errno, "cannot chmod", path_);
@@ -138,7 +141,7 @@ UnixListener::Outcome UnixListener::Accept(base::UniqueFd& peer) {
   }
 }
 
-// The reserve is lost when another thread takes the descriptor before it is opened again.
+// The reserve is lost if another thread takes the descriptor before it is reopened.
 bool UnixListener::DropPeer() {
   if (!reserve_.valid()) reserve_.Reset(::open("/dev/null", O_RDONLY | O_CLOEXEC));
   if (!reserve_.valid()) return false;
@@ -147,7 +150,10 @@ bool UnixListener::DropPeer() {
   const bool dropped = peer.valid();
   peer.Reset();
   reserve_.Reset(::open("/dev/null", O_RDONLY | O_CLOEXEC));
-  if (dropped) spdlog::warn("{}: connection refused, no file descriptors left", path_);
+  if (dropped) {
+    base::LogOfPeers().Log(spdlog::level::warn, path_,
+                           "{}: connection refused, no file descriptors left", path_);
+  }
   return dropped;
 }
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <sys/types.h>
@@ -10,28 +12,28 @@
 
 namespace sma::jsonrpc {
 
-/// A listening Unix stream socket and its file. Not synchronised.
+/// A listening Unix stream socket and its file. Not thread-safe.
 class UnixListener {
  public:
-  /// As Server::Listen says.
+  /// Same contract as Server::Listen.
   static absl::StatusOr<std::unique_ptr<UnixListener>> Open(const std::string& path, mode_t mode);
 
-  /// Stops listening and removes the socket file, unless another one is there by now.
+  /// Stops listening and removes the socket file, unless it has been replaced by another one.
   ~UnixListener();
   UnixListener(const UnixListener&) = delete;
   UnixListener& operator=(const UnixListener&) = delete;
 
-  /// Readable when a peer waits to be accepted.
+  /// Returns a descriptor that is readable when a peer is waiting to be accepted.
   int fd() const { return socket_.get(); }
 
   enum class Outcome { kAccepted, kNobody, kNoDescriptors, kFailed };
 
-  /// Sets `peer` to the next waiting peer's socket, non-blocking. kNoDescriptors: the process has
-  /// none left, and the peer goes on waiting.
+  /// Sets `peer` to the non-blocking socket of the next waiting peer. Returns kNoDescriptors if the
+  /// process has no descriptors left; the peer then continues to wait.
   Outcome Accept(base::UniqueFd& peer);
 
-  /// Accepts and closes one waiting peer although the process has no descriptors left. False: that
-  /// was not possible either.
+  /// Accepts and closes one waiting peer although the process has no descriptors left. Returns
+  /// false if that was not possible.
   bool DropPeer();
 
  private:
@@ -44,7 +46,7 @@ class UnixListener {
   base::UniqueFd lock_;
   base::UniqueFd socket_;
   base::UniqueFd
-      reserve_;  // given up for a moment to accept and drop a peer when no descriptors are left
+      reserve_;       // closed for a moment to accept and drop a peer if no descriptors are left
   dev_t device_ = 0;  // of the socket file
   ino_t inode_ = 0;
 };

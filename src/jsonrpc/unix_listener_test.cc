@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "jsonrpc/unix_listener.h"
 
 #include <fcntl.h>
@@ -37,7 +39,7 @@ class UnixListenerTest : public testing::Test {
     return fd;
   }
   static base::UniqueFd Connect(const std::string& path) { return Socket(path, ::connect); }
-  // As a program does that does not know our lock file.
+  // Listens without the lock file, as other programs do.
   static base::UniqueFd ListenOn(const std::string& path) {
     base::UniqueFd fd = Socket(path, ::bind);
     EXPECT_EQ(::listen(fd.get(), 1), 0);
@@ -58,7 +60,7 @@ class UnixListenerTest : public testing::Test {
   std::string path_;
 };
 
-TEST_F(UnixListenerTest, AcceptsUntilItIsGone) {
+TEST_F(UnixListenerTest, AcceptsUntilItIsDestroyed) {
   auto listener = UnixListener::Open(path_, 0600);
   ASSERT_TRUE(listener.ok()) << listener.status();
   base::UniqueFd accepted;
@@ -71,7 +73,7 @@ TEST_F(UnixListenerTest, AcceptsUntilItIsGone) {
   EXPECT_TRUE(fs::is_empty(dir_));
 }
 
-TEST_F(UnixListenerTest, PermissionsWhateverTheUmask) {
+TEST_F(UnixListenerTest, PermissionsAreIndependentOfTheUmask) {
   for (mode_t umask : {0000, 0077}) {
     const mode_t before = ::umask(umask);
     auto narrow = UnixListener::Open(path_, 0600);
@@ -82,7 +84,7 @@ TEST_F(UnixListenerTest, PermissionsWhateverTheUmask) {
   }
 }
 
-TEST_F(UnixListenerTest, OneAtATime) {
+TEST_F(UnixListenerTest, OnlyOneListensAtATime) {
   auto listener = UnixListener::Open(path_, 0600);
   ASSERT_TRUE(listener.ok());
   EXPECT_EQ(OpenCode(path_), absl::StatusCode::kAlreadyExists);
@@ -91,7 +93,7 @@ TEST_F(UnixListenerTest, OneAtATime) {
   EXPECT_EQ(OpenCode(path_), absl::StatusCode::kOk);
 }
 
-TEST_F(UnixListenerTest, StaleSocketIsReplacedLiveOneIsNot) {
+TEST_F(UnixListenerTest, StaleSocketIsReplacedButNotALiveOne) {
   base::UniqueFd live = ListenOn(path_);
   EXPECT_EQ(OpenCode(path_), absl::StatusCode::kAlreadyExists);
   EXPECT_TRUE(Connect(path_).valid());
@@ -100,7 +102,7 @@ TEST_F(UnixListenerTest, StaleSocketIsReplacedLiveOneIsNot) {
   EXPECT_EQ(OpenCode(path_), absl::StatusCode::kOk);
 }
 
-TEST_F(UnixListenerTest, SocketOfSomebodyElseStays) {
+TEST_F(UnixListenerTest, AnotherProgramsSocketIsKept) {
   auto listener = UnixListener::Open(path_, 0600);
   ASSERT_TRUE(listener.ok());
   fs::remove(path_);

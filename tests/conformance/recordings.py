@@ -1,7 +1,9 @@
-"""Recorded answers of a real SPDK target, and how an answer of ours is compared with one.
+# SPDX-License-Identifier: Apache-2.0
+"""Recorded answers of a real SPDK target, and the comparison of answers with them.
 
-An answer is the same when it has the same error code and message, or a result with the same fields of the same types
-and, but for values that are a program's own, the same values. Ours may lack fields that describe what we do not have.
+Two answers are equal if they have the same error code and message, or a result with the same fields of the same types
+and, except for values that are specific to a program, the same values. sma-target's answers may lack fields for
+features that it does not have.
 """
 
 import dataclasses
@@ -10,20 +12,20 @@ import pathlib
 
 RECORDINGS = pathlib.Path(__file__).resolve().parent / "spdk-rpc"
 
-# Values that are a target's own: names of the program, times, counters, addresses, and what it can do beside.
+# Values that are specific to a target: program names, times, counters, addresses, and additional capabilities.
 OWN_VALUES = {
     "version", "major", "minor", "patch", "suffix", "commit", "pid", "tid", "lcore", "numa_id", "tick_rate", "ticks",
     "busy", "idle", "irq", "sys", "usr", "in_interrupt", "elapsed", "cpumask", "id", "filename", "model_number",
     "serial_number", "supported_io_types", "cntlid", "socket",
     "bytes_read", "num_read_ops", "read_latency_ticks", "max_read_latency_ticks", "min_read_latency_ticks",
 }
-# Lists that differ in length from target to target.
+# Lists whose length is specific to a target.
 OWN_LISTS = {"rpc_get_methods", "framework_get_subsystems", "notify_get_types", "lw_threads", "reactors", "depends_on"}
 
 
 @dataclasses.dataclass
 class Call:
-    """One line of a recording. `place`: FILE:LINE."""
+    """One line of a recording. `place` is FILE:LINE."""
 
     place: str
     method: str
@@ -50,7 +52,7 @@ def type_name(value):
 
 
 def differences(ours, theirs, path):
-    """What is different, as lines of text; `path` names the value, its last part being the field."""
+    """Returns the differences as lines of text; `path` names the value, and its last part is the field."""
     if type_name(ours) != type_name(theirs):
         return [f"{path}: {type_name(ours)} instead of {type_name(theirs)}"]
     field = path.rsplit(".", 1)[-1]
@@ -80,7 +82,7 @@ def list_differences(ours, theirs, path, field):
     if field in OWN_LISTS:
         if not theirs:
             return []
-        # Each of ours is of the same form as the first of theirs; values of names differ.
+        # Each element of sma-target's list is compared with the first recorded one; names may differ.
         found = []
         for element in ours:
             if type_name(element) != type_name(theirs[0]):
@@ -97,7 +99,7 @@ def list_differences(ours, theirs, path, field):
 
 
 def answer_differences(call, answer):
-    """Compares what a target answered ({"result": ...} or {"error": ...}) with the recording."""
+    """Compares the answer of a target ({"result": ...} or {"error": ...}) with the recording."""
     if "error" in call.answer:
         if "error" not in answer:
             return [f"success instead of {call.answer['error']}"]

@@ -1,4 +1,5 @@
-"""sma-target answers as a real SPDK target did when its bdevs are on an iSCSI target: the recordings are replayed
+# SPDX-License-Identifier: Apache-2.0
+"""Tests that sma-target answers like a real SPDK target whose bdevs are on an iSCSI target: the recordings are replayed
 against tgtd with the recorded units."""
 
 import pytest
@@ -18,7 +19,7 @@ def target(bin_dir, work_dir):
 
 
 def with_port(value, port):
-    """The same with `port` in place of the recorded target's."""
+    """Returns the call with `port` in place of the recorded target's."""
     if isinstance(value, dict):
         return {key: with_port(inner, port) for key, inner in value.items()}
     if isinstance(value, list):
@@ -29,7 +30,7 @@ def with_port(value, port):
 
 def test_answers(target, work_dir):
     calls = recordings.read("iscsi")
-    # In its first part nobody listens.
+    # During the first part of the recording, no target is listening.
     with_units = next(index for index, call in enumerate(calls) if call.note == UNITS)
     check(target, calls[:with_units], free_port())
     with IscsiTarget(work_dir) as portal:
@@ -50,7 +51,7 @@ def check(target, calls, port):
 
 
 def keep_own_uuid(recorded, ours):
-    """The recorded target makes a random one."""
+    """Ignores the UUID, which the recorded target generates at random."""
     assert ours["aliases"] == [ours["uuid"]]
     recorded["uuid"] = ours["uuid"]
     recorded["aliases"] = ours["aliases"]

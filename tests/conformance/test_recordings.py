@@ -1,11 +1,12 @@
-"""sma-target answers as a real SPDK target did: all recordings are replayed, in their order, on one target."""
+# SPDX-License-Identifier: Apache-2.0
+"""Tests that sma-target answers like a real SPDK target: all recordings are replayed in order on one target."""
 
 import pytest
 
 import recordings
 from harness.target import Target
 
-# In this order; state carries over from one to the next.
+# The recordings in order; the target's state is kept from one file to the next.
 FILES = ["app", "bdev", "bdev_qos", "crypto", "nvmf", "vhost", "vfiouser"]
 
 # Methods of the recordings that the target does not have.
@@ -14,24 +15,24 @@ MISSING = {"bdev_split_create", "bdev_split_delete"}
 LIMITED = {"rw_ios_per_sec": 2000, "rw_mbytes_per_sec": 0, "r_mbytes_per_sec": 8, "w_mbytes_per_sec": 0}
 UNLIMITED = {"rw_ios_per_sec": 0, "rw_mbytes_per_sec": 0, "r_mbytes_per_sec": 0, "w_mbytes_per_sec": 0}
 
-# Where ours does more, by FILE:LINE: the result instead of the recorded answer. The recorded target could not change
-# limits once they were set, and has no AES-CBC.
+# Calls for which sma-target supports more, by FILE:LINE, with the result that replaces the recorded answer. The
+# recorded target could not change limits after they were set, and has no AES-CBC.
 RESULTS = {"bdev_qos:3": True, "bdev_qos:5": True, "bdev_qos:7": True, "bdev_qos:11": True, "bdev_qos:12": True,
            "crypto:5": True, "crypto:24": "Crypt3", "crypto:25": True}
-# The limits that hold there in consequence.
+# The limits after those calls.
 LIMITS = {
     "bdev_qos:4": {**LIMITED, "rw_mbytes_per_sec": 6},
     "bdev_qos:6": {**LIMITED, "rw_mbytes_per_sec": 6, "rw_ios_per_sec": 1000},
     "bdev_qos:8": UNLIMITED,
 }
-# Fields of the answer's first element that ours has in addition.
+# Additional fields of the first element of sma-target's answer.
 FIELDS = {"crypto:20": {"tweak_mode": "SIMPLE_LBA"}}
-# A call that takes back what ours did and the recorded target did not.
+# A call that undoes a change that sma-target, but not the recorded target, has made.
 UNDO = {"crypto:5": ("accel_crypto_key_destroy", {"key_name": "k3"})}
 
 
 def adapted(call):
-    """The recording with what is known to differ."""
+    """Returns the recording with the known differences applied."""
     if call.place in RESULTS:
         call.answer = {"result": RESULTS[call.place]}
     if call.place in LIMITS:
@@ -42,7 +43,7 @@ def adapted(call):
 
 
 def with_local_paths(value, work_dir, field=""):
-    """The recorded target's files and folders are in a folder of the test's own."""
+    """Replaces the recorded target's files and folders by those in a folder of the test."""
     if isinstance(value, dict):
         return {key: with_local_paths(member, work_dir, key) for key, member in value.items()}
     if isinstance(value, list):

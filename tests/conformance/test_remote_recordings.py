@@ -1,5 +1,6 @@
-"""sma-target answers as a real SPDK target did when it is the host of remote volumes: the recordings are replayed on
-two targets, a local one and the remote one that some of the calls were made to."""
+# SPDX-License-Identifier: Apache-2.0
+"""Tests that sma-target answers like a real SPDK target that is the host of remote volumes: the recordings are replayed
+on two targets, a local one and the remote one to which some of the calls were made."""
 
 import json
 import socket
@@ -10,22 +11,22 @@ import recordings
 from harness.target import Target
 from harness.wait import wait_until
 
-# Each on targets of its own; within one, state carries over.
+# Each recording is replayed on new targets; within one, the state is kept.
 FILES = [["nvme_discovery", "nvme_controller"], ["nvme_discovery_hosts"]]
 ON_REMOTE = "on the remote target"
 
-# Values that come from the remote target, which is ours, too, in this test.
+# Values of the remote target, which is sma-target in this test.
 OWN_VALUES = {"firmware_revision", "vendor_id", "nvme_version", "preferred_write_alignment",
               "preferred_write_granularity", "optimal_write_size", "preferred_unmap_alignment",
               "preferred_unmap_granularity", "memory_domains"}
-# Answers that tell of everything that was recorded before.
+# Answers that contain everything that was recorded earlier.
 OWN_HISTORY = {"notify_get_notifications"}
-# By FILE:LINE: what is shown here for a moment only, after a service has given up.
+# By FILE:LINE: states that sma-target shows only briefly after a service has failed.
 PASSING = {"nvme_discovery_hosts:9": []}
 
 
 class Ports:
-    """Free ports in place of the recorded ones, so that tests may run side by side."""
+    """Free ports that replace the recorded ones, so that tests can run concurrently."""
 
     def __init__(self):
         self._ports = {}
@@ -38,7 +39,7 @@ class Ports:
         return self._ports[recorded]
 
     def replace(self, value):
-        """The same with our ports in every "trsvcid"."""
+        """Returns the call with the ports of this test in every "trsvcid"."""
         if isinstance(value, dict):
             return {key: self.of(inner) if key == "trsvcid" else self.replace(inner)
                     for key, inner in value.items()}
@@ -61,7 +62,7 @@ def answer_of(target, method, params):
 
 
 def normalised(value, field=None):
-    """Lists of addresses have no order."""
+    """Sorts lists of addresses, whose order is not defined."""
     if isinstance(value, dict):
         return {key: normalised(inner, key) for key, inner in value.items()}
     if isinstance(value, list):
@@ -72,7 +73,8 @@ def normalised(value, field=None):
 
 
 def check(call, target, ports):
-    """Asserts that the target answers as recorded, soon: what another target tells takes a moment to be seen."""
+    """Asserts that the target soon answers as recorded: the effects of another target take a moment to become
+    visible."""
     expected = recordings.Call(call.place, call.method, None, normalised(ports.replace(call.answer)))
     params = ports.replace(call.params)
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "fault/fail_points.h"
 
 #include <signal.h>
@@ -8,7 +10,7 @@
 
 namespace sma::fault {
 
-void FailPoints::Look() {
+void FailPoints::ReadPlan() {
   if (plan_path_.empty()) return;
   std::ifstream file(plan_path_);
   Plan plan;
@@ -25,7 +27,7 @@ void FailPoints::Look() {
 
 uint64_t FailPoints::Begin() {
   base::MutexLock lock(mutex_);
-  Look();
+  ReadPlan();
   const uint64_t step = ++steps_;
   if (plan_ && step == plan_->step && !plan_->after) Kill();
   return step;
@@ -33,17 +35,18 @@ uint64_t FailPoints::Begin() {
 
 void FailPoints::End(uint64_t step) {
   base::MutexLock lock(mutex_);
-  Look();
+  ReadPlan();
   if (plan_ && step == plan_->step && plan_->after) Kill();
 }
 
 bool FailPoints::IsNear(size_t count) {
   base::MutexLock lock(mutex_);
-  Look();
+  ReadPlan();
   return plan_ && plan_->step > steps_ && plan_->step <= steps_ + count;
 }
 
-// A process that kills itself executes nothing more. The death of another shows in what comes next.
+// A process that kills itself executes nothing more. If another process is killed, the following
+// steps show the effect.
 void FailPoints::Kill() {
   const int victim = plan_->victim == 0 ? ::getpid() : plan_->victim;
   plan_.reset();

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <chrono>
@@ -15,44 +17,45 @@
 
 namespace sma::fault {
 
-/// Numbers the agent's steps: each call to the target and each write of the record. At the step
-/// that is asked for, somebody dies by SIGKILL: the agent itself, or its target.
+/// Counts the agent's steps: each call to the target and each write of the record. At a planned
+/// step, a process is killed by SIGKILL: the agent itself, or its target.
 ///
-/// What is asked for stands in a file, "STEP before|after VICTIM NUMBER": the step is counted from
-/// 1 from the time when the file is there; VICTIM is a process id, 0 for the agent itself; NUMBER
-/// tells one plan from the last. The file is removed just before the plan is carried out; who
-/// removes or replaces it first takes it back.
+///  The plan is a file with the contents "STEP before|after VICTIM NUMBER": steps are counted from
+///  1, beginning when the file is created; VICTIM is a process id, 0 for the agent itself; NUMBER
+///  distinguishes one plan from the previous one. The file is removed just before the plan is
+///  executed; removing or replacing it earlier cancels the plan.
 class FailPoints {
  public:
-  /// `plan_path`: the file; empty: nobody ever dies.
+  /// `plan_path` is the file with the plan. If it is empty, no process is killed.
   explicit FailPoints(std::string plan_path) : plan_path_(std::move(plan_path)) {}
 
-  /// The number of the step that begins.
+  /// Called when a step starts; returns its number.
   uint64_t Begin();
-  /// The step is done.
+  /// Called when the step has finished.
   void End(uint64_t step);
-  /// Whether somebody dies at one of the next `count` steps.
+  /// Returns true if a process is killed at one of the next `count` steps.
   bool IsNear(size_t count);
 
  private:
   struct Plan {
-    uint64_t step = 0;  // in the file from when it is there, here as Begin numbers them
+    uint64_t step = 0;  // in the file: counted from its creation; here: as returned by Begin
     bool after = false;
     int victim = 0;
     int number = 0;
   };
 
-  void Look() SMA_REQUIRES(mutex_);
+  void ReadPlan() SMA_REQUIRES(mutex_);
   void Kill() SMA_REQUIRES(mutex_);
 
   const std::string plan_path_;
   base::Mutex mutex_;
   std::optional<Plan> plan_ SMA_GUARDED_BY(mutex_);
-  uint64_t steps_ SMA_GUARDED_BY(mutex_) = 0;  // begun
+  uint64_t steps_ SMA_GUARDED_BY(mutex_) = 0;  // started steps
 };
 
-/// A target whose calls are steps. Requests that are sent together go one after the other from the
-/// step on at which somebody dies, so that those before it have been done.
+/// A connection to the target whose calls count as steps. If a process is to be killed at one of
+/// several requests that are sent together, they are sent one by one, so that the earlier ones are
+/// executed.
 class FaultyCaller : public jsonrpc::Caller {
  public:
   FaultyCaller(jsonrpc::Caller& target, FailPoints& points) : target_(target), points_(points) {}
@@ -70,7 +73,7 @@ class FaultyCaller : public jsonrpc::Caller {
   FailPoints& points_;
 };
 
-/// A store whose writes are steps.
+/// A store whose writes count as steps.
 class FaultyStore : public record::Store {
  public:
   FaultyStore(std::unique_ptr<record::Store> store, FailPoints& points)

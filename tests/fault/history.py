@@ -1,8 +1,8 @@
-"""What many callers did at the same time, and which end states that allows.
+# SPDX-License-Identifier: Apache-2.0
+"""The history of concurrent calls, and the final states that it allows.
 
-A call has a beginning and an end, and takes effect in between or, when it was not answered with success, perhaps not at
-all. So a state may stand in the end when some call that brings it about was not over before one that certainly ended it
-began."""
+A call has a start and an end, and takes effect in between or, if it did not succeed, possibly not at all. A final state
+is allowed if a call that causes it was not completed before the start of a call that certainly ended it."""
 
 import dataclasses
 import threading
@@ -19,7 +19,7 @@ class Call:
     succeeded: bool = False
 
     def puts(self, device, volume):
-        """Whether it brings the volume to the device; volume None: the device about."""
+        """Returns true if the call attaches the volume to the device or, with volume None, creates the device."""
         if volume is None:
             return self.kind == "create" and self.device == device
         return self.kind in ("create", "attach") and self.device == device and self.volume == volume
@@ -46,16 +46,16 @@ class History:
         call.ended = time.monotonic()
 
     def may_be(self, device, volume=None):
-        """Whether the device may exist in the end, or the volume be on it."""
+        """Returns true if the device may exist in the end, or the volume may be attached to it."""
         def ends_it(call):
             if call.removes(device, volume):
                 return True
-            # A volume is on one device: success elsewhere says that it is not here.
+            # A volume is attached to one device only: a successful attach to another device ends this attachment.
             return volume is not None and call.volume == volume and call.device != device and call.kind != "detach"
         last_end = max((call.begun for call in self.calls if call.succeeded and ends_it(call)), default=float("-inf"))
         return any(call.ended >= last_end for call in self.calls if call.puts(device, volume))
 
     def may_be_absent(self, device, volume=None):
-        """Whether the device may be missing in the end, or the volume not be on it."""
+        """Returns true if the device may be missing in the end, or the volume may not be attached to it."""
         last_removal = max((call.ended for call in self.calls if call.removes(device, volume)), default=float("-inf"))
         return all(call.begun < last_removal for call in self.calls if call.succeeded and call.puts(device, volume))

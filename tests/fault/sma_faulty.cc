@@ -1,4 +1,6 @@
-// The agent as it is, with fail points around its record and its target: a program of the tests,
+// SPDX-License-Identifier: Apache-2.0
+
+// The agent with fail points around its record and its target. This program is for tests and is
 // never installed.
 
 #include <chrono>
@@ -14,10 +16,11 @@ int main(int argc, char** argv) {
   const char* plan_path = std::getenv("SMA_FAULT_PLAN");
   FailPoints points(plan_path == nullptr ? "" : plan_path);
   sma::apps::Decorators decorators;
-  // Each case that leaves a call unfinished would take so long.
+  // Each case that leaves a call unfinished waits for this time.
   decorators.options = [](sma::core::Options& options) {
     options.late_action_time = std::chrono::milliseconds(100);
-    // Steps that come by themselves would be counted with those of the call that is looked at.
+    // Periodic work is disabled, because its steps would be counted together with those of the
+    // tested call.
     options.watch_period = std::chrono::nanoseconds(0);
   };
   decorators.store = [&](std::unique_ptr<sma::record::Store> store) {

@@ -1,5 +1,8 @@
-// Somebody takes away by hand, on the target or in the machine, what the agent has made: it is seen
-// within a period, told, and made again unless the agent is only to report it.
+// SPDX-License-Identifier: Apache-2.0
+
+// Tests the removal, by an operator, of objects that the agent has created on the target or in the
+// VM. The agent detects the removal within a period, reports it, and recreates the objects unless
+// it is configured only to report drift.
 
 #include <gtest/gtest.h>
 
@@ -19,7 +22,7 @@ class SweepDriftTest : public SweepFixture {
     std::function<void()> done;
   };
 
-  // What can be taken away of a device 0 with volume 1, which has limits.
+  // Returns the objects that can be removed from device 0 with volume 1, which has limits.
   std::vector<Damage> Damages() {
     std::vector<Damage> damages = GroupsOwn();
     damages.push_back(
@@ -112,7 +115,7 @@ class SweepDriftTest : public SweepFixture {
   }
 };
 
-TEST_P(SweepDriftTest, WhatIsTakenAwayIsMadeAgain) {
+TEST_P(SweepDriftTest, RemovedObjectsAreRecreated) {
   const Operation with_limits = DeviceWithLimits();
   for (const Damage& damage : Damages()) {
     Begin(/*repair=*/true, with_limits);
@@ -122,7 +125,7 @@ TEST_P(SweepDriftTest, WhatIsTakenAwayIsMadeAgain) {
   }
 }
 
-TEST_P(SweepDriftTest, OrIsToldOnly) {
+TEST_P(SweepDriftTest, RemovedObjectsAreOnlyReported) {
   const Operation with_limits = DeviceWithLimits();
   for (const Damage& damage : Damages()) {
     Begin(/*repair=*/false, with_limits);

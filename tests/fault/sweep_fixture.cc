@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "fault/sweep_fixture.h"
 
 #include <spdlog/spdlog.h>
@@ -21,7 +23,7 @@ using std::chrono::milliseconds;
 
 namespace {
 
-// What does not come right is not waited for again and again.
+// After several failures, later cases wait for a shorter time.
 constexpr std::chrono::seconds kMaxSettleTime{10};
 constexpr milliseconds kSettleTimeAfterFailures{300};
 constexpr int kPatience = 3;
@@ -113,7 +115,7 @@ std::vector<std::unique_ptr<DeviceManager>> SweepFixture::MakeManagers() {
   auto machine = std::make_shared<qmp::Client>(qmp::ClientOptions{.address = qemu_->address(),
                                                                   .connect_wait = milliseconds(500),
                                                                   .retry_pause = milliseconds(1)});
-  const qmp::Buses buses({{.name = "bus0", .machine = machine}}, true);
+  const qmp::Buses buses({{.name = "bus0", .vm = machine}}, true);
   std::vector<std::unique_ptr<DeviceManager>> managers;
   if (GetParam() == Group::kVhostBlk) {
     vhost_blk::Options options{.buses = buses, .socket_folder = folder_};
@@ -214,6 +216,18 @@ void SweepFixture::DieAt(uint64_t step) {
   });
 }
 
+std::optional<absl::Status> SweepFixture::RunUntilDeath(const Operation& operation,
+                                                        uint64_t dies_at) {
+  Begin(operation);
+  target_.SetOnConnect(nullptr);
+  DieAt(dies_at);
+  std::optional<absl::Status> status = operation.run();
+  if (died_) status.reset();
+  Crash();
+  EndStepFault();
+  return status;
+}
+
 bool SweepFixture::OpenUntilDeath() {
   OpenCore();
   WaitFor([this] {
@@ -234,22 +248,23 @@ void SweepFixture::RestartMachine() {
   qemu_->Start();
 }
 
-void SweepFixture::LookAgain() { core_->OnConnect(target_.generation()); }
+void SweepFixture::CompareAgain() { core_->OnConnect(target_.generation()); }
 
 bool SweepFixture::IsAllowed(const State& state) const {
   return std::any_of(allowed_.begin(), allowed_.end(),
                      [&](const State* wanted) { return *wanted == state; });
 }
 
-Verdict SweepFixture::Judge(const Operation& operation, const std::optional<absl::Status>& status) {
+Verdict SweepFixture::CheckResult(const Operation& operation,
+                                  const std::optional<absl::Status>& status) {
   const bool succeeded = status && status->ok();
   allowed_.clear();
-  // A removal that failed is finished later, if it got as far as being written down.
+  // A failed removal is finished later if it was already recorded.
   if (!status || succeeded || operation.removes) allowed_.push_back(&after_);
   if (!succeeded) allowed_.push_back(&before_);
-  const auto patience =
+  const auto timeout =
       tally_.failures() < kPatience ? milliseconds(kMaxSettleTime) : kSettleTimeAfterFailures;
-  auto end = std::chrono::steady_clock::now() + patience;
+  auto end = std::chrono::steady_clock::now() + timeout;
   State there = Now();
   while (!IsAllowed(there) && std::chrono::steady_clock::now() < end) {
     std::this_thread::sleep_for(milliseconds(1));
@@ -267,9 +282,10 @@ Verdict SweepFixture::Judge(const Operation& operation, const std::optional<absl
   return whole ? Verdict::kLeaked : Verdict::kLost;
 }
 
-void SweepFixture::Conclude(const Operation& operation, const std::optional<absl::Status>& status,
-                            const std::string& where) {
-  const Verdict verdict = Judge(operation, status);
+void SweepFixture::RecordResult(const Operation& operation,
+                                const std::optional<absl::Status>& status,
+                                const std::string& where) {
+  const Verdict verdict = CheckResult(operation, status);
   tally_.Add(operation.name, verdict);
   if (verdict == Verdict::kGood) return;
   ADD_FAILURE() << operation.name << ", " << where << ", answer "

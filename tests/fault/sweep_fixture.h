@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <functional>
@@ -8,43 +10,43 @@
 #include <string>
 #include <vector>
 
-#include "agent/core/agent_fixture.h"
-#include "agent/qmp/fake_qemu.h"
+#include "agent/core/testing/agent_fixture.h"
+#include "agent/qmp/testing/fake_qemu.h"
 #include "fault/tally.h"
 
 namespace sma::core {
 
-/// What an agent of a sweep has to do with.
+/// The devices and volumes that an agent of a sweep uses.
 enum class Group {
-  kLocal,            // nvmf_tcp, volumes of the target's own
-  kDiscovery,        // volumes that a discovery service brings
-  kDirect,           // volumes of a remote subsystem, with two paths
-  kIscsi,            // logical units
-  kEncrypted,        // the key is the crypto bdev's own
-  kEncryptedRemote,  // the key has a name of its own, the volume comes by discovery
+  kLocal,            // nvmf_tcp devices with the target's own volumes
+  kDiscovery,        // volumes connected by a discovery service
+  kDirect,           // volumes of a remote subsystem with two paths
+  kIscsi,            // iSCSI logical units
+  kEncrypted,        // the key belongs to the crypto bdev
+  kEncryptedRemote,  // the key has its own name; the volume is connected by discovery
   kVhostBlk,         // virtio-blk devices in a QEMU
   kVfioUser,         // NVMe devices in a QEMU
 };
 std::string Name(Group group);
 
-/// An agent on a target in memory, with a QEMU in memory where there are devices for one; every
-/// step of a call may fail, in any way, and anybody may die at any step. A step is a call to the
-/// target, a command to QEMU or a write of the record.
+/// An agent with a target in memory, and a QEMU in memory for device types that need one. Tests can
+/// make every step of a call fail in any way, and any process die at any step. A step is a call to
+/// the target, a command to QEMU or a write of the record.
 class SweepFixture : public AgentFixture, public testing::WithParamInterface<Group> {
  protected:
-  /// All that is there, a line for each thing: on the target, in the machine and its folder, and in
-  /// the record.
+  /// All existing objects, one line for each: on the target, in the VM and its folder, and in the
+  /// record.
   using State = std::set<std::string>;
 
   struct Operation {
     std::string name;
     std::function<void()> prepare;
     std::function<absl::Status()> run;
-    absl::StatusCode code = absl::StatusCode::kOk;  // what it is answered with when nothing fails
-    bool removes = false;         // what failed may be finished all the same, later
-    bool is_main = true;          // whether it is gone through with two faults as well
-    bool outlives_target = true;  // what it finds is there again after a restart of the target
-    std::function<absl::Status()> take_back = nullptr;  // the call that undoes it, if there is one
+    absl::StatusCode code = absl::StatusCode::kOk;  // the status without faults
+    bool removes = false;         // the removal may be finished later, although the call failed
+    bool is_main = true;          // the operation is also tested with two faults
+    bool outlives_target = true;  // its prerequisites exist again after a target restart
+    std::function<absl::Status()> undo = nullptr;  // the inverse call, if there is one
   };
 
   using StepFault = std::function<spdk::Fault(uint64_t step)>;
@@ -55,52 +57,56 @@ class SweepFixture : public AgentFixture, public testing::WithParamInterface<Gro
   void TearDown() override;
   std::vector<std::unique_ptr<DeviceManager>> MakeManagers() override;
 
-  /// Kinds of operations, among them those that are answered with an error.
+  /// Returns all kinds of operations, including those that return an error.
   std::vector<Operation> Operations();
 
-  /// Nothing but what is there before: device 0 with volume 1, which has limits.
+  /// Creates only the initial objects: device 0 with volume 1, which has limits.
   Operation DeviceWithLimits();
 
-  /// Goes through `operation` once with nothing failing, and keeps what there is before and after.
+  /// Runs `operation` once without faults, and stores the objects that exist before and after it.
   void Rehearse(const Operation& operation);
 
-  /// An empty record, a target and a machine with what an operator made, and what `operation`
-  /// finds.
+  /// Starts with an empty record, a target and a VM with the operator's objects, and the objects
+  /// that `operation` needs.
   void Begin(const Operation& operation);
 
-  /// Asks `fault` before each step from now on; steps count from 0.
+  /// Calls `fault` before each step from now on; steps count from 0.
   void SetStepFault(StepFault fault);
   void EndStepFault();
-  /// What happens to a command to QEMU instead of the fault that its step is given: `happens` is
-  /// called, no lock held, then the command ends with `fault`. Until EndStepFault.
+  /// Until EndStepFault, a step fault that occurs in a command to QEMU is replaced: `happens` is
+  /// called without a lock held, and then the command ends with `fault`.
   void SetMachineFault(qmp::FakeQemu::Fault fault, std::function<void()> happens = nullptr);
 
-  /// The agent is dead from step `step` on: nothing that it does has any effect. Whether it came
-  /// so far is in died_.
+  /// The agent is dead from step `step` on: its later actions have no effect. died_ is set if that
+  /// step was reached.
   void DieAt(uint64_t step);
 
-  /// Loses what the target had and makes what its configuration brings.
+  /// Removes all objects of the target, and recreates those of its configuration.
   void RestartTarget();
   void RestartMachine();
-  /// Has the agent compare all once more, as it does every drift period.
-  void LookAgain();
+  /// Makes the agent compare all objects again, as it does in every drift period.
+  void CompareAgain();
   bool has_machine() const;
 
-  /// How many steps to leave out of those that are gone through in combination with others: at
-  /// random, `mean` on average; none with SMA_SWEEP_ALL in the environment. SMA_SWEEP_SEED repeats
-  /// what a run with that seed did.
+  /// Returns how many steps to omit before the next one that is tested in combination with others:
+  /// a random number, `mean` on average; 0 if the environment has SMA_SWEEP_ALL. SMA_SWEEP_SEED
+  /// repeats a run with that seed.
   uint64_t Skip(uint64_t mean);
 
-  /// Waits until nothing is left to finish and says what is wrong then. `status`: the answer of the
-  /// call; nullopt: there was none.
-  fault::Verdict Judge(const Operation& operation, const std::optional<absl::Status>& status);
+  /// Waits until the agent has finished, and returns the verdict. `status` is the result of the
+  /// call; nullopt if there was none.
+  fault::Verdict CheckResult(const Operation& operation, const std::optional<absl::Status>& status);
 
-  /// Adds a case to the table, and a failure where it is not good.
-  void Conclude(const Operation& operation, const std::optional<absl::Status>& status,
-                const std::string& where);
+  /// Adds a case to the table, and reports a failure if its verdict is not good.
+  void RecordResult(const Operation& operation, const std::optional<absl::Status>& status,
+                    const std::string& where);
   void PrintTable(const std::string& title);
 
-  /// Opens the agent, which may die before it serves; whether it serves.
+  /// Runs the operation with an agent that dies at the step `dies_at`, and then ends the agent.
+  /// Returns the result of the call; nullopt if the agent died before it returned.
+  std::optional<absl::Status> RunUntilDeath(const Operation& operation, uint64_t dies_at);
+
+  /// Opens the agent, which may die before it serves; returns true if it serves.
   bool OpenUntilDeath();
 
   State Now();
@@ -110,7 +116,7 @@ class SweepFixture : public AgentFixture, public testing::WithParamInterface<Gro
   fault::Tally tally_;
 
  private:
-  // sweep_operations.cc
+  // Defined in sweep_operations.cc.
   std::vector<Operation> VolumeOperations();
   std::vector<Operation> LocalOperations();
   std::vector<Operation> EncryptionOperations();
@@ -123,7 +129,7 @@ class SweepFixture : public AgentFixture, public testing::WithParamInterface<Gro
   absl::Status SetLimit(int volume, uint64_t rw_iops);
   void Prepare(std::initializer_list<int> volumes);
 
-  // sweep_world.cc
+  // Defined in sweep_world.cc.
   void MakeRemotes();
   void MakeOperatorsThings();
   void AddRecordTo(State& state) const;
@@ -141,7 +147,7 @@ class SweepFixture : public AgentFixture, public testing::WithParamInterface<Gro
   std::mt19937_64 random_;
   std::string folder_;
   std::unique_ptr<qmp::FakeQemu> qemu_;
-  State operators_;  // what was there before the agent did anything
+  State operators_;  // the objects that existed before the agent did anything
   State before_;
   State after_;
   std::vector<const State*> allowed_;

@@ -1,6 +1,9 @@
-// The target or QEMU does not answer in the time of the call, and does what it was asked for all
-// the same: before the call ends, or long after, in another order than it was asked. What the call
-// began must be gone in the end, also where the client asks for it again at once, or takes it back.
+// SPDX-License-Identifier: Apache-2.0
+
+// Tests a target or a QEMU that does not answer within the deadline of the call and executes the
+// request later, either before the call ends or long afterwards, possibly in a different order. In
+// the end, all effects of the call must be undone, even if the client immediately repeats or undoes
+// it.
 
 #include <gtest/gtest.h>
 
@@ -15,7 +18,7 @@ namespace {
 
 using spdk::Fault;
 
-// A call takes less than that as long as nothing hangs; where it does not, it ends sooner.
+// A call without a hanging step is faster than this; calls with one end at this deadline.
 constexpr std::chrono::milliseconds kDeadline{5};
 constexpr uint64_t kMaxSteps = 200;
 
@@ -32,7 +35,8 @@ constexpr std::span kBeforeTheEnd = std::span(kLateness).first<3>();
 
 class SweepLateTest : public SweepFixture {
  protected:
-  // The caller gives up at `step`, and the target acts on it later. Whether it came so far.
+  // Makes the caller cancel the call at `step`, and the target executes that step later. Returns
+  // true if the step was reached.
   bool GiveUpAt(const Operation& operation, uint64_t step, const Lateness& lateness,
                 absl::Status& status) {
     Begin(operation);
@@ -50,8 +54,8 @@ class SweepLateTest : public SweepFixture {
     return hit;
   }
 
-  // `then` (operation, lateness, its status, where) goes on from each step at which the caller of
-  // an operation that is `wanted` gave up.
+  // Cancels each `wanted` operation at each of its steps and then calls `then` (operation,
+  // lateness, its status, where).
   template <typename Wanted, typename Then>
   void GiveUpAtEachStep(std::span<const Lateness> all, const Wanted& wanted, const Then& then) {
     for (const Operation& operation : Operations()) {
@@ -70,14 +74,14 @@ class SweepLateTest : public SweepFixture {
   static bool IsMain(const Operation& operation) { return operation.is_main; }
 
   static std::string Where(uint64_t step, const Lateness& lateness) {
-    return "gives up at step " + std::to_string(step) + ", done " +
+    return "cancelled at step " + std::to_string(step) + ", done " +
            std::to_string(lateness.after_calls) + " calls later" +
            (lateness.fault == Fault::kLateAll ? ", all that follows too" : "") +
            (lateness.reversed ? ", reversed" : "");
   }
 };
 
-TEST_P(SweepLateTest, CallerGivesUpAtEachStep) {
+TEST_P(SweepLateTest, CallerCancelsAtEachStep) {
   for (const Operation& operation : Operations()) {
     Rehearse(operation);
     bool hit = true;
@@ -92,14 +96,14 @@ TEST_P(SweepLateTest, CallerGivesUpAtEachStep) {
       });
       const absl::Status status = operation.run();
       EndStepFault();
-      Conclude(operation, status, "gives up at step " + std::to_string(hanging));
+      RecordResult(operation, status, "cancelled at step " + std::to_string(hanging));
     }
   }
   PrintTable("the caller gives up at each step");
   EXPECT_GT(tally_.cases(), 30);
 }
 
-// What hangs has been done or, where the connection is lost, not.
+// A hanging step has been executed, unless the connection was lost.
 TEST_P(SweepLateTest, DeadlinePassesAtEachStep) {
   std::vector<Fault> faults{Fault::kHang};
   if (GetParam() == Group::kLocal || has_machine()) faults.push_back(Fault::kDropCall);
@@ -121,7 +125,7 @@ TEST_P(SweepLateTest, DeadlinePassesAtEachStep) {
         });
         status = operation.run();
         EndStepFault();
-        Conclude(operation, status, "its time is over at step " + std::to_string(step));
+        RecordResult(operation, status, "deadline passed at step " + std::to_string(step));
       }
     }
   }
@@ -134,13 +138,14 @@ TEST_P(SweepLateTest, TargetActsLater) {
                    [this](const Operation& operation, const Lateness& lateness,
                           const absl::Status& status, const std::string& where) {
                      if (lateness.after_calls == 0) target_.DoLate();
-                     Conclude(operation, status, where);
+                     RecordResult(operation, status, where);
                    });
   PrintTable("the target acts after its caller has given up");
   EXPECT_GT(tally_.cases(), 20);
 }
 
-// Whether the second call waits for what may still be done, or is told to come again.
+// The second call waits for late effects of the first, or returns a status that tells the client to
+// retry.
 TEST_P(SweepLateTest, TargetActsLaterAndTheCallIsRepeated) {
   GiveUpAtEachStep(kBeforeTheEnd, IsMain,
                    [this](const Operation& operation, const Lateness&, const absl::Status&,
@@ -150,29 +155,29 @@ TEST_P(SweepLateTest, TargetActsLaterAndTheCallIsRepeated) {
                      if (operation.code == absl::StatusCode::kOk && !operation.removes) {
                        EXPECT_TRUE(status.ok()) << operation.name << " again: " << status;
                      }
-                     Conclude(operation, status, where + ", then again");
+                     RecordResult(operation, status, where + ", then again");
                    });
   PrintTable("the same, and the call is repeated");
   EXPECT_GT(tally_.cases(), 20);
 }
 
-TEST_P(SweepLateTest, TargetActsLaterOnWhatWasTakenBack) {
+TEST_P(SweepLateTest, TargetActsLaterAfterTheCallWasUndone) {
   GiveUpAtEachStep(
-      kLateness, [](const Operation& operation) { return bool{operation.take_back}; },
+      kLateness, [](const Operation& operation) { return bool{operation.undo}; },
       [this](const Operation& operation, const Lateness& lateness, const absl::Status&,
              const std::string& where) {
         if (lateness.after_calls == 0) target_.DoLate();
-        operation.take_back().IgnoreError();
+        operation.undo().IgnoreError();
         target_.DoLate();
-        Conclude(operation, absl::CancelledError("taken back"), where + ", then taken back");
+        RecordResult(operation, absl::CancelledError("undone"), where + ", then undone");
       });
   PrintTable("the same, and what was asked for is taken back");
   EXPECT_GT(tally_.cases(), 3);
 }
 
-// A device that somebody has deleted is made again when it is asked for again; the caller gives up,
-// deletes it, and the target goes on making it.
-TEST_P(SweepLateTest, TargetActsLaterOnWhatWasRestored) {
+// A device that was deleted by hand is recreated by a repeated call; the caller cancels the call
+// and deletes the device, and then the target finishes creating it.
+TEST_P(SweepLateTest, TargetActsLaterOnARestoredDevice) {
   if (GetParam() != Group::kLocal) return;
   auto nothing = [] { return absl::OkStatus(); };
   Begin({.name = "nothing", .prepare = [] {}, .run = nothing});

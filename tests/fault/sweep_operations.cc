@@ -1,4 +1,6 @@
-// The calls that sweeps go through.
+// SPDX-License-Identifier: Apache-2.0
+
+// Defines the calls that the sweeps test.
 
 #include "fault/sweep_fixture.h"
 
@@ -8,7 +10,7 @@ using absl::StatusCode;
 
 namespace {
 
-constexpr int kMissing = 555;  // number of a volume that nobody has
+constexpr int kMissing = 555;  // number of a volume that does not exist
 
 }  // namespace
 
@@ -68,11 +70,11 @@ std::vector<SweepFixture::Operation> SweepFixture::VolumeOperations() {
       {.name = "create",
        .prepare = nothing,
        .run = [this] { return CreateWith(0); },
-       .take_back = remove},
+       .undo = remove},
       {.name = "create with volume",
        .prepare = nothing,
        .run = [this] { return CreateWith(0, 1); },
-       .take_back = remove},
+       .undo = remove},
       {.name = "create again",
        .prepare = [this] { ASSERT_TRUE(CreateWith(0, 1).ok()); },
        .run = [this] { return CreateWith(0, 1); }},
@@ -84,11 +86,11 @@ std::vector<SweepFixture::Operation> SweepFixture::VolumeOperations() {
       {.name = "attach",
        .prepare = empty,
        .run = attach,
-       .take_back = [this, handle] { return Detach(handle, 1); }},
+       .undo = [this, handle] { return Detach(handle, 1); }},
       {.name = "attach a second",
        .prepare = one,
        .run = [this] { return AttachWith(2); },
-       .take_back = [this, handle] { return Detach(handle, 2); }},
+       .undo = [this, handle] { return Detach(handle, 2); }},
       {.name = "attach again", .prepare = one, .run = attach},
       {.name = "attach with limits",
        .prepare = limited_before,
@@ -123,7 +125,7 @@ std::vector<SweepFixture::Operation> SweepFixture::LocalOperations() {
     request.mutable_nvmf_tcp()->set_trsvcid("4421");
     return Create(request);
   };
-  // Without a record, as another agent would have made it.
+  // Creates objects without a record, as another agent would.
   auto of_another_agent = [this] {
     Prepare({1});
     Crash();
@@ -188,7 +190,7 @@ std::vector<SweepFixture::Operation> SweepFixture::VhostOperations() {
       {.name = "create",
        .prepare = nothing,
        .run = [this] { return CreateWith(0, 1); },
-       .take_back = [this, handle] { return Delete(handle); }},
+       .undo = [this, handle] { return Delete(handle); }},
       {.name = "create beside another", .prepare = one, .run = [this] { return CreateWith(1, 2); }},
       {.name = "create again", .prepare = one, .run = [this] { return CreateWith(0, 1); }},
       {.name = "create with another volume",

@@ -1,4 +1,6 @@
-// The requests of a group's devices and volumes.
+// SPDX-License-Identifier: Apache-2.0
+
+// Builds the requests for the devices and volumes of a group.
 
 #include "fault/sweep_fixture.h"
 

@@ -1,6 +1,9 @@
-// Every call to the target, every command to QEMU and every write of the record fails in turn, in
-// every way, and so does what comes after; the agent dies at every step, and again while it
-// recovers; target and QEMU die at every step. Afterwards nothing may be lost, left over or harmed.
+// SPDX-License-Identifier: Apache-2.0
+
+// Tests that no object is lost, leaked or damaged by failures. Every call to the target, every
+// command to QEMU and every write of the record fails in turn, in every way, alone and together
+// with a later one. The agent dies at every step, and again while it recovers. The target and QEMU
+// die at every step.
 
 #include <gtest/gtest.h>
 
@@ -18,7 +21,7 @@ std::string Name(Fault fault) { return kFaultNames[static_cast<int>(fault)]; }
 
 using SweepTest = SweepFixture;
 
-// Other groups differ from the local one in what is done, not in how its failure is told.
+// Other groups differ from the local one in their steps, not in how failures are reported.
 TEST_P(SweepTest, EachStepFails) {
   std::vector<Fault> faults{Fault::kRefuse, Fault::kDropCall, Fault::kLoseAnswer};
   if (GetParam() == Group::kLocal) {
@@ -41,7 +44,7 @@ TEST_P(SweepTest, EachStepFails) {
         if (!hit) {
           EXPECT_EQ(status.code(), operation.code) << operation.name;
         }
-        Conclude(operation, status, Name(fault) + " at step " + std::to_string(failing));
+        RecordResult(operation, status, Name(fault) + " at step " + std::to_string(failing));
       }
     }
   }
@@ -72,9 +75,9 @@ TEST_P(SweepTest, EachStepFailsAndOneAfterIt) {
           });
           const absl::Status status = operation.run();
           EndStepFault();
-          Conclude(operation, status,
-                   Name(first) + " at step " + std::to_string(i) + ", " + Name(second) +
-                       " at step " + std::to_string(j));
+          RecordResult(operation, status,
+                       Name(first) + " at step " + std::to_string(i) + ", " + Name(second) +
+                           " at step " + std::to_string(j));
         }
       }
     }
@@ -90,17 +93,11 @@ TEST_P(SweepTest, AgentDiesAtEachStep) {
       if (target_restarts && !operation.outlives_target) continue;
       bool died = true;
       for (uint64_t dies_at = 0; died; ++dies_at) {
-        Begin(operation);
-        target_.SetOnConnect(nullptr);
-        DieAt(dies_at);
-        const absl::Status status = operation.run();
-        died = died_;
-        Crash();
-        EndStepFault();
+        const auto status = RunUntilDeath(operation, dies_at);
+        died = !status;
         if (target_restarts) RestartTarget();
         Open();
-        Conclude(operation, died ? std::nullopt : std::optional(status),
-                 "dies at step " + std::to_string(dies_at));
+        RecordResult(operation, status, "dies at step " + std::to_string(dies_at));
       }
     }
   }
@@ -117,22 +114,17 @@ TEST_P(SweepTest, AgentDiesAtEachStepAndAgainWhileItRecovers) {
       for (uint64_t dies_at = Skip(1); died; dies_at += 1 + Skip(3)) {
         bool died_again = true;
         for (uint64_t again_at = Skip(2); died_again; again_at += 1 + Skip(6)) {
-          Begin(operation);
-          target_.SetOnConnect(nullptr);
-          DieAt(dies_at);
-          const absl::Status status = operation.run();
-          died = died_;
-          Crash();
-          EndStepFault();
+          const auto status = RunUntilDeath(operation, dies_at);
+          died = !status;
           if (target_restarts) RestartTarget();
           DieAt(again_at);
           died_again = !OpenUntilDeath();
           Crash();
           EndStepFault();
           Open();
-          Conclude(operation, died ? std::nullopt : std::optional(status),
-                   "dies at step " + std::to_string(dies_at) + ", again at step " +
-                       std::to_string(again_at));
+          RecordResult(operation, status,
+                       "dies at step " + std::to_string(dies_at) + ", again at step " +
+                           std::to_string(again_at));
         }
       }
     }
@@ -141,7 +133,7 @@ TEST_P(SweepTest, AgentDiesAtEachStepAndAgainWhileItRecovers) {
   EXPECT_GT(tally_.cases(), 10);
 }
 
-// It is back at once, with what its configuration brings and nothing else.
+// The target restarts immediately, with only the objects of its configuration.
 TEST_P(SweepTest, TargetDiesAtEachStep) {
   std::vector<Fault> faults{Fault::kLoseAnswer};
   if (GetParam() == Group::kLocal || has_machine()) faults.push_back(Fault::kDropCall);
@@ -172,7 +164,8 @@ TEST_P(SweepTest, TargetDiesAtEachStep) {
         });
         const absl::Status status = operation.run();
         EndStepFault();
-        Conclude(operation, status, Name(fault) + ", it died at step " + std::to_string(dies_at));
+        RecordResult(operation, status,
+                     Name(fault) + ", it died at step " + std::to_string(dies_at));
         target_.SetOnConnect(nullptr);
       }
     }
@@ -181,8 +174,8 @@ TEST_P(SweepTest, TargetDiesAtEachStep) {
   EXPECT_GT(tally_.cases(), 50);
 }
 
-// It is started again at once, with what its command line gives it. The agent sees that at its next
-// look.
+// The VM restarts immediately, with only the devices of its command line. The agent detects that in
+// its next comparison.
 TEST_P(SweepTest, MachineRestartsAtEachStep) {
   if (!has_machine()) return;
   for (const Operation& operation : Operations()) {
@@ -198,8 +191,8 @@ TEST_P(SweepTest, MachineRestartsAtEachStep) {
       });
       const absl::Status status = operation.run();
       EndStepFault();
-      LookAgain();
-      Conclude(operation, status, "restarts at step " + std::to_string(restarts_at));
+      CompareAgain();
+      RecordResult(operation, status, "restarts at step " + std::to_string(restarts_at));
     }
   }
   PrintTable("QEMU restarts at each step");

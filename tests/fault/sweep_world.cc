@@ -1,4 +1,7 @@
-// What there is in a sweep: machines with volumes, the operator's things, and all of it in lines.
+// SPDX-License-Identifier: Apache-2.0
+
+// The environment of a sweep: remote systems with volumes, the operator's objects, and a listing of
+// all objects.
 
 #include <fmt/format.h>
 
@@ -26,7 +29,7 @@ Json Address(const char* port) {
   return {{"trtype", "TCP"}, {"adrfam", "IPv4"}, {"traddr", "127.0.0.1"}, {"trsvcid", port}};
 }
 
-// Enough to compare messages by.
+// A hash that is sufficient to compare messages.
 size_t Digest(const google::protobuf::Message& message) {
   return std::hash<std::string>()(message.SerializeAsString());
 }
@@ -38,7 +41,7 @@ Json With(Json json, const Json& more) {
 
 }  // namespace
 
-// Volumes 1 and 2 are in one subsystem. The operator's machine has others.
+// Volumes 1 and 2 are in one subsystem. The operator's remote system has other volumes.
 void SweepFixture::MakeRemotes() {
   target_.SetRemote(
       "a", {.ports = {"8009", "4430", "4431"},
@@ -61,7 +64,7 @@ void SweepFixture::MakeOperatorsThings() {
   for (int volume : {1, 2}) {
     if (are_local) target_.AddBdev(VolumeUuid(volume));
   }
-  // After a restart of the target the agent may have been the first.
+  // After a restart of the target, the agent may have created the transport first.
   auto transport = target_.Operator("nvmf_create_transport", {{"trtype", "TCP"}});
   if (!transport.ok()) {
     EXPECT_NE(transport.status().message().find("already exists"), std::string_view::npos);
@@ -91,7 +94,7 @@ void SweepFixture::MakeOperatorsThings() {
 
 SweepFixture::State SweepFixture::Now() {
   State state = target_.Inventory();
-  // A call succeeds with one of two paths; the other is tried again after a while.
+  // A call succeeds with one of two paths; the other is retried later.
   const State without = state;
   for (std::string line : without) {
     const bool is_path = line.starts_with("path sma_nqn.2016-06.io.spdk:remote0");
@@ -112,7 +115,7 @@ SweepFixture::State SweepFixture::Now() {
   return state;
 }
 
-// What it says of objects that are as they should be; whatever is not, differs from that.
+// Lists the record's rows by the state of their objects, so that every difference is visible.
 void SweepFixture::AddRecordTo(State& state) const {
   const record::Record& record = core_->record();
   for (const record::Device& row : record.Devices()) {

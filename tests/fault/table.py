@@ -1,4 +1,5 @@
-"""What came of many cases, as a table."""
+# SPDX-License-Identifier: Apache-2.0
+"""A table of the results of many cases."""
 
 import collections
 
@@ -11,7 +12,7 @@ class Table:
         self.failures = []
 
     def add(self, row, case, lost=(), leaked=(), harmed=()):
-        """One case, and what was wrong in it."""
+        """Adds one case with its problems."""
         self._rows[row]["cases"] += 1
         for column, found in (("lost", lost), ("leaked", leaked), ("harmed", harmed)):
             self._rows[row][column] += bool(found)

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <fmt/format.h>
@@ -8,10 +10,10 @@
 
 namespace sma::fault {
 
-/// What is wrong in the end of a case.
+/// The result of a case.
 enum class Verdict { kGood, kLost, kLeaked, kHarmed };
 
-/// What came of many cases, as a table.
+/// A table of the results of many cases.
 class Tally {
  public:
   void Add(const std::string& row, Verdict verdict) {

@@ -1,4 +1,5 @@
-"""A host's I/O goes on without one error while the agent is killed and started again."""
+# SPDX-License-Identifier: Apache-2.0
+"""Tests that the I/O of a host continues without an error while the agent is killed and restarted."""
 
 import concurrent.futures
 import threading
@@ -13,7 +14,8 @@ IO_SECONDS = 12
 
 
 def change_until(world, stop, answers):
-    """Another device comes and goes, so that the agent is killed at work. Adds what is answered to `answers`."""
+    """Creates and deletes another device repeatedly, so that the agent is killed during calls. Adds the results to
+    `answers`."""
     while not stop.is_set():
         client = world.agent.client
         for call in (lambda: client.create_nvmf_tcp(nqn(1), world.port, volume=world.volumes[1], timeout=5),
@@ -27,11 +29,11 @@ def change_until(world, stop, answers):
 
 
 def connections(world):
-    """Controllers of the first device that have an I/O queue; they have another number after a reconnect."""
+    """Returns the controllers of the first device that have an I/O queue; their numbers change after a reconnect."""
     return [c for c in world.rpc("nvmf_subsystem_get_controllers", nqn=nqn(0)) if c["num_io_qpairs"] > 0]
 
 
-def test_io_of_a_connected_host_goes_on(bin_dir, work_dir):
+def test_io_of_a_connected_host_continues(bin_dir, work_dir):
     with World(bin_dir, work_dir) as world:
         client = world.agent.client
         client.create_nvmf_tcp(nqn(0), world.port, hosts=[CLIENTS_HOST], volume=world.volumes[0])
@@ -45,7 +47,7 @@ def test_io_of_a_connected_host_goes_on(bin_dir, work_dir):
                     world.restart_agent()
                     world.wait_serving()
                     done = answers.count(grpc.StatusCode.OK)
-                    wait_until(lambda: answers.count(grpc.StatusCode.OK) > done, 10, "the agent is at work")
+                    wait_until(lambda: answers.count(grpc.StatusCode.OK) > done, 10, "a call has succeeded")
             finally:
                 stop.set()
             changes.result(60)

@@ -1,6 +1,7 @@
-"""Agent and target are killed at every step of every method, and of the agent's start: then nothing that was answered
-with success may be missing, nothing that was not may be left over, and nothing of an operator's may have changed.
-At a part of the steps, taken at random, unless --kill-share 1 asks for all."""
+# SPDX-License-Identifier: Apache-2.0
+"""Kills the agent and the target at every step of every method, and of the agent's start. Afterwards, no object of a
+successful call may be missing, no object of a failed call may remain, and no object of an operator may have changed.
+Only a random part of the steps is tested, unless --kill-share is 1."""
 
 import concurrent.futures
 import dataclasses
@@ -24,7 +25,7 @@ def world(bin_dir, module_work_dir):
 
 
 class Steps:
-    """Numbers from 1 up, of which a share is left, at random."""
+    """A random part of the step numbers, which start at 1."""
 
     def __init__(self, config):
         self.share = config.getoption("--kill-share")
@@ -47,8 +48,8 @@ class Operation:
     before: dict
     call: typing.Callable
     after: dict
-    error: grpc.StatusCode = None  # what it is answered with when nobody dies
-    removes: bool = False  # what has failed may be finished all the same, later
+    error: grpc.StatusCode = None  # the status without a kill
+    removes: bool = False  # the removal may be finished later, although the call failed
 
 
 def create(number, volume=None):
@@ -69,7 +70,7 @@ def delete(number):
 
 
 def missing_volume(call):
-    """The same call, for a volume that the target does not have."""
+    """Returns the same call for a volume that the target does not have."""
     def run(w):
         kept, w.volumes = w.volumes, [w.volumes[0], w.operators_volume.__class__(int=1)]
         try:
@@ -98,7 +99,7 @@ OPERATIONS = [
 
 
 def begin(w, operation):
-    """Brings about what is there before."""
+    """Creates the initial objects."""
     w.end_plan()
     for number, volumes in operation.before.items():
         create(number)(w)
@@ -116,7 +117,7 @@ def expected(w, model):
 
 
 def judge(w, operation, answer, operators, bdevs):
-    """What is wrong in the end: (lost, leaked, harmed). `answer`: OK, an error, or None when none came."""
+    """Returns the final problems: (lost, leaked, harmed). `answer`: OK, an error, or None without an answer."""
     found = w.on_target()
     wrong = [] if found.pop(OPERATORS_NQN, None) == operators else ["the operator's subsystem"]
     if w.bdev_names() != bdevs:
@@ -139,12 +140,12 @@ def judge(w, operation, answer, operators, bdevs):
 
 
 def includes(there, want):
-    """Whether all that is wanted is there."""
+    """Returns true if all wanted objects exist."""
     return all(name in there and set(volumes) <= set(there[name]) for name, volumes in want.items())
 
 
 def call(w, operation):
-    """The code that came back; None: none did, because the agent died."""
+    """Returns the status code of the call; None if the agent died without an answer."""
     stop = threading.Event()
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         supervision = pool.submit(w.supervise_target, stop)
@@ -159,7 +160,7 @@ def call(w, operation):
 
 
 def sweep(w, table, row, operation, when, victim_is_target, steps):
-    """One case for each of `steps`, until a run gets to its end with nobody dead."""
+    """Runs one case for each of `steps`, until the operation has fewer steps than that."""
     operators, bdevs = w.on_target()[OPERATORS_NQN], w.bdev_names()
     for step in steps:
         begin(w, operation)
@@ -196,7 +197,7 @@ def test_death_at_every_step_of_every_method(world, victim, steps, capsys):
 
 
 def test_death_of_the_agent_at_every_step_of_its_start(world, steps, capsys):
-    """The target has come back empty, so that everything has to be made again, and the agent dies while it does."""
+    """The target has restarted without objects, so that all are recreated, and the agent dies during that."""
     w, table = world, Table()
     before = Operation("start", {0: [0, 1], 1: [2]}, None, {0: [0, 1], 1: [2]})
     operators, bdevs = w.on_target()[OPERATORS_NQN], w.bdev_names()
@@ -224,7 +225,7 @@ def test_death_of_the_agent_at_every_step_of_its_start(world, steps, capsys):
     assert table.cases > (20 if steps.share == 1 else 0)
 
 
-def test_an_operators_host_on_a_device_stays(world):
+def test_an_operators_host_on_a_device_is_kept(world):
     w = world
     begin(w, Operation("", {0: [0]}, None, {}))
     w.rpc("nvmf_subsystem_add_host", nqn=nqn(0), host=OPERATORS_HOST)

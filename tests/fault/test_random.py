@@ -1,5 +1,6 @@
-"""Sixteen callers make random calls on a few devices and volumes while the agent and its target are killed at random. A
-model says which answers are right and what may be there in the end."""
+# SPDX-License-Identifier: Apache-2.0
+"""Tests sixteen callers that make random calls for a few devices and volumes while the agent and its target are killed
+at random. A model determines the allowed answers and final states."""
 
 import collections
 import concurrent.futures
@@ -19,14 +20,14 @@ CALL_TIMEOUT_S = 10
 PAUSE_BETWEEN_KILLS_S = (0.2, 1.0)
 
 Code = grpc.StatusCode
-# What may always be answered while agent and target come and go.
+# Codes that are always allowed while agent and target are restarted.
 GONE = {Code.UNAVAILABLE, Code.CANCELLED, Code.DEADLINE_EXCEEDED}
 ALLOWED = {"create": {Code.OK, Code.ALREADY_EXISTS}, "delete": {Code.OK},
            "attach": {Code.OK, Code.ALREADY_EXISTS, Code.NOT_FOUND}, "detach": {Code.OK}}
 
 
 class Callers:
-    """The threads that call, the history of what they did, and the answers that the model does not allow."""
+    """The calling threads, the history of their calls, and the answers that the model does not allow."""
 
     def __init__(self, world, seed):
         self.world = world
@@ -75,11 +76,11 @@ class Callers:
 
 
 def kill_at_random(world, random_numbers, seconds):
-    """How often whom."""
+    """Kills agent and target at random, and counts the kills."""
     kills = collections.Counter()
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        time.sleep(random_numbers.uniform(*PAUSE_BETWEEN_KILLS_S))  # the load between two kills, waits for nothing
+        time.sleep(random_numbers.uniform(*PAUSE_BETWEEN_KILLS_S))  # the callers generate load between two kills
         victim = random_numbers.choice(["agent", "agent", "target", "both"])
         kills[victim] += 1
         if victim in ("agent", "both"):
@@ -92,7 +93,7 @@ def kill_at_random(world, random_numbers, seconds):
 
 
 def check_end(world, history, operators, bdevs):
-    """What is not as the history allows."""
+    """Returns what the history does not allow."""
     on_target = world.on_target()
     problems = []
     if on_target.pop(OPERATORS_NQN, None) != operators:
@@ -118,7 +119,7 @@ def check_end(world, history, operators, bdevs):
     return problems
 
 
-def test_the_model_knows_what_is_lost_and_what_is_left_over():
+def test_the_model_detects_lost_and_leaked_objects():
     history = History()
     history.calls = [Call("create", 0, 1, begun=1, ended=2, succeeded=True)]
     assert history.may_be(0) and not history.may_be_absent(0)
@@ -126,14 +127,14 @@ def test_the_model_knows_what_is_lost_and_what_is_left_over():
     assert history.may_be_absent(1) and not history.may_be(1)
     history.calls.append(Call("delete", 0, begun=3, ended=4, succeeded=True))
     assert history.may_be_absent(0) and not history.may_be(0) and not history.may_be(0, 1)
-    history.calls.append(Call("create", 0, begun=3.5, ended=5))  # not answered: either is right
+    history.calls.append(Call("create", 0, begun=3.5, ended=5))  # no answer: both are allowed
     assert history.may_be(0) and history.may_be_absent(0)
     history.calls.append(Call("attach", 0, 1, begun=6, ended=7, succeeded=True))
-    history.calls.append(Call("detach", 0, 1, begun=6.5, ended=8, succeeded=True))  # at the same time as the attach
+    history.calls.append(Call("detach", 0, 1, begun=6.5, ended=8, succeeded=True))  # concurrent with the attach
     assert history.may_be(0, 1) and history.may_be_absent(0, 1)
 
 
-def test_random_calls_under_random_kills(bin_dir, work_dir, pytestconfig, capsys):
+def test_random_calls_during_random_kills(bin_dir, work_dir, pytestconfig, capsys):
     seconds = pytestconfig.getoption("--random-seconds")
     seed = pytestconfig.getoption("--random-seed") or random.randrange(1 << 32)
     with World(bin_dir, work_dir, volume_count=VOLUMES) as world:

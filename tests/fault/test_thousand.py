@@ -1,5 +1,6 @@
-"""A thousand devices with a volume each: how soon they are back when the target has come back empty, and how soon an
-agent that starts has adopted them."""
+# SPDX-License-Identifier: Apache-2.0
+"""Tests a thousand devices with one volume each: how long it takes until they are recreated after the target has
+restarted without objects, and until a starting agent has adopted them."""
 
 import concurrent.futures
 import json
@@ -41,7 +42,7 @@ def wait_ready(agent, timeout_s):
     wait_until(ready, timeout_s, "all is ready")
 
 
-def test_a_thousand_devices_come_back(bin_dir, work_dir, capsys):
+def test_a_thousand_devices_are_recreated(bin_dir, work_dir, capsys):
     write_target_configuration(work_dir / "target.json")
     socket, port = work_dir / "target.sock", free_port()
     embedded = {"enabled": True, "stop_with_agent": True, "arguments": ["-c", str(work_dir / "target.json")]}
@@ -79,6 +80,6 @@ def test_a_thousand_devices_come_back(bin_dir, work_dir, capsys):
 
 
 def target_pid(agent):
-    """The process that the agent named last in its log."""
+    """Returns the process id of the target in the agent's latest log line about it."""
     lines = [line.split() for line in agent.process.log().splitlines() if "target: " in line and "process" in line]
     return int(lines[-1][lines[-1].index("process") + 1])

@@ -1,4 +1,6 @@
-"""A target, an agent with fail points on it, and things of an operator: what a fault must not lose, leave or harm."""
+# SPDX-License-Identifier: Apache-2.0
+"""A target, an agent with fail points, and objects of an operator, none of which may be lost, leaked or changed by a
+fault."""
 
 import json
 import uuid
@@ -25,8 +27,8 @@ def handle(number):
 
 
 class World:
-    """A context manager. `volumes` are bdevs of the target's configuration, there again whenever it starts; so
-    are the operator's subsystem, its namespace, host and listener."""
+    """A context manager. `volumes` are bdevs of the target's configuration, which exist after every start; and so do
+    the operator's subsystem, its namespace, host and listener."""
 
     def __init__(self, bin_dir, work_dir, volume_count=3):
         self.volumes = [uuid.UUID(int=(0x5a << 120) + number) for number in range(volume_count)]
@@ -83,19 +85,19 @@ class World:
                                for name in names]}
 
     def restart_target(self):
-        """A new process with what its configuration brings."""
+        """Starts a new process with the objects of its configuration."""
         self._rpc = None
         self.target.kill()
         self.target.start()
 
     def wait_target_is_back(self, pid_before):
-        """It may have died in the last step of a call, after its answer."""
+        """Waits for the restart of a target that may have died in the last step of a call, after its answer."""
         if self.target.process.pid == pid_before:
             self.target.process.wait()
             self.restart_target()
 
     def supervise_target(self, stop):
-        """Starts it again when it has died, as `sma --embedded` or systemd would, until `stop` is set."""
+        """Restarts the target after it has died, like `sma --embedded` or systemd, until `stop` is set."""
         while not stop.wait(0.005):
             if self.target.process.exit_status is not None:
                 self.restart_target()
@@ -104,7 +106,7 @@ class World:
     # The agent.
 
     def plan(self, step, when, victim=0):
-        """Has `victim` (a process id; 0: the agent) die at a step from now on."""
+        """Makes `victim` (a process id; 0: the agent) die at a later step."""
         part = self.plan_path.with_suffix(".part")
         self._plans += 1
         part.write_text(f"{step} {when} {victim} {self._plans}\n")
@@ -122,12 +124,12 @@ class World:
         self._connect_admin()
 
     def start_agent_that_may_die(self):
-        """Starts it, waits until it has restored all or is dead, and starts it again in that case."""
+        """Starts the agent, waits until it has restored everything or has died, and restarts it in that case."""
         try:
             self.agent.start_process()
             self._connect_admin()
         except ChildProcessError:
-            pass  # it is dead already
+            pass  # it is already dead
         wait_until(lambda: self.agent_died() or self._is_settled_soon(), 20, "the agent has restored all, or is dead")
         if self.agent_died():
             self.restart_agent()
@@ -144,7 +146,7 @@ class World:
         wait_until(lambda: self.admin.GetStatus(wire.admin.GetStatusRequest(), timeout=10).serving, 20, "serving")
 
     def wait_settled(self, timeout_s=20.0):
-        """Waits until the agent serves and nothing is left to finish."""
+        """Waits until the agent serves and has no unfinished work."""
         def settled():
             status = self.admin.GetStatus(wire.admin.GetStatusRequest(), timeout=10)
             return status.serving and not status.restore.active and status.degraded_count == 0
@@ -155,7 +157,7 @@ class World:
         request.maximum.rw_iops = rw_iops
         self.agent.client.stub.SetQos(request, timeout=30)
 
-    # What is there: {nqn: {"hosts": .., "listeners": .., "volumes": {uuid: limits}}}, a value that can be compared.
+    # The objects: {nqn: {"hosts": .., "listeners": .., "volumes": {uuid: limits}}}, a comparable value.
 
     def on_target(self):
         limits = {bdev["uuid"]: tuple(bdev["assigned_rate_limits"].get(key, 0) for key in LIMIT_KEYS)
@@ -166,7 +168,7 @@ class World:
                 for s in self.rpc("nvmf_get_subsystems") if s["subtype"] == "NVMe"}
 
     def in_record(self):
-        """{nqn: [volume ids]} as the agent lists it."""
+        """Returns {nqn: [volume ids]} as listed by the agent."""
         devices = self.admin.ListDevices(wire.admin.ListDevicesRequest(), timeout=10).devices
         return {d.nvmf_tcp.subnqn: sorted(str(uuid.UUID(bytes=v)) for v in d.volume_ids) for d in devices}
 

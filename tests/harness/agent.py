@@ -1,4 +1,5 @@
-"""Both agents: ours, and the reference's, which the package `spdk` brings. One client class drives both."""
+# SPDX-License-Identifier: Apache-2.0
+"""Both agents: sma and the reference agent from the package `spdk`. One client class drives both."""
 
 import pathlib
 import socket
@@ -15,23 +16,23 @@ CALL_TIMEOUT_S = 30.0
 
 
 def free_port():
-    """A TCP port that nobody listens on now."""
+    """Returns a free TCP port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
 
 
 class AgentClient:
-    """Calls of the service. Errors come as grpc.RpcError. Usable from several threads."""
+    """Calls of the service. Errors are raised as grpc.RpcError. Thread-safe."""
 
     def __init__(self, address):
-        # Its own connection: one that another channel shares may be waiting after a refused attempt.
+        # Uses its own connection: one shared with another channel might be in back-off after a refused attempt.
         self.channel = grpc.insecure_channel(address, options=[("grpc.use_local_subchannel_pool", 1)])
         self.stub = wire.sma_grpc.StorageManagementAgentStub(self.channel)
 
     def create_nvmf_tcp(self, nqn, port, traddr="127.0.0.1", adrfam="ipv4", volume=None, hosts=(),
                         allow_any_host=False, timeout=CALL_TIMEOUT_S):
-        """The handle."""
+        """Returns the handle."""
         request = wire.sma.CreateDeviceRequest()
         request.nvmf_tcp.subnqn = nqn
         request.nvmf_tcp.adrfam = adrfam
@@ -63,10 +64,11 @@ class AgentClient:
 
 
 class Agent:
-    """A running agent with a client. A context manager: stopped at the end."""
+    """A running agent with a client. A context manager that stops it at the end."""
 
     def __init__(self, name, command, work_dir, config, env=None):
-        """`config`: the agent's configuration; address and port are filled in. `command` gets `-c FILE` added."""
+        """`config` is the agent's configuration, into which address and port are filled. `-c FILE` is added to
+        `command`."""
         self.address = f"127.0.0.1:{free_port()}"
         self.config = {"address": "127.0.0.1", "port": int(self.address.rpartition(":")[2]),
                        "devices": [{"name": "nvmf_tcp"}], **config}
@@ -82,9 +84,9 @@ class Agent:
         grpc.channel_ready_future(self.client.channel).result(timeout=30)
 
     def start_process(self):
-        """Starts it and waits until it listens. ChildProcessError: it ended before."""
+        """Starts the agent and waits until it listens. Raises ChildProcessError if it ends before."""
         self.process = self._start()
-        # Before the channel, which would wait a second after an attempt that was refused.
+        # This is done before the channel is created, since a channel would wait a second after a refused attempt.
         self.process.wait_until(self._listens, 30, "listens")
         self.client = AgentClient(self.address)
 
@@ -109,11 +111,11 @@ class Agent:
 
 
 def start_sma(bin_dir, work_dir, name="sma", arguments=(), env=None, **config):
-    """Our agent, with a state folder of its own."""
+    """Returns sma with its own state folder."""
     config.setdefault("state_dir", str(pathlib.Path(work_dir) / f"{name}.state"))
     return Agent(name, [pathlib.Path(bin_dir) / "sma", *arguments], work_dir, config, env)
 
 
 def start_reference(work_dir, name="spdk-sma", env=None, **config):
-    """The reference agent, on the same wire."""
+    """Returns the reference agent with the same protocol."""
     return Agent(name, [sys.executable, HARNESS / "reference_agent.py", wire.FOLDER], work_dir, config, env)

@@ -1,5 +1,6 @@
-"""Programs in Rust, below tests/peers, that use the target through somebody else's library. They are built with
-Debian's compiler, whatever else is in PATH, from the versions in their Cargo.lock."""
+# SPDX-License-Identifier: Apache-2.0
+"""Programs in Rust, below tests/peers, that use the target through third-party libraries. They are built with Debian's
+compiler, regardless of PATH, from the versions in their Cargo.lock."""
 
 import os
 import pathlib
@@ -14,14 +15,14 @@ BUILD_TIMEOUT_S = 600
 def _cargo(folder, target_dir, *arguments):
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("RUST", "CARGO_BUILD"))}
     environment |= {"PATH": "/usr/bin:/bin", "RUSTC": "/usr/bin/rustc", "CARGO_TARGET_DIR": str(target_dir)}
-    # Not from `folder`: a toolchain file somewhere above it would count there.
+    # Not run in `folder`, because a toolchain file above it would be used.
     return subprocess.run(["/usr/bin/cargo", *arguments, "--locked", "--manifest-path", folder / "Cargo.toml"], cwd="/",
                           env=environment, capture_output=True, text=True, timeout=BUILD_TIMEOUT_S)
 
 
 def build_peer(name, build_dir):
-    """The program of tests/peers/NAME, whose package is called NAME-peer, with dashes. The test is skipped when its
-    crates are not here and cannot be fetched."""
+    """Builds the program of tests/peers/NAME, whose package is called NAME-peer, with dashes. Skips the test if its
+    crates are not installed and cannot be downloaded."""
     folder, target_dir = PEERS / name, build_dir / "cargo" / name
     offline = _cargo(folder, target_dir, "fetch", "--offline")
     if offline.returncode != 0:

@@ -1,5 +1,6 @@
-"""Programs in Go, below tests. They are built with Debian's compiler, whatever else is in PATH, from the versions in
-their go.mod and go.sum."""
+# SPDX-License-Identifier: Apache-2.0
+"""Programs in Go, below tests. They are built with Debian's compiler, regardless of PATH, from the versions in their
+go.mod and go.sum."""
 
 import os
 import subprocess
@@ -11,7 +12,7 @@ GO = "/usr/bin/go"
 
 
 class GoModule:
-    """A folder with a go.mod. What is built goes below `build_dir`."""
+    """A folder with a go.mod. The output is below `build_dir`."""
 
     def __init__(self, folder, build_dir):
         self._folder, self._output = folder, build_dir / "go"
@@ -27,7 +28,7 @@ class GoModule:
                               capture_output=True, timeout=BUILD_TIMEOUT_S)
 
     def _fetch_modules(self):
-        """The test is skipped when its modules are not here and cannot be fetched."""
+        """Skips the test if the modules are not available and cannot be downloaded."""
         if self.go("mod", "download", GOPROXY="off").returncode == 0:
             return
         fetched = self.go("mod", "download")
@@ -35,7 +36,7 @@ class GoModule:
             pytest.skip(f"the modules of {self._folder.name} cannot be fetched: {fetched.stderr[-300:]}")
 
     def build(self):
-        """The program, called as the folder."""
+        """Returns the program, which has the name of the folder."""
         program = self._output / self._folder.name
         built = self.go("build", "-o", program, ".")
         assert built.returncode == 0, built.stderr

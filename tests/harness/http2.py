@@ -1,4 +1,5 @@
-"""Just enough of HTTP/2 (RFC 9113) to behave towards a gRPC server as a client library's transport does."""
+# SPDX-License-Identifier: Apache-2.0
+"""The part of HTTP/2 (RFC 9113) that is needed to behave like the transport of a gRPC client library."""
 
 import socket
 import struct
@@ -15,14 +16,14 @@ def frame(kind, flags, stream, payload):
 
 
 def call_headers(path):
-    """The header block that begins a call (RFC 7541 section 6.2.2: literals without indexing)."""
+    """Returns the header block that starts a call (RFC 7541 section 6.2.2: literals without indexing)."""
     fields = {":method": "POST", ":scheme": "http", ":path": path, ":authority": "test",
               "content-type": "application/grpc", "te": "trailers"}
     return b"".join(b"\0" + b"".join(bytes([len(text)]) + text.encode() for text in field) for field in fields.items())
 
 
 class Http2Connection:
-    """A connection without streams. A context manager: closed at the end."""
+    """A connection without streams. A context manager that closes it at the end."""
 
     def __init__(self, address, timeout_s=10.0):
         host, _, port = address.rpartition(":")
@@ -35,7 +36,7 @@ class Http2Connection:
         self._socket.sendall(struct.pack(">I", len(payload))[1:] + bytes([kind, flags]) + bytes(4) + payload)
 
     def receive(self):
-        """(type, flags, payload) of the next frame; ConnectionError at the end of the connection."""
+        """Returns (type, flags, payload) of the next frame. Raises ConnectionError at the end of the connection."""
         header = self._stream.read(9)
         if len(header) < 9:
             raise ConnectionError("the server closed the connection")
@@ -43,7 +44,7 @@ class Http2Connection:
         return header[3], header[4], self._stream.read(length)
 
     def open_and_reset(self, path, count):
-        """Begins `count` calls and resets each at once. What the server sends is not read."""
+        """Starts `count` calls and resets each of them immediately. Does not read what the server sends."""
         headers, batch = call_headers(path), 100
         for first in range(0, count, batch):
             self._socket.sendall(b"".join(
@@ -51,7 +52,7 @@ class Http2Connection:
                 for stream in range(2 * first + 1, 2 * (first + batch), 2)))
 
     def ping(self, data):
-        """Sends a ping and waits for its answer; ConnectionError when the server ends the connection instead."""
+        """Sends a ping and waits for its answer. Raises ConnectionError if the server closes the connection instead."""
         self._send(PING, 0, data)
         while True:
             kind, flags, payload = self.receive()

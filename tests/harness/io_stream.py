@@ -1,4 +1,5 @@
-"""I/O that goes on: a host without a kernel, on which any error, and any lost connection, is the end."""
+# SPDX-License-Identifier: Apache-2.0
+"""Continuous I/O: a host without a kernel that stops at any error or lost connection."""
 
 import json
 
@@ -6,8 +7,8 @@ from harness.process import Process
 
 
 class IoStream:
-    """Reads and writes at random through a device until it is stopped. A context manager: an error at its end when any
-    I/O failed or the connection was lost."""
+    """Reads and writes at random through a device until it is stopped. A context manager that raises an error at its
+    end if any I/O failed or the connection was lost."""
 
     def __init__(self, bin_dir, work_dir, nqn, port, volume, hostnqn=None, seconds=600, name="io"):
         command = [bin_dir / "sma-nvme", "perf", "-a", "127.0.0.1", "-s", port, "-n", nqn, "--namespace", volume,
@@ -15,7 +16,7 @@ class IoStream:
         self.process = Process(name, command + (["-q", hostnqn] if hostnqn else []), work_dir)
 
     def wait_finished(self, timeout_s):
-        """Waits for the end of its time; how many I/Os it did in a second."""
+        """Waits for the end of the run; returns the I/Os per second."""
         status = self.process.wait(timeout_s)
         if status != 0:
             raise ChildProcessError(f"I/O failed, status {status}:\n{self.process.log()[-4000:]}")

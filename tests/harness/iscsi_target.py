@@ -1,4 +1,5 @@
-"""tgtd, an iSCSI target in user space, as the remote side."""
+# SPDX-License-Identifier: Apache-2.0
+"""tgtd, an iSCSI target in user space, as the remote system."""
 
 import os
 import pathlib
@@ -15,7 +16,8 @@ class IscsiTarget:
     def __init__(self, work_dir, port=None):
         self._work_dir = pathlib.Path(work_dir)
         self.port = port or free_port()
-        # Names the socket of this tgtd among all on the machine; 15 bits, and a free port has the 16th.
+        # Distinguishes this tgtd's control socket from others on the machine; it has 15 bits, and free ports have the
+        # 16th set.
         self._control = self.port % 32768
         self._calls = []
         self._process = None
@@ -36,13 +38,13 @@ class IscsiTarget:
         return done.stdout
 
     def _configure(self, *call):
-        """A call that is made again after a restart."""
+        """Makes a call that is repeated after a restart."""
         self._calls.append(call)
         self._admin(*call)
 
     def make_lun(self, number, size_mib=64, chap=None, target_chap=None, thin=False):
-        """A target, diskNUMBER, with one unit over a file, its LUN being 1. `chap`, (name, secret): what the initiator
-        has to show; `target_chap`: what the target shows."""
+        """Creates a target, diskNUMBER, with one unit over a file, LUN 1. `chap`: (name, secret) that the initiator
+        must present; `target_chap`: those of the target."""
         with open(self.file(number), "ab") as file:
             os.truncate(file.fileno(), size_mib * MIB)
         self._configure("target", "new", "--tid", number + 1, "-T", f"iqn.2016-06.io.tgt:disk{number}")
@@ -69,7 +71,7 @@ class IscsiTarget:
             self._admin("logicalunit", "update", "--tid", number + 1, "--lun", 1, "--params", parameter)
 
     def rename_unit(self, number, identity):
-        """From the next start on, another unit is there, from the first login on."""
+        """Adds another unit, which exists from the next start on, even at the first login."""
         self._calls.insert(2, ("logicalunit", "update", "--tid", number + 1, "--lun", 1, "--params",
                                f"scsi_id={identity}"))
 
@@ -80,5 +82,5 @@ class IscsiTarget:
         return self
 
     def __exit__(self, *_):
-        # It does not end on SIGTERM while it has targets.
+        # tgtd does not exit on SIGTERM while it has targets.
         self.kill()

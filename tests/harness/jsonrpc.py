@@ -1,11 +1,12 @@
-"""A JSON-RPC client for the target's Unix socket: one connection, calls one after another or pipelined."""
+# SPDX-License-Identifier: Apache-2.0
+"""A JSON-RPC client for the target's Unix socket: one connection, calls one at a time or pipelined."""
 
 import json
 import socket
 
 
 class RpcError(Exception):
-    """The target's error answer."""
+    """An error returned by the target."""
 
     def __init__(self, method, error):
         super().__init__(f"{method}: {error.get('message')} ({error.get('code')})")
@@ -14,7 +15,7 @@ class RpcError(Exception):
 
 
 class JsonRpcClient:
-    """Not for several threads at once. A context manager: closed at the end."""
+    """Not thread-safe. A context manager that closes the connection at the end."""
 
     def __init__(self, path, timeout_s=30.0):
         self._socket = socket.socket(socket.AF_UNIX)
@@ -28,7 +29,7 @@ class JsonRpcClient:
         self._socket.sendall(data)
 
     def receive(self):
-        """The next JSON value that the target sends; ConnectionError when it closes instead."""
+        """Returns the next JSON value from the target. Raises ConnectionError if it closes the connection instead."""
         while True:
             text = self._buffer.lstrip()
             try:
@@ -43,7 +44,7 @@ class JsonRpcClient:
             return value
 
     def send(self, method, params=None):
-        """Sends a call without waiting; its id."""
+        """Sends a call without waiting; returns its id."""
         request = {"jsonrpc": "2.0", "id": self._next_id, "method": method}
         if params is not None:
             request["params"] = params
@@ -52,7 +53,7 @@ class JsonRpcClient:
         return request["id"]
 
     def call(self, method, **params):
-        """The result; RpcError when the target answers with an error."""
+        """Returns the result. Raises RpcError if the target answers with an error."""
         sent = self.send(method, params or None)
         answer = self.receive()
         if answer.get("id") != sent:

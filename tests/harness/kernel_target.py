@@ -1,4 +1,5 @@
-"""The Linux kernel's own NVMe/TCP target (nvmet-tcp) in the virtual machine."""
+# SPDX-License-Identifier: Apache-2.0
+"""The Linux kernel's NVMe/TCP target (nvmet-tcp) in the VM."""
 
 import itertools
 import uuid
@@ -25,7 +26,7 @@ class KernelTarget:
         self.machine.run(script)
 
     def add_namespace(self, nqn, nsid, size_mib=64, volume=None, block_size=512, disk=None):
-        """A namespace over a disk of the guest, /dev/vda say, or over one in its memory; its UUID."""
+        """Adds a namespace over a disk of the guest, such as /dev/vda, or over one in its memory; returns its UUID."""
         volume = volume or uuid.uuid4()
         if disk is None:
             name = f"disk{next(self._numbers)}"
@@ -47,11 +48,11 @@ class KernelTarget:
                          f"rmdir {SUBSYSTEMS}/{nqn}/namespaces/{nsid}")
 
     def listen(self, port, *nqns, is_known=False):
-        """Serves the subsystems at `port` of this machine's loopback, which its discovery log names, too; that port.
+        """Serves the subsystems on `port` of this machine's loopback, which its discovery log also names; returns that
+        port.
 
-        The kernel listens at its own loopback, so that the log has an address that leads there from here as well; a
-        forwarder in the guest takes what comes from outside to it. `is_known`: the port was listened to before a
-        reboot."""
+        The kernel listens on the guest's loopback, so that the log has an address that is valid on this machine too; a
+        forwarder in the guest passes connections from outside to it. `is_known`: the port was used before a reboot."""
         directory = f"{PORTS}/{port}"
         outside = self._outside(port)
         self.machine.run(f"""set -e
@@ -66,18 +67,18 @@ class KernelTarget:
 
     @staticmethod
     def _outside(port):
-        """Another port of the guest for each."""
+        """Returns the guest's port for connections from outside, a different one for each `port`."""
         return port + 1 if port < 65535 else port - 1
 
     def link(self, nqn, port):
         self.machine.run(f"ln -s {SUBSYSTEMS}/{nqn} {PORTS}/{port}/subsystems/{nqn}")
 
     def unlink(self, nqn, port):
-        """Ends the connections to the subsystem through this port, too."""
+        """Removes the subsystem from this port, which also ends the connections through it."""
         self.machine.run(f"rm {PORTS}/{port}/subsystems/{nqn}")
 
     def clear(self):
-        """Removes everything that is there."""
+        """Removes all objects."""
         self.machine.run(f"""
             for link in {PORTS}/*/subsystems/*; do [ -L "$link" ] && rm "$link"; done
             for port in {PORTS}/*; do [ -d "$port" ] && rmdir "$port"; done

@@ -1,10 +1,11 @@
-"""What is in the memory of another process; its reader is root, or the process lets its user read it."""
+# SPDX-License-Identifier: Apache-2.0
+"""Searches the memory of another process. Requires root, or a process whose memory its user may read."""
 
 import contextlib
 
 
 def count_in_memory(pid, needles):
-    """How often each is in memory that the process may write to."""
+    """Returns how often each value occurs in the writable memory of the process."""
     counts = dict.fromkeys(needles, 0)
     with open(f"/proc/{pid}/maps") as maps, open(f"/proc/{pid}/mem", "rb") as memory:
         for line in maps:

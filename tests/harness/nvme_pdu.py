@@ -1,7 +1,8 @@
-"""PDUs of NVMe/TCP 1.0 built and parsed byte by byte, and a connection that sends any sequence of them.
+# SPDX-License-Identifier: Apache-2.0
+"""PDUs of NVMe/TCP 1.0, encoded and decoded byte by byte, and a connection that sends any sequence of them.
 
-Written from the specification alone: it shares no code with the target's codecs, so an error there is not repeated
-here.
+Implemented from the specification only: it shares no code with the target's codecs, so that it does not repeat their
+errors.
 """
 
 import socket
@@ -38,7 +39,7 @@ _CRC_TABLE = _crc_table()
 
 
 def crc32c(data):
-    """The CRC32C of `data`, reflected, as digests carry it."""
+    """Returns the CRC32C of `data`, reflected, as in digests."""
     crc = 0xFFFFFFFF
     for byte in data:
         crc = crc >> 8 ^ _CRC_TABLE[(crc ^ byte) & 0xFF]
@@ -46,7 +47,7 @@ def crc32c(data):
 
 
 def pdu(kind, specific, data=b"", flags=0, digests=0):
-    """A PDU with its digests. `specific`: the header after the eight common bytes."""
+    """Returns a PDU with its digests. `specific`: the header after the eight common bytes."""
     header_size = 8 + len(specific)
     data_at = header_size + (4 if digests & HEADER_DIGEST else 0)
     size = data_at + len(data)
@@ -70,9 +71,10 @@ def term_req(status=INVALID_HEADER_FIELD, culprit=b""):
 
 
 def command(opcode, cid, nsid=0, dwords=b"", data=b"", host_bytes=0, digests=0):
-    """A command capsule. `data`: travel in it; `host_bytes`: in PDUs of their own. `dwords`: from CDW10 on. `nsid`: for
-    a Fabrics command its type."""
-    # An SGL data block: offset type for data in the capsule, transport type else (NVMe Base 2.0 section 4.1.2.1).
+    """Returns a command capsule. `data` is in the capsule, `host_bytes` are sent in separate PDUs. `dwords`: from CDW10
+    on. `nsid`: the command type of a Fabrics command."""
+    # An SGL data block: the offset type for data in the capsule, otherwise the transport type (NVMe Base 2.0 section
+    # 4.1.2.1).
     sgl = struct.pack("<QI3xB", 0, len(data), 0x01) if data else struct.pack("<QI3xB", 0, host_bytes, 0x5A)
     entry = struct.pack("<BBHI16x", opcode, 0x40, cid, nsid) + sgl + dwords.ljust(24, b"\0")
     return pdu(CAPSULE_CMD, entry, data, digests=digests)
@@ -86,18 +88,19 @@ def property_set(cid, offset, value, digests=0):
     return command(FABRICS, cid, PROPERTY_SET, struct.pack("<B3xIQ", 0, offset, value), digests=digests)
 
 
-def connect(cid, subnqn, queue_id=0, controller_id=ANY_CONTROLLER, host_id=1, entries=32, digests=0):
+def connect(cid, subnqn, queue_id=0, controller_id=ANY_CONTROLLER, host_id=1, entries=32, digests=0,
+            keep_alive_ms=0):
     data = bytearray(1024)
     data[0:16] = host_id.to_bytes(16, "big")
     struct.pack_into("<H", data, 16, controller_id)
     data[256:256 + len(subnqn)] = subnqn.encode()
     data[512:512 + len(HOST_NQN)] = HOST_NQN.encode()
-    return command(FABRICS, cid, CONNECT, struct.pack("<HHHBBI", 0, queue_id, entries - 1, 0, 0, 0), bytes(data),
-                   digests=digests)
+    return command(FABRICS, cid, CONNECT, struct.pack("<HHHBBI", 0, queue_id, entries - 1, 0, 0, keep_alive_ms),
+                   bytes(data), digests=digests)
 
 
 def write(cid, lba, blocks, host_bytes, nsid=1, digests=0):
-    """A write whose data the controller asks for."""
+    """Returns a write whose data the controller requests."""
     return command(WRITE, cid, nsid, struct.pack("<QI", lba, blocks - 1), host_bytes=host_bytes, digests=digests)
 
 
@@ -114,7 +117,7 @@ def h2c_data(cid, tag, offset, data, last=True, digests=0):
 
 
 class Pdu:
-    """A PDU that came from the controller."""
+    """A PDU from the controller."""
 
     def __init__(self, header, rest):
         self.kind, self.flags, header_size, data_at, _ = struct.unpack("<BBBBI", header)
@@ -129,7 +132,7 @@ class Pdu:
 
     @property
     def status(self):
-        """Of a response capsule: status code and type, without "do not retry" and "more"."""
+        """The status code and type of a response capsule, without "do not retry" and "more"."""
         return struct.unpack_from("<H", self.specific, 14)[0] >> 1 & 0x7FF
 
     @property
@@ -138,7 +141,7 @@ class Pdu:
 
     @property
     def cid(self):
-        """Of a response capsule, of data and of R2T."""
+        """The command identifier of a response capsule, of data or of an R2T."""
         return struct.unpack_from("<H", self.specific, 12 if self.kind == CAPSULE_RESP else 0)[0]
 
     @property
@@ -151,7 +154,7 @@ class Pdu:
 
 
 class RawConnection:
-    """A TCP connection to the target. A context manager: closed at the end."""
+    """A TCP connection to the target. A context manager that closes it at the end."""
 
     def __init__(self, port, address="127.0.0.1", source=None, timeout_s=20):
         self.socket = socket.create_connection((address, port), timeout=timeout_s,
@@ -160,7 +163,7 @@ class RawConnection:
         self.digests = 0
 
     def send(self, *pieces):
-        """All in one call, so in one segment where it is small enough."""
+        """Sends all bytes in one call, and therefore in one segment if there are few enough of them."""
         self.socket.sendall(b"".join(pieces))
 
     def _receive_exactly(self, size):
@@ -176,7 +179,7 @@ class RawConnection:
         return data
 
     def receive(self):
-        """The next PDU; None when the target has closed the connection."""
+        """Returns the next PDU; None if the target has closed the connection."""
         header = self._receive_exactly(8)
         if header is None:
             return None
@@ -184,7 +187,7 @@ class RawConnection:
         return None if rest is None else Pdu(header, rest)
 
     def receive_all(self):
-        """What comes until the target closes the connection."""
+        """Returns everything that is received until the target closes the connection."""
         received = []
         while (one := self.receive()) is not None:
             received.append(one)
@@ -208,11 +211,11 @@ class RawConnection:
         return response
 
     def connect_queue(self, subnqn, **kwargs):
-        """The controller's id."""
+        """Returns the controller's id."""
         return self.complete(connect(0, subnqn, digests=self.digests, **kwargs)).result & 0xFFFF
 
     def abandon(self):
-        """Closes it with a reset: nothing that is still on its way arrives."""
+        """Resets the connection, so that data in transit are not delivered."""
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.socket.close()
 
@@ -227,16 +230,17 @@ class RawConnection:
 
 
 class RawHost:
-    """An admin queue and one I/O queue of a subsystem. A context manager: closed at the end."""
+    """An admin queue and one I/O queue of a subsystem. A context manager that closes them at the end."""
 
-    def __init__(self, port, subnqn, digests=0, host_id=1):
+    def __init__(self, port, subnqn, digests=0, host_id=1, entries=32, keep_alive_ms=0):
         self.admin = RawConnection(port)
         self.admin.initialize(digests)
-        self.controller_id = self.admin.connect_queue(subnqn, host_id=host_id)
+        self.controller_id = self.admin.connect_queue(subnqn, host_id=host_id, keep_alive_ms=keep_alive_ms)
         self.admin.complete(property_set(1, CC, ENABLE, digests=digests))
         self.io = RawConnection(port)
         self.io.initialize(digests)
-        self.io.connect_queue(subnqn, queue_id=1, controller_id=self.controller_id, host_id=host_id)
+        self.io.connect_queue(subnqn, queue_id=1, controller_id=self.controller_id, host_id=host_id,
+                              entries=entries)
 
     def read(self, lba, blocks, block_size):
         self.io.send(read(7, lba, blocks, blocks * block_size, digests=self.io.digests))

@@ -1,4 +1,5 @@
-"""A small NVMe/TCP host (NVMe/TCP 1.0): connects to a subsystem, reads and writes blocks, one command at a time."""
+# SPDX-License-Identifier: Apache-2.0
+"""A small NVMe/TCP host (NVMe/TCP 1.0): connects to a subsystem, and reads and writes blocks, one command at a time."""
 
 import socket
 import struct
@@ -13,11 +14,11 @@ MAX_IN_CAPSULE_BYTES = 4096
 
 
 class NvmeError(Exception):
-    """A command that the controller has not completed with success."""
+    """Raised for a command that the controller did not complete successfully."""
 
 
 class QueuePair:
-    """A connection that is one queue pair."""
+    """A connection, which is one queue pair."""
 
     def __init__(self, address, subnqn, hostnqn, host_id, qid, controller_id=0xFFFF):
         self._socket = socket.create_connection(address, timeout=10)
@@ -49,7 +50,7 @@ class QueuePair:
         return kind, flags, body[:header_bytes - 8], body[offset - 8:] if offset else b""
 
     def command(self, opcode, nsid, dwords, data=b"", read_bytes=0):
-        """Dword 0 of the completion, and what was read. `nsid`: of a Fabrics command its type."""
+        """Returns dword 0 of the completion and the read data. `nsid`: the command type of a Fabrics command."""
         if len(data) > MAX_IN_CAPSULE_BYTES:
             raise ValueError("more than fits into a capsule")
         sgl = (struct.pack("<QI3xB", 0, len(data), IN_CAPSULE) if data else

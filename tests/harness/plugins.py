@@ -1,4 +1,5 @@
-"""Python plugins of tests/plugins in our agent, and what tests ask of it."""
+# SPDX-License-Identifier: Apache-2.0
+"""The Python plugins of tests/plugins in sma, and helpers for their tests."""
 
 import pathlib
 
@@ -12,14 +13,14 @@ ENVIRONMENT = {"PYTHONPATH": str(PLUGINS), "SMA_LOGLEVEL": "debug"}
 
 
 def start(bin_dir, work_dir, target, plugins=(), devices=(), env=None, **config):
-    """Our agent. `devices`: names, or entries of the configuration."""
+    """Starts sma. `devices`: names, or entries of the configuration."""
     entries = [{"name": d} if isinstance(d, str) else d for d in devices]
     return start_sma(bin_dir, work_dir, env={**ENVIRONMENT, **(env or {})}, socket=str(target.socket),
                      plugins=list(plugins), devices=entries, **config)
 
 
 def code_of(call):
-    """The name of the status code that a call ends with."""
+    """Returns the name of the status code of a call."""
     try:
         call()
     except grpc.RpcError as error:
@@ -39,13 +40,13 @@ def device_request(protocol, physical_id, volume=None, virtual_id=0):
 
 
 def create(agent, protocol, physical_id, volume=None, virtual_id=0, timeout=20):
-    """The handle."""
+    """Returns the handle."""
     request = device_request(protocol, physical_id, volume, virtual_id)
     return agent.client.stub.CreateDevice(request, timeout=timeout).handle
 
 
 def set_qos(agent, handle, volume=None, keep=False, **limits):
-    """`keep`: limits that are not given stay as they are."""
+    """`keep`: limits that are not given remain unchanged."""
     request = wire.sma.SetQosRequest(device_handle=handle, volume_id=volume.bytes if volume else b"")
     if keep:
         limits = {**dict.fromkeys(wire.sma.QosLimit.DESCRIPTOR.fields_by_name, 2**64 - 1), **limits}

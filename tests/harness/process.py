@@ -1,5 +1,7 @@
-"""Programs under test: started, watched and stopped by process id, with all that they print kept in a file."""
+# SPDX-License-Identifier: Apache-2.0
+"""Programs under test, which are started, monitored and stopped by process id, and whose output is kept in a file."""
 
+import contextlib
 import os
 import pathlib
 import signal
@@ -9,10 +11,10 @@ from harness.wait import wait_until
 
 
 class Process:
-    """A running program. A context manager: stopped at the end."""
+    """A running program. A context manager that stops it at the end."""
 
     def __init__(self, name, command, work_dir, env=None):
-        """`work_dir`: where NAME.log goes, appended to, so that a restarted program's lines follow the first's."""
+        """`work_dir`: the folder of NAME.log, to which output is appended, also after a restart."""
         self.name = name
         self.command = [str(part) for part in command]
         self.log_path = pathlib.Path(work_dir) / f"{name}.log"
@@ -40,7 +42,7 @@ class Process:
             raise ChildProcessError(f"{self.name} ended with {status}:\n{self.log()[-4000:]}")
 
     def wait_until(self, condition, timeout_s=20.0, what="ready"):
-        """As wait_until(), but fails at once when the program ends."""
+        """Like wait_until(), but fails immediately if the program ends."""
         def checked():
             self.check_running()
             return condition()
@@ -50,15 +52,37 @@ class Process:
             raise TimeoutError(f"{error}\n{self.log()[-4000:]}") from None
 
     def wait(self, timeout_s=20.0):
-        """Waits for the program to end; its exit status."""
+        """Waits for the end of the program; returns its exit status."""
         return self._popen.wait(timeout_s)
 
     def signal(self, number):
         self._popen.send_signal(number)
 
+    def pause(self):
+        """Stops all threads with SIGSTOP, and returns when they no longer run."""
+        self.signal(signal.SIGSTOP)
+
+        def is_paused():
+            states = [stat.read_text().rpartition(")")[2].split()[0]
+                      for stat in pathlib.Path(f"/proc/{self.pid}/task").glob("*/stat")]
+            return set(states) == {"T"}
+        wait_until(is_paused, 10, f"{self.name} is stopped")
+
+    def resume(self):
+        self.signal(signal.SIGCONT)
+
+    @contextlib.contextmanager
+    def paused(self):
+        """Stops all threads for the time of a `with` statement."""
+        self.pause()
+        try:
+            yield
+        finally:
+            self.resume()
+
     def stop(self, timeout_s=20.0):
-        """Ends it with SIGTERM. An error when it does not end in time, or ends (or ended by itself) with another status
-        than 0: so end a crash, and what a sanitizer found."""
+        """Stops the program with SIGTERM. Raises an error if it does not end in time, or has ended with a status other
+        than 0, as after a crash or a sanitizer's report."""
         if self._killed:
             return
         if self.exit_status is None:
@@ -73,21 +97,21 @@ class Process:
             raise ChildProcessError(f"{self.name} ended with {self.exit_status}:\n{self.log()[-8000:]}")
 
     def kill(self):
-        """Ends it with SIGKILL and waits until it is gone."""
+        """Kills the program with SIGKILL and waits for its end."""
         self._killed = True
         if self.exit_status is None:
             self._popen.kill()
             self._popen.wait()
 
     def resident_kib(self):
-        """Resident memory in KiB."""
+        """Returns the resident memory in KiB."""
         for line in pathlib.Path(f"/proc/{self.pid}/status").read_text().splitlines():
             if line.startswith("VmRSS:"):
                 return int(line.split()[1])
         raise ChildProcessError(f"{self.name} has no memory any more")
 
     def cpu_seconds(self):
-        """Processor time used so far, all threads."""
+        """Returns the CPU time of all threads so far."""
         fields = pathlib.Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 

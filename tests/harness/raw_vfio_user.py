@@ -1,5 +1,6 @@
-"""A vfio-user client that drives an NVMe controller's registers and admin queue, written from the specifications with
-`struct` alone: it shares no code with the target."""
+# SPDX-License-Identifier: Apache-2.0
+"""A vfio-user client that drives an NVMe controller's registers and admin queue, implemented from the specifications
+with `struct` only: it shares no code with the target."""
 
 import array
 import mmap
@@ -39,7 +40,7 @@ class Client:
         self.socket.sendmsg([header + payload], rights)
 
     def receive(self):
-        """Error number and payload of the next reply."""
+        """Returns the error number and payload of the next reply."""
         _, _, size, _, error = struct.unpack("<HHIII", self._exactly(16))
         return error, self._exactly(size - 16)
 
@@ -75,7 +76,7 @@ class Client:
         self.ask(REGION_WRITE, struct.pack("<QII", offset, BAR0, len(data)) + data)
 
     def enable(self):
-        """Turns the controller on; whether it became ready within ten seconds."""
+        """Enables the controller; returns true if it becomes ready within ten seconds."""
         self.ram[:] = bytes(RAM_BYTES)
         self.tail = 0
         self.write(CC, struct.pack("<I", 0))
@@ -87,11 +88,11 @@ class Client:
         while time.monotonic() < until:
             if self.read(CSTS, 4)[0] & 1:
                 return True
-            time.sleep(0.001)  # between two looks
+            time.sleep(0.001)  # polling interval
         return False
 
     def identify(self, cns, nsid=0, wait=True):
-        """Rings the doorbell for an Identify command; its status, or None without `wait`."""
+        """Rings the doorbell for an Identify command; returns its status, or None without `wait`."""
         entry = struct.pack("<BBHIQQQQI20x", IDENTIFY, 0, self.tail, nsid, 0, 0, RAM_ADDRESS + 0x4000, 0, cns)
         self.ram[self.tail * 64:self.tail * 64 + 64] = entry
         slot, self.tail = self.tail, (self.tail + 1) % 16
@@ -103,5 +104,5 @@ class Client:
             status, = struct.unpack_from("<H", self.ram, 0x1000 + slot * 16 + 14)
             if status & 1:
                 return status >> 1
-            time.sleep(0.001)  # between two looks
+            time.sleep(0.001)  # polling interval
         raise TimeoutError("no completion")

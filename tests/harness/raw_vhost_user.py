@@ -1,5 +1,6 @@
-"""A vhost-user front end with a virtio-blk driver, written from the specifications with `struct` alone: it shares no
-code with the target, and sends what a front end may not."""
+# SPDX-License-Identifier: Apache-2.0
+"""A vhost-user front end with a virtio-blk driver, implemented from the specifications with `struct` only: it shares no
+code with the target, and can send invalid messages."""
 
 import array
 import contextlib
@@ -30,8 +31,8 @@ def message(request, payload=b"", flags=NEED_REPLY):
 
 
 class FrontEnd:
-    """One connection. Its memory is a memfd with one ring of 32 KiB for each vring, and room for a request for each
-    descriptor chain above."""
+    """One connection. Its memory is a memfd with a ring of 32 KiB for each vring, followed by space for one request per
+    descriptor chain."""
 
     def __init__(self, path, timeout_s=10):
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -54,7 +55,7 @@ class FrontEnd:
         self.socket.sendmsg([data], rights)
 
     def receive(self):
-        """The payload of the next reply."""
+        """Returns the payload of the next reply."""
         header = self._exactly(12)
         request, flags, size = struct.unpack("<III", header)
         assert flags == VERSION | REPLY, (request, flags)
@@ -90,7 +91,7 @@ class FrontEnd:
         assert self.ask(request, payload, fds) == bytes(8), request
 
     def start_messages(self, vring, base=0):
-        """What starts a vring, each with its descriptors."""
+        """Returns the messages that start a vring, each with its descriptors."""
         ring = USER + vring * RING_BYTES
         self.available[vring] = base
         return [(SET_VRING_NUM, struct.pack("<II", vring, QUEUE_SIZE), ()),
@@ -113,8 +114,8 @@ class FrontEnd:
         return struct.unpack("<II", self.ask(GET_VRING_BASE, struct.pack("<II", vring, 0)))[1]
 
     def submit(self, vring, kind, sector, data):
-        """Makes a request of three descriptors available, which takes the whole table's first three in turn: at most
-        five are under way. Its slot."""
+        """Makes a request of three descriptors available, using the first descriptors of the table in turn: at most
+        five may be outstanding. Returns its slot."""
         index = self.available[vring]
         slot = index % 5
         ring, at = vring * RING_BYTES, (2 << 20) + vring * (256 << 10) + slot * 0x4000
@@ -139,6 +140,6 @@ class FrontEnd:
         return struct.unpack_from("<H", self.ram, ring + 0x2002)[0]
 
     def answer(self, vring, slot, size):
-        """The status of a request that was answered, and its data."""
+        """Returns the status and data of a completed request."""
         at = (2 << 20) + vring * (256 << 10) + slot * 0x4000
         return self.ram[at + 16], bytes(self.ram[at + 0x1000:at + 0x1000 + size])

@@ -1,5 +1,6 @@
-"""Runs the reference agent, spdk-sma. The package does not bring the modules generated from the .proto files that it
-imports from `spdk.sma.proto`; they are taken from the folder that the first argument names."""
+# SPDX-License-Identifier: Apache-2.0
+"""Runs the reference agent, spdk-sma. The package lacks the modules generated from the .proto files, which it imports
+from `spdk.sma.proto`; they are loaded from the folder in the first argument."""
 
 import importlib
 import pathlib

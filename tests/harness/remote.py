@@ -1,4 +1,5 @@
-"""An sma-target whose volumes other targets use, and sma-nvme as a host."""
+# SPDX-License-Identifier: Apache-2.0
+"""An sma-target whose volumes are used by other targets, and sma-nvme as a host."""
 
 import json
 import subprocess
@@ -12,27 +13,28 @@ DISCOVERY_NQN = "nqn.2014-08.org.nvmexpress.discovery"
 
 
 class ExportingTarget(Target):
-    """A target that exports volumes over NVMe/TCP on 127.0.0.1, the same ones after a restart."""
+    """A target that exports volumes over NVMe/TCP on 127.0.0.1. After a restart it exports the same ones."""
 
-    def __init__(self, bin_dir, work_dir, arguments=(), name="remote"):
+    def __init__(self, bin_dir, work_dir, arguments=(), name="remote", **transport):
+        """`transport` has further parameters of nvmf_create_transport."""
         self._exports = []
         super().__init__(bin_dir, work_dir, arguments, name)
-        self.export_call("nvmf_create_transport", trtype="tcp")
+        self.export_call("nvmf_create_transport", trtype="tcp", **transport)
 
     def export_call(self, method, **params):
-        """A call that is made again after a restart."""
+        """Makes a call that is repeated after a restart."""
         self._exports.append((method, params))
         return self.call(method, **params)
 
     def export_file(self, volume=None, size_mib=64):
-        """A volume whose content lives longer than the target; its UUID."""
+        """Creates a volume whose contents survive the target; returns its UUID."""
         volume = self.make_file_volume(size_mib, volume=volume)
         self._exports.append(("bdev_aio_create", {"name": f"file-{volume.hex[:8]}", "block_size": 4096,
                                                   "filename": str(self.volume_file(volume)), "uuid": str(volume)}))
         return volume
 
     def make_subsystem(self, nqn, *bdevs, port=None):
-        """A subsystem with these bdevs as namespaces, open to every host; its port."""
+        """Creates a subsystem with these bdevs as namespaces, open to every host; returns its port."""
         port = port or free_port()
         self.export_call("nvmf_create_subsystem", nqn=nqn, allow_any_host=True)
         for bdev in bdevs:
@@ -44,7 +46,7 @@ class ExportingTarget(Target):
         self.export_call("nvmf_subsystem_add_listener", nqn=nqn, listen_address=address(port, host))
 
     def restart(self):
-        """After kill(): starts with the same exports."""
+        """After kill(): starts the target with the same exports."""
         self.start()
         for method, params in self._exports:
             self.call(method, **params)
@@ -61,7 +63,7 @@ def attach_request(handle, volume):
 
 
 def discovery_request(handle, volume, *ports, trtype="TCP", host="127.0.0.1", hostnqn=None):
-    """As the spdk-csi node agent asks: upper case, no subnqn, a host NQN for each volume."""
+    """Returns a request like the spdk-csi node agent's: upper case, no subnqn, a host NQN for each volume."""
     message = attach_request(handle, volume)
     message.volume.nvmf.hostnqn = hostnqn or f"nqn.2014-08.org.nvmexpress:uuid:{volume}"
     for port in ports:
@@ -70,14 +72,14 @@ def discovery_request(handle, volume, *ports, trtype="TCP", host="127.0.0.1", ho
 
 
 def volume_states(agent):
-    """{UUID: its state} as the agent lists its volumes: READY, DEGRADED ..."""
+    """Returns {UUID: state} as the agent lists its volumes: READY, DEGRADED ..."""
     admin = wire.admin_grpc.AdminStub(agent.client.channel)
     volumes = admin.ListVolumes(wire.admin.ListVolumesRequest(), timeout=10).volumes
     return {uuid.UUID(bytes=v.volume_id): wire.admin.State.Name(v.state).removeprefix("STATE_") for v in volumes}
 
 
 def connections(target):
-    """What a target is connected to, and all that it has."""
+    """Returns the remote connections and all bdevs of a target."""
     return (target.call("bdev_nvme_get_discovery_info"), target.call("bdev_nvme_get_controllers"),
             target.call("bdev_get_bdevs"))
 
@@ -93,11 +95,11 @@ class NvmeTool:
                                 stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
     def run(self, command, port, nqn, *options):
-        """Its output; AssertionError when it fails."""
+        """Returns the output. Raises AssertionError if the program fails."""
         return finish(self.start(command, port, nqn, *options))
 
     def start_load(self, port, nqn, seconds, *options):
-        """Reads and writes, half and half. finish() tells whether all went well."""
+        """Starts a load of half reads and half writes. finish_load() checks its result."""
         return self.start("perf", port, nqn, "--sleep", "--warm-up", "0.1", "--seconds", str(seconds),
                           "--read-percent", "50", "--json", *options)
 
@@ -113,5 +115,5 @@ def finish(process, timeout_s=120):
 
 
 def finish_load(process):
-    """How many I/Os there were."""
+    """Returns the number of I/Os."""
     return json.loads(finish(process))["ios"]

@@ -1,4 +1,5 @@
-"""Stands between an agent and the target's JSON-RPC socket: counts what goes over it, and holds calls back."""
+# SPDX-License-Identifier: Apache-2.0
+"""A proxy between an agent and the target's JSON-RPC socket: counts and delays calls."""
 
 import collections
 import json
@@ -8,8 +9,8 @@ import threading
 
 
 class RpcProxy:
-    """Passes everything on. Counts calls and dependent round trips: how often something was asked only after an answer
-    to what was asked before had come. A context manager."""
+    """Forwards everything. Counts calls and dependent round trips: requests that were sent only after the answer to an
+    earlier one had arrived. A context manager."""
 
     def __init__(self, target_socket, path):
         self.path = pathlib.Path(path)
@@ -28,27 +29,26 @@ class RpcProxy:
         threading.Thread(target=self._accept, daemon=True).start()
 
     def reset(self):
-        """Counts from zero again."""
+        """Resets the counters."""
         with self._changed:
             self.calls = 0
             self.round_trips = 0
             self._answered = True
 
     def hold(self, method, answers=False):
-        """From now on calls of this method do not reach the target or, with `answers`, their answers do not reach the
-        agent. Everything else goes on."""
+        """From now on holds calls of this method or, with `answers`, their answers. Forwards everything else."""
         with self._changed:
             self._hold_method = method
             self._hold_answers = answers
 
     def wait_held(self, timeout_s=10.0):
-        """Waits until a call or an answer is held back."""
+        """Waits until a call or an answer is held."""
         with self._changed:
             if not self._changed.wait_for(lambda: self._held > 0, timeout_s):
                 raise TimeoutError(f"no call of {self._hold_method} in {timeout_s} s")
 
     def release(self):
-        """What was held back goes on, and nothing is held any more."""
+        """Forwards everything that is held, and holds nothing more."""
         with self._changed:
             self._hold_method = None
             self._changed.notify_all()
@@ -65,7 +65,7 @@ class RpcProxy:
             except OSError:
                 client.close()
                 continue
-            methods = {}  # of the calls made on this connection, by id
+            methods = {}  # the outstanding calls of this connection, by id
             for source, sink, each in ((client, target, self._on_request), (target, client, self._on_answer)):
                 threading.Thread(target=self._pass_on, args=(source, sink, each, methods), daemon=True).start()
 
@@ -104,10 +104,10 @@ class RpcProxy:
             with lock:
                 sink.sendall(data)
         except OSError:
-            pass  # the connection is gone meanwhile
+            pass  # the connection was closed
 
     def _on_request(self, calls, methods):
-        """Whether it is to be held."""
+        """Returns true if the call must be held."""
         with self._changed:
             self.calls += len(calls)
             if self._answered:
@@ -118,7 +118,7 @@ class RpcProxy:
             return not self._hold_answers and self._hold_method in [call["method"] for call in calls]
 
     def _on_answer(self, answers, methods):
-        """Whether it is to be held."""
+        """Returns true if the answer must be held."""
         with self._changed:
             self._answered = True
             answered = [methods.pop(answer["id"], None) for answer in answers]

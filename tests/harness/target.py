@@ -1,4 +1,5 @@
-"""The storage target: sma-target, with what tests ask of it."""
+# SPDX-License-Identifier: Apache-2.0
+"""The storage target sma-target, with helpers for tests."""
 
 import os
 import pathlib
@@ -11,7 +12,7 @@ MIB = 1 << 20
 
 
 class Target:
-    """A running sma-target. A context manager: stopped at the end."""
+    """A running sma-target. A context manager that stops it at the end."""
 
     def __init__(self, bin_dir, work_dir, arguments=(), name="target", env=None):
         self.socket = pathlib.Path(work_dir) / f"{name}.sock"
@@ -26,7 +27,7 @@ class Target:
         self.process.wait_until(lambda: self.call("spdk_get_version"), 20, "answers calls")
 
     def connect(self):
-        """A connection of one's own."""
+        """Opens another connection."""
         return JsonRpcClient(self.socket)
 
     def call(self, method, **params):
@@ -34,14 +35,15 @@ class Target:
             return client.call(method, **params)
 
     def make_malloc_volume(self, size_mib=64, block_size=512):
-        """A bdev in memory; its UUID."""
+        """Creates a bdev in memory; returns its UUID."""
         volume = uuid.uuid4()
         self.call("bdev_malloc_create", name=f"malloc-{volume.hex[:8]}", uuid=str(volume), block_size=block_size,
                   num_blocks=size_mib * MIB // block_size)
         return volume
 
     def make_file_volume(self, size_mib=64, block_size=4096, volume=None):
-        """A bdev over a file, which keeps its content when it is made again with the same UUID; that UUID."""
+        """Creates a bdev over a file, which keeps its contents if it is recreated with the same UUID; returns that
+        UUID."""
         volume = volume or uuid.uuid4()
         path = self.volume_file(volume)
         if not path.exists():
@@ -55,7 +57,7 @@ class Target:
         return self._work_dir / f"{volume}.img"
 
     def subsystem(self, nqn):
-        """The subsystem as nvmf_get_subsystems lists it; None when there is none."""
+        """Returns the subsystem as listed by nvmf_get_subsystems; None if there is none."""
         return next((s for s in self.call("nvmf_get_subsystems") if s["nqn"] == nqn), None)
 
     def stop(self):

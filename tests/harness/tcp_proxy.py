@@ -1,4 +1,5 @@
-"""A TCP proxy whose connections can be made to lead nowhere."""
+# SPDX-License-Identifier: Apache-2.0
+"""A TCP proxy that can silently discard the data of connections, or hold them."""
 
 import contextlib
 import socket
@@ -12,18 +13,33 @@ class TcpProxy:
         self._target = ("127.0.0.1", port)
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
-        self._frozen = set()  # numbers of connections, the first is 0
+        self._frozen = set()  # connection numbers, starting with 0
+        self._holding = set()
+        self._flows = threading.Event()
+        self._flows.set()
         self._lock = threading.Lock()
         self._pairs = []
         threading.Thread(target=self._accept, daemon=True).start()
 
     def freeze(self, *numbers):
-        """From now on what these connections carry is taken and thrown away, in both directions."""
+        """From now on discards the data of these connections in both directions, without closing them."""
         with self._lock:
             self._frozen.update(numbers)
 
+    def hold(self):
+        """From now on holds all data and new connections, until release()."""
+        self._flows.clear()
+
+    def holding(self):
+        """Returns the numbers of the connections whose data have been held."""
+        with self._lock:
+            return set(self._holding)
+
+    def release(self):
+        self._flows.set()
+
     def count(self):
-        """Connections taken so far."""
+        """Returns the number of connections accepted so far."""
         with self._lock:
             return len(self._pairs)
 
@@ -37,6 +53,7 @@ class TcpProxy:
                 near, _ = self._listener.accept()
             except OSError:
                 return
+            self._flows.wait()
             far = socket.create_connection(self._target)
             with self._lock:
                 number = len(self._pairs)
@@ -47,8 +64,13 @@ class TcpProxy:
     def _forward(self, number, source, sink):
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
+                if not self._flows.is_set():
+                    with self._lock:
+                        self._holding.add(number)
+                    self._flows.wait()
                 if not self._is_frozen(number):
                     sink.sendall(data)
+        self._flows.wait()
         for end in (source, sink):
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
@@ -57,6 +79,7 @@ class TcpProxy:
         return self
 
     def __exit__(self, *_):
+        self._flows.set()
         self._listener.close()
         for pair in self._pairs:
             for end in pair:

@@ -1,11 +1,12 @@
-"""Waiting for conditions: no test sleeps for a fixed time."""
+# SPDX-License-Identifier: Apache-2.0
+"""Waiting for conditions: tests do not sleep for a fixed time."""
 
 import time
 
 
 def wait_until(condition, timeout_s=10.0, what="condition", interval_s=0.01):
-    """Calls `condition` until its result is true and returns that; TimeoutError after `timeout_s`. An OSError (but
-    for ChildProcessError) or an AssertionError that it raises counts as false, and is told of when time runs out."""
+    """Calls `condition` until its result is true and returns that. Raises TimeoutError after `timeout_s`. An OSError
+    (except ChildProcessError) or an AssertionError raised by it counts as false, and is reported with the timeout."""
     deadline = time.monotonic() + timeout_s
     last = None
     while True:

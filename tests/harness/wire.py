@@ -1,4 +1,5 @@
-"""The gRPC messages and stubs, generated from proto/ as any client would."""
+# SPDX-License-Identifier: Apache-2.0
+"""The gRPC messages and stubs, generated from proto/ as by any client."""
 
 import importlib
 import pathlib
@@ -12,7 +13,7 @@ _FOLDER = tempfile.TemporaryDirectory(prefix="sma-wire-")
 
 
 def generate(folder):
-    """Writes Python modules for each file of proto/ to `folder`."""
+    """Generates Python modules for each file of proto/ in `folder`."""
     protos = sorted(str(path) for path in (ROOT / "proto").glob("*.proto"))
     well_known = pathlib.Path(protoc.__file__).parent / "_proto"
     arguments = ["protoc", f"-I{ROOT / 'proto'}", f"-I{well_known}", f"--python_out={folder}",

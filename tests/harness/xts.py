@@ -1,4 +1,5 @@
-"""AES-XTS by OpenSSL's libcrypto: what encrypted volumes have to look like on the disk."""
+# SPDX-License-Identifier: Apache-2.0
+"""AES-XTS with OpenSSL's libcrypto, for the expected contents of encrypted volumes on the disk."""
 
 import ctypes
 import ctypes.util
@@ -11,7 +12,8 @@ for _name in ("EVP_CIPHER_CTX_new", "EVP_aes_128_xts", "EVP_aes_256_xts"):
 
 
 def encrypt_unit(key, tweak, plain):
-    """One data unit; `key`: both keys' bytes, `tweak`: an integer, little-endian on the disk (IEEE 1619)."""
+    """Encrypts one data unit. `key`: the bytes of both keys; `tweak`: an integer, little-endian on the disk (IEEE
+    1619)."""
     cipher = _libcrypto.EVP_aes_128_xts if len(key) == 32 else _libcrypto.EVP_aes_256_xts
     context = ctypes.c_void_p(_libcrypto.EVP_CIPHER_CTX_new())
     out, size = ctypes.create_string_buffer(len(plain)), ctypes.c_int()
@@ -23,7 +25,7 @@ def encrypt_unit(key, tweak, plain):
 
 
 def encrypt_blocks(key, mode, first_lba, plain, block_size):
-    """Blocks from `first_lba` on, in one of SPDK's tweak modes."""
+    """Encrypts blocks from `first_lba` on, in one of SPDK's tweak modes."""
     unit = SECTOR if mode.startswith("INCR_512") else block_size
     number = first_lba * block_size // unit
     sealed = b""

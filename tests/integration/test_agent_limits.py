@@ -1,4 +1,6 @@
-"""The agent at its limits: few descriptors, and harmful clients. It answers others, and its memory comes back."""
+# SPDX-License-Identifier: Apache-2.0
+"""Tests the agent at its limits: with few descriptors and harmful clients, it still serves other clients, and its
+memory use decreases afterwards."""
 
 import contextlib
 import gzip
@@ -35,24 +37,24 @@ def answers(agent):
 
 @pytest.fixture
 def agent(bin_dir, work_dir):
-    """Without a target, which no call here needs."""
+    """Starts an agent without a target, which these calls do not need."""
     with start_sma(bin_dir, work_dir, socket=str(work_dir / "none.sock")) as running:
         yield running
 
 
 @pytest.mark.parametrize("path", [SERVICE + "DeleteDevice", "/grpc.health.v1.Health/Watch"])
-def test_memory_of_streams_that_were_reset_comes_back(agent, path):
+def test_memory_of_reset_streams_is_freed(agent, path):
     before = memory_mib(agent)
     for _ in range(2):
         with Http2Connection(agent.address, timeout_s=120) as connection:
             connection.open_and_reset(path, STREAMS)
             connection.ping(b"all read")
-        wait_until(lambda: memory_mib(agent) < before + 64, 120, "its memory comes back")
+        wait_until(lambda: memory_mib(agent) < before + 64, 120, "the memory is freed")
     assert answers(agent)
 
 
 @pytest.mark.parametrize("compression", ["gzip", "deflate"])
-def test_a_small_message_does_not_become_a_large_one(agent, compression):
+def test_a_small_message_does_not_expand_in_memory(agent, compression):
     call = agent.client.channel.unary_unary(SERVICE + "DeleteDevice", request_serializer=lambda data: data)
     before = memory_mib(agent, "VmHWM")
     bomb = bytes(256 * MIB)
@@ -64,7 +66,7 @@ def test_a_small_message_does_not_become_a_large_one(agent, compression):
     assert answers(agent)
 
 
-def test_with_64_descriptors_it_outlives_more_connections(bin_dir, work_dir):
+def test_it_survives_more_connections_than_descriptors(bin_dir, work_dir):
     command = ["sh", "-c", 'ulimit -n 64 && exec "$0" "$@"', bin_dir / "sma"]
     config = {"socket": str(work_dir / "none.sock"), "state_dir": str(work_dir / "state")}
     with Agent("sma", command, work_dir, config) as agent:

@@ -1,4 +1,5 @@
-"""Volumes on other machines, through the agent: one sma-target has them, another, the agent's, exports them again."""
+# SPDX-License-Identifier: Apache-2.0
+"""Tests remote volumes with the agent: one sma-target provides them, and the agent's target exports them again."""
 
 import concurrent.futures
 import subprocess
@@ -9,26 +10,13 @@ import pytest
 
 from harness.agent import free_port, start_reference, start_sma
 from harness.iscsi_target import IscsiTarget
-from harness.remote import (DISCOVERY_NQN, ExportingTarget, NvmeTool, attach_request, connections, discovery_request,
-                            finish_load, volume_states)
-from harness.target import Target
+from harness.remote import (DISCOVERY_NQN, NvmeTool, attach_request, connections, discovery_request, finish_load,
+                            volume_states)
 from harness.wait import wait_until
 
 REMOTE_NQN = "nqn.2016-06.io.spdk:remote0"
 DEVICE_NQN = "nqn.2016-06.io.spdk:device0"
 HANDLE = f"nvmf-tcp:{DEVICE_NQN}"
-
-
-@pytest.fixture
-def remote(bin_dir, work_dir):
-    with ExportingTarget(bin_dir, work_dir) as running:
-        yield running
-
-
-@pytest.fixture
-def local(bin_dir, work_dir):
-    with Target(bin_dir, work_dir, name="local") as running:
-        yield running
 
 
 @pytest.fixture
@@ -39,7 +27,7 @@ def agent(bin_dir, work_dir, local):
 
 @pytest.fixture
 def device(agent):
-    """The port of a device that is there."""
+    """Returns the port of an existing device."""
     port = free_port()
     agent.client.create_nvmf_tcp(DEVICE_NQN, port, allow_any_host=True)
     return port
@@ -62,7 +50,7 @@ def attach(agent, message, timeout=30):
 
 
 def refused(agent, message):
-    """The code of an attach that fails."""
+    """Returns the status code of a failing attach."""
     with pytest.raises(grpc.RpcError) as error:
         attach(agent, message)
     return error.value.code()
@@ -92,11 +80,11 @@ def test_discovery_at_an_io_listener(remote, local, agent, device, bin_dir):
     assert connections(local) == ([], [], [])
 
 
-def test_a_failed_attach_leaves_nothing(remote, local, agent, device):
+def test_a_failed_attach_leaves_no_objects(remote, local, agent, device):
     volume, missing = remote.make_malloc_volume(), uuid.uuid4()
     port = remote.make_subsystem(REMOTE_NQN, volume)
     assert refused(agent, discovered(missing, port)) == grpc.StatusCode.NOT_FOUND
-    assert refused(agent, discovered(volume, free_port())) == grpc.StatusCode.NOT_FOUND
+    assert refused(agent, discovered(volume, free_port())) == grpc.StatusCode.UNAVAILABLE
     assert refused(agent, direct(missing, port)) == grpc.StatusCode.NOT_FOUND
     assert refused(agent, direct(volume, free_port())) == grpc.StatusCode.NOT_FOUND
     wrong = discovered(volume, port)
@@ -106,10 +94,10 @@ def test_a_failed_attach_leaves_nothing(remote, local, agent, device):
     with pytest.raises(grpc.RpcError) as late:
         attach(agent, discovered(missing, port), timeout=1)
     assert late.value.code() in (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.NOT_FOUND)
-    wait_until(lambda: connections(local) == ([], [], []), 20, "nothing left")
+    wait_until(lambda: connections(local) == ([], [], []), 20, "no object is left")
 
 
-def test_an_operators_service_stays(remote, local, agent, device):
+def test_an_operators_service_is_kept(remote, local, agent, device):
     volume = remote.make_malloc_volume()
     port = remote.make_subsystem(REMOTE_NQN, volume)
     local.call("bdev_nvme_start_discovery", name="operators", trtype="tcp", adrfam="ipv4", traddr="127.0.0.1",
@@ -133,7 +121,7 @@ def test_restart_of_the_agent(remote, local, agent, device):
     assert connections(local) == ([], [], [])
 
 
-def test_restart_of_the_target_under_the_agent(remote, local, agent, device, bin_dir):
+def test_restart_of_the_target(remote, local, agent, device, bin_dir):
     other_nqn = "nqn.2016-06.io.spdk:remote1"
     one, two, three = (remote.make_malloc_volume() for _ in range(3))
     port = remote.make_subsystem(REMOTE_NQN, one, two)
@@ -152,7 +140,7 @@ def test_restart_of_the_target_under_the_agent(remote, local, agent, device, bin
     assert connections(local) == ([], [], [])
 
 
-def test_a_remote_that_goes_and_comes_back(remote, local, agent, device, bin_dir):
+def test_a_remote_is_restarted(remote, local, agent, device, bin_dir):
     volume = remote.export_file()
     port = remote.make_subsystem(REMOTE_NQN, volume)
     attach(agent, discovered(volume, port))
@@ -165,8 +153,9 @@ def test_a_remote_that_goes_and_comes_back(remote, local, agent, device, bin_dir
     host.run("verify", device, DEVICE_NQN, "--size", "4M")
 
 
-def test_a_volume_that_was_taken_away_is_missed_and_comes_back(remote, local, agent, device, bin_dir):
-    """Long before the record is compared with the target again, which is every half minute."""
+def test_a_removed_volume_is_detected_and_reattached(remote, local, agent, device, bin_dir):
+    """The change is detected long before the next comparison of the record with the target, which runs every half
+    minute."""
     def listed(state):
         output = subprocess.run([bin_dir / "smactl", "--address", agent.address, "volume", "list"], text=True,
                                 capture_output=True, timeout=30, check=True).stdout
@@ -179,14 +168,14 @@ def test_a_volume_that_was_taken_away_is_missed_and_comes_back(remote, local, ag
         attach(agent, discovered(volume, port))
     agent.client.attach_volume(HANDLE, local_one)
     remote.call("nvmf_subsystem_remove_ns", nqn=REMOTE_NQN, nsid=1)
-    wait_until(lambda: listed("degraded"), 10, "missed")
+    wait_until(lambda: listed("degraded"), 10, "the volume is reported missing")
     assert volume_states(agent) == {gone: "DEGRADED", other: "READY", local_one: "READY"}
     remote.call("nvmf_subsystem_add_ns", nqn=REMOTE_NQN, namespace={"bdev_name": str(gone)})
-    wait_until(lambda: listed("ready"), 10, "back")
+    wait_until(lambda: listed("ready"), 10, "reconnected")
     assert str(gone) in attached(local)
 
 
-def test_the_name_of_a_host(remote, local, agent, device):
+def test_a_host_name_as_address(remote, local, agent, device):
     volume = remote.make_malloc_volume()
     port = remote.make_subsystem(REMOTE_NQN, volume)
     attach(agent, discovered(volume, port, host="localhost"))
@@ -195,7 +184,7 @@ def test_the_name_of_a_host(remote, local, agent, device):
         grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.UNAVAILABLE)
 
 
-def test_ipv6_by_value(remote, local, agent, device):
+def test_ipv6_addresses_are_compared_by_value(remote, local, agent, device):
     one, two = remote.make_malloc_volume(), remote.make_malloc_volume()
     port = remote.make_subsystem(REMOTE_NQN, one, two)
     remote.listen(REMOTE_NQN, port, host="::1")
@@ -206,8 +195,8 @@ def test_ipv6_by_value(remote, local, agent, device):
 
 
 def test_one_service_has_the_host_of_its_first_volume(remote, local, agent, device):
-    """The target follows one service at an address, whatever its host: what that host may not see is not found, and
-    said to be so."""
+    """The target has one discovery service per address, whatever the host NQN: a volume that the host of this service
+    may not access is not found, and the error says so."""
     names = [f"nqn.2016-06.io.spdk:host{number}" for number in range(3)]
     first, second, third = (remote.make_malloc_volume() for _ in range(3))
     port = remote.make_subsystem(REMOTE_NQN, first, second)
@@ -225,7 +214,7 @@ def test_one_service_has_the_host_of_its_first_volume(remote, local, agent, devi
     assert names[0] in error.value.details()
     for volume in (first, second):
         agent.client.detach_volume(HANDLE, volume)
-    # With nobody else there it is its own host that asks.
+    # Without other volumes the service uses the volume's own host NQN.
     attach(agent, discovered(third, port, hostnqn=names[2]))
     assert attached(local) == [str(third)]
 
@@ -266,7 +255,7 @@ def test_iscsi_while_tgtd_restarts(local, agent, device, bin_dir, work_dir):
     assert chap[1] not in agent.process.log() + local.process.log()
 
 
-def test_one_of_two_paths_is_cut_under_io(remote, local, agent, device, bin_dir):
+def test_one_of_two_paths_is_lost_during_io(remote, local, agent, device, bin_dir):
     volume = remote.export_file()
     first, second = remote.make_subsystem(REMOTE_NQN, volume), free_port()
     remote.listen(REMOTE_NQN, second)
@@ -282,7 +271,7 @@ def test_one_of_two_paths_is_cut_under_io(remote, local, agent, device, bin_dir)
     assert connections(local) == ([], [], [])
 
 
-def test_many_callers_at_one_service(remote, local, agent):
+def test_many_callers_use_one_service(remote, local, agent):
     count, callers, per_subsystem = 200, 32, 25
     volumes = [remote.make_malloc_volume(size_mib=1) for _ in range(count)]
     ports = [remote.make_subsystem(f"{REMOTE_NQN}-{i}", *volumes[i:i + per_subsystem])
@@ -301,7 +290,7 @@ def test_many_callers_at_one_service(remote, local, agent):
 
 
 def test_the_reference_agent_does_the_same(remote, local, work_dir, bin_dir):
-    """What both can: through a real discovery listener, one volume after the other."""
+    """The features that both agents have: discovery of one volume after the other."""
     one, two = remote.make_malloc_volume(), remote.make_malloc_volume()
     port = free_port()
     remote.make_subsystem(REMOTE_NQN, one, two)

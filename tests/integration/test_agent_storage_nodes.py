@@ -1,6 +1,7 @@
-"""Storage nodes that share, hang or die, through the agent: which connections stay, who waits, what a detach does."""
+# SPDX-License-Identifier: Apache-2.0
+"""Tests, with the agent, storage nodes that are shared, hang or die: which connections are kept, which calls wait, and
+what a detach does."""
 
-import socket
 import threading
 import time
 import uuid
@@ -10,8 +11,8 @@ import pytest
 
 from harness import wire
 from harness.agent import free_port, start_sma
+from harness.neighbours import SilentNode
 from harness.remote import ExportingTarget, NvmeTool, attach_request, connections, discovery_request
-from harness.target import Target
 from harness.wait import wait_until
 
 HOST_NQN = "nqn.2016-06.io.spdk:host0"
@@ -19,42 +20,9 @@ NQN = "nqn.2016-06.io.spdk:remote"
 
 
 @pytest.fixture
-def remote(bin_dir, work_dir):
-    with ExportingTarget(bin_dir, work_dir) as running:
-        yield running
-
-
-@pytest.fixture
-def local(bin_dir, work_dir):
-    with Target(bin_dir, work_dir, name="local") as running:
-        yield running
-
-
-@pytest.fixture
 def agent(bin_dir, work_dir, local):
     with start_sma(bin_dir, work_dir, socket=str(local.socket), discovery_timeout=5.0) as running:
         yield running
-
-
-class HangingNode:
-    """Accepts connections on a port of 127.0.0.1 and never answers."""
-
-    def __init__(self, port):
-        self._listener = socket.create_server(("127.0.0.1", port))
-        self._accepted = []
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self):
-        while True:
-            try:
-                self._accepted.append(self._listener.accept()[0])
-            except OSError:
-                return
-
-    def close(self):
-        self._listener.close()
-        for connection in self._accepted:
-            connection.close()
 
 
 def device_nqn(number):
@@ -86,7 +54,8 @@ def exported(local, number):
 @pytest.mark.parametrize("second_address", [0, 1])
 def test_defect34_two_volumes_of_a_node_with_two_addresses(remote, local, agent, bin_dir, first_direct, second_direct,
                                                            second_address):
-    """Both are in subsystems of their own, both addresses list both; each is detached while the other is used."""
+    """The volumes are in separate subsystems, and both addresses list both; each volume is detached while the other is
+    used."""
     volumes = [remote.make_malloc_volume() for _ in range(2)]
     ports = [free_port(), free_port()]
     for number, volume in enumerate(volumes):
@@ -113,7 +82,8 @@ def test_defect34_two_volumes_of_a_node_with_two_addresses(remote, local, agent,
 
 
 def test_defect46_a_node_that_hangs_delays_nobody(remote, local, agent):
-    """After a restart of the target, and of the agent: local volumes are back, and calls are served, at once."""
+    """After a restart of the target, and of the agent, local volumes are available and calls are served without
+    delay."""
     count = 8
     far = [remote.export_file(size_mib=8) for _ in range(count)]
     port = free_port()
@@ -124,7 +94,7 @@ def test_defect46_a_node_that_hangs_delays_nobody(remote, local, agent):
     for number, volume in enumerate(far):
         attach(agent, direct_request(number % 2, volume, f"{NQN}{number}", port))
     remote.kill()
-    node = HangingNode(port)
+    node = SilentNode(port=port)
     try:
         local.kill()
         start = time.monotonic()
@@ -165,7 +135,7 @@ def error_of(agent, volume):
 
 @pytest.mark.parametrize("by", ["discovery", "direct"])
 @pytest.mark.parametrize("deletes", [False, True])
-def test_defect53_detach_of_a_volume_whose_remote_died_under_io(remote, local, agent, bin_dir, by, deletes):
+def test_defect53_detach_of_a_volume_whose_remote_died_during_io(remote, local, agent, bin_dir, by, deletes):
     volume = remote.export_file()
     port = remote.make_subsystem(NQN, volume)
     device_port = free_port()
@@ -181,14 +151,14 @@ def test_defect53_detach_of_a_volume_whose_remote_died_under_io(remote, local, a
     else:
         agent.client.detach_volume(handle(0), volume)
     assert time.monotonic() - start < 5
-    # The host's I/O has failed: it does not wait for the remote.
+    # The host's I/O has failed instead of waiting for the remote.
     load.communicate(timeout=20)
     assert load.returncode != 0
-    wait_until(lambda: connections(local) == ([], [], []), 10, "nothing left")
+    wait_until(lambda: connections(local) == ([], [], []), 10, "no object is left")
 
 
-def test_defect53_others_of_the_same_controller_go_on(remote, local, agent):
-    """The connection stays for the volume that still hangs on it, though it is down."""
+def test_defect53_other_volumes_of_the_controller_continue(remote, local, agent):
+    """The connection is kept, although it is down, for the volume that still uses it."""
     volumes = [remote.export_file(), remote.export_file()]
     port = remote.make_subsystem(NQN, *volumes)
     for number in range(2):
@@ -211,10 +181,134 @@ def test_defect67_the_answer_says_why(remote, local, agent):
         with pytest.raises(grpc.RpcError) as error:
             attach(agent, message)
         return error.value.details()
+    # The second call may be refused immediately, because the first one has found the node down.
     dead = free_port()
-    assert f"port {dead}: the connection was refused" in why(discovery_request(handle(0), volume, dead))
-    assert f"port {dead}: the connection was refused" in why(direct_request(0, volume, NQN, dead))
+    for request in (discovery_request(handle(0), volume, dead), direct_request(0, volume, NQN, dead)):
+        reason = why(request)
+        assert f"port {dead}" in reason and "the connection was refused" in reason
     assert f"no namespace with this UUID in the 1 subsystems that are connected: {NQN}" in why(
         discovery_request(handle(0), missing, port))
-    assert f"not to subsystem {NQN}x" in why(direct_request(0, volume, NQN + "x", port))
+    assert f"it has no subsystem {NQN}x" in why(direct_request(0, volume, NQN + "x", port))
     assert connections(local) == ([], [], [])
+
+
+@pytest.mark.parametrize("by", ["discovery", "direct"])
+@pytest.mark.parametrize("in_turn", [False, True])
+def test_defect53_volumes_that_are_all_detached_do_not_wait_for_each_other(remote, local, agent, bin_dir, by, in_turn):
+    volumes = [remote.export_file(), remote.export_file()]
+    port = remote.make_subsystem(NQN, *volumes)
+    device_port = free_port()
+    agent.client.create_nvmf_tcp(device_nqn(0), device_port, allow_any_host=True)
+    for volume in volumes:
+        attach(agent, direct_request(0, volume, NQN, port) if by == "direct" else
+               discovery_request(handle(0), volume, port, hostnqn=HOST_NQN))
+    loads = [NvmeTool(bin_dir).start_load(device_port, device_nqn(0), 60, "--namespace", str(nsid)) for nsid in (1, 2)]
+    try:
+        wait_until(lambda: all(b["num_write_ops"] > 50 for b in remote.call("bdev_get_iostat")["bdevs"]), 20, "I/O")
+        remote.kill()
+        calls = [threading.Thread(target=agent.client.detach_volume, args=(handle(0), volume)) for volume in volumes]
+        for call in calls:
+            call.start()
+            if in_turn:
+                call.join()
+        for call in calls:
+            call.join()
+        wait_until(lambda: connections(local) == ([], [], []), 10, "no object is left")
+    finally:
+        for load in loads:
+            load.kill()
+            load.communicate()
+
+
+def test_defect53_a_detach_is_answered_in_time_although_the_connection_is_kept(remote, local, agent, bin_dir):
+    """Another device's volume is in the same subsystem."""
+    volumes = [remote.export_file(), remote.export_file()]
+    port = remote.make_subsystem(NQN, *volumes)
+    device_port = free_port()
+    agent.client.create_nvmf_tcp(device_nqn(0), device_port, allow_any_host=True)
+    agent.client.create_nvmf_tcp(device_nqn(1), free_port(), allow_any_host=True)
+    for number, volume in enumerate(volumes):
+        attach(agent, direct_request(number, volume, NQN, port))
+    load = NvmeTool(bin_dir).start_load(device_port, device_nqn(0), 60)
+    try:
+        wait_until(lambda: any(b["num_write_ops"] > 50 for b in remote.call("bdev_get_iostat")["bdevs"]), 20, "I/O")
+        remote.kill()
+        start = time.monotonic()
+        agent.client.detach_volume(handle(0), volumes[0])
+        assert time.monotonic() - start < 5
+    finally:
+        load.kill()
+        load.communicate()
+
+
+def iscsi_request(device, volume, port):
+    message = attach_request(handle(device), volume)
+    message.volume.iscsi.portal, message.volume.iscsi.lun = f"127.0.0.1:{port}", 1
+    message.volume.iscsi.target_iqn = "iqn.2016-06.io.spdk:disks"
+    message.volume.iscsi.initiator_iqn = "iqn.2016-06.io.spdk:agent"
+    return message
+
+
+@pytest.mark.parametrize("by", ["direct", "iscsi"])
+def test_a_node_that_never_answers_is_unavailable(local, agent, by):
+    """The target ends the attempt itself, with an error that does not say so. Further calls are refused at once."""
+    node = SilentNode()
+    agent.client.create_nvmf_tcp(device_nqn(0), free_port(), allow_any_host=True)
+    try:
+        for limit in (10, 1):
+            request = (direct_request(0, uuid.uuid4(), NQN, node.port) if by == "direct" else
+                       iscsi_request(0, uuid.uuid4(), node.port))
+            start = time.monotonic()
+            with pytest.raises(grpc.RpcError) as error:
+                attach(agent, request)
+            assert error.value.code() == grpc.StatusCode.UNAVAILABLE, error.value.details()
+            assert "answer" in error.value.details()
+            assert time.monotonic() - start < limit
+    finally:
+        node.close()
+    assert connections(local) == ([], [], [])
+
+
+def test_cloned_nodes_with_one_nqn(bin_dir, work_dir, local, agent):
+    """Each volume is connected to its own node; a call that fails leaves no path."""
+    with ExportingTarget(bin_dir, work_dir, name="n1") as first, \
+            ExportingTarget(bin_dir, work_dir, name="n2") as second:
+        volumes = [first.export_file(size_mib=8), second.export_file(size_mib=8)]
+        ports = [first.make_subsystem(NQN, volumes[0]), second.make_subsystem(NQN, volumes[1])]
+        device_ports = [free_port(), free_port()]
+        for number in range(2):
+            agent.client.create_nvmf_tcp(device_nqn(number), device_ports[number], allow_any_host=True)
+        attach(agent, direct_request(0, volumes[0], NQN, ports[0]))
+        with pytest.raises(grpc.RpcError):
+            attach(agent, direct_request(1, uuid.uuid4(), NQN, ports[1]))
+        attach(agent, direct_request(1, volumes[1], NQN, ports[1]))
+        for number in range(2):
+            NvmeTool(bin_dir).run("verify", device_ports[number], device_nqn(number), "--size", "1M")
+        assert sorted(len(c["ctrlrs"]) for c in local.call("bdev_nvme_get_controllers")) == [1, 1]
+        for number in range(2):
+            agent.client.detach_volume(handle(number), volumes[number])
+        assert connections(local) == ([], [], [])
+
+
+def test_an_attach_that_fails_leaves_the_path_of_a_discovered_volume(remote, local, agent):
+    """The target does not connect a path twice: the volume that is found by discovery meanwhile depends on the
+    controller of the call that fails."""
+    volume, missing = remote.make_malloc_volume(), uuid.uuid4()
+    port = remote.make_subsystem(NQN, volume)
+    device_port = free_port()
+    for number in range(2):
+        agent.client.create_nvmf_tcp(device_nqn(number), device_port)
+    errors = []
+
+    def attach_missing():
+        try:
+            attach(agent, direct_request(1, missing, NQN, port))
+        except grpc.RpcError as error:
+            errors.append(error.code())
+    failing = threading.Thread(target=attach_missing)
+    failing.start()
+    wait_until(lambda: local.call("bdev_nvme_get_controllers"), 10, "the direct connection is up")
+    attach(agent, discovery_request(handle(0), volume, port, hostnqn=HOST_NQN))
+    failing.join()
+    assert errors == [grpc.StatusCode.NOT_FOUND]
+    assert exported(local, 0) == [str(volume)]

@@ -1,5 +1,6 @@
-"""One scenario, played to our agent and to the reference agent on the same target program: the answers are the same,
-and after each step so are the objects on the target."""
+# SPDX-License-Identifier: Apache-2.0
+"""Runs one scenario with sma and with the reference agent on the same target program, and checks that the answers, and
+the objects on the target after each step, are the same."""
 
 import uuid
 
@@ -18,7 +19,7 @@ HANDLE_1 = f"nvmf-tcp:{NQN_1}"
 
 
 class Player:
-    """Plays the steps to one agent and keeps what came of each."""
+    """Runs the steps with one agent and stores the results."""
 
     def __init__(self, agent, target, port):
         self.client = agent.client
@@ -34,7 +35,7 @@ class Player:
         self.history.append((name, outcome, self.objects()))
 
     def objects(self):
-        """What is on the target, without what is the target's own choice, such as the models' names."""
+        """Returns the objects on the target, without values that the target chooses, such as model names."""
         subsystems = {
             s["nqn"]: {"hosts": sorted(h["nqn"] for h in s["hosts"]), "any host": s["allow_any_host"],
                        "listeners": [(a["trtype"], a["adrfam"], a["traddr"], a["trsvcid"] == str(self.port))
@@ -99,7 +100,7 @@ def test_the_same_objects_after_each_step(histories):
     assert ours == reference
 
 
-def test_the_scenario_makes_and_removes_something(histories):
+def test_the_scenario_creates_and_removes_objects(histories):
     for steps in histories:
         objects = {name: objects for name, _, objects in steps}
         assert set(objects["create with a volume"]["subsystems"]) == {NQN_1, NQN_2}

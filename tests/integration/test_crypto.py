@@ -1,4 +1,5 @@
-"""Encrypted volumes: what lies on the disk, which keys open it, what restarts do to it, and where keys must not be."""
+# SPDX-License-Identifier: Apache-2.0
+"""Tests encrypted volumes: the data on the disk, which keys decrypt them, restarts, and where keys must not appear."""
 
 import base64
 import pathlib
@@ -33,12 +34,12 @@ def crypto(key=KEY, key2=KEY2, cipher="AES_XTS", mode="SIMPLE_LBA"):
 
 
 def pattern(block_size, seed=0):
-    """Blocks that differ from one another."""
+    """Returns blocks with different contents."""
     return b"".join(bytes([seed, block]) * (block_size // 2) for block in range(BLOCKS))
 
 
 class Setup:
-    """An agent that encrypts, its target, and a device without volumes."""
+    """An agent with encryption, its target, and a device without volumes."""
 
     def __init__(self, bin_dir, work_dir, sealed=True, arguments=(), **config):
         self.work_dir = work_dir
@@ -100,7 +101,7 @@ def setup(bin_dir, work_dir):
 
 
 @pytest.mark.parametrize("block_size", [512, 4096])
-def test_the_disk_holds_what_openssl_makes_of_the_data(setup, block_size):
+def test_the_disk_holds_the_ciphertext_of_openssl(setup, block_size):
     volume = setup.target.make_file_volume(size_mib=8, block_size=block_size)
     for number, mode in enumerate(MODES):
         plain = pattern(block_size, number + 1)
@@ -143,7 +144,7 @@ def test_keys_of_256_bits_and_cbc(setup):
         setup.client.detach_volume(setup.handle, volume)
 
 
-def test_other_parameters_than_in_use_are_refused_and_harm_nothing(setup):
+def test_different_parameters_are_refused_without_side_effects(setup):
     volume = setup.target.make_file_volume(size_mib=8)
     setup.attach(volume)
     with setup.host() as host:
@@ -155,7 +156,7 @@ def test_other_parameters_than_in_use_are_refused_and_harm_nothing(setup):
         setup.attach(volume, key=KEY.lower(), key2=KEY2.upper())
         assert host.read(FIRST_LBA, BLOCKS) == pattern(4096)
     assert setup.on_disk(volume, 4096) == before
-    # Nothing on the disk tells a wrong key when it is attached anew: it reads as something else.
+    # The disk does not identify the key: with a wrong one, a new attach succeeds and reads return other data.
     setup.client.detach_volume(setup.handle, volume)
     setup.attach(volume, key=OTHER_KEY)
     with setup.host() as host:
@@ -163,7 +164,7 @@ def test_other_parameters_than_in_use_are_refused_and_harm_nothing(setup):
     assert setup.on_disk(volume, 4096) == before
 
 
-def test_a_clear_volume_is_not_taken_for_an_encrypted_one(setup):
+def test_an_unencrypted_volume_is_not_taken_for_an_encrypted_one(setup):
     volume = setup.target.make_file_volume(size_mib=8)
     setup.client.attach_volume(setup.handle, volume)
     assert setup.refusal(volume, crypto()) == grpc.StatusCode.INVALID_ARGUMENT
@@ -172,7 +173,7 @@ def test_a_clear_volume_is_not_taken_for_an_encrypted_one(setup):
     assert setup.on_disk(volume, 4096) == pattern(4096)
 
 
-def test_the_base_is_lost_and_comes_back(setup):
+def test_the_base_is_removed_and_reappears(setup):
     volume = setup.target.make_file_volume(size_mib=8)
     setup.attach(volume, key=OTHER_KEY)
     setup.target.call("bdev_aio_delete", name=f"file-{volume.hex[:8]}")
@@ -230,7 +231,7 @@ def test_an_operator_sees_how_a_volume_is_encrypted(setup):
 
 
 def forms(key):
-    """How a key might be written down."""
+    """Returns the forms in which a key may be written."""
     raw = bytes.fromhex(key)
     return [key.lower().encode(), key.upper().encode(), raw, base64.b64encode(raw), base64.b64encode(key.encode())]
 
@@ -260,7 +261,7 @@ def test_keys_are_in_no_log_configuration_record_or_core(bin_dir, work_dir, monk
     setup.refusal(volume, crypto(key=OTHER_KEY))
     (work_dir / "saved.json").write_text(str(setup.target.call("framework_get_config", name="bdev")) +
                                          str(setup.target.call("framework_get_config", name="accel")))
-    # As when they crash: cores, where the kernel leaves any, and the state folder as it was at that moment.
+    # After crashes: core files, if the kernel writes any, and the state folder as it was at that moment.
     other_program = Process("other", ["sleep", "60"], make_folder(work_dir / "other"))
     for process in (setup.agent.process, setup.target.process, other_program):
         process.signal(signal.SIGABRT)
@@ -276,7 +277,7 @@ def test_keys_are_in_no_log_configuration_record_or_core(bin_dir, work_dir, monk
 
 
 def attach_with_chap(setup, secret):
-    """To a portal where nobody listens; the attach fails."""
+    """Attaches through a portal on which nothing listens, which fails."""
     request = wire.sma.AttachVolumeRequest(device_handle=setup.handle)
     request.volume.volume_id = uuid.uuid4().bytes
     iscsi = request.volume.iscsi
@@ -287,7 +288,7 @@ def attach_with_chap(setup, secret):
 
 
 def test_keys_of_a_detached_volume_are_not_in_the_agents_memory(setup):
-    """Nor those of an attach that was refused; the connection that brought them is still there."""
+    """Neither are the keys of a refused attach; the connection that carried them is still open."""
     volume, other = (setup.target.make_file_volume(size_mib=8) for _ in range(2))
     keys = [uuid.uuid4().hex for _ in range(4)]
     secret = uuid.uuid4().hex[:16]
@@ -307,7 +308,7 @@ def test_keys_of_a_detached_volume_are_not_in_the_agents_memory(setup):
     wait_until(lambda: not left(), 15, f"no key is left: {left()}")
 
 
-def test_the_reference_agent_encrypts_on_our_target(bin_dir, work_dir):
+def test_the_reference_agent_encrypts_on_sma_target(bin_dir, work_dir):
     with Target(bin_dir, work_dir) as target, \
             start_reference(work_dir, socket=str(target.socket), crypto={"name": "bdev_crypto"}) as agent:
         volume, port = target.make_file_volume(size_mib=8), free_port()

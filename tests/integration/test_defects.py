@@ -1,6 +1,6 @@
-"""Defects that agents of this kind have had and that must not be here, by their numbers in the contract: those that are
-shown best on the whole program. The others are shown beside the sources, as tests named DefectNN_...; the first test
-here counts all of them."""
+# SPDX-License-Identifier: Apache-2.0
+"""Defects of earlier agents, by their numbers in the contract, that are tested best with the complete program. The
+others are tested beside the sources, by tests named DefectNN_...; the first test here checks that each has one."""
 
 import contextlib
 import os
@@ -24,7 +24,7 @@ DEFECTS = set(range(1, 68))
 NQN = "nqn.2016-06.io.spdk:defect"
 
 
-def test_each_defect_has_a_test_by_its_name():
+def test_each_defect_has_a_test_with_its_number():
     name = re.compile(r"(?:Defect|test_defect_)0*(\d+)_")
     files = [*ROOT.glob("src/**/*_test.cc"), *ROOT.glob("tests/**/*.py"), *ROOT.glob("tests/**/*_test.cc")]
     named = {int(number) for file in files for number in name.findall(file.read_text())}
@@ -40,7 +40,7 @@ def sockets(work_dir):
 
 @pytest.fixture
 def vfio_sma(bin_dir, work_dir, target, sockets):
-    """An agent for NVMe controllers of virtual machines, with places 0 to 31."""
+    """An agent for NVMe controllers in VMs, with physical ids 0 to 31."""
     devices = [{"name": "nvmf_tcp"},
                {"name": "vfiouser", "params": {"sock_path": str(sockets), "bus": "bus0"}}]
     with start_sma(bin_dir, work_dir, socket=str(target.socket), devices=devices) as agent:
@@ -70,7 +70,7 @@ def test_defect_01_no_folder_is_removed_through_a_handle(vfio_sma, sockets, work
                 f"nvme:{kept}", f"{prefix}vfiouser-", f"{prefix}vfiouser--1", f"{prefix}vfiouser-07", str(kept)):
         assert code_of(lambda: vfio_sma.client.delete_device(bad)) == grpc.StatusCode.NOT_FOUND, bad
     assert (kept / "inner").is_dir()
-    # Well-formed and unknown: a success that removes nothing, because the record has no such device.
+    # The handle is valid but unknown: success without removing anything, because the record has no such device.
     vfio_sma.client.delete_device(f"{prefix}vfiouser-7")
     assert (sockets / "vfiouser-7").is_dir()
 
@@ -102,7 +102,7 @@ def test_defect_13_nobody_without_a_certificate_is_served(bin_dir, work_dir, tar
                               capture_output=True).returncode
     certificate = ["--ca", work_dir / "cert.pem", "--cert", work_dir / "cert.pem", "--key", work_dir / "key.pem"]
     with Process("sma", [bin_dir / "sma", "-c", work_dir / "tls.yaml"], work_dir) as agent:
-        agent.wait_until(lambda: health(*certificate) == 0, 20, "serves who has a certificate")
+        agent.wait_until(lambda: health(*certificate) == 0, 20, "serves clients with a certificate")
         assert health("--ca", work_dir / "cert.pem") == grpc.StatusCode.UNAVAILABLE.value[0]
         assert health() == grpc.StatusCode.UNAVAILABLE.value[0]
 
@@ -155,7 +155,7 @@ def test_defect_31_one_connection_for_all_calls(sma, target):
 
 
 def test_defect_33_time_outs_are_of_time_not_of_processor_time(proxied_sma, proxy):
-    """The agent sleeps while it waits, and its caller's time passes all the same."""
+    """The agent sleeps while it waits, and the deadline of its caller passes nevertheless."""
     port = free_port()
     proxy.hold("nvmf_create_subsystem")
     cpu, start = proxied_sma.process.cpu_seconds(), time.monotonic()

@@ -1,4 +1,5 @@
-"""What the documents say of the programs is so."""
+# SPDX-License-Identifier: Apache-2.0
+"""Tests that the documents agree with the programs."""
 
 import pathlib
 import re

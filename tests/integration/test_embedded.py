@@ -1,4 +1,6 @@
-"""sma --embedded: the agent starts the target, keeps it running and finds it again."""
+# SPDX-License-Identifier: Apache-2.0
+"""Tests sma --embedded: the agent starts the target, restarts it when necessary and finds it again after its own
+restart."""
 
 import json
 import os
@@ -17,7 +19,7 @@ NQN = "nqn.2016-06.io.spdk:embedded"
 
 
 class Embedded:
-    """The socket of the embedded target, and its process, which is not a child of this one."""
+    """The socket of the embedded target, and its process, which is not a child of the test."""
 
     def __init__(self, work_dir):
         self.socket = work_dir / "embedded.sock"
@@ -27,7 +29,7 @@ class Embedded:
             return client.call(method, **params)
 
     def pid(self):
-        """The process that listens on the socket."""
+        """Returns the process that listens on the socket."""
         return peer_pid(self.socket)
 
 
@@ -52,7 +54,7 @@ def volume():
 
 @pytest.fixture
 def target_config(work_dir, volume):
-    """The target's own configuration: one volume in a file."""
+    """Returns the target's configuration: one volume in a file."""
     image = work_dir / "disk.img"
     image.write_bytes(bytes(1 << 20))
     path = work_dir / "target.json"
@@ -66,7 +68,7 @@ def target_config(work_dir, volume):
 def embedded(work_dir):
     target = Embedded(work_dir)
     yield target
-    # It goes on when the agent stops, unless told otherwise.
+    # The target continues when the agent stops, unless configured otherwise.
     try:
         pid = target.pid()
     except OSError:
@@ -85,7 +87,7 @@ def start(bin_dir, work_dir, embedded, target_config):
 
 
 def serves(agent, volume):
-    """Whether the agent and its target do their job: a device with a volume is made and removed again."""
+    """Checks that agent and target work, by creating and deleting a device with a volume."""
     handle = agent.client.create_nvmf_tcp(NQN, free_port(), volume=volume, allow_any_host=True)
     agent.client.delete_device(handle)
     return True
@@ -97,7 +99,7 @@ def test_it_starts_the_target(start, embedded, volume):
         assert embedded.pid() != agent.process.pid
 
 
-def test_a_target_that_dies_is_started_again_and_has_its_devices_back(start, embedded, volume):
+def test_a_target_that_dies_is_restarted_with_its_devices(start, embedded, volume):
     with start() as agent:
         port = free_port()
         agent.client.create_nvmf_tcp(NQN, port, volume=volume, allow_any_host=True)
@@ -113,7 +115,7 @@ def test_a_target_that_dies_is_started_again_and_has_its_devices_back(start, emb
         agent.client.create_nvmf_tcp(NQN, port, volume=volume, allow_any_host=True)
 
 
-def test_the_target_outlives_the_agent_and_is_found_again(start, embedded, volume):
+def test_the_target_survives_the_agent_and_is_found_again(start, embedded, volume):
     port = free_port()
     with start() as agent:
         agent.client.create_nvmf_tcp(NQN, port, volume=volume, allow_any_host=True)
@@ -126,7 +128,7 @@ def test_the_target_outlives_the_agent_and_is_found_again(start, embedded, volum
         agent.client.delete_device(handle)
 
 
-def test_the_target_stops_with_the_agent_when_told_to(start, embedded, volume):
+def test_the_target_stops_with_the_agent_if_configured(start, embedded, volume):
     with start(stop_with_agent=True) as agent:
         assert serves(agent, volume)
         pid = embedded.pid()
@@ -134,6 +136,6 @@ def test_the_target_stops_with_the_agent_when_told_to(start, embedded, volume):
     assert not embedded.socket.exists()
 
 
-def test_a_target_that_does_not_start_is_told_and_the_agent_ends(start):
+def test_a_target_that_does_not_start_is_reported_and_the_agent_exits(start):
     with pytest.raises(ChildProcessError, match="/bin/false ended before it listened"):
         start(binary="/bin/false")

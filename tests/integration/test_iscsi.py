@@ -1,4 +1,5 @@
-"""Disks on an iSCSI target (tgtd), exported by sma-target over NVMe/TCP."""
+# SPDX-License-Identifier: Apache-2.0
+"""Tests disks on an iSCSI target (tgtd) that sma-target exports over NVMe/TCP."""
 
 import json
 import os
@@ -44,7 +45,7 @@ def bdev(target, name="is0"):
     return target.call("bdev_get_bdevs", name=name)[0]
 
 
-def test_data_come_through(portal, target, host):
+def test_data_are_read_and_written(portal, target, host):
     portal.make_lun(0)
     assert create(target, portal.url(0)) == "is0"
     port = target.make_subsystem(NQN, "is0")
@@ -54,7 +55,7 @@ def test_data_come_through(portal, target, host):
     assert os.stat(portal.file(0)).st_blocks > 0
 
 
-def test_a_portal_by_the_name_of_its_host(portal, target, host):
+def test_a_portal_with_a_host_name(portal, target, host):
     portal.make_lun(0)
     url = portal.url(0).replace("127.0.0.1", "localhost")
     create(target, url)
@@ -84,13 +85,13 @@ def test_chap(portal, target, host, work_dir):
             create(target, portal.url(0, credentials))
     create(target, portal.url(0, f"user0%{SECRET}@"))
     host.run("verify", target.make_subsystem(NQN, "is0"), NQN, "--size", "4M")
-    # The secret stays inside.
+    # The secret is not shown.
     told = json.dumps([bdev(target), target.call("framework_get_config", name="bdev")]) + target.process.log()
     assert SECRET not in told
     assert bdev(target)["driver_specific"]["iscsi"]["url"] == portal.url(0)
 
 
-def test_chap_of_both_sides(portal, target):
+def test_mutual_chap(portal, target):
     portal.make_lun(0, chap=("user0", SECRET), target_chap=("tgt0", "sturgeon12345"))
     url = portal.url(0, f"user0%{SECRET}@")
     with pytest.raises(RpcError, match="iSCSI error"):
@@ -106,7 +107,7 @@ def test_the_same_unit_has_the_same_uuid(portal, target):
     first = bdev(target)["uuid"]
     create(target, portal.url(1), "is1")
     assert bdev(target, "is1")["uuid"] != first
-    # A second name for the unit: two bdevs would overwrite each other.
+    # A second target has the same unit: two bdevs would overwrite each other's data.
     with pytest.raises(RpcError, match="busy"):
         create(target, portal.url(0), "is2")
     target.call("bdev_iscsi_delete", name="is0")
@@ -116,7 +117,7 @@ def test_the_same_unit_has_the_same_uuid(portal, target):
         create(target, portal.url(0), "again")
 
 
-def test_a_restart_of_the_portal_under_io_is_not_seen(portal, target, host):
+def test_io_survives_a_restart_of_the_portal(portal, target, host):
     portal.make_lun(0)
     create(target, portal.url(0))
     port = target.make_subsystem(NQN, "is0")
@@ -131,7 +132,7 @@ def test_a_restart_of_the_portal_under_io_is_not_seen(portal, target, host):
     host.run("verify", port, NQN, "--size", "8M")
 
 
-def test_io_does_not_wait_for_ever(portal, target, host):
+def test_io_does_not_wait_forever(portal, target, host):
     portal.make_lun(0)
     target.call("bdev_iscsi_set_options", timeout_sec=2)
     create(target, portal.url(0))
@@ -143,7 +144,7 @@ def test_io_does_not_wait_for_ever(portal, target, host):
         finish_load(load)
 
 
-def test_deleting_while_the_portal_is_away(portal, target, host):
+def test_deleting_while_the_portal_is_down(portal, target, host):
     portal.make_lun(0)
     target.call("bdev_iscsi_set_options", timeout_sec=0)
     create(target, portal.url(0))
@@ -155,7 +156,7 @@ def test_deleting_while_the_portal_is_away(portal, target, host):
         finish_load(load)
 
 
-def test_a_new_size_is_seen(portal, target, host):
+def test_a_new_size_is_detected(portal, target, host):
     portal.make_lun(0, size_mib=64)
     create(target, portal.url(0))
     port = target.make_subsystem(NQN, "is0")
@@ -165,7 +166,7 @@ def test_a_new_size_is_seen(portal, target, host):
     host.run("verify", port, NQN, "--size", "128M", "--io-size", "1M")
 
 
-def test_another_unit_in_its_place_is_not_written_to(portal, target, host):
+def test_a_replaced_unit_is_not_written_to(portal, target, host):
     portal.make_lun(0)
     target.call("bdev_iscsi_set_options", timeout_sec=2)
     create(target, portal.url(0))
@@ -176,4 +177,4 @@ def test_another_unit_in_its_place_is_not_written_to(portal, target, host):
     portal.start()
     with pytest.raises(AssertionError):
         host.run("verify", port, NQN, "--size", "4M")
-    assert "another one now" in target.process.log()
+    assert "replaced by another one" in target.process.log()

@@ -1,5 +1,6 @@
-"""The main job: a Linux kernel uses devices and volumes that the agent makes on the embedded target. One boot, one
-agent; each test has a device of its own."""
+# SPDX-License-Identifier: Apache-2.0
+"""Tests the main use case: a Linux kernel uses devices and volumes of the agent on the embedded target. One VM and one
+agent; each test has its own device."""
 
 import json
 import signal
@@ -32,7 +33,7 @@ def sma(bin_dir, module_work_dir, target):
 
 @pytest.fixture(scope="module")
 def port():
-    """The listener that all devices share."""
+    """The port of the listener that all devices share."""
     return free_port()
 
 
@@ -57,7 +58,7 @@ def device(sma, port, nqn):
 
 
 def write_files(host, disk):
-    """Makes a file system on the disk with files and their checksums, and leaves it unmounted."""
+    """Creates a file system with files and their checksums on the disk, and unmounts it."""
     host.run(f"""set -e
         mkfs.ext4 -q -F {disk}
         mount -t ext4 {disk} /mnt
@@ -84,12 +85,12 @@ def test_a_file_backed_volume_keeps_a_file_system(host, sma, target, device, por
     host.disconnect(nqn)
     host.connect(nqn, port)
     check_files(host, host.disk(volume))
-    # The namespace carries the volume's id in both forms.
+    # The namespace reports the volume's id in both forms.
     assert volume.hex in host.run(f"nvme id-ns {disk}")
     assert str(volume) in host.run(f"nvme ns-descs {disk}")
 
 
-def test_a_volume_goes_and_comes_back_while_connected(host, sma, target, device, port, nqn):
+def test_a_volume_is_detached_and_attached_while_connected(host, sma, target, device, port, nqn):
     volume = target.make_file_volume()
     sma.client.attach_volume(device, volume)
     host.connect(nqn, port)
@@ -112,7 +113,7 @@ def test_a_second_volume_is_hot_added(host, sma, target, device, port, nqn):
     assert host.find_disk(first) not in (None, disk)
 
 
-def test_a_volume_that_grows_is_seen_to_grow(host, sma, target, device, port, nqn):
+def test_a_growing_volume_is_detected(host, sma, target, device, port, nqn):
     volume = target.make_file_volume(size_mib=16)
     sma.client.attach_volume(device, volume)
     host.connect(nqn, port)
@@ -146,7 +147,7 @@ def test_several_io_queues(host, sma, target, device, port, nqn):
     volume = target.make_malloc_volume()
     sma.client.attach_volume(device, volume)
     host.connect(nqn, port, "--nr-io-queues=2", "--nr-write-queues=2", "--nr-poll-queues=2")
-    assert len(target.call("nvmf_subsystem_get_qpairs", nqn=nqn)) == 7  # one is the admin queue
+    assert len(target.call("nvmf_subsystem_get_qpairs", nqn=nqn)) == 7  # one of them is the admin queue
     verify_with_fio(host, host.disk(volume), "--numjobs=2 --size=8M --offset_increment=8M")
 
 
@@ -162,7 +163,7 @@ def test_ipv6(host, sma, target, nqn):
 
 
 def verify_with_fio(host, disk, options="", timeout_s=120):
-    """Writes the disk in random order with checksums and reads them back."""
+    """Writes the disk in random order with checksums and verifies them."""
     output = host.run(f"fio --name=verify --filename={disk} --direct=1 --ioengine=libaio --iodepth=32 --rw=randwrite "
                       f"--bsrange=512-128k --verify=crc32c --verify_fatal=1 --output-format=json {options}", timeout_s)
     jobs = json.loads(output[output.index("{"):])["jobs"]
@@ -191,11 +192,11 @@ def test_discard_and_write_zeroes(host, sma, target, device, port, nqn):
           dd if={disk} bs=1M skip=$offset count=1 iflag=direct 2>/dev/null | cmp -n 1048576 - /dev/zero
         done
         ! dd if={disk} bs=1M skip=3 count=1 iflag=direct 2>/dev/null | cmp -s -n 1048576 - /dev/zero""")
-    # What was discarded takes no room in the file any more.
+    # Discarded blocks use no space in the file.
     assert target.volume_file(volume).stat().st_blocks * 512 <= (8 - 2) << 20
 
 
-def test_the_target_killed_under_io_loses_nothing(host, sma, target, device, port, nqn):
+def test_a_killed_target_loses_no_data(host, sma, target, device, port, nqn):
     volume = target.make_file_volume()
     sma.client.attach_volume(device, volume)
     host.connect(nqn, port, "--reconnect-delay=1", "--ctrl-loss-tmo=60")
@@ -205,7 +206,7 @@ def test_the_target_killed_under_io_loses_nothing(host, sma, target, device, por
         "--size=16M --rate_iops=400 --verify=crc32c --verify_fatal=1")
     wait_until(lambda: host_wrote(target, volume), 30, "the host writes")
     target.kill()
-    wait_until(lambda: host.state(nqn) == "connecting", 30, "the host noticed")
+    wait_until(lambda: host.state(nqn) == "connecting", 30, "the host has detected it")
     target.start()
     target.make_file_volume(volume=volume)
     wait_until(lambda: host.state(nqn) == "live", 60, "the host is connected again")
@@ -218,16 +219,16 @@ def host_wrote(target, volume):
     return stats[name]["num_write_ops"] > 100
 
 
-def test_an_abrupt_end_of_the_host_leaves_nothing_on_the_target(host, sma, target, device, port, nqn):
+def test_a_host_that_disappears_leaves_nothing_on_the_target(host, sma, target, device, port, nqn):
     volume = target.make_malloc_volume()
     sma.client.attach_volume(device, volume)
     host.connect(nqn, port, "--keep-alive-tmo=2", "--reconnect-delay=1")
     host.disk(volume)
     assert len(target.call("nvmf_subsystem_get_controllers", nqn=nqn)) == 1
-    # The machine stands still: its connections stay open, but no keep-alive comes.
+    # The VM is paused: its connections stay open, but send no keep-alive.
     host.machine.process.signal(signal.SIGSTOP)
     try:
-        wait_until(lambda: target.call("nvmf_subsystem_get_controllers", nqn=nqn) == [], 30, "the controller is gone")
+        wait_until(lambda: target.call("nvmf_subsystem_get_controllers", nqn=nqn) == [], 30, "the controller ends")
     finally:
         host.machine.process.signal(signal.SIGCONT)
     wait_until(lambda: host.state(nqn) == "live", 60, "the host is connected again")

@@ -1,4 +1,6 @@
-"""Blocks are linearizable registers, whatever happens to paths, hosts and targets: tests/linearizability."""
+# SPDX-License-Identifier: Apache-2.0
+"""Tests that blocks are linearizable registers, whatever happens to paths, hosts and targets. See
+tests/linearizability."""
 
 import pathlib
 import subprocess
@@ -24,7 +26,7 @@ def program(module):
 
 
 def run(program, bin_dir, work_dir, *arguments, timeout_s=120):
-    """Exit status and output. The target's logs stay in `work_dir` after a failure."""
+    """Returns exit status and output. The target's logs stay in `work_dir` after a failure."""
     done = subprocess.run([program, "-target", bin_dir / "sma-target", "-folder", work_dir, *arguments], text=True,
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=timeout_s)
     print(done.stdout)
@@ -39,28 +41,28 @@ def test_the_judge_and_the_proxy(module):
     assert "ok  \tlinearizability/world" in tested.stdout
 
 
-def test_the_sources_are_in_order(module):
+def test_the_sources_are_formatted_and_vetted(module):
     vetted = module.go("vet", "./...")
     assert vetted.returncode == 0, vetted.stderr
     formatted = subprocess.run(["/usr/bin/gofmt", "-l", FOLDER], capture_output=True, text=True, timeout=60)
     assert (formatted.returncode, formatted.stdout) == (0, "")
 
 
-def test_a_planted_late_write_is_caught(program, bin_dir, work_dir):
+def test_an_injected_late_write_is_detected(program, bin_dir, work_dir):
     status, output = run(program, bin_dir, work_dir, "-scenario", "planted")
     assert status == VIOLATED
     assert "not linearizable" in output and "late or stale: #" in output
     assert "verdict: 1 violations, 0 blocks undecided" in output
 
 
-def test_late_writes_are_caught_among_many(program, bin_dir, work_dir):
+def test_late_writes_are_detected_among_many(program, bin_dir, work_dir):
     status, output = run(program, bin_dir, work_dir, "-faults", "none", "-time", "3s", "-plant", "20", "-seed", "1")
     assert status == VIOLATED
     assert "not linearizable" in output and "late writes planted: 0" not in output
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_data_stay_right_in(program, bin_dir, work_dir, script):
+def test_data_stay_correct_in(program, bin_dir, work_dir, script):
     status, _ = run(program, bin_dir, work_dir, "-scenario", script)
     assert status == 0
 

@@ -1,8 +1,11 @@
-"""Python plugins, each shape started for real."""
+# SPDX-License-Identifier: Apache-2.0
+"""Tests Python plugins of each kind in an agent."""
 
 import json
+import os
 import pathlib
 import subprocess
+import sys
 import uuid
 
 import grpc
@@ -52,8 +55,9 @@ REFUSED = [
     ("brings nothing", {"plugins": ["nothing"]}, "nothing: the module has neither"),
     ("device not known", {"plugins": ["one_nvme"], "devices": ["other"]}, "device other: is not known (known: "),
     ("two of one protocol", {"plugins": ["shapes"], "devices": ["memory_nvme", "bare"]},
-     "device bare: is for protocol nvme, and so is memory_nvme"),
-    ("the same name twice", {"plugins": ["one_nvme", "shapes"]}, "device type 'memory_nvme' is already in one_nvme"),
+     "device bare: serves protocol nvme, as does memory_nvme"),
+    ("the same name twice", {"plugins": ["one_nvme", "shapes"]},
+     "device type 'memory_nvme' is already defined by one_nvme"),
 ]
 
 
@@ -79,7 +83,7 @@ MISTAKES = [(1, "INTERNAL", "KeyError"), (3, "INTERNAL", "gave NoneType"), (4, "
             (7, "INTERNAL", "no handle"), (8, "INTERNAL", "JSONRPCException"), (9, "UNKNOWN", "a code that is none")]
 
 
-def test_mistakes_harm_their_own_call_alone(unruly):
+def test_errors_of_a_plugin_fail_only_their_call(unruly):
     for physical_id, code, message in MISTAKES:
         with pytest.raises(grpc.RpcError) as error:
             create(unruly, "nvme", physical_id)
@@ -91,8 +95,19 @@ def test_mistakes_harm_their_own_call_alone(unruly):
     assert code_of(lambda: unruly.client.delete_device("unruly:100")) == "UNIMPLEMENTED"
 
 
+def test_an_error_of_the_target_names_the_reason_first_and_no_secret():
+    package = pathlib.Path(__file__).resolve().parents[2] / "python"
+    program = ("from spdk.rpc.client import error_text\n"
+               "print(error_text('accel_crypto_key_create', {'name': 'k', 'key': 'S1', 'keys': [{'key2': 'S2'}]}, 1,"
+               " {'code': -32602, 'message': 'Invalid parameters'}))")
+    text = subprocess.run([sys.executable, "-B", "-c", program], env={"PYTHONPATH": str(package)}, check=True,
+                          capture_output=True, text=True, timeout=60).stdout
+    assert text.startswith("accel_crypto_key_create: Invalid parameters (-32602)\nrequest:\n")
+    assert '"name": "k"' in text and "S1" not in text and "S2" not in text
+
+
 def play(agent, volumes):
-    """The same calls to any agent: what came of each."""
+    """Makes the same calls to any agent; returns the results."""
     stub = agent.client.stub
     one, two = volumes
     attach, detach, delete = agent.client.attach_volume, agent.client.detach_volume, agent.client.delete_device
@@ -137,7 +152,7 @@ def play(agent, volumes):
 
 
 def outcomes_of(steps):
-    """Of (name, call): what each gave, or its status code."""
+    """Returns the result or status code of each (name, call)."""
     outcomes = []
     for name, call in steps:
         try:
@@ -148,7 +163,7 @@ def outcomes_of(steps):
 
 
 def play_extended(agent, volume, port):
-    """The same for the plugin that extends the type for NVMe/TCP."""
+    """The same for the plugin that extends the device type for NVMe/TCP."""
     nqn, client = "nqn.2016-06.io.spdk:polite", agent.client
     handle = f"nvmf-tcp:{nqn}"
     return outcomes_of([
@@ -182,7 +197,7 @@ def test_the_same_plugins_answer_the_same_in_both_agents(bin_dir, work_dir, targ
 
 
 def play_encrypted(agent, target, volumes, port):
-    """The same for a crypto engine, with what the device exports after each step."""
+    """The same for a crypto engine, with the device's exports after each step."""
     nqn, client, (one, two) = "nqn.2016-06.io.spdk:encrypted", agent.client, volumes
     handle = f"nvmf-tcp:{nqn}"
     key, other, half = (wire.sma.VolumeCryptoParameters(cipher="AES_XTS", key=a * 16, key2=b * 16)
@@ -221,14 +236,14 @@ def test_handles_survive_restarts(bin_dir, work_dir, target):
         handle = create(agent, "nvme", 1, volume=volume)
         agent.kill()
         agent.start()
-        # The plugin has kept nothing: the agent has told it again.
+        # The plugin is stateless: the agent has passed the objects to it again.
         agent.client.attach_volume(handle, volume)
         assert code_of(lambda: agent.client.attach_volume("memory_nvme:2", volume)) == "ALREADY_EXISTS"
         agent.client.detach_volume(handle, volume)
         agent.client.delete_device(handle)
 
 
-def test_what_there_is_is_listed(bin_dir, work_dir, target):
+def test_existing_objects_are_listed(bin_dir, work_dir, target):
     with start(bin_dir, work_dir, target, ["shapes"], ["nvmf_tcp", "memory_blk"]) as agent:
         listed = subprocess.run([bin_dir / "smactl", "--address", agent.address, "--json", "plugin", "list"],
                                 capture_output=True, text=True, check=True)
@@ -240,19 +255,27 @@ def test_what_there_is_is_listed(bin_dir, work_dir, target):
     assert plugins["memory_blk"]["source"] == "shapes"
 
 
-@pytest.mark.parametrize("with_grpc", [False, True], ids=["Debian's protobuf", "PyPI's protobuf and grpcio"])
-def test_packages_beside_ours(bin_dir, work_dir, target, with_grpc):
-    """The package spdk of PyPI, and with it other versions of protobuf and grpcio, on the search path."""
-    path = f"{PLUGINS}:{pathlib.Path(grpc.__file__).parents[1]}" if with_grpc else str(PLUGINS)
+def system_has(module):
+    """Returns true if the system's Python, which the agent embeds, finds this module without a search path."""
+    code = f"import importlib.util, sys; sys.exit(importlib.util.find_spec({module!r}) is None)"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    return subprocess.run(["/usr/bin/python3", "-c", code], env=environment, check=False).returncode == 0
+
+
+@pytest.mark.parametrize("with_pypi", [False, True], ids=["the system's packages", "PyPI's protobuf and grpcio"])
+def test_other_packages_on_the_search_path(bin_dir, work_dir, target, with_pypi):
+    """With the package spdk of PyPI, and other versions of protobuf and grpcio, on the search path. Otherwise grpcio is
+    there only if the system's package of it is installed, and plugins find the agent's replacement."""
+    path = f"{PLUGINS}:{pathlib.Path(grpc.__file__).parents[1]}" if with_pypi else str(PLUGINS)
     with start(bin_dir, work_dir, target, ["tells_versions"], ["memory_nvme"], env={"PYTHONPATH": path}) as agent:
         assert create(agent, "nvme", 1) == "memory_nvme:1"
         log = agent.process.log()
-    assert f"grpc has a server: {with_grpc}" in log
-    assert f"spdk of PyPI is there: {with_grpc}" in log
+    assert f"grpc has a server: {with_pypi or system_has('grpc')}" in log
+    assert f"spdk of PyPI is there: {with_pypi or system_has('spdk')}" in log
 
 
 def test_an_engine_encrypts(bin_dir, work_dir, target):
-    """One of the time before tweak modes, which keeps what it was asked for."""
+    """An engine from before tweak modes, which stores the parameters that it gets."""
     volume = target.make_malloc_volume(size_mib=1)
     nqn, port = "nqn.2016-06.io.spdk:encrypted", free_port()
     with start(bin_dir, work_dir, target, ["one_engine"], ["nvmf_tcp"], crypto={"name": "old_engine"}) as agent:
@@ -273,7 +296,7 @@ def test_an_engine_encrypts(bin_dir, work_dir, target):
 
 
 @pytest.mark.parametrize("plugins", [[], ["one_nvme"]], ids=["without", "with"])
-def test_the_interpreter_is_there_only_with_a_python_plugin(bin_dir, work_dir, target, plugins):
+def test_the_interpreter_is_loaded_only_with_a_python_plugin(bin_dir, work_dir, target, plugins):
     with start(bin_dir, work_dir, target, plugins, ["nvmf_tcp"]) as agent:
         maps = pathlib.Path(f"/proc/{agent.process.pid}/maps").read_text()
     assert ("libpython" in maps) == bool(plugins)

@@ -1,4 +1,6 @@
-"""Python plugins that extend the agent's own device types, and what the agent does for all: limits."""
+# SPDX-License-Identifier: Apache-2.0
+"""Tests Python plugins that extend the agent's own device types, and the limits that the agent handles for all
+plugins."""
 
 import uuid
 
@@ -50,7 +52,7 @@ def test_a_built_in_type_extended(bin_dir, work_dir, target):
 
 @pytest.fixture
 def pci(bin_dir, work_dir, target):
-    """An agent with both types for virtual machines extended, their sockets in `work_dir`; no machine."""
+    """An agent with both extended device types for VMs, their sockets in `work_dir`; without a VM."""
     names = (("disk", str(work_dir)), ("controller", str(work_dir / "sockets")))
     devices = [{"name": name, "params": {"sock_path": folder}} for name, folder in names]
     with start(bin_dir, work_dir, target, ["extends_pci_types"], devices,
@@ -69,7 +71,7 @@ def controllers(target):
     return {c["ctrlr"]: c["backend_specific"]["block"]["bdev"] for c in target.call("vhost_get_controllers")}
 
 
-def test_a_disk_of_a_virtual_machine_extended(bin_dir, work_dir, target, pci):
+def test_an_extended_vm_disk(bin_dir, work_dir, target, pci):
     volume, other = target.make_file_volume(16), target.make_malloc_volume(16)
     assert code_of(lambda: create(pci, "virtio_blk", 100, volume)) == "PERMISSION_DENIED"
     assert code_of(lambda: create(pci, "virtio_blk", 3)) == "INVALID_ARGUMENT", "no volume"
@@ -97,7 +99,7 @@ def test_a_disk_of_a_virtual_machine_extended(bin_dir, work_dir, target, pci):
     assert capabilities.max_device_caps.rw_iops and not capabilities.max_device_caps.rd_iops
 
     restart_both(target, pci, volume)
-    wait_until(lambda: controllers(target) == made, 20, "the controller is made again")
+    wait_until(lambda: controllers(target) == made, 20, "the controller is recreated")
     wait_until(lambda: is_limited(target, volume, rw_ios_per_sec=5000, r_mbytes_per_sec=7), 20, "the limits are set")
     assert create(pci, "virtio_blk", 3, volume) == handle
     pci.client.delete_device(handle)
@@ -113,7 +115,7 @@ def restart_both(target, agent, volume):
     agent.start()
 
 
-def test_a_controller_of_a_virtual_machine_extended(bin_dir, work_dir, target, pci):
+def test_an_extended_vm_controller(bin_dir, work_dir, target, pci):
     volume = target.make_file_volume(16)
     assert code_of(lambda: create(pci, "nvme", 100)) == "PERMISSION_DENIED"
     assert code_of(lambda: create(pci, "nvme", 3, virtual_id=1)) == "INVALID_ARGUMENT"
@@ -133,7 +135,7 @@ def test_a_controller_of_a_virtual_machine_extended(bin_dir, work_dir, target, p
         subsystem = target.subsystem(NVME_NQN)
         return [n["uuid"] for n in subsystem["namespaces"]] if subsystem else None
     restart_both(target, pci, volume)
-    wait_until(lambda: exported() == [str(volume)], 20, "the device is made again")
+    wait_until(lambda: exported() == [str(volume)], 20, "the device is recreated")
     wait_until(lambda: is_limited(target, volume, rw_mbytes_per_sec=9), 20, "the limits are set")
     assert (work_dir / "sockets/vfiouser-3/cntrl").exists()
     pci.client.detach_volume(handle, volume)
@@ -158,7 +160,7 @@ def test_an_encrypted_disk_of_an_extended_type(target, pci):
     assert is_limited(target, layer, rw_ios_per_sec=2000, w_mbytes_per_sec=3)
     assert not any(limits_of(target, volume).values()), "one limiter, on what the host sees"
     restart_both(target, pci, volume)
-    wait_until(lambda: controllers(target) == {"sma-1": layer}, 20, "the disk is made again")
+    wait_until(lambda: controllers(target) == {"sma-1": layer}, 20, "the disk is recreated")
     wait_until(lambda: is_limited(target, layer, rw_ios_per_sec=2000, w_mbytes_per_sec=3), 20, "the limits are set")
     pci.client.delete_device(handle)
     assert [b["uuid"] for b in target.call("bdev_get_bdevs")] == [str(volume)]
@@ -178,7 +180,7 @@ def test_limits_of_an_encrypted_volume_of_a_plugin(bin_dir, work_dir, target):
 
 
 def test_limits_follow_volume_and_device(bin_dir, work_dir, target):
-    """Of a type that keeps nothing itself: the agent tells it again."""
+    """The device type is stateless: the agent passes the limits to it again."""
     volume = target.make_file_volume(16)
     bdev = str(volume)
 
@@ -206,15 +208,15 @@ def test_limits_follow_volume_and_device(bin_dir, work_dir, target):
         clear()
         agent.start()
         wait_until(is_set, 20, "limits are set by the next agent")
-        wait_until(lambda: agent.process.log().count(f"{handle} may do 77") == 2, 20, "those of the device, too")
+        wait_until(lambda: agent.process.log().count(f"{handle} may do 77") == 2, 20, "the limits of the device")
 
         target.kill()
         target.start()
         target.make_file_volume(16, volume=volume)
         wait_until(is_set, 20, "limits are set on the next target")
-        wait_until(lambda: agent.process.log().count(f"{handle} may do 77") >= 3, 20, "those of the device, too")
+        wait_until(lambda: agent.process.log().count(f"{handle} may do 77") >= 3, 20, "the limits of the device")
 
-        # What is made anew has the volume's limits, and none of a device that is gone.
+        # Recreated objects have the limits of the volume, and none of a deleted device.
         set_qos(agent, handle, volume)
         agent.client.detach_volume(handle, volume)
         agent.client.delete_device(handle)

@@ -1,4 +1,5 @@
-"""docs/plugins.md followed literally, and its native plugin used by a virtual machine."""
+# SPDX-License-Identifier: Apache-2.0
+"""Tests that the steps in docs/plugins.md work, and that a VM can use the native plugin described there."""
 
 import os
 import pathlib
@@ -19,14 +20,15 @@ MEMORY_MIB = 512
 
 
 def blocks(section):
-    """The code blocks of a section of docs/plugins.md, after those before the sections: language and text of each."""
+    """Returns the code blocks of a section of docs/plugins.md, after those before the first section: language and
+    text."""
     start, *sections = re.split(r"^## ", (ROOT / "docs/plugins.md").read_text(), flags=re.MULTILINE)
     text = start + next(s for s in sections if s.startswith(section + "\n"))
     return re.findall(r"^```(\w+)\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
 
 
 def follow(section, bin_dir, work_dir, **environment):
-    """Does what the section says; what that printed."""
+    """Executes the steps of the section; returns their output."""
     script = ["set -e"]
     for language, text in blocks(section):
         if language == "python":
@@ -43,7 +45,7 @@ def follow(section, bin_dir, work_dir, **environment):
 
 @pytest.fixture(scope="module")
 def prefix(build_dir, module_work_dir):
-    """Where the headers for plugins are installed."""
+    """The prefix in which the headers for plugins are installed."""
     path = module_work_dir / "prefix"
     subprocess.run(["cmake", "--install", build_dir, "--component", "plugin-dev", "--prefix", path], check=True,
                    stdout=subprocess.DEVNULL)
@@ -52,7 +54,7 @@ def prefix(build_dir, module_work_dir):
 
 @pytest.fixture(scope="module")
 def native_plugin(prefix, module_work_dir):
-    """The example, built with nothing but what is installed."""
+    """The example, built with the installed files only."""
     source = module_work_dir / "vhost_socket"
     shutil.copytree(ROOT / "examples/vhost_socket", source)
     build = module_work_dir / "build"
@@ -90,8 +92,8 @@ def test_another_version_is_refused(bin_dir, work_dir, prefix):
     (work_dir / "nothing.cc").write_text("int nothing;\n")
     subprocess.run(["g++", "-shared", "-fPIC", work_dir / "nothing.cc", "-o", work_dir / "nothing.so"], check=True)
     for path, message in ((library, f"was built for version {version + 1} of the plugin interface, "
-                                    f"and this agent has version {version}"),
-                          (work_dir / "nothing.so", "is no plugin: it has no symbol sma_plugin"),
+                                    f"but this agent has version {version}"),
+                          (work_dir / "nothing.so", "is not a plugin: it has no symbol sma_plugin"),
                           (work_dir / "missing.so", "cannot open shared object file")):
         config = work_dir / f"{path.stem}.yaml"
         config.write_text(repr({"port": 0, "address": "127.0.0.1", "state_dir": str(work_dir / "state"),
@@ -101,8 +103,8 @@ def test_another_version_is_refused(bin_dir, work_dir, prefix):
         assert message in process.log()
 
 
-def test_a_virtual_machine_uses_the_native_plugin(bin_dir, build_dir, module_work_dir, native_plugin):
-    """Through a restart of the agent, and of the target under the machine."""
+def test_a_vm_uses_the_native_plugin(bin_dir, build_dir, module_work_dir, native_plugin):
+    """Includes a restart of the agent, and of the target while the VM runs."""
     arguments = ["-S", str(module_work_dir)]
     with Target(bin_dir, module_work_dir, arguments) as target:
         volume = target.make_file_volume(size_mib=16, block_size=512)

@@ -1,5 +1,6 @@
-"""Guests that share no code with the target: sequences of vhost-user and vfio-user messages, cut off anywhere, while
-bdevs go and come beside them and limits change. The target lives, and a guest that behaves is served."""
+# SPDX-License-Identifier: Apache-2.0
+"""Tests guests that share no code with the target: they send sequences of vhost-user and vfio-user messages, cut off at
+any point, while bdevs are removed and created and limits change. The target must survive and serve a correct guest."""
 
 import contextlib
 import random
@@ -19,7 +20,7 @@ GONE = (ConnectionError, TimeoutError, BrokenPipeError)
 
 
 class Disk:
-    """A bdev that goes and comes back under its UUID."""
+    """A bdev that is removed and recreated with the same UUID."""
 
     def __init__(self, target):
         self.target = target
@@ -47,7 +48,7 @@ def seed(pytestconfig):
 
 
 def misuse_vhost(choose, path, disk):
-    """One front end's life, up to a random end."""
+    """Runs one front end until a random end."""
     front_end = FrontEnd(path)
     try:
         front_end.handshake()
@@ -63,7 +64,7 @@ def misuse_vhost(choose, path, disk):
                 for _ in range(choose.randint(1, 4)):
                     front_end.submit(vring, choose.choice([READ, WRITE]), choose.randrange(8200), bytes(SECTOR))
             elif step == "stop":
-                # Without waiting for the answer, so that what follows overtakes it.
+                # Does not wait for the answer, so that later messages overtake it.
                 front_end.send(message(raw_vhost_user.GET_VRING_BASE, vring.to_bytes(4, "little") + bytes(4)))
                 disk.disturb("replace")
                 break
@@ -82,7 +83,7 @@ def misuse_vhost(choose, path, disk):
                 disk.disturb("replace")
                 break
     except (*GONE, AssertionError, OSError):
-        pass  # refused, or its connection was closed: the target's right
+        pass  # the request was refused or the connection closed, which the target may do
     finally:
         front_end.close()
 
@@ -152,7 +153,7 @@ def misuse_vfio(choose, folder, target, disk):
                 target.call("nvmf_subsystem_add_ns", nqn=NQN, namespace={"nsid": 1, "bdev_name": "disk"})
                 break
     except (*GONE, AssertionError, OSError):
-        pass  # refused, or its connection was closed: the target's right
+        pass  # the request was refused or the connection closed, which the target may do
     finally:
         client.close()
 

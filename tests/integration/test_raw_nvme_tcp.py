@@ -1,5 +1,7 @@
-"""Hosts that send what they like over NVMe/TCP: whole sequences of PDUs, in every order, cut anywhere. The bytes are
-made by harness/nvme_pdu.py, independent of the target's own codecs. Meant for a build with AddressSanitizer."""
+# SPDX-License-Identifier: Apache-2.0
+"""Tests hosts that send arbitrary data over NVMe/TCP: sequences of PDUs, complete or cut off anywhere, in every order.
+The bytes are encoded by harness/nvme_pdu.py, independently of the target's own codecs. Intended for a build with
+AddressSanitizer."""
 
 import contextlib
 import itertools
@@ -36,12 +38,12 @@ class Served:
         return sum(group["current_admin_qpairs"] + group["current_io_qpairs"] for group in groups)
 
     def check_empty_and_serving(self):
-        """All earlier hosts are gone without a trace, and the next one is served."""
+        """Checks that nothing of the earlier hosts is left, and that the next one is served."""
         self.target.process.wait_until(lambda: not self.controllers() and self.queue_pairs() == 0, 20,
                                        "all hosts are gone")
         with RawHost(self.port, NQN) as host:
             assert len(host.read(0, 8, BLOCK)) == 8 * BLOCK
-        self.target.process.wait_until(lambda: not self.controllers(), 20, "the last host is gone")
+        self.target.process.wait_until(lambda: not self.controllers(), 20, "the last host is disconnected")
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +60,7 @@ def served(bin_dir, module_work_dir):
 
 
 def in_threads(count, work):
-    """Runs `work(index)` in `count` threads; the first error of any of them."""
+    """Runs `work(index)` in `count` threads; raises the first error."""
     errors = []
 
     def guarded(index):
@@ -76,9 +78,9 @@ def in_threads(count, work):
         raise errors[0]
 
 
-def test_hosts_that_connect_over_and_over_and_terminate_at_once(served):
-    """One segment each: the second command finds no free request, so it is parsed after the answer to the first was
-    sent, and the connection ends while its own answer is still to be sent."""
+def test_hosts_that_connect_repeatedly_and_terminate_at_once(served):
+    """In one segment each: no request is free for the second command, so it is parsed after the answer to the first was
+    sent, and the connection ends before its own answer is sent."""
     segment = nvme.ic_req() + nvme.property_get(1) + nvme.property_get(2) + nvme.term_req()
     until = time.monotonic() + 5
 
@@ -94,7 +96,7 @@ def test_hosts_that_connect_over_and_over_and_terminate_at_once(served):
     served.check_empty_and_serving()
 
 
-# What a host may send before and after Connect, by a letter.
+# PDUs that a host may send before and after Connect, by a letter.
 PIECES = {
     "i": nvme.ic_req(),
     "c": nvme.connect(1, NQN),
@@ -106,8 +108,8 @@ PIECES = {
 
 
 def model(order):
-    """What the target does with PDUs in this order: how many answers it owes, and how the connection ends: None when it
-    stays open, the fatal status of its own termination request, or "closed"."""
+    """Returns the expected result of PDUs in this order: the number of answers, and how the connection ends: None if it
+    stays open, the fatal status of the target's termination request, or "closed"."""
     initialized, owed = False, 0
     for piece in order:
         if piece == "t":
@@ -119,7 +121,7 @@ def model(order):
         elif not initialized:
             return owed, nvme.SEQUENCE_ERROR
         elif piece == "d":
-            return owed, nvme.INVALID_HEADER_FIELD  # no such transfer tag
+            return owed, nvme.INVALID_HEADER_FIELD  # unknown transfer tag
         owed += 1
     return owed, None
 
@@ -132,14 +134,14 @@ def check_order(served, order):
             answers = [host.receive() for _ in range(owed)]
             assert None not in answers, order
             assert [a.kind for a in answers].count(nvme.CAPSULE_RESP) == owed - 1, order
-            # Each command once, in whatever order they were completed.
+            # Each command is answered once, in any order of completion.
             assert sorted(a.cid for a in answers[1:]) == sorted("_cpk".index(p) for p in order if p != "i"), order
             return
         answers = host.receive_all()
         if end == "closed":
             assert len(answers) <= owed, order
             return
-        # What a reset destroyed on its way is not missed.
+        # Answers that were lost by a reset are ignored.
         if answers and answers[-1].kind == nvme.C2H_TERM_REQ:
             assert answers.pop().fatal_status == end, order
         assert len(answers) <= owed and all(a.kind != nvme.C2H_TERM_REQ for a in answers), order
@@ -153,8 +155,8 @@ def test_every_order_of_pdus_in_one_segment(served):
 
 
 def session_steps(port, digests, host_id):
-    """An admin queue and an I/O queue that write with R2T, as a generator: before each step it yields the connection
-    and the bytes that the step is going to send, so that the caller may send something else instead and stop."""
+    """A session with an admin queue and an I/O queue that writes with R2T, as a generator: before each step it yields
+    the connection and the bytes of the step, so that the caller may send other bytes instead and stop."""
     with contextlib.ExitStack() as stack:
         admin = stack.enter_context(RawConnection(port))
         yield admin, nvme.ic_req(digests)
@@ -191,14 +193,14 @@ STEPS = 9
 
 
 def run_to(steps, number):
-    """What the step yields."""
+    """Runs to the given step and returns what it yields."""
     for _ in range(number):
         next(steps)
     return next(steps)
 
 
 def cuts(size, rng):
-    """Places to cut a PDU: around each field of its headers, and some in its data."""
+    """Returns offsets for cutting a PDU: around each field of its headers, and some in its data."""
     fields = (1, 2, 3, 4, 7, 8, 9, 12, 16, 20, 23, 24, 25, 28, 40, 64, 71, 72, 73, 76, 127, size - 5, size - 1)
     places = {cut for cut in fields if 0 < cut < size}
     return sorted(places | {rng.randrange(1, size) for _ in range(4)})
@@ -206,7 +208,8 @@ def cuts(size, rng):
 
 @pytest.mark.parametrize("digests", [0, nvme.HEADER_DIGEST | nvme.DATA_DIGEST], ids=["plain", "digests"])
 def test_ends_in_the_middle_of_each_pdu(served, digests):
-    """Closed in order (what arrived is parsed), by a reset, and with a termination request in the middle of it."""
+    """Tests connections that are closed in an orderly way (received bytes are parsed), by a reset, and with a
+    termination request in the middle of the PDU."""
     rng = random.Random(20)
     for number in range(STEPS):
         with contextlib.closing(session_steps(served.port, digests, 1)) as steps:
@@ -224,8 +227,8 @@ def test_ends_in_the_middle_of_each_pdu(served, digests):
 
 
 def test_termination_at_each_point(served):
-    """Instead of a step, in one segment before or after it; by the host's termination request or by its end of the
-    stream."""
+    """Ends the session instead of a step, in one segment before or after it; by the host's termination request or by
+    the end of its stream."""
     for number, digests in itertools.product(range(STEPS), (0, 3)):
         for before, after in itertools.product((False, True), repeat=2):
             for ending in (nvme.term_req(), nvme.term_req(nvme.SEQUENCE_ERROR, bytes(100)), b""):
@@ -242,7 +245,7 @@ def test_termination_at_each_point(served):
 
 @pytest.mark.parametrize("digests", [0, nvme.HEADER_DIGEST | nvme.DATA_DIGEST], ids=["plain", "digests"])
 def test_r2t_data_in_odd_pieces(served, digests):
-    """Several writes at once, their data in PDUs of odd sizes, interleaved, in segments that end anywhere."""
+    """Several concurrent writes with data in PDUs of odd sizes, interleaved, in segments that end anywhere."""
     rng = random.Random(digests)
     with RawHost(served.port, NQN, digests=digests) as host:
         for _ in range(15 if digests else 40):
@@ -273,7 +276,7 @@ def test_r2t_data_in_odd_pieces(served, digests):
 
 
 def pieces_of(r2t, data, rng, digests):
-    """The H2CData PDUs for `data`, in order."""
+    """Returns the H2CData PDUs for `data`, in order."""
     pieces, at = [], 0
     while at < len(data):
         size = min(rng.choice((4, 12, 500, 4092, 8196, WRITE_BYTES)), len(data) - at)
@@ -290,15 +293,18 @@ def allow_descriptors(count):
         resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))
 
 
-def test_a_thousand_connections_at_once(served):
-    """Each is an association of its own with the discovery subsystem; then all end at once, each in another way."""
+@pytest.mark.parametrize("stopped", [False, True], ids=["running", "stopped"])
+def test_a_thousand_connections_at_once(served, stopped):
+    """Each is a separate association with the discovery subsystem; then all end at once in different ways. A target that
+    was stopped in the meantime accepts them in one go: they exceed the number of pending connections, but none is late."""
     allow_descriptors(MANY + 200)
     with contextlib.ExitStack() as stack:
         hosts = []
-        for number in range(MANY):
-            host = stack.enter_context(RawConnection(served.port))
-            host.send(nvme.ic_req(), nvme.connect(1, nvme.DISCOVERY_NQN, host_id=number + 1))
-            hosts.append(host)
+        with served.target.process.paused() if stopped else contextlib.nullcontext():
+            for number in range(MANY):
+                host = stack.enter_context(RawConnection(served.port))
+                host.send(nvme.ic_req(), nvme.connect(1, nvme.DISCOVERY_NQN, host_id=number + 1))
+                hosts.append(host)
         for host in hosts:
             host.expect(nvme.IC_RESP)
             assert host.expect(nvme.CAPSULE_RESP).status == 0
@@ -313,4 +319,4 @@ def test_a_thousand_connections_at_once(served):
             if number % 3 == 1:
                 host.abandon()
     served.check_empty_and_serving()
-    wait_until(lambda: served.queue_pairs() == 0, 20, "all queue pairs are gone")
+    wait_until(lambda: served.queue_pairs() == 0, 20, "all queue pairs are closed")

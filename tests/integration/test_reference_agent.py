@@ -1,4 +1,5 @@
-"""The reference agent, spdk-sma, works with sma-target as it does with SPDK."""
+# SPDX-License-Identifier: Apache-2.0
+"""Tests that the reference agent, spdk-sma, works with sma-target as it does with SPDK."""
 
 import grpc
 import pytest
@@ -8,7 +9,7 @@ from harness.agent import free_port
 NQN = "nqn.2016-06.io.spdk:reference"
 
 
-def test_the_main_job(reference, target):
+def test_the_main_use_case(reference, target):
     client, port = reference.client, free_port()
     volume, other = target.make_malloc_volume(), target.make_malloc_volume()
     handle = client.create_nvmf_tcp(NQN, port, allow_any_host=True, volume=volume)
@@ -23,7 +24,8 @@ def test_the_main_job(reference, target):
 
 
 def test_a_repeated_create_of_a_device_with_hosts_is_an_error_as_on_spdk(reference, target):
-    """Since SPDK 24.09 a host that is allowed already is an error there; the reference then removes the device."""
+    """Since SPDK 24.09, adding a host that is already allowed is an error; the reference agent then deletes the
+    device."""
     client, port, host = reference.client, free_port(), "nqn.2014-08.org.example:host"
     client.create_nvmf_tcp(NQN, port, hosts=[host])
     with pytest.raises(grpc.RpcError) as raised:

@@ -1,4 +1,6 @@
-"""The Linux kernel at both ends: its NVMe/TCP target as remote side of sma-target, and its host on a chain of two."""
+# SPDX-License-Identifier: Apache-2.0
+"""Tests sma-target with the Linux kernel at both ends: with the kernel's NVMe/TCP target as the remote, and with the
+kernel's host on a chain of two targets."""
 
 import json
 import os
@@ -30,7 +32,7 @@ def kernel(machine):
 
 @pytest.fixture(scope="module")
 def remote(kernel):
-    """(port, {nsid: UUID}) of a kernel target with two subsystems."""
+    """Returns (port, {nsid: UUID}) of a kernel target with two subsystems."""
     kernel.make_subsystem(NQN)
     volumes = {1: kernel.add_namespace(NQN, 1), 7: kernel.add_namespace(NQN, 7, block_size=4096)}
     kernel.make_subsystem(PRIVATE_NQN, hosts=[FRIEND])
@@ -42,7 +44,7 @@ def remote(kernel):
 @pytest.fixture
 def tool(bin_dir, remote):
     def run(subcommand, *arguments, status=0):
-        """Standard output, or standard error for another status than 0."""
+        """Returns standard output, or standard error if the status is not 0."""
         result = subprocess.run([bin_dir / "sma-nvme", subcommand, "-s", str(remote[0]), *arguments],
                                 capture_output=True, text=True, timeout=120)
         assert result.returncode == status, result.stdout + result.stderr
@@ -73,10 +75,10 @@ def start_discovery(local, port, **options):
                       **address(port), **options)
 
 
-# sma-nvme, and so the initiator alone.
+# sma-nvme, and so the initiator without a target.
 
 
-def test_discovery_shows_what_this_host_may_see(tool):
+def test_discovery_lists_only_allowed_subsystems(tool):
     for arguments, names in [([], {NQN}), (["-q", FRIEND], {NQN, PRIVATE_NQN})]:
         log = json.loads(tool("discover", "--json", *arguments))
         assert {entry["subnqn"] for entry in log if entry["subtype"] == "nvme"} == names
@@ -92,7 +94,7 @@ def test_namespaces_are_listed_with_their_uuids(tool, remote):
 
 @pytest.mark.parametrize("digests", [[], ["--hdgst"], ["--ddgst"], ["--hdgst", "--ddgst"]])
 @pytest.mark.parametrize("io_size, depth", [("4k", 64), ("8k", 16), ("1M", 4)])
-def test_data_come_back_as_they_were_written(tool, remote, digests, io_size, depth):
+def test_written_data_are_read_back(tool, remote, digests, io_size, depth):
     output = tool("verify", "-n", NQN, "--namespace", str(remote[1][7]), "--size", "2M", "--io-size", io_size,
                   "--depth", str(depth), *digests)
     assert "every byte is as it was written" in output
@@ -112,10 +114,10 @@ def test_refusals_are_explained(tool):
     assert "no namespace 99" in tool("verify", "-n", NQN, "--namespace", "99", status=1)
 
 
-# sma-target with the kernel's target as remote side.
+# sma-target with the kernel's target as its remote.
 
 
-def test_discovery_attaches_what_the_kernel_exports(local, host, remote):
+def test_discovery_attaches_the_kernels_subsystems(local, host, remote):
     port, volumes = remote
     assert start_discovery(local, port, hostnqn=FRIEND)
     assert {c["ctrlrs"][0]["trid"]["subnqn"] for c in local.call("bdev_nvme_get_controllers")} == {NQN, PRIVATE_NQN}
@@ -125,20 +127,20 @@ def test_discovery_attaches_what_the_kernel_exports(local, host, remote):
     assert not has_bdev(local, volumes[1])
 
 
-def test_namespaces_and_subsystems_come_and_go(local, kernel, remote):
+def test_namespaces_and_subsystems_are_added_and_removed(local, kernel, remote):
     port, volumes = remote
     start_discovery(local, port)
     added = kernel.add_namespace(NQN, 9)
     wait_until(lambda: has_bdev(local, added), 20, "new namespace")
     kernel.remove_namespace(NQN, 9)
-    wait_until(lambda: not has_bdev(local, added), 20, "namespace gone")
+    wait_until(lambda: not has_bdev(local, added), 20, "the namespace is removed")
     kernel.unlink(NQN, port)
-    wait_until(lambda: not has_bdev(local, volumes[1]), 30, "subsystem gone from the log")
+    wait_until(lambda: not has_bdev(local, volumes[1]), 30, "the subsystem is removed from the log")
     kernel.link(NQN, port)
     wait_until(lambda: has_bdev(local, volumes[1]), 30, "subsystem back")
 
 
-def test_io_goes_on_after_the_kernel_was_away(local, host, kernel, remote):
+def test_io_continues_after_the_kernel_has_reconnected(local, host, kernel, remote):
     port, volumes = remote
     local.call("bdev_nvme_attach_controller", name="nv0", subnqn=NQN, **address(port))
     exported = local.make_subsystem(LOCAL_NQN, volumes[1])
@@ -162,7 +164,7 @@ def agent(bin_dir, work_dir, local):
 
 @pytest.fixture
 def device(agent):
-    """(handle, port) of a device of the agent's."""
+    """Returns (handle, port) of a device of the agent."""
     port = free_port()
     return agent.client.create_nvmf_tcp(LOCAL_NQN, port, allow_any_host=True), port
 
@@ -175,7 +177,7 @@ def exported(local):
     return sorted(n["uuid"] for n in local.subsystem(LOCAL_NQN)["namespaces"])
 
 
-def test_the_agent_finds_what_the_kernel_exports(local, agent, device, host, kernel, remote):
+def test_the_agent_finds_the_kernels_volumes(local, agent, device, host, kernel, remote):
     remote_port, volumes = remote
     handle, port = device
     attach(agent, discovery_request(handle, volumes[7], remote_port))
@@ -184,10 +186,10 @@ def test_the_agent_finds_what_the_kernel_exports(local, agent, device, host, ker
     attach(agent, discovery_request(handle, added, remote_port))
     host.run("verify", port, LOCAL_NQN, "--namespace", str(added), "--size", "4M")
     kernel.remove_namespace(NQN, 9)
-    wait_until(lambda: volume_states(agent)[added] == "DEGRADED", 15, "missed")
+    wait_until(lambda: volume_states(agent)[added] == "DEGRADED", 15, "the volume is reported missing")
     assert exported(local) == [str(volumes[7])]
     kernel.add_namespace(NQN, 9, volume=added)
-    wait_until(lambda: volume_states(agent)[added] == "READY", 15, "back")
+    wait_until(lambda: volume_states(agent)[added] == "READY", 15, "reconnected")
     host.run("verify", port, LOCAL_NQN, "--namespace", str(added), "--size", "4M")
     for volume in (volumes[7], added):
         agent.client.detach_volume(handle, volume)
@@ -195,7 +197,7 @@ def test_the_agent_finds_what_the_kernel_exports(local, agent, device, host, ker
     kernel.remove_namespace(NQN, 9)
 
 
-# The kernel's host on a device of the agent's target, whose disk is on another, found by discovery.
+# The kernel's host on a device of the agent's target, whose volume is on another target and found by discovery.
 
 
 def test_fio_through_a_chain_while_the_remote_restarts(bin_dir, work_dir, machine, local, agent, device):
@@ -218,8 +220,8 @@ def test_fio_through_a_chain_while_the_remote_restarts(bin_dir, work_dir, machin
         assert connections(local) == ([], [], [])
 
 
-def test_the_kernel_is_rebooted_under_io(local, agent, device, host, kernel, remote, machine, work_dir):
-    """The last test: of what other tests use nothing is left in the guest."""
+def test_the_kernel_is_rebooted_during_io(local, agent, device, host, kernel, remote, machine, work_dir):
+    """The last test, because the reboot removes everything in the guest that other tests use."""
     image = work_dir / "reboot.img"
     with open(image, "wb") as file:
         os.truncate(file.fileno(), 64 << 20)

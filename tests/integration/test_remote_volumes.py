@@ -1,5 +1,6 @@
-"""Volumes of one sma-target, used and exported again by another: attached by hand and by discovery, over one path and
-two, while the remote side restarts and changes."""
+# SPDX-License-Identifier: Apache-2.0
+"""Tests volumes of one sma-target that another one exports again: attached with calls and through discovery, with one
+path and two, while the remote restarts and changes."""
 
 import json
 import uuid
@@ -15,14 +16,8 @@ LOCAL_NQN = "nqn.2016-06.io.spdk:local0"
 
 
 @pytest.fixture
-def remote(bin_dir, work_dir):
-    with ExportingTarget(bin_dir, work_dir) as running:
-        yield running
-
-
-@pytest.fixture
 def local(bin_dir, work_dir):
-    # Two reactors: each has connections of its own.
+    # Two reactors, each with its own connections.
     with ExportingTarget(bin_dir, work_dir, ["--cores", "2"], name="local") as running:
         yield running
 
@@ -47,7 +42,7 @@ def states(local):
     return [path["state"] for path in local.call("bdev_nvme_get_controllers", name="nv0")[0]["ctrlrs"]]
 
 
-def test_data_come_through(remote, local, host):
+def test_data_are_read_and_written(remote, local, host):
     volume = remote.export_file()
     assert attach(local, remote.make_subsystem(REMOTE_NQN, volume)) == ["nv0n1"]
     port = local.make_subsystem(LOCAL_NQN, volume)
@@ -56,13 +51,13 @@ def test_data_come_through(remote, local, host):
 
 
 @pytest.mark.parametrize("digests", [{"hdgst": True}, {"ddgst": True}, {"hdgst": True, "ddgst": True}])
-def test_data_come_through_with_digests(remote, local, host, digests):
+def test_data_are_read_and_written_with_digests(remote, local, host, digests):
     volume = remote.export_file()
     attach(local, remote.make_subsystem(REMOTE_NQN, volume), **digests)
     host.run("verify", local.make_subsystem(LOCAL_NQN, volume), LOCAL_NQN, "--size", "8M")
 
 
-def test_a_restart_of_the_remote_under_io_is_not_seen(remote, local, host):
+def test_io_survives_a_restart_of_the_remote(remote, local, host):
     volume = remote.export_file()
     attach(local, remote.make_subsystem(REMOTE_NQN, volume), ctrlr_loss_timeout_sec=-1, reconnect_delay_sec=1)
     port = local.make_subsystem(LOCAL_NQN, volume)
@@ -77,7 +72,7 @@ def test_a_restart_of_the_remote_under_io_is_not_seen(remote, local, host):
     host.run("verify", port, LOCAL_NQN, "--size", "8M")
 
 
-def test_io_fails_in_time_when_asked_to(remote, local, host):
+def test_io_fails_after_the_configured_time(remote, local, host):
     volume = remote.export_file()
     attach(local, remote.make_subsystem(REMOTE_NQN, volume), ctrlr_loss_timeout_sec=-1, reconnect_delay_sec=1,
            fast_io_fail_timeout_sec=1)
@@ -92,7 +87,7 @@ def test_io_fails_in_time_when_asked_to(remote, local, host):
     host.run("verify", port, LOCAL_NQN, "--size", "8M")
 
 
-def test_one_of_two_paths_is_cut_under_io(remote, local, host):
+def test_one_of_two_paths_is_lost_during_io(remote, local, host):
     volume = remote.export_file()
     first = remote.make_subsystem(REMOTE_NQN, volume)
     second = remote.make_subsystem("nqn.2016-06.io.spdk:other")
@@ -110,24 +105,24 @@ def test_one_of_two_paths_is_cut_under_io(remote, local, host):
     host.run("verify", port, LOCAL_NQN, "--size", "8M")
 
 
-def test_namespaces_come_and_go_with_the_remote(remote, local):
+def test_namespaces_follow_the_remote(remote, local):
     first, second = remote.make_malloc_volume(8), remote.make_malloc_volume(8)
     attach(local, remote.make_subsystem(REMOTE_NQN, first))
     assert not has_bdev(local, second)
     remote.call("nvmf_subsystem_add_ns", nqn=REMOTE_NQN, namespace={"bdev_name": str(second)})
     wait_until(lambda: has_bdev(local, second), 10, "new namespace")
     remote.call("nvmf_subsystem_remove_ns", nqn=REMOTE_NQN, nsid=1)
-    wait_until(lambda: not has_bdev(local, first), 10, "namespace gone")
+    wait_until(lambda: not has_bdev(local, first), 10, "the namespace is removed")
     assert has_bdev(local, second)
 
 
-def test_a_larger_disk_is_seen_through_both(remote, local, host):
+def test_a_growing_disk_is_detected_through_both_targets(remote, local, host):
     name = f"null-{uuid.uuid4().hex[:8]}"
     remote.call("bdev_null_create", name=name, block_size=512, num_blocks=16384)
     attach(local, remote.make_subsystem(REMOTE_NQN, name))
     local.make_subsystem(LOCAL_NQN, "nv0n1")
     remote.call("bdev_null_resize", name=name, new_size=16)
-    wait_until(lambda: local.call("bdev_get_bdevs", name="nv0n1")[0]["num_blocks"] == 32768, 10, "grown")
+    wait_until(lambda: local.call("bdev_get_bdevs", name="nv0n1")[0]["num_blocks"] == 32768, 10, "the new size")
 
 
 def test_many_volumes_behind_one_discovery_service(remote, local):

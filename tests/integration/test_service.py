@@ -1,7 +1,7 @@
-"""The agent as a service: many callers at once, deadlines, keep-alive, health, reflection and an orderly stop."""
+# SPDX-License-Identifier: Apache-2.0
+"""Tests the agent as a service: concurrent callers, deadlines, keep-alive, health, reflection and an orderly stop."""
 
 import concurrent.futures
-import contextlib
 import signal
 import threading
 
@@ -22,23 +22,13 @@ def nqn(number):
     return f"nqn.2016-06.io.spdk:device-{number}"
 
 
-@contextlib.contextmanager
-def standing_still(process):
-    """The program does not run for a while, and answers nothing."""
-    process.signal(signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        process.signal(signal.SIGCONT)
-
-
 def health(agent):
     stub = health_pb2_grpc.HealthStub(agent.client.channel)
     return stub.Check(health_pb2.HealthCheckRequest(), timeout=10).status
 
 
 def test_64_callers_at_once(sma, target):
-    """Each makes, uses and removes devices of its own behind one listener."""
+    """Each caller creates, uses and deletes its own devices on a shared listener."""
     port = free_port()
     volumes = [target.make_malloc_volume(size_mib=1) for _ in range(CALLERS)]
     start = threading.Barrier(CALLERS)
@@ -58,8 +48,8 @@ def test_64_callers_at_once(sma, target):
     assert [s["nqn"] for s in target.call("nvmf_get_subsystems") if s["subtype"] == "NVMe"] == []
 
 
-def test_64_callers_want_the_same(sma, target):
-    """One device and one volume: every call succeeds, and there is one of each."""
+def test_64_callers_request_the_same_objects(sma, target):
+    """All callers use the same device and volume: every call succeeds, and there is only one of each."""
     port, volume = free_port(), target.make_malloc_volume()
 
     def work(_):
@@ -73,7 +63,7 @@ def test_64_callers_want_the_same(sma, target):
     assert len(target.subsystem(nqn(0))["listen_addresses"]) == 1
 
 
-def test_one_of_many_devices_gets_a_volume_that_all_want(sma, target):
+def test_one_of_many_devices_gets_a_contended_volume(sma, target):
     port, volume = free_port(), target.make_malloc_volume()
     handles = [sma.client.create_nvmf_tcp(nqn(number), port, allow_any_host=True) for number in range(8)]
 
@@ -90,26 +80,27 @@ def test_one_of_many_devices_gets_a_volume_that_all_want(sma, target):
     assert sum(len(target.subsystem(nqn(number))["namespaces"]) for number in range(8)) == 1
 
 
-def test_a_passed_deadline_leaves_nothing(proxied_sma, proxy, target):
+def test_a_passed_deadline_leaves_no_objects(proxied_sma, proxy, target):
     client, port = proxied_sma.client, free_port()
     client.create_nvmf_tcp(nqn(0), port)
     deletions = proxy.calls_of["nvmf_delete_subsystem"]
     proxy.hold("nvmf_create_subsystem", answers=True)
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         call = pool.submit(client.create_nvmf_tcp, nqn(1), port, timeout=2)
-        # The target has done it, but the answer will come too late.
+        # The target has executed the call, but the answer will be too late.
         proxy.wait_held()
         assert target.subsystem(nqn(1)) is not None
         assert call.exception().code() == grpc.StatusCode.DEADLINE_EXCEEDED
-    # The agent learns it a moment later; an answer that came before that would be a success too late to be told.
+    # The agent detects that slightly later; an answer before the deadline would be a success that the client does not
+    # receive.
     wait_until(lambda: proxy.calls_of["nvmf_delete_subsystem"] > deletions, what="the agent has given up")
     proxy.release()
-    wait_until(lambda: target.subsystem(nqn(1)) is None, 20, "the device is gone")
+    wait_until(lambda: target.subsystem(nqn(1)) is None, 20, "the device is removed")
     assert target.subsystem(nqn(0)) is not None
     client.create_nvmf_tcp(nqn(1), port)
 
 
-def test_a_call_that_hangs_does_not_hold_up_calls_about_other_things(proxied_sma, proxy, target):
+def test_a_hanging_call_does_not_delay_calls_for_other_objects(proxied_sma, proxy, target):
     client, port = proxied_sma.client, free_port()
     handle = client.create_nvmf_tcp(nqn(0), port)
     volume = target.make_malloc_volume()
@@ -126,7 +117,7 @@ def test_a_call_that_hangs_does_not_hold_up_calls_about_other_things(proxied_sma
         assert [call.result() for call in hanging] == [f"nvmf-tcp:{nqn(number)}" for number in range(1, CALLERS)]
 
 
-def test_a_target_that_is_away_is_unavailable_until_it_is_back(sma, target):
+def test_calls_are_unavailable_until_the_target_is_back(sma, target):
     port = free_port()
     sma.client.create_nvmf_tcp(nqn(0), port)
     assert health(sma) == health_pb2.HealthCheckResponse.SERVING
@@ -141,14 +132,15 @@ def test_a_target_that_is_away_is_unavailable_until_it_is_back(sma, target):
     sma.client.create_nvmf_tcp(nqn(1), port)
 
 
-def test_keep_alive_pings_without_calls_are_no_offence(sma):
-    """As the spdk-csi node agent's transport sends them; gRPC's own defaults end such a connection at the third."""
+def test_keep_alive_pings_without_calls_are_accepted(sma):
+    """The pings are sent as the spdk-csi node agent's transport does; with gRPC's defaults the third one would end the
+    connection."""
     with Http2Connection(sma.address) as connection:
         for number in range(50):
             connection.ping(number.to_bytes(8, "big"))
 
 
-def test_reflection_tells_the_services(sma):
+def test_reflection_lists_the_services(sma):
     database = ProtoReflectionDescriptorDatabase(sma.client.channel)
     services = set(database.get_services())
     assert {"sma.StorageManagementAgent", "grpc.health.v1.Health"} <= services
@@ -156,8 +148,8 @@ def test_reflection_tells_the_services(sma):
     assert methods == {"CreateDevice", "DeleteDevice", "AttachVolume", "DetachVolume", "SetQos", "GetQosCapabilities"}
 
 
-def test_a_stop_finishes_what_was_begun(proxied_sma, proxy, target):
-    """A call that is being worked on when the agent is told to stop is still answered."""
+def test_a_stop_finishes_calls_in_progress(proxied_sma, proxy, target):
+    """A call in progress when the agent is stopped is still answered."""
     proxy.hold("nvmf_create_subsystem", answers=True)
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         call = pool.submit(proxied_sma.client.create_nvmf_tcp, nqn(0), free_port())
@@ -169,7 +161,7 @@ def test_a_stop_finishes_what_was_begun(proxied_sma, proxy, target):
     assert target.subsystem(nqn(0)) is not None
 
 
-def test_a_port_in_use_is_told_and_the_agent_does_not_start(sma, bin_dir, work_dir):
+def test_a_port_in_use_is_reported_and_the_agent_does_not_start(sma, bin_dir, work_dir):
     second = Process("second", [bin_dir / "sma", "-c", work_dir / "sma.yaml", "--state-dir", work_dir / "second"],
                      work_dir)
     assert second.wait() != 0

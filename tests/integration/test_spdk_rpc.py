@@ -1,4 +1,5 @@
-"""SPDK's own command line client, spdk-rpc, drives sma-target with the parameters that it sends by itself."""
+# SPDX-License-Identifier: Apache-2.0
+"""Tests that SPDK's command-line client, spdk-rpc, can drive sma-target with its default parameters."""
 
 import json
 import pathlib
@@ -18,7 +19,7 @@ HOST = "nqn.2014-08.org.example:host"
 @pytest.fixture
 def spdk_rpc(target):
     def run(*arguments):
-        """The output; AssertionError with the client's words when it fails."""
+        """Returns the output. Raises AssertionError with the client's message on failure."""
         result = subprocess.run([SPDK_RPC, "-s", target.socket, *map(str, arguments)], capture_output=True, text=True,
                                 timeout=30)
         assert result.returncode == 0, f"{arguments}: {result.stderr}"
@@ -88,7 +89,7 @@ def test_nvmf(spdk_rpc):
     spdk_rpc("nvmf_delete_subsystem", NQN)
 
 
-def test_a_saved_configuration_makes_the_same_objects_again(spdk_rpc, target, bin_dir, work_dir):
+def test_a_saved_configuration_recreates_the_same_objects(spdk_rpc, target, bin_dir, work_dir):
     port = free_port()
     spdk_rpc("bdev_malloc_create", "-b", "memory", "-u", "11111111-2222-4333-8444-555555555555", 16, 512)
     spdk_rpc("nvmf_create_transport", "-t", "tcp")
@@ -103,7 +104,7 @@ def test_a_saved_configuration_makes_the_same_objects_again(spdk_rpc, target, bi
         assert again.subsystem(NQN) == before
 
 
-def test_a_failing_call_tells_the_code_and_the_words(target):
+def test_a_failing_call_reports_code_and_message(target):
     result = subprocess.run([SPDK_RPC, "-s", target.socket, "bdev_get_bdevs", "-b", "nothing"], capture_output=True,
                             text=True, timeout=30)
     assert result.returncode != 0

@@ -1,5 +1,6 @@
-"""The agent's state folder: what is wrong with it is said clearly, and nothing is changed on the target for which there
-would be no record."""
+# SPDX-License-Identifier: Apache-2.0
+"""Tests the agent's state folder: problems are reported clearly, and no change is made on the target that cannot be
+recorded."""
 
 import contextlib
 import os
@@ -25,7 +26,7 @@ def can_mount():
 
 
 def on_tmpfs(folder, options, command):
-    """Runs `command` with a file system of its own on `folder`, seen by nobody else."""
+    """Runs `command` with a private file system on `folder`."""
     script = 'mount -t tmpfs -o "$1" none "$2" && shift 2 && exec "$@"'
     return ["unshare", "--mount", "sh", "-c", script, "sh", options, folder, *command]
 
@@ -42,7 +43,7 @@ def test_a_folder_that_cannot_be_written_is_refused(bin_dir, work_dir):
 
 
 def fill(agent, port):
-    """Makes devices until one is refused: those that were made, and the error."""
+    """Creates devices until one is refused; returns the created ones and the error."""
     made = []
     for number in range(5000):
         try:
@@ -52,7 +53,7 @@ def fill(agent, port):
     raise AssertionError("nothing was refused")
 
 
-def test_a_full_disk_refuses_changes_and_harms_nothing(bin_dir, work_dir, target):
+def test_a_full_disk_refuses_changes_without_side_effects(bin_dir, work_dir, target):
     folder, port = work_dir / "state", free_port()
     folder.mkdir(mode=0o700)
     command = on_tmpfs(folder, "size=300k,mode=0700", [bin_dir / "sma"])
@@ -61,12 +62,12 @@ def test_a_full_disk_refuses_changes_and_harms_nothing(bin_dir, work_dir, target
         assert error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
         on_target = {f"nvmf-tcp:{s['nqn']}" for s in target.call("nvmf_get_subsystems") if s["subtype"] == "NVMe"}
         assert on_target == set(made)
-        # What there is goes on.
+        # Existing devices continue to work.
         assert agent.client.create_nvmf_tcp(f"{NQN}-0", port) == made[0]
 
 
-def test_a_limit_of_file_sizes_refuses_changes_and_harms_nothing(bin_dir, work_dir, target):
-    """As on a full disk, but there is room again later."""
+def test_a_file_size_limit_refuses_changes_without_side_effects(bin_dir, work_dir, target):
+    """As on a full disk, except that space becomes available later."""
     port = free_port()
     with start_sma(bin_dir, work_dir, socket=str(target.socket)) as agent:
         handle = agent.client.create_nvmf_tcp(NQN, port)
@@ -84,10 +85,10 @@ def test_a_limit_of_file_sizes_refuses_changes_and_harms_nothing(bin_dir, work_d
                 break
         assert refused, "nothing was refused"
         assert refused[0].code() in (grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.INTERNAL)
-        # What there is goes on; what was refused leaves nothing once there is room again.
+        # Existing devices continue to work; refused calls leave nothing after space has become available.
         assert agent.client.create_nvmf_tcp(NQN, port) == handle
         subprocess.run(["prlimit", "--fsize=unlimited:", "--pid", str(agent.process.pid)], check=True)
-        wait_until(lambda: target.call("nvmf_get_subsystems") == before, 20, "nothing is left over")
+        wait_until(lambda: target.call("nvmf_get_subsystems") == before, 20, "no object is left")
         agent.client.create_nvmf_tcp(f"{NQN}-again", port)
     with start_sma(bin_dir, work_dir, socket=str(target.socket)) as agent:
         assert agent.client.create_nvmf_tcp(NQN, port) == handle
@@ -108,7 +109,7 @@ def test_a_record_of_a_newer_agent_is_refused(bin_dir, work_dir, target):
     assert "99999" in refused.stderr
 
 
-def test_a_damaged_record_is_refused_and_left_as_it_is(bin_dir, work_dir, target):
+def test_a_damaged_record_is_refused_and_not_changed(bin_dir, work_dir, target):
     with start_sma(bin_dir, work_dir, socket=str(target.socket)) as agent:
         agent.client.create_nvmf_tcp(NQN, free_port())
         folder = agent.config["state_dir"]
@@ -124,7 +125,7 @@ def test_a_damaged_record_is_refused_and_left_as_it_is(bin_dir, work_dir, target
 
 
 @pytest.mark.parametrize("mode", [0o755, 0o770])
-def test_a_folder_that_others_can_read_is_mended_or_refused(bin_dir, work_dir, mode, target):
+def test_a_folder_that_others_can_read_is_fixed_or_refused(bin_dir, work_dir, mode, target):
     folder = work_dir / "state"
     folder.mkdir()
     folder.chmod(mode)

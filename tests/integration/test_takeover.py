@@ -1,4 +1,6 @@
-"""From the reference agent to ours: its devices are taken over while a host uses them, and the host notices nothing."""
+# SPDX-License-Identifier: Apache-2.0
+"""Tests the change from the reference agent to sma: its devices are adopted while a host uses them, without any effect
+on the host."""
 
 import subprocess
 import uuid
@@ -18,7 +20,8 @@ IO_SECONDS = 4
 
 
 def make_reference_devices(reference, target, port):
-    """Two volumes for each device; {nqn: volumes}. The reference agent ends, its devices stay."""
+    """Creates devices with two volumes each; returns {nqn: volumes}. The reference agent then ends, but its devices
+    remain."""
     made = {}
     for nqn in NQNS:
         made[nqn] = [target.make_malloc_volume(size_mib=8) for _ in range(2)]
@@ -40,7 +43,7 @@ def record(sma):
     return {d.nvmf_tcp.subnqn: {uuid.UUID(bytes=v) for v in d.volume_ids} for d in devices}
 
 
-def test_repeated_calls_take_over_under_io(bin_dir, work_dir, target, reference):
+def test_repeated_calls_adopt_during_io(bin_dir, work_dir, target, reference):
     port = free_port()
     made = make_reference_devices(reference, target, port)
     before = target.call("nvmf_get_subsystems")
@@ -69,7 +72,7 @@ def test_repeated_calls_take_over_under_io(bin_dir, work_dir, target, reference)
             assert target.subsystem(NQNS[1]) is not None
 
 
-def test_smactl_adopts_under_io(bin_dir, work_dir, target, reference):
+def test_smactl_adopts_during_io(bin_dir, work_dir, target, reference):
     port = free_port()
     made = make_reference_devices(reference, target, port)
     before = target.call("nvmf_get_subsystems")
@@ -88,14 +91,14 @@ def test_smactl_adopts_under_io(bin_dir, work_dir, target, reference):
             assert again.returncode == 0, again.stderr
             assert record(sma) == {nqn: set(volumes) for nqn, volumes in made.items()}
             assert target.call("nvmf_get_subsystems") == before
-            # What another agent made is now ours in every respect.
+            # The adopted devices now behave like sma's own in every respect.
             assert sma.client.create_nvmf_tcp(NQNS[1], port, hosts=[HOST]) == f"nvmf-tcp:{NQNS[1]}"
             sma.client.detach_volume(f"nvmf-tcp:{NQNS[1]}", made[NQNS[1]][0])
             assert [n["uuid"] for n in target.subsystem(NQNS[1])["namespaces"]] == [str(made[NQNS[1]][1])]
             assert io.wait_finished(60) > 0
 
 
-def test_an_adopted_device_is_made_again_when_the_target_restarts(bin_dir, work_dir, target, reference):
+def test_an_adopted_device_is_recreated_when_the_target_restarts(bin_dir, work_dir, target, reference):
     port, volume = free_port(), target.make_file_volume(size_mib=8)
     handle = reference.client.create_nvmf_tcp(NQNS[0], port, hosts=[HOST], volume=volume)
     reference.stop()

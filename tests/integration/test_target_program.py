@@ -1,12 +1,15 @@
-"""The target as a program: ready at once, and no burden while nothing happens."""
+# SPDX-License-Identifier: Apache-2.0
+"""Tests the target as a program: it is ready quickly, and causes no load while idle."""
 
 import contextlib
 import socket
 import time
 import uuid
 
+import pytest
+
 from harness.agent import free_port
-from harness.jsonrpc import JsonRpcClient
+from harness.jsonrpc import JsonRpcClient, RpcError
 from harness.memory import count_in_memory
 from harness.nvme_pdu import RawConnection, RawHost
 from harness.process import Process
@@ -14,7 +17,7 @@ from harness.target import Target
 
 
 def start_up_seconds(bin_dir, work_dir, number):
-    """From the start of the program until it has answered a call."""
+    """Returns the time from the start of the program to the answer of a call."""
     path = work_dir / f"start-{number}.sock"
     started = time.monotonic()
     with Process(f"start-{number}", [bin_dir / "sma-target", "-r", path], work_dir) as process:
@@ -23,16 +26,16 @@ def start_up_seconds(bin_dir, work_dir, number):
             with contextlib.suppress(OSError), JsonRpcClient(path) as client:
                 client.call("spdk_get_version")
                 return time.monotonic() - started
-            time.sleep(0.001)  # between two looks
+            time.sleep(0.001)  # polling interval
 
 
 def test_it_is_ready_within_100_ms(bin_dir, work_dir):
-    """The best of five: how long it takes, not how busy the machine is."""
+    """Takes the best of five measurements, so that other load on the host does not matter."""
     assert min(start_up_seconds(bin_dir, work_dir, number) for number in range(5)) < 0.1
 
 
 def test_hosts_with_one_io_queue_each_are_spread(bin_dir, work_dir):
-    """Each has an admin queue and an I/O queue: the I/O queues go to all I/O threads alike."""
+    """Each host has an admin queue and an I/O queue: the I/O queues are distributed evenly over all I/O threads."""
     port, nqn = free_port(), "nqn.2016-06.io.spdk:spread"
     with Target(bin_dir, work_dir, ["--cores", "2"]) as target, contextlib.ExitStack() as stack:
         target.call("nvmf_create_transport", trtype="TCP")
@@ -51,7 +54,7 @@ def resident_kib(pid):
 
 
 def test_past_discovery_associations_keep_no_memory(bin_dir, work_dir):
-    """600 at once, then none: what is left is less than 4 KiB each."""
+    """600 at once, then none: less than 4 KiB remain allocated for each."""
     port, nqn, count = free_port(), "nqn.2016-06.io.spdk:past", 600
     with Target(bin_dir, work_dir, ["--cores", "1"]) as target, contextlib.ExitStack() as stack:
         target.call("nvmf_create_transport", trtype="TCP")
@@ -66,21 +69,21 @@ def test_past_discovery_associations_keep_no_memory(bin_dir, work_dir):
         stack.close()
         deadline = time.monotonic() + 20
         while (kept_kib := resident_kib(target.process.pid) - before_kib) > count * 4 and time.monotonic() < deadline:
-            time.sleep(0.05)  # between two looks
+            time.sleep(0.05)  # polling interval
         assert kept_kib <= count * 4
 
 
 def wait_until_idle(process):
-    """Returns when the process has used no processor time for half a second: pages of new disks are populated."""
+    """Returns after the process has used no CPU time for half a second: the pages of new disks are populated then."""
     for _ in range(60):
         before_s = process.cpu_seconds()
-        time.sleep(0.5)  # what is looked at
+        time.sleep(0.5)  # observation time
         if process.cpu_seconds() == before_s:
             return
 
 
 def test_it_idles_with_connections_and_many_disks(bin_dir, work_dir):
-    """Under 1 % of a core, over three seconds."""
+    """Uses less than 1 % of a core, over three seconds."""
     port = free_port()
     with Target(bin_dir, work_dir, ["-m", "0x3"]) as target, contextlib.ExitStack() as connections:
         target.call("nvmf_create_transport", trtype="TCP")
@@ -94,12 +97,13 @@ def test_it_idles_with_connections_and_many_disks(bin_dir, work_dir):
         target.call("spdk_get_version")
         wait_until_idle(target.process)
         before_s, started = target.process.cpu_seconds(), time.monotonic()
-        time.sleep(3)  # what is measured
+        time.sleep(3)  # observation time
         assert (target.process.cpu_seconds() - before_s) / (time.monotonic() - started) < 0.01
 
 
-def test_a_key_that_is_gone_is_nowhere_in_its_memory(bin_dir, work_dir):
-    """Neither as digits, as it came and was shown, nor as bytes; the connection that brought it is still there."""
+def test_a_destroyed_key_is_nowhere_in_its_memory(bin_dir, work_dir):
+    """Neither as hexadecimal digits, as received and shown, nor as bytes; the connection that carried it is still
+    open."""
     keys = [uuid.uuid4().hex, uuid.uuid4().hex]
     with Target(bin_dir, work_dir) as target, target.connect() as client:
         client.call("bdev_malloc_create", name="base", block_size=512, num_blocks=8192)
@@ -111,3 +115,37 @@ def test_a_key_that_is_gone_is_nowhere_in_its_memory(bin_dir, work_dir):
         client.call("bdev_crypto_delete", name="crypt")
         client.call("accel_crypto_key_destroy", key_name="k")
         assert count_in_memory(target.process.pid, needles) == dict.fromkeys(needles, 0)
+
+
+def test_refused_calls_are_logged_without_secrets(target):
+    """Each refusal says the method, its object and the reason."""
+    secret = uuid.uuid4().hex
+    with pytest.raises(RpcError):
+        target.call("bdev_malloc_delete", name="nosuchdisk")
+    with pytest.raises(RpcError):
+        target.call("bdev_get_bdevs", name="nosuchdisk")
+    with pytest.raises(RpcError):
+        target.call("accel_crypto_key_create", name="equalkeys", cipher="AES_XTS", key=secret, key2=secret)
+    with pytest.raises(RpcError):
+        target.call("nvmf_subsystem_add_host", nqn="nqn.2016-06.io.spdk:nosuch", host="nqn.2014-08.org.example:h")
+    log = target.process.log()
+    assert "JSON-RPC: bdev_malloc_delete nosuchdisk: refused, -19: No such device" in log
+    assert "JSON-RPC: accel_crypto_key_create equalkeys: refused, -32602: failed to create DEK, rc -22" in log
+    assert "JSON-RPC: nvmf_subsystem_add_host nqn.2016-06.io.spdk:nosuch: refused, " in log
+    assert secret not in log
+    assert "bdev_get_bdevs" not in log, "a query is no mistake"
+
+
+def test_refused_calls_do_not_fill_the_log(target):
+    with target.connect() as client:
+        started = time.monotonic()
+        for _ in range(500):
+            with pytest.raises(RpcError):
+                client.call("bdev_null_delete", name="nosuchdisk")
+        elapsed_s = time.monotonic() - started
+        with pytest.raises(RpcError):
+            client.call("bdev_malloc_delete", name="another")
+    lines = target.process.log().splitlines()
+    refusals = [line for line in lines if "bdev_null_delete nosuchdisk: refused" in line]
+    assert 50 <= len(refusals) <= 101 + elapsed_s
+    assert any("bdev_malloc_delete another: refused" in line for line in lines)

@@ -1,4 +1,6 @@
-"""NVMe devices over vfio-user: made by the agent, driven from shared memory; and a QEMU that has no such device."""
+# SPDX-License-Identifier: Apache-2.0
+"""Tests NVMe devices over vfio-user that the agent creates and that are driven through shared memory, and a QEMU that
+does not support such devices."""
 
 import json
 import shutil
@@ -39,7 +41,7 @@ def volumes_target(bin_dir, work_dir):
 
 @pytest.fixture
 def drive(bin_dir, work_dir):
-    """Runs a driver against a device's socket for a moment; I/Os per second."""
+    """Drives a device through its socket for a short time; returns the I/Os per second."""
     def run(*arguments, physical_id=0):
         socket = work_dir / "sockets" / f"vfiouser-{physical_id}" / "cntrl"
         command = [bin_dir / "vfio_user_load", "--socket", socket, "--seconds", "0.2", "--blocks",
@@ -56,7 +58,7 @@ def test_device_is_driven_through_its_socket(bin_dir, work_dir, volumes_target, 
         assert create(agent, volume=volume) == HANDLE
         assert drive("--write", "--depth", "32") > 0
         assert drive("--queues", "4", "--depth", "8") > 0
-        # The first is gone, the next is served; a volume comes and goes.
+        # After the first driver has disconnected, the next one is served; a volume is detached and attached.
         agent.client.detach_volume(HANDLE, volume)
         assert volumes_target.subsystem(NQN)["namespaces"] == []
         agent.client.attach_volume(HANDLE, volume)
@@ -67,7 +69,7 @@ def test_device_is_driven_through_its_socket(bin_dir, work_dir, volumes_target, 
         assert volumes_target.subsystem(NQN) is None
 
 
-def test_device_is_back_after_a_restart_of_the_target(bin_dir, work_dir, volumes_target, drive):
+def test_a_device_is_recreated_after_a_restart_of_the_target(bin_dir, work_dir, volumes_target, drive):
     volume = volumes_target.make_file_volume(VOLUME_MIB, BLOCK_SIZE)
     with start_sma(bin_dir, work_dir, socket=str(volumes_target.socket), **vfiouser(work_dir)) as agent:
         create(agent, volume=volume)
@@ -82,7 +84,7 @@ def test_device_is_back_after_a_restart_of_the_target(bin_dir, work_dir, volumes
         assert drive("--write") > 0
 
 
-def test_virtual_functions_and_places_that_do_not_exist(bin_dir, work_dir, volumes_target):
+def test_virtual_functions_and_slots_that_do_not_exist(bin_dir, work_dir, volumes_target):
     buses = [{"name": "bus0", "count": 4}]
     with start_sma(bin_dir, work_dir, socket=str(volumes_target.socket), **vfiouser(work_dir, buses=buses)) as agent:
         request = wire.sma.CreateDeviceRequest()
@@ -98,7 +100,7 @@ def test_virtual_functions_and_places_that_do_not_exist(bin_dir, work_dir, volum
 
 
 def test_published_example_starts(bin_dir, work_dir, volumes_target):
-    """As published, but for its paths: nobody listens where its QEMU should be."""
+    """As published except for its paths; there is no QEMU."""
     devices = [{"name": "vfiouser", "params": {"root_path": str(work_dir / "sockets"), "bus": "bus0",
                                                "address": "127.0.0.1", "port": free_port()}},
                {"name": "vhost-blk"}]
@@ -106,13 +108,13 @@ def test_published_example_starts(bin_dir, work_dir, volumes_target):
         with pytest.raises(grpc.RpcError) as error:
             create(agent)
         assert error.value.code() == grpc.StatusCode.UNAVAILABLE
-        wait_until(lambda: volumes_target.subsystem(NQN) is None, 30, "the subsystem is gone")
-        wait_until(lambda: not (work_dir / "sockets" / "vfiouser-0").exists(), 30, "the folder is gone")
+        wait_until(lambda: volumes_target.subsystem(NQN) is None, 30, "the subsystem is removed")
+        wait_until(lambda: not (work_dir / "sockets" / "vfiouser-0").exists(), 30, "the folder is removed")
 
 
 @pytest.fixture
 def qemu(work_dir):
-    """QEMU without a guest: it refuses what it does not know all the same."""
+    """Starts QEMU without a guest; it still refuses unknown devices."""
     program = shutil.which("qemu-system-x86_64")
     monitor = work_dir / "qmp.sock"
     process = Process("qemu", [program, "-S", "-nodefaults", "-display", "none", "-accel", "tcg", "-m", "64",
@@ -129,7 +131,7 @@ def has_vfio_user_pci():
     return "vfio-user-pci" in devices
 
 
-def test_qemu_that_has_no_such_device_undoes_all(bin_dir, work_dir, volumes_target, qemu):
+def test_everything_is_rolled_back_if_qemu_has_no_such_device(bin_dir, work_dir, volumes_target, qemu):
     volume = volumes_target.make_malloc_volume(VOLUME_MIB, BLOCK_SIZE)
     params = vfiouser(work_dir, qmp_addr=f"unix:{qemu}", buses=[{"name": "bus0"}])
     with start_sma(bin_dir, work_dir, socket=str(volumes_target.socket), **params) as agent:

@@ -1,5 +1,6 @@
-"""NVMe controllers that a Linux guest drives over vfio-user, by the client of a real QEMU, in one boot: one given on
-QEMU's command line, others plugged in by the agent."""
+# SPDX-License-Identifier: Apache-2.0
+"""Tests NVMe controllers that a Linux guest drives over vfio-user, through the client of a real QEMU, in one boot: one
+on QEMU's command line, others hot-plugged by the agent."""
 
 import hashlib
 import json
@@ -44,14 +45,14 @@ class Devices:
 
 
 class Guest:
-    """The machine, with what these tests ask of it."""
+    """The VM with helpers for these tests."""
 
     def __init__(self, machine):
         self.machine = machine
         self.run = machine.run
 
     def disk(self, volume):
-        """The name of the disk with this UUID."""
+        """Returns the name of the disk with this UUID."""
         return self.machine.wait_until(
             "cd /sys/block; for d in nvme*n*; do case $d in *c*) continue; esac; "
             f"[ \"$(cat $d/uuid)\" = '{volume}' ] && echo $d && exit 0; done; exit 1", 30).strip()
@@ -63,19 +64,19 @@ class Guest:
         return f'id "{name}"' in self.machine.monitor("info qtree")
 
     def write(self, disk, mib=4):
-        """Random bytes to the disk's begin, read back from it; their SHA-256."""
+        """Writes random bytes to the start of the disk, and reads them back; returns their SHA-256."""
         return self.run(f"dd if=/dev/urandom of=/tmp/data bs=1M count={mib} 2>/dev/null && "
                         f"dd if=/tmp/data of=/dev/{disk} bs=1M oflag=direct 2>/dev/null && "
                         f"dd if=/dev/{disk} of=/tmp/back bs=1M count={mib} iflag=direct 2>/dev/null && "
                         "cmp /tmp/data /tmp/back && sha256sum </tmp/data").split()[0]
 
     def dma_messages(self):
-        """How many messages QEMU has had from targets to read its memory, and to write it."""
+        """Returns how many messages QEMU has received from targets to read and to write its memory."""
         log = self.machine.process.log()
         return log.count("vfio_user_recv_request  command 0xb"), log.count("vfio_user_recv_request  command 0xc")
 
     def digest(self, disk, mib=4):
-        """Of the disk's begin."""
+        """Returns the SHA-256 of the start of the disk."""
         return self.run(f"dd if=/dev/{disk} bs=1M count={mib} iflag=direct 2>/dev/null | sha256sum").split()[0]
 
 
@@ -89,7 +90,7 @@ def qemu():
 
 @pytest.fixture(scope="module")
 def cold(bin_dir, module_work_dir, qemu):
-    """Devices that no agent plugs in: their sockets are for a machine that starts later."""
+    """Devices without hot-plug: their sockets are for a VM that starts later."""
     sockets = module_work_dir / "cold"
     params = {"sock_path": str(sockets), "interrupts": "msix"}
     with (Target(bin_dir, module_work_dir, name="cold-target") as target,
@@ -109,7 +110,7 @@ def guest(cold, volume, qemu, build_dir, module_work_dir):
     device = {"driver": newer_qemu.DEVICE, "socket": {"type": "unix", "path": str(cold.socket(0))}}
     arguments = ["-object", f"memory-backend-memfd,id=memory,size={MEMORY_MIB}M,share=on",
                  "-machine", "pc,memory-backend=memory", "-device", "pci-bridge,chassis_nr=1,id=bus0",
-                 # More memory, which is not shared; the guest does not use it until it is told to.
+                 # Additional memory that is not shared; the guest does not use it until requested.
                  "-m", "slots=1,maxmem=2G", "-object", f"memory-backend-ram,id=private,size={PRIVATE_MIB}M",
                  "-device", "pc-dimm,memdev=private", "-trace", "vfio_user_recv_request",
                  "-device", json.dumps(device), "-qmp", f"unix:{module_work_dir}/hot.qmp,server=on,wait=off",
@@ -122,7 +123,7 @@ def guest(cold, volume, qemu, build_dir, module_work_dir):
 
 @pytest.fixture(scope="module")
 def hot(bin_dir, module_work_dir, guest):
-    """Devices that the agent plugs in. QEMU 11.1 aborts when it unplugs one with MSI-X: by default they have MSI."""
+    """Devices that the agent hot-plugs. QEMU 11.1 aborts when it unplugs one with MSI-X: by default they use MSI."""
     sockets = module_work_dir / "hot"
     params = {"sock_path": str(sockets), "qmp_addr": f"unix:{module_work_dir}/hot.qmp", "buses": [{"name": "bus0"}]}
     with (Target(bin_dir, module_work_dir, name="hot-target") as target,
@@ -151,7 +152,7 @@ def test_all_queues_carry_verified_io(guest, volume):
     assert "I/O error" not in guest.run("dmesg")
 
 
-def test_a_volume_comes_and_goes_while_the_guest_runs(cold, guest, volume):
+def test_a_volume_is_attached_and_detached_while_the_guest_runs(cold, guest, volume):
     handle = "nvme:nqn.2016-06.io.spdk:vfiouser-0"
     second = cold.target.make_malloc_volume(size_mib=32, block_size=4096)
     for _ in range(2):
@@ -175,8 +176,8 @@ def test_the_agent_plugs_and_unplugs_in_one_slot(hot, guest):
         assert not hot.socket(2).parent.exists()
 
 
-def test_a_device_is_plugged_anew_when_the_target_comes_back(hot, guest):
-    """QEMU does not connect again by itself."""
+def test_a_device_is_plugged_again_when_the_target_restarts(hot, guest):
+    """QEMU does not reconnect by itself."""
     kept = hot.target.make_file_volume(size_mib=32)
     handle = hot.create(5, kept)
     digest = guest.write(guest.disk(kept))
@@ -193,7 +194,7 @@ def test_a_device_is_plugged_anew_when_the_target_comes_back(hot, guest):
     assert not guest.has_device("vfiouser-5")
 
 
-def test_a_guest_is_not_lost_to_a_qemu_that_cannot_unplug(bin_dir, module_work_dir, cold, guest):
+def test_a_guest_survives_a_qemu_that_cannot_unplug(bin_dir, module_work_dir, cold, guest):
     sockets = module_work_dir / "msix"
     params = {"sock_path": str(sockets), "qmp_addr": f"unix:{module_work_dir}/cold.qmp", "buses": [{"name": "bus0"}],
               "interrupts": "msix"}
@@ -215,7 +216,7 @@ def test_a_guest_is_not_lost_to_a_qemu_that_cannot_unplug(bin_dir, module_work_d
 
 
 def test_data_in_memory_that_is_not_shared(guest, volume):
-    """Linux puts what programs use there, and none of its queues, when it is movable memory."""
+    """If that memory is movable, Linux uses it for the buffers of programs, but not for queues."""
     assert guest.dma_messages() == (0, 0)
     guest.run("cd /sys/devices/system/memory; for state in memory*/state; do "
               "grep -q offline $state && echo online_movable >$state; done; ! grep -l offline memory*/state")

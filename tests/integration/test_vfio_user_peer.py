@@ -1,4 +1,5 @@
-"""A vfio-user client that shares no code with the target, the crate vfio_user, drives a controller of sma-target."""
+# SPDX-License-Identifier: Apache-2.0
+"""Tests a controller of sma-target with a vfio-user client that shares no code with the target, the crate vfio_user."""
 
 import subprocess
 

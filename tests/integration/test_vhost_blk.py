@@ -1,4 +1,5 @@
-"""A Linux guest of QEMU with virtio-blk disks that sma-target serves over vhost-user, in one boot."""
+# SPDX-License-Identifier: Apache-2.0
+"""Tests a Linux guest of QEMU with virtio-blk disks that sma-target serves over vhost-user, in one boot."""
 
 import hashlib
 import os
@@ -16,7 +17,7 @@ VIRTIO_F_RING_PACKED = 34
 
 
 class Guest:
-    """The machine, with what these tests ask of it."""
+    """The VM with helpers for these tests."""
 
     def __init__(self, machine, socket_dir):
         self.machine = machine
@@ -28,24 +29,24 @@ class Guest:
                              f"addr={slot},num-queues={queues},packed={packed}")
 
     def unplug(self, controller):
-        """Waits until the guest has let go, and QEMU of the character device, which it does a moment later."""
+        """Waits until the guest has released the device and, a moment later, QEMU the character device."""
         self.machine.monitor(f"device_del {controller}")
         wait_until(lambda: controller not in self.machine.monitor("info qtree"), 30, f"{controller} is unplugged")
 
         def chardev_removed():
-            """The monitor tells of errors in its output alone."""
+            """The monitor reports errors only in its output."""
             self.machine.monitor(f"chardev-remove {controller}")
             return controller not in self.machine.monitor("info chardev")
         wait_until(chardev_removed, 30, f"the character device of {controller} is removed")
 
     def start_fio(self, name, arguments):
-        """Four jobs that write at random, each to its own part of the disk, and read it back."""
+        """Starts four jobs that write at random, each to its own part of the disk, and verify the data."""
         return self.machine.start(f"fio --name=verify --filename=/dev/{name} --direct=1 --rw=randwrite --numjobs=4 "
                                   f"--offset_increment=64m --iodepth=16 --ioengine=libaio --verify=crc32c "
                                   f"--verify_fatal=1 --output-format=terse {arguments}")
 
     def disk(self, volume):
-        """The name of the disk with this volume's serial number."""
+        """Returns the name of the disk with this volume's serial number."""
         serial = str(volume)[:20]
         return self.machine.wait_until(
             f"for d in /sys/block/vd*; do [ \"$(cat $d/serial)\" = '{serial}' ] && basename $d && exit 0; done; exit 1",
@@ -54,7 +55,7 @@ class Guest:
 
 @pytest.fixture(scope="module")
 def vhost_target(bin_dir, module_work_dir):
-    # Two reactors, so that the queues of a disk are spread.
+    # Two reactors, so that the queues of a disk are distributed.
     with Target(bin_dir, module_work_dir, ["-S", module_work_dir, "--cores", "2"]) as target:
         yield target
 
@@ -76,7 +77,7 @@ def serve(target, controller, volume, **params):
 
 def delete(target, controller):
     def deleted():
-        """The target may not have seen yet that QEMU has closed its socket."""
+        """The target may not have detected yet that QEMU has closed its socket."""
         try:
             return target.call("vhost_delete_controller", ctrlr=controller)
         except RpcError as error:
@@ -87,7 +88,7 @@ def delete(target, controller):
 
 @pytest.fixture(scope="module")
 def file_disk(vhost_target, guest):
-    """(name in the guest, volume) of a disk in a file, 512 MiB, with four queues."""
+    """Returns (name in the guest, volume) of a disk in a file, 512 MiB, with four queues."""
     volume = vhost_target.make_file_volume(size_mib=512)
     serve(vhost_target, "file", volume)
     guest.plug("file", "bus0", 1)
@@ -96,14 +97,14 @@ def file_disk(vhost_target, guest):
 
 @pytest.fixture(scope="module")
 def packed_disk(vhost_target, guest):
-    """As file_disk, 256 MiB with packed virtqueues."""
+    """Like file_disk, 256 MiB with packed virtqueues."""
     volume = vhost_target.make_file_volume(size_mib=256)
     serve(vhost_target, "packed", volume, packed_ring=True)
     guest.plug("packed", "bus0", 2, packed="on")
     return guest.disk(volume), volume
 
 
-def test_a_disk_is_what_the_bdev_is(vhost_target, guest, file_disk):
+def test_a_disk_has_the_properties_of_its_bdev(vhost_target, guest, file_disk):
     name, _ = file_disk
     attributes = guest.machine.run(
         f"cd /sys/block/{name}; cat size ro queue/logical_block_size queue/write_cache; ls mq | wc -l").split("\n")
@@ -114,7 +115,7 @@ def test_a_disk_is_what_the_bdev_is(vhost_target, guest, file_disk):
     assert [(s["started"], s["max_queues"]) for s in sessions] == [(True, 4)]
 
 
-def test_what_the_guest_writes_is_in_the_file(vhost_target, guest, file_disk):
+def test_data_of_the_guest_are_in_the_file(vhost_target, guest, file_disk):
     name, volume = file_disk
     digest = guest.machine.run(
         f"dd if=/dev/urandom of=/tmp/data bs=1M count=4 2>/dev/null; dd if=/tmp/data of=/dev/{name} bs=1M oflag=direct "
@@ -124,7 +125,7 @@ def test_what_the_guest_writes_is_in_the_file(vhost_target, guest, file_disk):
         assert hashlib.sha256(file.read(4 * MIB)).hexdigest() == digest
 
 
-def test_a_second_disk_comes_and_goes_beside_io(vhost_target, guest, file_disk):
+def test_a_second_disk_is_plugged_and_unplugged_during_io(vhost_target, guest, file_disk):
     name, _ = file_disk
     job = guest.start_fio(name, "--bs=4k-64k --size=64m")
     volume = vhost_target.make_malloc_volume(size_mib=32)
@@ -160,10 +161,10 @@ def test_a_disk_with_packed_virtqueues(guest, file_disk, packed_disk):
                       f"cmp - /tmp/packed && umount /mnt")
 
 
-def test_the_target_is_killed_under_io_and_the_guest_notices_nothing(vhost_target, guest, file_disk, packed_disk):
+def test_io_of_the_guest_survives_a_killed_target(vhost_target, guest, file_disk, packed_disk):
     disks = {"file": file_disk, "packed": packed_disk}
     jobs = [guest.start_fio(name, "--bs=4k --size=10m") for name, _ in disks.values()]
-    # Requests of both are under way when it goes.
+    # Both have outstanding requests when the target dies.
     written = [f"awk '{{print $7}}' /sys/block/{name}/stat" for name, _ in disks.values()]
     for _ in range(2):
         start = [int(guest.machine.run(command)) for command in written]

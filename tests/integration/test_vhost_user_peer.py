@@ -1,4 +1,6 @@
-"""A virtio-blk driver on the front end of the crate `vhost`, which shares no code with the target."""
+# SPDX-License-Identifier: Apache-2.0
+"""Tests sma-target with a virtio-blk driver on the front end of the crate `vhost`, which shares no code with the
+target."""
 
 import subprocess
 
@@ -15,7 +17,7 @@ def peer(build_dir):
 
 @pytest.mark.parametrize("rings", ["split", "packed"])
 def test_the_disk_is_used(peer, bin_dir, work_dir, rings):
-    """The program says what differs from what it expects; `rings`: the most that is offered."""
+    """The program reports differences from its expectations; `rings`: the maximum that is offered."""
     with Target(bin_dir, work_dir, ["-S", work_dir]) as target:
         volume = target.make_file_volume()
         target.call("vhost_create_blk_controller", ctrlr="disk", dev_name=str(volume), packed_ring=rings == "packed")

@@ -1,8 +1,10 @@
-"""The wire is the published one: names and numbers that clients generated from the published files rely on."""
+# SPDX-License-Identifier: Apache-2.0
+"""Tests that the protocol is the published one: it has the names and numbers on which clients rely that are generated
+from the published files."""
 
 from harness import wire
 
-# Message: its fields, as "number name type". Fields from 1000 up are additions and may be there or not.
+# The fields of each message, as "number name type". Fields from 1000 up are additions and optional.
 PUBLISHED = {
     "sma.VolumeCryptoParameters": ["1 key bytes", "2 key2 bytes", "3 cipher sma.VolumeCryptoParameters.Cipher",
                                    "4 tweak_mode sma.VolumeCryptoParameters.TweakMode"],

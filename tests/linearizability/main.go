@@ -1,5 +1,6 @@
-// linearizability runs hosts against sma-targets while harm is done to them, and judges what the hosts saw.
-// See README.md.
+// SPDX-License-Identifier: Apache-2.0
+
+// linearizability runs hosts on sma-targets with injected faults, and checks what the hosts observed. See README.md.
 package main
 
 import (
@@ -13,7 +14,7 @@ import (
 	"linearizability/world"
 )
 
-// Exit status: 0 as promised, 1 violated, 2 the run itself failed.
+// Exit status: 0 guarantees kept, 1 violated, 2 the run itself failed.
 const (
 	exitViolated = 1
 	exitFailed   = 2

@@ -1,4 +1,5 @@
-"""Extends the device type for NVMe/TCP: only hosts of one organisation are let in."""
+# SPDX-License-Identifier: Apache-2.0
+"""Extends the device type for NVMe/TCP: only hosts of one organisation are allowed."""
 
 import grpc
 from spdk.sma import DeviceException, NvmfTcpDeviceManager

@@ -1,4 +1,5 @@
-"""Extends the device types for virtual machines: some places are not for everybody."""
+# SPDX-License-Identifier: Apache-2.0
+"""Extends the device types for VMs: some physical ids are restricted."""
 
 import grpc
 from spdk.sma import DeviceException, NvmfVfioDeviceManager, VhostBlkDeviceManager

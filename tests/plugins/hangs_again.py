@@ -1,4 +1,5 @@
-"""A device type that is made ready once, and then never again."""
+# SPDX-License-Identifier: Apache-2.0
+"""A device type whose initialisation succeeds once and then hangs."""
 
 import time
 

@@ -1,4 +1,5 @@
-"""A device type with limits: those of a volume are the target's, those of a device it only tells of."""
+# SPDX-License-Identifier: Apache-2.0
+"""A device type with limits: those of a volume are set on the target, those of a device are only reported."""
 
 import logging
 

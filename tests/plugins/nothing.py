@@ -1,1 +1,2 @@
-"""Nothing in it."""
+# SPDX-License-Identifier: Apache-2.0
+"""An empty plugin."""

@@ -1,5 +1,6 @@
-"""Plugins of the usual shapes, as they are written for the reference agent: each device keeps its devices in memory, so
-that a test sees what it was asked."""
+# SPDX-License-Identifier: Apache-2.0
+"""Plugins of the usual kinds, as written for the reference agent: each device type keeps its devices in memory, so that
+a test can check the calls."""
 
 import logging
 
@@ -12,7 +13,7 @@ from spdk.sma.qos import get_bdev_qos_capabilities
 
 
 class MemoryDevice(DeviceManager):
-    """A device is a number; it holds volumes that the target has."""
+    """A device is a number and has volumes of the target."""
 
     def __init__(self, client, name, protocol, allow_delete_volumes=False):
         super().__init__(name, protocol, client, allow_delete_volumes)
@@ -81,7 +82,7 @@ class BlkDevice(MemoryDevice):
 
 
 class BareDevice(DeviceManager):
-    """Implements nothing but what it must have."""
+    """Implements only the mandatory methods."""
 
     def __init__(self, client):
         super().__init__("bare", "nvme", client)
@@ -94,7 +95,7 @@ class BareDevice(DeviceManager):
 
 
 class OldEngine(CryptoEngine):
-    """Of the time before tweak modes."""
+    """An engine that was written before tweak modes existed."""
 
     def __init__(self):
         super().__init__("old_engine")

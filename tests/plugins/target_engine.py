@@ -1,4 +1,5 @@
-"""A crypto engine as one is written for the reference agent: the target encrypts, the engine keeps what with."""
+# SPDX-License-Identifier: Apache-2.0
+"""A crypto engine as written for the reference agent: the target encrypts, the engine stores the parameters."""
 
 import grpc
 from spdk.sma import CryptoEngine, CryptoException

@@ -1,4 +1,5 @@
-"""Logs which packages it sees."""
+# SPDX-License-Identifier: Apache-2.0
+"""Logs which packages it imports."""
 
 import importlib.util
 import logging

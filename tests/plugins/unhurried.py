@@ -1,5 +1,6 @@
-"""A device type whose calls take a while: most wait, as for something far away, and some compute and do not let go of
-the interpreter by themselves."""
+# SPDX-License-Identifier: Apache-2.0
+"""A device type with slow calls: most wait, as for a remote system, and some compute without releasing the
+interpreter."""
 
 import time
 

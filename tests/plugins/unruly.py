@@ -1,4 +1,5 @@
-"""A device type that does to each device what its physical id says."""
+# SPDX-License-Identifier: Apache-2.0
+"""A device type whose behaviour for a device is determined by its physical id."""
 
 import sys
 import time

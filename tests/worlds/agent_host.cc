@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "worlds/agent_host.h"
 
 #include <gtest/gtest.h>
@@ -23,6 +25,7 @@ AgentHost::AgentHost(SimTarget& target, std::shared_ptr<record::MemoryDisk> disk
   options.watch_period = nanoseconds(0);
   options.health_period = nanoseconds(0);
   options.min_retry_pause = milliseconds(1);
+  options.removal_time = milliseconds(1500);
 }
 
 std::vector<std::unique_ptr<DeviceManager>> AgentHost::MakeManagers() {
@@ -32,7 +35,7 @@ std::vector<std::unique_ptr<DeviceManager>> AgentHost::MakeManagers() {
   auto client = std::make_shared<qmp::Client>(qmp::ClientOptions{.address = machine_->address(),
                                                                  .connect_wait = milliseconds(500),
                                                                  .retry_pause = milliseconds(1)});
-  const qmp::Buses buses({{.name = "bus0", .machine = client}}, true);
+  const qmp::Buses buses({{.name = "bus0", .vm = client}}, true);
   vhost_blk::Options vhost{.buses = buses, .socket_folder = folder_};
   vhost.unplug_wait = milliseconds(20);
   managers.push_back(std::make_unique<vhost_blk::VhostBlkManager>(target_, vhost));

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <atomic>
@@ -6,33 +8,33 @@
 #include <vector>
 
 #include "agent/core/agent_core.h"
-#include "agent/qmp/fake_qemu.h"
-#include "agent/record/memory_store.h"
+#include "agent/qmp/testing/fake_qemu.h"
+#include "agent/record/testing/memory_store.h"
 #include "worlds/sim_target.h"
 
 namespace sma::worlds {
 
-/// The agent under test in this process: the one place in the worlds that knows how an agent is put
-/// together. What is on its disk survives Crash and Open.
+/// Runs the agent under test in this process. This is the only part of the worlds that depends on
+/// how an agent is constructed. Its disk survives Crash and Open.
 class AgentHost {
  public:
-  /// All outlive the host. `machine` may be null: then there are devices of type nvmf_tcp only.
-  /// `folder` is for the sockets of devices of virtual machines.
+  /// All arguments must outlive the host. `machine` may be null, in which case there are only
+  /// devices of type nvmf_tcp. `folder` is the folder for the sockets of VM devices.
   AgentHost(SimTarget& target, std::shared_ptr<record::MemoryDisk> disk, qmp::FakeQemu* machine,
             std::string folder);
   ~AgentHost() { Crash(); }
 
   void Open();
-  /// Ends the agent where it stands. No call may be in progress.
+  /// Stops the agent without a shutdown. No call may be in progress.
   void Crash();
   bool is_serving() const { return serving_; }
 
-  service::Agent& agent() { return core_->agent(); }
-  service::Admin& admin() { return core_->admin(); }
-  /// Has it compare its record with the target, as it does every drift period.
+  api::Agent& agent() { return core_->agent(); }
+  api::Admin& admin() { return core_->admin(); }
+  /// Makes the agent compare its record with the target, as it does in every drift period.
   void Compare();
 
-  /// Rows of limits in the record of volumes that it does not have.
+  /// Returns the record's rows of limits that refer to volumes without a row.
   std::vector<std::string> LimitsWithoutVolume() const;
 
   core::Options options;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include <gtest/gtest.h>
 #include <spdlog/spdlog.h>
 
@@ -9,7 +11,6 @@
 #include <thread>
 
 #include "absl/strings/str_join.h"
-#include "absl/strings/str_split.h"
 #include "worlds/random_worlds.h"
 
 namespace sma::worlds {
@@ -20,7 +21,7 @@ std::string Variable(const char* name, const std::string& fallback) {
   return value == nullptr ? fallback : value;
 }
 
-// Runs the steps in SMA_WORLDS_SCRIPT, for whoever looks into one.
+// Runs the steps in SMA_WORLDS_SCRIPT, for debugging.
 TEST(Worlds, Script) {
   const std::string script = Variable("SMA_WORLDS_SCRIPT", "");
   if (script.empty()) GTEST_SKIP() << "SMA_WORLDS_SCRIPT is not set";
@@ -35,12 +36,13 @@ TEST(Worlds, Script) {
   for (const std::string& problem : world.problems()) ADD_FAILURE() << problem;
 }
 
-// Random worlds in several threads, each its own; of each kind of problem one is shrunk and
+// Runs random worlds in several threads. For each kind of problem, one world is reduced and
 // printed.
 class RandomRun {
  public:
   RandomRun(const Risks& risks, const std::string& seconds) : risks_(risks) {
-    // The same worlds in each run, so that what fails comes from a change; "random" looks for more.
+    // By default each run uses the same worlds, so that failures are caused by changes; "random"
+    // tests other worlds.
     const std::string seed = Variable("SMA_WORLDS_SEED", "1");
     first_ = seed == "random" ? std::random_device{}() : std::stoull(seed);
     next_ = first_;
@@ -48,10 +50,7 @@ class RandomRun {
     if (count != 0) last_ = first_ + count;
     const auto time = std::chrono::seconds(std::stoi(Variable("SMA_WORLDS_SECONDS", seconds)));
     end_ = count != 0 ? base::TimePoint::max() : std::chrono::steady_clock::now() + time;
-    // Open: "create 1 10; op rmdisk 10; fault 6 late detach 10 1" (seed 1274989012): the key of an
-    // encrypted volume whose base was removed goes before its layer when a call is late.
-    forgiven_ = absl::StrSplit(Variable("SMA_WORLDS_FORGIVE", "was destroyed while in use"), ',',
-                               absl::SkipEmpty());
+    trace_time_ = std::chrono::milliseconds(std::stoi(Variable("SMA_WORLDS_TRACE", "600")));
   }
 
   void Run() {
@@ -71,11 +70,10 @@ class RandomRun {
       const uint64_t seed = next_++;
       if (seed >= last_) return;
       RandomWorld world = MakeRandomWorld(seed, risks_);
-      world.options.forgiven = forgiven_;
       const auto begin = std::chrono::steady_clock::now();
       const std::vector<std::string> problems = RunWorld(world.options, world.steps);
       const auto took = std::chrono::steady_clock::now() - begin;
-      if (std::getenv("SMA_WORLDS_TRACE") != nullptr && took > std::chrono::milliseconds(600)) {
+      if (std::getenv("SMA_WORLDS_TRACE") != nullptr && took >= trace_time_) {
         base::MutexLock lock(mutex_);
         std::cout << took / std::chrono::milliseconds(1)
                   << " ms: " << absl::StrJoin(world.steps, "; ") << std::endl;
@@ -103,7 +101,7 @@ class RandomRun {
   uint64_t last_ = UINT64_MAX;
   std::atomic<uint64_t> next_;
   base::TimePoint end_;
-  std::vector<std::string> forgiven_;
+  std::chrono::milliseconds trace_time_{};  // worlds that take at least as long are printed
   base::Mutex mutex_;
   std::map<std::string, int> kinds_ SMA_GUARDED_BY(mutex_);
 };

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "worlds/random_worlds.h"
 
 #include <fmt/format.h>
@@ -26,12 +28,12 @@ class Generator {
     RandomWorld world;
     world.options.has_machine = Chance(25);
     world.options.patience = milliseconds(1500);
-    world.options.judges_limits = risks_.limits;
+    world.options.checks_limits = risks_.limits;
     if (Chance(50)) world.options.sim.discovery_lag = Number(1, 4);
     if (risks_.many_paths && Chance(20)) world.options.sim.incomplete_descriptions = 1;
     devices_ = {0, 1, 2, 3};
     if (world.options.has_machine) devices_ = {0, 1, 4, 5, 6, 7};
-    // Few of each, so that calls meet each other's.
+    // Uses only a few devices and volumes, so that many calls concern the same ones.
     std::shuffle(devices_.begin(), devices_.end(), random_);
     devices_.resize(static_cast<size_t>(Number(2, 3)));
     for (int i = Number(3, 6); i > 0; --i) volumes_.push_back(Number(1, kVolumeCount));
@@ -67,7 +69,7 @@ class Generator {
   }
 
   std::string How(int volume) {
-    if (PlaceOf(volume) == Place::kIscsi || PlaceOf(volume) == Place::kLocal) return "";
+    if (LocationOf(volume) == Location::kIscsi || LocationOf(volume) == Location::kLocal) return "";
     if (!risks_.many_paths) return "d1";
     std::string how = OneOf<std::string>({"d1", "d2", "d12", "p1", "p2", "p12"});
     if (Chance(40)) how += "s";
@@ -79,7 +81,7 @@ class Generator {
     const int device = Device();
     if (!IsVhost(device) && Chance(60)) return fmt::format("create {}", device);
     int volume = Volume();
-    // Today's agent loses track of an encrypted volume's controller when it dies.
+    // An agent that died cannot identify the controller of an encrypted volume afterwards.
     while (IsVhost(device) && !risks_.clashes && IsEncrypted(volume)) volume = Number(1, 12);
     return fmt::format("create {} {} {}", device, volume, How(volume));
   }

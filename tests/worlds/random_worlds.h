@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <cstdint>
@@ -8,18 +10,18 @@
 
 namespace sma::worlds {
 
-/// What may happen in a random world.
+/// Events that may occur in a random world.
 struct Risks {
-  bool many_paths = false;  // one node's volumes through several addresses, in several ways
-  bool clashes = false;     // an operator who uses the agent's names and numbers
-  bool adoption = false;    // devices of another agent
-  bool limits = false;      // limits are judged when volumes are detached
-  bool faults = true;       // deaths of the agent, calls that fail in any way
-  bool storage = true;      // nodes that go, hang and come back
+  bool many_paths = false;  // volumes of a node use different addresses and ways
+  bool clashes = false;     // an operator uses the agent's names and numbers
+  bool adoption = false;    // devices of another agent are adopted
+  bool limits = false;      // limits are checked when volumes are detached
+  bool faults = true;       // the agent dies, and calls fail in any way
+  bool storage = true;      // nodes are disconnected, hang and recover
 };
 Risks AllRisks();
 
-/// A world's options and steps; equal for equal seeds.
+/// The options and steps of a world; identical for identical seeds.
 struct RandomWorld {
   uint64_t seed = 0;
   WorldOptions options;
@@ -27,14 +29,14 @@ struct RandomWorld {
 };
 RandomWorld MakeRandomWorld(uint64_t seed, const Risks& risks);
 
-/// What is wrong after the steps, a line each.
+/// Returns the problems after the steps, one per line.
 std::vector<std::string> RunWorld(const WorldOptions& options,
                                   const std::vector<std::string>& steps);
 
-/// The kind of a problem: its text without numbers.
+/// Returns the kind of a problem: its text without numbers.
 std::string KindOf(const std::string& problem);
 
-/// Leaves out steps for as long as a problem of the same kind comes of the rest.
+/// Removes steps as long as the rest still causes a problem of the same kind.
 std::vector<std::string> Shrink(const WorldOptions& options, std::vector<std::string> steps,
                                 const std::string& kind);
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <ostream>
@@ -7,9 +9,9 @@
 
 namespace sma::worlds {
 
-/// A short history of a world that an agent once got wrong.
+/// A short sequence of steps that an agent once handled incorrectly.
 struct Sequence {
-  const char* name;    // of the test: the defect's number in the contract, and what happens
+  const char* name;    // name of the test: the defect's number and the event
   const char* script;  // steps of World; "$N" stands for each of 1 to kMaxDeath
   WorldOptions options{};
 };

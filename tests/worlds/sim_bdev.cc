@@ -1,7 +1,11 @@
-// Bdevs of the simulated target: local and iSCSI disks, descriptions, limits, events.
+// SPDX-License-Identifier: Apache-2.0
+
+// Implements the bdevs of the simulated target: local and iSCSI disks, descriptions, limits,
+// events.
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cerrno>
 
 #include "agent/spdk/json_read.h"
@@ -21,7 +25,7 @@ constexpr const char* kLimits[] = {"rw_ios_per_sec", "rw_mbytes_per_sec", "r_mby
 constexpr char kIscsi[] = "iSCSI LUN";
 constexpr size_t kMaxEvents = 1024;
 
-// The URL without what it says of CHAP.
+// Returns the URL without CHAP parameters.
 std::string UnitUrl(std::string url) {
   if (const size_t query = url.find('?'); query != std::string::npos) url.resize(query);
   const size_t login = url.find('@');
@@ -48,14 +52,15 @@ void SimSpdk::AddEvent(const char* type, const std::string& bdev) {
   events_.push_back({{"type", type}, {"ctx", bdev}, {"id", next_event_++}});
 }
 
-// False where the name or the UUID is taken: the UUID is an alias, and those are unique.
+// Adds a bdev. Returns false if the name or the UUID is already used, since the UUID is an alias
+// and aliases are unique.
 bool SimSpdk::AddBdev(SimBdev bdev) {
   if (FindBdev(bdev.name) != nullptr || FindBdev(bdev.uuid) != nullptr) return false;
   const std::string name = bdev.name;
   bdev.born = round_trips_;
   bdevs[name] = std::move(bdev);
   AddEvent("bdev_register", name);
-  // Crypto bdevs that were asked for before their base was there appear with it.
+  // Crypto bdevs that were requested before their base existed are created together with it.
   MakeCryptoBdevs(name).IgnoreError();
   return true;
 }
@@ -161,8 +166,12 @@ SimSpdk::Answer SimSpdk::SetQosLimit(const Json& params) {
   SimBdev* bdev = FindBdev(StringMember(params, "name").value_or(""));
   if (bdev == nullptr) return SimNoSuchDevice();
   auto holder = subsystems.find(bdev->claimed_by);
+  // vhost controllers claim no bdev: another owner may have claimed it after the agent's device.
+  const bool has_vhost = std::any_of(vhosts.begin(), vhosts.end(), [&](const auto& entry) {
+    return entry.second.owner == Owner::kAgent && entry.second.bdev == bdev->name;
+  });
   const bool is_others = holder != subsystems.end() && holder->second.owner != Owner::kAgent &&
-                         !holder->second.is_adoptable;
+                         !holder->second.is_adoptable && !has_vhost;
   JudgeTouch("set limits of bdev " + bdev->name, is_others ? Owner::kOthers : Owner::kAgent);
   bool any = false;
   for (const char* limit : kLimits) {

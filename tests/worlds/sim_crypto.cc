@@ -1,4 +1,6 @@
-// Keys and crypto bdevs of the simulated target.
+// SPDX-License-Identifier: Apache-2.0
+
+// Implements the keys and crypto bdevs of the simulated target.
 
 #include <fmt/format.h>
 
@@ -18,7 +20,7 @@ using spdk::StringMember;
 
 namespace {
 
-// SPDK's name space for the UUIDs of crypto bdevs.
+// SPDK's namespace UUID for the UUIDs of crypto bdevs.
 constexpr char kUuidNameSpace[] = "078e3cf7-f4b4-4545-b2c3-d40045a64ae2";
 
 bool IsAesKey(const std::string& digits) {
@@ -26,7 +28,7 @@ bool IsAesKey(const std::string& digits) {
   return bytes && (bytes->size() == 16 || bytes->size() == 32);
 }
 
-// Equal for keys that decrypt alike.
+// Returns a string that is equal for keys that decrypt identically.
 std::string Material(const Json& key) {
   return base::ToLower(fmt::format("{} {} {} {}", StringMember(key, "cipher").value_or(""),
                                    StringMember(key, "key").value_or(""),
@@ -107,8 +109,9 @@ SimSpdk::Answer SimSpdk::CreateCrypto(const Json& params) {
   return status;
 }
 
-// All that were asked for with this name of their base, in the order in which they were: those kept
-// from when the base was gone come first, as in SPDK. OK also when there is no such base.
+// Creates all crypto bdevs that were requested for this base, in the order of the requests: as in
+// SPDK, those requested while the base did not exist come first. Also returns OK if the base does
+// not exist.
 absl::Status SimSpdk::MakeCryptoBdevs(const std::string& base_name) {
   const std::vector<SimCryptoName> entries = crypto_names;
   for (const SimCryptoName& entry : entries) {

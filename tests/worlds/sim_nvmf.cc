@@ -1,4 +1,6 @@
-// Subsystems of the simulated target.
+// SPDX-License-Identifier: Apache-2.0
+
+// Implements the subsystems of the simulated target.
 
 #include <fmt/format.h>
 
@@ -32,7 +34,7 @@ bool IsVfioUser(const Json& address) {
   return base::EqualsIgnoreCase(StringMember(address, "trtype").value_or(""), "vfiouser");
 }
 
-// The address as a target lists it.
+// Returns the address in the form in which a target lists it.
 Json Listed(const Json& address) {
   if (IsVfioUser(address)) {
     return {{"trtype", "VFIOUSER"},
@@ -187,7 +189,7 @@ SimSpdk::Answer SimSpdk::AddListener(const Json& params) {
                                       [&](const auto& entry) { return entry.second.uuid == uuid; });
     const SimBdev* bdev = FindBdev(uuid);
     if (is_there || bdev == nullptr || !bdev->claimed_by.empty()) continue;
-    // It may have come after the agent had asked for it.
+    // The bdev may have appeared after the agent queried it.
     if (round_trips_ - bdev->born < 3) continue;
     violations.push_back(
         fmt::format("{} was opened to hosts without volume {}", NqnOf(params), uuid));
@@ -251,6 +253,17 @@ SimSpdk::Answer SimSpdk::AddNamespace(const Json& params) {
   return nsid;
 }
 
+void SimSpdk::MarkIndistinct(const Json& params) {
+  SimSubsystem* subsystem = FindSubsystem(params);
+  const Json entry = params.value("namespace", Json::object());
+  const SimBdev* bdev = FindBdev(StringMember(entry, "bdev_name").value_or(""));
+  if (subsystem == nullptr || bdev == nullptr) return;
+  const std::string uuid = base::ToLower(StringMember(entry, "uuid").value_or(bdev->uuid));
+  for (auto& [nsid, ns] : subsystem->namespaces) {
+    if (ns.bdev == bdev->name && ns.uuid == uuid) ns.is_indistinct = true;
+  }
+}
+
 SimSpdk::Answer SimSpdk::RemoveNamespace(const Json& params) {
   SimSubsystem* subsystem = FindSubsystem(params);
   if (subsystem == nullptr) return NoSuchSubsystem(params);
@@ -259,7 +272,7 @@ SimSpdk::Answer SimSpdk::RemoveNamespace(const Json& params) {
   if (found == subsystem->namespaces.end()) return SimInvalidParameters();
   JudgeTouch(fmt::format("removed namespace {} ({}) of {}", found->first, found->second.bdev,
                          NqnOf(params)),
-             found->second.owner, subsystem->is_adoptable);
+             found->second.owner, subsystem->is_adoptable || found->second.is_indistinct);
   bdevs.at(found->second.bdev).claimed_by.clear();
   subsystem->namespaces.erase(found);
   return true;

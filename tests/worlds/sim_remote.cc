@@ -1,5 +1,7 @@
-// The NVMe-oF host of the simulated target: discovery services and controllers, as SPDK's bdev_nvme
-// has them.
+// SPDX-License-Identifier: Apache-2.0
+
+// Implements the NVMe-oF host of the simulated target: discovery services and controllers, as in
+// SPDK's bdev_nvme.
 
 #include <fmt/format.h>
 
@@ -69,7 +71,7 @@ void SimSpdk::FinishDiscovery() {
   }
 }
 
-// The node whose log the service can read now; null if there is none.
+// Returns the node whose log the service can read now; null if there is none.
 const StorageNode* SimSpdk::SourceOf(const SimService& service) const {
   std::vector<NodeAddress> sources{service.address};
   sources.insert(sources.end(), service.referrals.begin(), service.referrals.end());
@@ -79,8 +81,8 @@ const StorageNode* SimSpdk::SourceOf(const SimService& service) const {
   return up == sources.end() ? nullptr : storage_.NodeAt(*up);
 }
 
-// Connects what the log lists and is not connected, as the service; drops what it lists no longer.
-// A referral stands in for an address that is down.
+// Connects the subsystems that the log lists, and disconnects those that it no longer lists. A
+// referral replaces an address that is down.
 void SimSpdk::ReadLog(const std::string& name) {
   SimService& service = services.at(name);
   const StorageNode* source = SourceOf(service);
@@ -142,8 +144,8 @@ bool SimSpdk::Connect(const std::string& controller, const NodeAddress& address,
   return true;
 }
 
-// Compares the controller's bdevs with what the node shows. A namespace whose name or UUID another
-// bdev has gets none, and no other chance before something changes.
+// Compares the controller's bdevs with the node's namespaces. A namespace whose name or UUID is
+// used by another bdev gets no bdev, and is not tried again until something changes.
 void SimSpdk::Populate(const std::string& name) {
   SimController& controller = controllers.at(name);
   const StorageNode* node = storage_.NodeAt(controller.paths.front().address);
@@ -181,8 +183,8 @@ void SimSpdk::RemoveController(const std::string& name) {
   controllers.erase(name);
 }
 
-// A controller looks at its namespaces when a path comes back and when the node tells of a change;
-// a service reads its log likewise.
+// A controller reads its namespaces again when a path reconnects and when the node reports a
+// change; a service reads its log again in the same cases.
 void SimSpdk::FollowStorage() {
   std::vector<std::string> names;
   for (auto& [name, controller] : controllers) {
@@ -213,7 +215,7 @@ void SimSpdk::FollowStorage() {
     if (!was_connected || nqns != service.seen) names.push_back(name);
   }
   for (const std::string& name : names) ReadLog(name);
-  JudgeExports();
+  CheckExports();
 }
 
 bool SimSpdk::IsHanging(const NodeAddress& address) const {
@@ -306,6 +308,14 @@ SimSpdk::Answer SimSpdk::DetachController(const Json& params) {
   auto found = controllers.find(name);
   if (found == controllers.end()) return SimNoSuchDevice();
   JudgeTouch("detached controller " + name, found->second.owner);
+  if (params.contains("traddr")) {
+    std::vector<SimPath>& paths = found->second.paths;
+    const NodeAddress address = AddressOf(params);
+    if (std::erase_if(paths, [&](const SimPath& path) { return path.address == address; }) == 0) {
+      return SimNoSuchDevice();
+    }
+    if (!paths.empty()) return true;
+  }
   RemoveController(name);
   return true;
 }

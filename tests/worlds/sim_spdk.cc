@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "worlds/sim_spdk.h"
 
 #include <fmt/format.h>
@@ -75,7 +77,7 @@ SimSpdk::Answer SimSpdk::Call(Owner caller, const std::string& method, const Jso
   caller_ = caller;
   Answer answer = (this->*handler->second)(params.is_null() ? Json::object() : params);
   caller_ = Owner::kOthers;
-  JudgeExports();
+  CheckExports();
   return answer;
 }
 
@@ -84,7 +86,8 @@ SimSpdk::Answer SimSpdk::GetVersion(const Json& /*params*/) {
 }
 
 void SimSpdk::Restart() {
-  // Layers and namespaces of others that are on something of the agent's go with that.
+  // Other owners' layers and namespaces that depend on the agent's objects are removed together
+  // with them.
   std::erase_if(subsystems, [](const auto& entry) { return entry.second.owner == Owner::kAgent; });
   std::erase_if(vhosts, [](const auto& entry) { return entry.second.owner == Owner::kAgent; });
   for (auto& [nqn, subsystem] : subsystems) {
@@ -132,7 +135,7 @@ void SimSpdk::JudgeTouch(const std::string& what, Owner owner, bool is_adoptable
   }
 }
 
-void SimSpdk::JudgeExports() {
+void SimSpdk::CheckExports() {
   auto judge = [this](const std::string& where, const std::string& uuid, const std::string& name) {
     auto right = truth.find(uuid);
     auto bdev = bdevs.find(name);
@@ -196,15 +199,18 @@ void SimSpdk::Transfer(const std::string& name, const std::string& uuid) {
   auto found = subsystems.find(name);
   if (found == subsystems.end()) return;
   SimSubsystem& subsystem = found->second;
+  // Objects that other owners have added to a subsystem of the agent still belong to these owners.
+  if (subsystem.owner != Owner::kAgent) {
+    for (auto& [host, owner] : subsystem.hosts) owner = Owner::kAgent;
+    for (auto& [listener, owner] : subsystem.listeners) owner = Owner::kAgent;
+  }
   subsystem.owner = Owner::kAgent;
-  for (auto& [host, owner] : subsystem.hosts) owner = Owner::kAgent;
-  for (auto& [listener, owner] : subsystem.listeners) owner = Owner::kAgent;
   for (auto& [nsid, ns] : subsystem.namespaces) {
     const bool is_right =
         !truth.contains(ns.uuid) || bdevs.at(ns.bdev).contents == truth.at(ns.uuid);
     if (!uuid.empty() && (ns.uuid != uuid || !is_right)) continue;
     ns.owner = Owner::kAgent;
-    // Layers and connections that a device's volumes hang on come with it.
+    // The layers and connections of a device's volumes are transferred with the device.
     for (SimBdev* bdev = FindBdev(ns.bdev); bdev != nullptr;) {
       if (!bdev->base.empty()) {
         bdev->owner = Owner::kAgent;

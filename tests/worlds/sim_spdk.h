@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <cstdint>
@@ -15,7 +17,7 @@
 
 namespace sma::worlds {
 
-/// Who made an object or makes a call. kOthers: an operator, or another agent.
+/// The creator of an object, or the origin of a call. kOthers is an operator or another agent.
 enum class Owner { kAgent, kOthers };
 
 struct SimBdev {
@@ -27,32 +29,34 @@ struct SimBdev {
   std::string claimed_by{};  // empty: not claimed
   std::map<std::string, uint64_t> limits{};
   Owner limits_owner = Owner::kOthers;  // who set them last
-  std::string base{};                   // of a crypto bdev
-  std::string key_name{};               // of a crypto bdev
-  std::string controller{};             // of an NVMe bdev
-  uint32_t remote_nsid = 0;             // of an NVMe bdev
-  int age = 0;                          // how often it was described
-  uint64_t born = 0;                    // in which round trip it appeared
+  std::string base{};                   // set for a crypto bdev
+  std::string key_name{};               // set for a crypto bdev
+  std::string controller{};             // set for an NVMe bdev
+  uint32_t remote_nsid = 0;             // set for an NVMe bdev
+  int age = 0;                          // number of times it was described
+  uint64_t born = 0;                    // the round trip in which it appeared
 };
 
 struct SimNamespace {
   std::string bdev;
   std::string uuid;
   std::string nguid;
-  jsonrpc::Json attributes = jsonrpc::Json::object();  // others, as they were given
+  jsonrpc::Json attributes = jsonrpc::Json::object();  // other attributes, as given
   Owner owner = Owner::kOthers;
+  /// True if the agent cannot know whether it added this namespace itself (MarkIndistinct).
+  bool is_indistinct = false;
 };
 
 struct SimSubsystem {
   Owner owner = Owner::kOthers;
   bool is_discovery = false;
   bool allow_any_host = false;
-  /// The call under way may take it over: it is what that call asks for.
+  /// True if the call in progress requests this object and may adopt it.
   bool is_adoptable = false;
-  jsonrpc::Json attributes = jsonrpc::Json::object();  // serial number and others
+  jsonrpc::Json attributes = jsonrpc::Json::object();  // serial number and other attributes
   uint32_t max_namespaces = 32;
   std::map<std::string, Owner> hosts;
-  std::vector<std::pair<jsonrpc::Json, Owner>> listeners;  // the newest first
+  std::vector<std::pair<jsonrpc::Json, Owner>> listeners;  // the newest one first
   std::map<uint32_t, SimNamespace> namespaces;
 };
 
@@ -62,13 +66,13 @@ struct SimPath {
   bool is_connected = false;
 };
 
-/// A remote subsystem that the target is connected to (a bdev_nvme controller).
+/// A remote subsystem to which the target is connected (a bdev_nvme controller).
 struct SimController {
   std::string subnqn;
   std::string service;  // the discovery service that attached it; empty: attached by a call
   Owner owner = Owner::kOthers;
   std::vector<SimPath> paths;
-  std::map<uint32_t, RemoteNamespace> seen{};  // as they were when it last looked
+  std::map<uint32_t, RemoteNamespace> seen{};  // as they were when it last read them
 };
 
 struct SimService {
@@ -84,7 +88,7 @@ struct SimService {
 
 struct SimCryptoName {
   std::string name;
-  std::string base_name;  // as it was given
+  std::string base_name;  // as given
   std::string key_name;
   bool owns_key = false;
   Owner owner = Owner::kOthers;
@@ -96,64 +100,64 @@ struct SimKey {
 };
 
 struct SimVhost {
-  std::string bdev;  // empty: it is gone
+  std::string bdev;  // empty: it no longer exists
   Owner owner = Owner::kOthers;
 };
 
-/// How a simulated target differs from others; real ones differ so.
+/// Differences between simulated targets, which also exist between real ones.
 struct SimOptions {
-  /// How many round trips a discovery service takes to read the log.
+  /// Number of round trips after which a discovery service has read the log.
   int discovery_lag = 0;
-  /// The first descriptions of an NVMe bdev lack its paths.
+  /// The number of initial descriptions of an NVMe bdev that lack its paths.
   int incomplete_descriptions = 0;
-  /// A listing of all bdevs would be larger than 32 MiB: it is never answered.
+  /// The list of all bdevs is assumed to be larger than 32 MiB: requests for it are never answered.
   bool has_too_many_bdevs = false;
-  /// Builds without a transport: "VFIOUSER".
+  /// Transports missing in this build: "VFIOUSER".
   std::set<std::string> refused_transports{};
 };
 
-/// The state and the methods of an SPDK application, as the recorded answers of SPDK v26.09 show
-/// them (tests/conformance/spdk-rpc), with the contents of every bdev and the owner of every
-/// object. Each touch of another owner's object by the agent, and each disk that the agent exports
-/// with contents that are not the volume's, is noted as a violation. Not thread-safe.
+/// The state and the methods of an SPDK application, as in the recorded answers of SPDK v26.09
+/// (tests/conformance/spdk-rpc), with the contents of every bdev and the owner of every object.
+/// Every access of the agent to another owner's object, and every exported disk whose contents are
+/// not the volume's, is recorded as a violation. Not thread-safe.
 class SimSpdk {
  public:
   using Json = jsonrpc::Json;
   using Answer = absl::StatusOr<Json>;
 
-  /// Refers to `storage`, which outlives it.
+  /// `storage` must outlive this object.
   SimSpdk(Storage& storage, SimOptions options);
 
   Answer Call(Owner caller, const std::string& method, const Json& params);
 
-  /// A round trip passes: discovery services read their logs.
+  /// Called for each round trip: discovery services read their logs.
   void Advance();
-  /// All of them read it now.
+  /// Makes all discovery services read their logs now.
   void FinishDiscovery();
-  /// Addresses or subsystems in the storage have changed.
+  /// Called when addresses or subsystems in the storage have changed.
   void FollowStorage();
-  /// Loses all objects of the agent, and what others had in them; others' own objects are made
-  /// again by the configuration of the target.
+  /// Removes all objects of the agent, including those that other owners have added to them. The
+  /// target's configuration recreates the other owners' own objects.
   void Restart();
 
-  /// A local disk. Its medium is called as its UUID unless `medium` is given.
+  /// Adds a local disk. The name of its medium is its UUID unless `medium` is given.
   void AddLocalBdev(const std::string& uuid, const std::string& medium = "");
 
-  /// What a volume holds: rule 1 is judged by it. Volumes that are not named are not judged.
+  /// The contents of each volume, which rule 1 checks. Unlisted volumes are not checked.
   std::map<std::string, Contents> truth;
-  /// UUIDs of the volumes that hosts have, by the NQN of their device: hosts that see the device
-  /// without one of them drop it.
+  /// UUIDs of the volumes that hosts use, by the NQN of their device: a host that sees the device
+  /// without one of them treats it as removed.
   std::map<std::string, std::set<std::string>> attached;
-  /// The volume of each vhost controller that the agent is asked for, with those of earlier calls
-  /// that may not be over.
+  /// The volume of each vhost controller that the agent was requested to create, and those of
+  /// earlier calls that may still be running.
   std::map<std::string, std::set<std::string>> vhost_volumes;
-  /// Tells how many front ends are connected to a vhost controller.
+  /// Returns the number of front ends connected to a vhost controller.
   std::function<int(const std::string& controller)> vhost_sessions;
-  /// What was found wrong since it was last cleared.
+  /// The violations since the list was last cleared.
   std::vector<std::string> violations;
   SimOptions options;
 
-  // State, for judges.
+  // The state, for checks.
   std::map<std::string, SimBdev> bdevs;
   std::map<std::string, SimSubsystem> subsystems;
   std::map<std::string, SimVhost> vhosts;
@@ -164,18 +168,24 @@ class SimSpdk {
 
   SimBdev* FindBdev(const std::string& name_or_uuid);
   bool IsHanging(const NodeAddress& address) const;
-  /// Whether the bdev, or one below it, is of a remote to which no path is up.
+  /// Returns true if the bdev, or one below it, belongs to a remote without a connected path.
   bool IsDead(const std::string& bdev) const;
-  /// Names of the bdevs that a subsystem exports under this UUID, or that a vhost controller does;
+  /// Returns the names of the bdevs that a subsystem or vhost controller exports under this UUID;
   /// there should be one.
   std::vector<std::string> Exported(const std::string& device, const std::string& uuid) const;
-  /// Notes what is exported with wrong contents.
-  void JudgeExports();
-  /// Objects of the agent in other owners' subsystems: allowed only during a call.
+  /// Records exports with wrong contents.
+  void CheckExports();
+  /// Returns objects of the agent in other owners' subsystems, which are allowed only during a
+  /// call.
   std::vector<std::string> Intrusions() const;
-  /// From now on the subsystem, or vhost controller, is the agent's, and what it exports as this
-  /// volume; empty: all.
+  /// Transfers the subsystem or vhost controller to the agent, together with its export of volume
+  /// `uuid`, or with all its exports if `uuid` is empty.
   void Transfer(const std::string& name, const std::string& uuid);
+  /// To be called for a request of the agent that adds a namespace and may still be executed, or
+  /// whose answer was lost with those to the queries sent before it. A namespace that exports the
+  /// same bdev under the same UUID is then the same to the agent whoever added it, and a rollback
+  /// of the request may remove it.
+  void MarkIndistinct(const Json& params);
 
  private:
   using Handler = Answer (SimSpdk::*)(const Json&);
@@ -183,7 +193,7 @@ class SimSpdk {
 
   Answer GetVersion(const Json& params);
 
-  // sim_bdev.cc
+  // Defined in sim_bdev.cc.
   Answer CreateDisk(const Json& params);
   Answer DeleteDisk(const Json& params);
   Answer GetBdevs(const Json& params);
@@ -196,7 +206,7 @@ class SimSpdk {
   Json Describe(SimBdev& bdev);
   void AddEvent(const char* type, const std::string& bdev);
 
-  // sim_crypto.cc
+  // Defined in sim_crypto.cc.
   Answer CreateKey(const Json& params);
   Answer GetKeys(const Json& params);
   Answer DestroyKey(const Json& params);
@@ -204,7 +214,7 @@ class SimSpdk {
   Answer DeleteCrypto(const Json& params);
   absl::Status MakeCryptoBdevs(const std::string& base);
 
-  // sim_nvmf.cc
+  // Defined in sim_nvmf.cc.
   Answer CreateTransport(const Json& params);
   Answer GetTransports(const Json& params);
   Answer GetSubsystems(const Json& params);
@@ -222,7 +232,7 @@ class SimSpdk {
   SimSubsystem* FindSubsystem(const Json& params);
   void JudgeTouch(const std::string& what, Owner owner, bool is_adoptable = false);
 
-  // sim_remote.cc
+  // Defined in sim_remote.cc.
   Answer StartDiscovery(const Json& params);
   Answer StopDiscovery(const Json& params);
   Answer GetDiscoveryInfo(const Json& params);
@@ -236,7 +246,7 @@ class SimSpdk {
   void Populate(const std::string& controller);
   void RemoveController(const std::string& name);
 
-  // sim_vhost.cc
+  // Defined in sim_vhost.cc.
   Answer CreateVhost(const Json& params);
   Answer GetVhosts(const Json& params);
   Answer DeleteVhost(const Json& params);

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "worlds/sim_target.h"
 
 #include <fmt/format.h>
@@ -45,7 +47,7 @@ std::vector<absl::StatusOr<Json>> SimTarget::CallMany(const base::Context& conte
       StepFault fault = plan_ && !lost ? plan_() : StepFault::kNone;
       if (!lost && fault == StepFault::kNone && IsStuck(request)) {
         stuck.push_back(results.size());
-        results.push_back(absl::DeadlineExceededError("out of time"));
+        results.push_back(absl::DeadlineExceededError("deadline exceeded"));
         continue;
       }
       if (is_hung_ || WouldHang(request)) fault = StepFault::kLate;
@@ -53,9 +55,12 @@ std::vector<absl::StatusOr<Json>> SimTarget::CallMany(const base::Context& conte
       ++calls_;
       if (lost) {
         const bool is_known = *lost == StepFault::kNotSent;
+        if (!is_known && request.method == "nvmf_subsystem_add_ns") {
+          spdk_.MarkIndistinct(request.params);
+        }
         results.push_back(is_known ? absl::UnavailableError("not connected to the target")
                                    : LostWithFateUnknown());
-        // What was sent along with a call whose answer was lost is executed, too.
+        // Requests sent together with a call whose answer was lost are also executed.
         if (*lost == StepFault::kLoseAnswer) Execute(request).IgnoreError();
         continue;
       }
@@ -82,10 +87,11 @@ std::vector<absl::StatusOr<Json>> SimTarget::CallMany(const base::Context& conte
           [[fallthrough]];
         case StepFault::kLate:
           if (fault == StepFault::kLate) {
+            if (request.method == "nvmf_subsystem_add_ns") spdk_.MarkIndistinct(request.params);
             late_.push_back({request, RemovedBdev(request), jsonrpc::CallScope::Current()});
           }
           unanswered.insert(results.size());
-          results.push_back(absl::DeadlineExceededError("out of time"));
+          results.push_back(absl::DeadlineExceededError("deadline exceeded"));
           break;
       }
     }
@@ -103,17 +109,17 @@ std::vector<absl::StatusOr<Json>> SimTarget::CallMany(const base::Context& conte
       return results;
     }
   }
-  absl::Status ended = absl::DeadlineExceededError("out of time");
+  absl::Status ended = absl::DeadlineExceededError("deadline exceeded");
   if (!unanswered.empty() && is_patient) ended = context.SleepUntil(base::TimePoint::max());
   for (size_t i : unanswered) results[i] = jsonrpc::WithFateUnknown(ended);
   return results;
 }
 
-// Answers when the I/O has ended, because its controller was detached, say.
+// Answers after the I/O has ended, for example because its controller was detached.
 absl::StatusOr<Json> SimTarget::FinishStuck(const base::Context& context, const Request& request) {
-  constexpr std::chrono::milliseconds kLook{2};
+  constexpr std::chrono::milliseconds kPollInterval{2};
   while (true) {
-    absl::Status status = context.SleepUntil(std::chrono::steady_clock::now() + kLook);
+    absl::Status status = context.SleepUntil(std::chrono::steady_clock::now() + kPollInterval);
     MutexLock lock(mutex_);
     if (!status.ok()) {
       late_.push_back({request, RemovedBdev(request), jsonrpc::CallScope::Current()});
@@ -123,7 +129,7 @@ absl::StatusOr<Json> SimTarget::FinishStuck(const base::Context& context, const 
   }
 }
 
-// How long a patient target waits for a bdev that is not there.
+// Returns how long a patient target waits for a bdev that does not exist.
 std::chrono::milliseconds SimTarget::WaitOf(const Request& request) {
   if (request.method != "bdev_get_bdevs" || !request.params.is_object()) return {};
   spdk_.FinishDiscovery();
@@ -144,7 +150,8 @@ bool SimTarget::WouldHang(const Request& request) {
   return IsStuck(request);
 }
 
-// Whether it removes a namespace with I/O under way on a remote to which no path is up.
+// Returns true if the request removes a namespace with outstanding I/O on a remote without a
+// connected path.
 bool SimTarget::IsStuck(const Request& request) {
   const Json& params = request.params;
   const bool removes_one = request.method == "nvmf_subsystem_remove_ns";
@@ -175,7 +182,7 @@ bool SimTarget::MayActLate(std::span<const std::string> objects,
                            std::chrono::nanoseconds /*after_loss*/) const {
   MutexLock lock(mutex_);
   return std::any_of(late_.begin(), late_.end(), [&](const Late& late) {
-    return late.objects != nullptr &&
+    return late.objects != nullptr && !jsonrpc::OnlyReads(late.request.method) &&
            std::find_first_of(objects.begin(), objects.end(), late.objects->begin(),
                               late.objects->end()) != objects.end();
   });
@@ -209,7 +216,7 @@ void SimTarget::DoLate() {
   }
 }
 
-// The bdev whose namespace the request removes.
+// Returns the bdev whose namespace the request removes.
 std::string SimTarget::RemovedBdev(const Request& request) {
   if (request.method != "nvmf_subsystem_remove_ns") return "";
   auto subsystem = spdk_.subsystems.find(spdk::StringMember(request.params, "nqn").value_or(""));

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <functional>
@@ -14,20 +16,20 @@
 
 namespace sma::worlds {
 
-/// What goes wrong with one call of the agent's to the target, or one write of its record.
+/// The fault of one call to the target, or of one write of the record.
 enum class StepFault {
   kNone,
-  kRefuse,      // answered with an error, nothing done
-  kNotSent,     // the connection was lost before: nothing done, and the caller knows it
-  kDropCall,    // the connection is lost: nothing done, and the caller does not know it
-  kLoseAnswer,  // done, then the connection is lost
-  kHang,        // done, but never answered
-  kLate,        // never answered, and done only by DoLate
+  kRefuse,      // answered with an error, not executed
+  kNotSent,     // the connection was lost before: not executed, and the caller knows that
+  kDropCall,    // the connection is lost: not executed, and the caller does not know that
+  kLoseAnswer,  // executed, then the connection is lost
+  kHang,        // executed, but never answered
+  kLate,        // never answered, and executed only by DoLate
 };
 
-/// The agent's connection to a simulated target. Thread-safe; requests are executed one after the
-/// other. A request that a target would not answer before the caller's deadline ends with
-/// DEADLINE_EXCEEDED at once, unless the target is made patient.
+/// The agent's connection to a simulated target. Thread-safe; requests are executed one at a time.
+/// A request that a target would not answer before the caller's deadline immediately ends with
+/// DEADLINE_EXCEEDED, unless the target is patient (SetPatient).
 class SimTarget : public jsonrpc::Caller {
  public:
   SimTarget(Storage& storage, SimOptions options) : spdk_(storage, std::move(options)) {}
@@ -38,41 +40,41 @@ class SimTarget : public jsonrpc::Caller {
   bool MayActLate(std::span<const std::string> objects,
                   std::chrono::nanoseconds after_loss) const override;
 
-  /// Asked before each request of the agent's, in the order of their execution.
+  /// Sets a function that is called before each request of the agent, in the order of execution.
   void SetFaultPlan(std::function<StepFault()> plan);
-  /// Called after each new connection with its generation, no lock held.
+  /// Sets a function that is called after each new connection with its generation, without a lock.
   void SetOnConnect(std::function<void(uint64_t)> on_connect);
-  /// Whether requests that are not answered keep their callers until the deadline.
+  /// Sets whether unanswered requests block their callers until the deadline.
   void SetPatient(bool patient);
 
-  /// The target executes what it was late with.
+  /// Executes the late requests.
   void DoLate();
-  /// The target is killed and started again by its supervisor: see SimSpdk::Restart.
+  /// Simulates that the target is killed and restarted by its supervisor (see SimSpdk::Restart).
   void Restart();
-  /// The target answers nothing from now on, or does again.
+  /// Sets whether the target answers nothing.
   void SetHung(bool hung);
 
-  /// As an operator's client calls it.
+  /// Calls a method as an operator's client would.
   absl::StatusOr<jsonrpc::Json> Operator(const std::string& method, jsonrpc::Json params);
 
-  /// Calls `use` with the state, under the lock.
+  /// Calls `use` with the state while holding the lock.
   template <typename Use>
   auto With(Use use) {
     base::MutexLock lock(mutex_);
     return use(spdk_);
   }
 
-  /// Volumes, by UUID, whose hosts have I/O under way at all times: a namespace on a dead remote is
-  /// not removed before that I/O has ended.
+  /// Sets the volumes, by UUID, whose hosts always have outstanding I/O: a namespace on a dead
+  /// remote is not removed before that I/O has ended.
   void SetBusy(std::set<std::string> uuids);
 
   uint64_t calls() const;
   uint64_t round_trips() const;
-  /// Each request of the agent's and its answer in short, the last 400.
+  /// Returns the last 400 requests of the agent with their answers, abbreviated.
   std::vector<std::string> log() const;
 
  private:
-  // A request that is executed later. `bdev`: of the namespace that it removes.
+  // A request that is executed later. `bdev` is the bdev of the namespace that it removes, if any.
   struct Late {
     jsonrpc::Request request;
     std::string bdev;

@@ -1,4 +1,6 @@
-// vhost controllers of the simulated target.
+// SPDX-License-Identifier: Apache-2.0
+
+// Implements the vhost controllers of the simulated target.
 
 #include "agent/spdk/json_read.h"
 #include "worlds/sim_spdk.h"

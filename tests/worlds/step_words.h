@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <string>
@@ -5,10 +7,10 @@
 
 namespace sma::worlds {
 
-/// A step of a world, word by word.
+/// The words of a step of a world.
 using Words = std::vector<std::string>;
 
-/// Empty, or 0, where the step has fewer words.
+/// Return an empty string or 0 if the step has fewer words.
 inline std::string WordAt(const Words& words, size_t i) { return i < words.size() ? words[i] : ""; }
 inline int NumberAt(const Words& words, size_t i) {
   return i < words.size() ? std::stoi(words[i]) : 0;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "worlds/storage.h"
 
 namespace sma::worlds {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <compare>
@@ -9,11 +11,11 @@
 
 namespace sma::worlds {
 
-/// What a read of a disk returns: the medium behind it, and how its bytes are decrypted. Two disks
-/// hold the same bytes if and only if their contents are equal.
+/// The data returned by reads of a disk: the medium behind it, and its decryption. Two disks return
+/// the same bytes if and only if their contents are equal.
 struct Contents {
   std::string medium;
-  std::string key;  // empty: the bytes as they are on the medium
+  std::string key;  // empty: not decrypted
 
   friend bool operator==(const Contents&, const Contents&) = default;
 };
@@ -45,17 +47,17 @@ struct RemoteNamespace {
 struct StorageNode {
   std::map<NodeAddress, AddressState> addresses;
   std::map<std::string, std::map<uint32_t, RemoteNamespace>> subsystems;  // by NQN and NSID
-  /// The discovery log of each address has referrals to all others.
+  /// True if the discovery log of each address contains referrals to all others.
   bool has_referrals = false;
 };
 
-/// All that a target reaches over the network. Survives restarts of the target.
+/// All remote systems to which a target can connect. Survives restarts of the target.
 struct Storage {
   std::map<std::string, StorageNode> nodes;
   std::map<std::string, std::string> iscsi_units;  // URL without CHAP → medium
   bool iscsi_up = true;
 
-  /// The node with this address, whatever its state; nullptr if there is none.
+  /// Returns the node with this address, in any state; nullptr if there is none.
   const StorageNode* NodeAt(const NodeAddress& address) const;
   std::optional<AddressState> StateOf(const NodeAddress& address) const;
 };

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "worlds/topology.h"
 
 #include <fmt/format.h>
@@ -30,10 +32,10 @@ bool TakeSuffix(std::string& text, char suffix) {
 
 }  // namespace
 
-Place PlaceOf(int volume) {
-  if (volume <= 3) return Place::kNodeA;
-  if (volume <= 6) return Place::kNodeB;
-  return volume <= 8 ? Place::kIscsi : Place::kLocal;
+Location LocationOf(int volume) {
+  if (volume <= 3) return Location::kNodeA;
+  if (volume <= 6) return Location::kNodeB;
+  return volume <= 8 ? Location::kIscsi : Location::kLocal;
 }
 
 bool IsEncrypted(int volume) { return volume == 4 || volume == 8 || volume == 10 || volume == 12; }
@@ -75,15 +77,16 @@ std::string IscsiUrlOf(int volume) {
 }
 
 NodeAddress AddressOf(int volume, int number) {
-  return {.traddr = fmt::format("10.0.{}.{}", PlaceOf(volume) == Place::kNodeA ? 0 : 1, number),
-          .trsvcid = kPort};
+  return {
+      .traddr = fmt::format("10.0.{}.{}", LocationOf(volume) == Location::kNodeA ? 0 : 1, number),
+      .trsvcid = kPort};
 }
 
 Storage MakeStorage() {
   Storage storage;
   for (int volume = 1; volume <= 6; ++volume) {
-    StorageNode& node = storage.nodes[PlaceOf(volume) == Place::kNodeA ? "a" : "b"];
-    node.has_referrals = PlaceOf(volume) == Place::kNodeB;
+    StorageNode& node = storage.nodes[LocationOf(volume) == Location::kNodeA ? "a" : "b"];
+    node.has_referrals = LocationOf(volume) == Location::kNodeB;
     for (int number : {1, 2}) node.addresses[AddressOf(volume, number)] = AddressState::kUp;
     auto& namespaces = node.subsystems[SubsystemOf(volume)];
     namespaces[static_cast<uint32_t>(namespaces.size() + 1)] = {.uuid = UuidOf(volume),
@@ -122,7 +125,7 @@ CreateDeviceRequest DeviceRequest(int device) {
     params.set_adrfam("ipv4");
     params.set_traddr("127.0.0.1");
     params.set_trsvcid(std::to_string(4420 + device));
-    // Devices of both kinds: for one host, and for any.
+    // Tests devices for one host and devices for any host.
     if (device == 3) {
       params.set_allow_any_host(true);
     } else {
@@ -145,8 +148,8 @@ VolumeParameters VolumeRequest(int volume, std::string how) {
     crypto.set_key(KeyOf(volume));
     crypto.set_key2(Key2Of(volume));
   }
-  if (PlaceOf(volume) == Place::kLocal) return params;
-  if (PlaceOf(volume) == Place::kIscsi) {
+  if (LocationOf(volume) == Location::kLocal) return params;
+  if (LocationOf(volume) == Location::kIscsi) {
     iscsi::VolumeConnectionParameters& unit = *params.mutable_iscsi();
     unit.set_portal("10.0.2.1:3260");
     unit.set_target_iqn(kIqn);

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <atomic>
@@ -7,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "agent/qmp/fake_qemu.h"
+#include "agent/qmp/testing/fake_qemu.h"
 #include "worlds/agent_host.h"
 #include "worlds/sim_target.h"
 #include "worlds/topology.h"
@@ -17,70 +19,70 @@ namespace sma::worlds {
 struct WorldOptions {
   bool has_machine = false;
   SimOptions sim{};
-  /// Whether limits that stay on bdevs of volumes that were detached are a problem.
-  bool judges_limits = true;
-  /// Whether a device may not be shown to hosts without a volume that it has. An agent whose hold
-  /// for incomplete devices is over shows them.
-  bool judges_exposure = false;
-  /// `drift: report` where false.
+  /// True if limits that remain on bdevs of detached volumes are a problem.
+  bool checks_limits = true;
+  /// True if a device must not be shown to hosts without one of its volumes. An agent shows
+  /// incomplete devices after its hold time.
+  bool checks_exposure = false;
+  /// If false, the agent is configured with `drift: report`.
   bool repairs_drift = true;
-  /// Problems whose text has one of these in it are none.
-  std::vector<std::string> forgiven{};
-  /// How long Finish waits for the agent.
+  /// The time for which Finish waits for the agent.
   std::chrono::milliseconds patience{1500};
 };
 
-/// An agent, its target, storage nodes, a virtual machine and an operator, driven by steps in a
-/// small language and judged after every step by two rules:
+/// An agent, its target, storage nodes, a VM and an operator, driven by steps in a
+/// small language and checked after every step by two rules:
 ///   1. a host that may read a volume reads that volume's bytes, or gets an error;
-///   2. what the agent did not make is as its owner left it.
-/// Finish() judges what is left: nothing lost, nothing leaked. One step per line (DEV and VOL are
+///   2. objects that the agent did not create are unchanged.
+/// Finish() checks that nothing is lost and nothing leaked. One step per line (DEV and VOL are
 /// numbers of topology.h):
 ///
 ///   create DEV [VOL [HOW]] · delete DEV · attach VOL DEV [HOW] · detach VOL DEV
-///   qos VOL DEV THOUSANDS · adopt DEV               calls; "CALL | CALL" at the same time
+///   qos VOL DEV THOUSANDS · adopt DEV               calls; "CALL | CALL": concurrently
 ///   die N CALL                                      the agent dies at step N of the call
 ///   fault N KIND CALL                               step N fails: refuse, notsent, drop, lose,
 ///                                                   hang, late
-///   op subsystem DEV · op copy DEV [VOL [key]]      an operator makes a subsystem with the
+///   op subsystem DEV · op copy DEV [VOL]            an operator creates a subsystem with the
 ///                                                   device's NQN, or one as another agent would
 ///   op delete DEV · op host DEV · op ns DEV NSID [VOL] · op raw DEV VOL · op rmns DEV VOL
-///                                                   in the device's subsystem: a namespace of his
-///                                                   disk, of the volume's unencrypted bdev
+///                                                   in the device's subsystem: a namespace of
+///                                                   another disk, or of the volume's
+///                                                   unencrypted bdev
 ///   op limit VOL N · op claim VOL · op unclaim VOL
 ///   op discover VOL ADDRESS · op stop VOL ADDRESS · op control VOL ADDRESS · op rmdisk VOL
-///   op disk VOL                                     his own things
-///   op vhost DEV [VOL] · op rmvhost DEV             a vhost controller of the device's name
-///   op clear VOL · op cipher VOL                    the volume is formatted anew: without its
-///                                                   key, with it
+///   op disk VOL · op impostor VOL                   the operator's own objects; a disk with the
+///                                                   volume's UUID and other contents
+///   op vhost DEV [VOL] · op rmvhost DEV             a vhost controller with the device's name
+///   op clear VOL · op cipher VOL                    the volume is reformatted without its
+///                                                   key, or with it
 ///   down VOL ADDRESS · hang VOL ADDRESS · up VOL ADDRESS    of the volume's node; 0: all
-///   busy VOL                                        its hosts always have I/O under way
+///   busy VOL                                        its hosts always have outstanding I/O
 ///   vanish VOL · appear VOL · swap VOL VOL          namespaces of nodes
 ///   restart target · restart agent · restart machine · compare · late
-///   expect CODE...                                  of the calls before, "OK", or "error" for any
+///   expect CODE...                                  of the last calls: "OK", or "error" for any
 class World {
  public:
   explicit World(WorldOptions options = {});
   ~World();
 
-  /// Runs the steps of `script` until one breaks a rule. Whether none did.
+  /// Runs the steps of `script` until one breaks a rule. Returns true if none did.
   bool Run(const std::string& script);
-  /// Heals all neighbours, removes what an operator put in the agent's way, waits until the agent
-  /// is done and judges what is left.
+  /// Repairs all neighbours, removes an operator's conflicting objects, waits until the agent has
+  /// finished, and checks the final state. Returns true if there is no problem.
   bool Finish();
 
-  /// What is wrong, a line each; empty: nothing.
+  /// Returns the problems, one per line; empty if there are none.
   const std::vector<std::string>& problems() const { return problems_; }
-  /// The answers of the last step's calls.
+  /// Returns the answers to the calls of the last step.
   const std::vector<absl::Status>& answers() const { return answers_; }
   SimTarget& target() { return *target_; }
   AgentHost& host() { return *host_; }
   Storage& storage() { return storage_; }
   qmp::FakeQemu* machine() { return machine_.get(); }
-  /// How many steps (calls to the target, commands to the machine, writes of the record) the last
-  /// call took.
+  /// Returns the number of steps (calls to the target, commands to the VM, writes of the record) of
+  /// the last call.
   uint64_t last_steps() const { return last_steps_; }
-  /// Waits until the agent serves. False when it does not in time.
+  /// Waits until the agent is serving. Returns false if it is not within `time`.
   bool WaitUntilServing(std::chrono::milliseconds time);
 
  private:
@@ -94,6 +96,7 @@ class World {
   enum class Known { kNo, kYes, kUnknown };
   struct DeviceState {
     Known is_there = Known::kNo;
+    bool is_adopted = false;  // another agent created it
   };
   struct VolumeState {
     Known is_attached = Known::kNo;
@@ -101,12 +104,13 @@ class World {
     std::optional<uint64_t> limit = 0;  // nullopt: unknown
   };
 
-  // world_steps.cc
+  // Defined in world_steps.cc.
   bool Step(const std::string& line);
   void RunCalls(const std::vector<std::string>& words, bool may_die);
   absl::Status Invoke(const Call& call);
-  void Note(const Call& call, const absl::Status& status);
-  void NoteUnknown(const Call& call);
+  void RecordAnswer(const Call& call, const absl::Status& status);
+  void RecordUnknown(const Call& call);
+  void RecordFinished(const std::vector<Call>& calls);
   static bool MayRemove(const Call& call) { return call.verb == "delete" || call.verb == "detach"; }
   bool IsAdoptable(int device);
   void PrepareAdoption(const Call& call, bool begins, bool succeeded);
@@ -114,9 +118,9 @@ class World {
   void Expect(const std::vector<std::string>& words);
   void WaitUntilQuiet();
   std::set<int> LiveVolumes();
-  void TellAttached(bool is_strict);
+  void SetAttached(bool is_strict);
 
-  // world_neighbours.cc
+  // Defined in world_neighbours.cc.
   void Op(const std::string& method, jsonrpc::Json params);
   void OperatorStep(const std::vector<std::string>& words);
   void MakeSubsystem(const std::vector<std::string>& words);
@@ -124,11 +128,12 @@ class World {
   bool ChangeDisks(const std::vector<std::string>& words);
   void StorageStep(const std::vector<std::string>& words);
 
-  // world_judge.cc
-  void Judge();
-  void JudgeServices();
-  void JudgeAnswers(const Call& call, bool is_again);
-  void Heal();
+  // Defined in world_judge.cc.
+  void CheckRules();
+  bool HasVolumes(const SimSpdk& spdk, const std::string& service) const;
+  std::vector<std::string> FindTwinServices(int volume);
+  void CheckAnswers(const Call& call, bool is_again);
+  void RepairNeighbours();
   std::vector<std::string> Unsettled();
   void FindLost(const std::map<int, admin::v1::Volume>& rows, std::vector<std::string>& found);
   void FindLeaks(const std::map<int, admin::v1::Volume>& rows, std::vector<std::string>& found);

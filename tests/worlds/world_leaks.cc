@@ -1,4 +1,6 @@
-// What is lost, and what is left that nothing explains, when a world has come to rest.
+// SPDX-License-Identifier: Apache-2.0
+
+// Finds lost and leaked objects after a world has become idle.
 
 #include <fmt/format.h>
 
@@ -12,7 +14,7 @@ namespace {
 
 constexpr char kRate[] = "rw_ios_per_sec";
 
-// The bdev with this name and those below it.
+// Returns the bdev with this name and those below it.
 std::vector<SimBdev*> Chain(SimSpdk& spdk, const std::string& name) {
   std::vector<SimBdev*> chain;
   for (SimBdev* bdev = spdk.FindBdev(name); bdev != nullptr;) {
@@ -50,7 +52,7 @@ void World::FindLost(const std::map<int, admin::v1::Volume>& rows,
           spdk.Exported(IsVhost(device) ? VhostOf(device) : NqnOf(device), uuid);
       if (exported.size() != 1) {
         found.push_back(
-            fmt::format("lost: volume {} on device {}: it is there {} times, of bdev {}", volume,
+            fmt::format("lost: volume {} on device {}: exported {} times, through bdev {}", volume,
                         device, exported.size(), exported.empty() ? "" : exported.front()));
         return;
       }
@@ -70,7 +72,7 @@ void World::FindLost(const std::map<int, admin::v1::Volume>& rows,
   }
 }
 
-// Objects of the agent that no row explains.
+// Finds objects of the agent without a row in the record.
 void World::FindLeaks(const std::map<int, admin::v1::Volume>& rows,
                       std::vector<std::string>& found) {
   std::set<std::string> media;
@@ -96,7 +98,7 @@ void World::FindLeaks(const std::map<int, admin::v1::Volume>& rows,
       if (is_own && !is_explained) leak("bdev " + name);
       auto limit = bdev.limits.find(kRate);
       const bool is_limited = limit != bdev.limits.end() && limit->second != 0;
-      if (is_limited && options_.judges_limits && bdev.limits_owner == Owner::kAgent &&
+      if (is_limited && options_.checks_limits && bdev.limits_owner == Owner::kAgent &&
           !is_explained) {
         leak(fmt::format("limit {} of bdev {}", limit->second, name));
       }
@@ -116,7 +118,7 @@ void World::FindLeaks(const std::map<int, admin::v1::Volume>& rows,
     }
     for (const SimCryptoName& entry : spdk.crypto_names) {
       auto bdev = spdk.bdevs.find(entry.name);
-      // Of one whose base is gone SPDK keeps the name, and nobody can remove it.
+      // SPDK keeps the name of a crypto bdev whose base no longer exists, and it cannot be removed.
       const bool is_explained =
           bdev == spdk.bdevs.end() || media.contains(bdev->second.contents.medium);
       if (entry.owner == Owner::kAgent && !is_explained) leak("crypto bdev " + entry.name);
@@ -129,7 +131,8 @@ void World::FindLeaks(const std::map<int, admin::v1::Volume>& rows,
   });
 }
 
-// Subsystems and vhost controllers of the agent, and what is in them, that no row explains.
+// Finds subsystems and vhost controllers of the agent, and objects in them, that have no row in the
+// record.
 void World::FindLeakedDevices(const std::map<int, admin::v1::Volume>& rows,
                               std::vector<std::string>& found) {
   target_->With([&](SimSpdk& spdk) {
@@ -138,7 +141,7 @@ void World::FindLeakedDevices(const std::map<int, admin::v1::Volume>& rows,
       if (subsystem.owner != Owner::kAgent) continue;
       const int device = nqn.back() - '0';
       const bool has_row = devices_.contains(device) && devices_[device].is_there != Known::kNo;
-      // One to which somebody has added something is left to him.
+      // A subsystem to which another owner has added something is left to that owner.
       const bool is_mixed =
           std::any_of(subsystem.hosts.begin(), subsystem.hosts.end(),
                       [](const auto& host) { return host.second != Owner::kAgent; }) ||

@@ -1,4 +1,6 @@
-// What an operator, the storage nodes and the machine do in a world.
+// SPDX-License-Identifier: Apache-2.0
+
+// Executes the actions of an operator, the storage nodes and the VM in a world.
 
 #include <fmt/format.h>
 
@@ -22,7 +24,7 @@ Json Listener(int port) {
           {"trsvcid", std::to_string(port)}};
 }
 
-// A disk that only the operator uses.
+// Returns a disk that only the operator uses.
 std::string OperatorsDisk(int number) { return "local-" + UuidOf(90 + number); }
 std::string ClaimNqn(int volume) { return fmt::format("nqn.2016-06.io.spdk:operators-{}", volume); }
 
@@ -30,15 +32,21 @@ std::string ClaimNqn(int volume) { return fmt::format("nqn.2016-06.io.spdk:opera
 
 void World::Op(const std::string& method, Json params) {
   auto answer = target_->Operator(method, std::move(params));
-  // An operator's call may fail as well: then he has changed nothing.
+  // An operator's call may also fail, in which case it has changed nothing.
   static_cast<void>(answer.ok());
 }
 
-// "op subsystem DEV", "op copy DEV [VOL]": a whole subsystem with the device's NQN.
+// Executes "op subsystem DEV" and "op copy DEV [VOL]": creates a complete subsystem with the
+// device's NQN.
 void World::MakeSubsystem(const Words& words) {
   const int n = NumberAt(words, 2);
   const std::string nqn = NqnOf(n);
   const bool is_copy = words[1] == "copy";
+  // An adopted subsystem has no mark of the agent: recreated exactly by the agent that it was
+  // adopted from, it is the same one, which that agent no longer manages.
+  if (is_copy && devices_[n].is_adopted && devices_[n].is_there != Known::kNo) return;
+  // The operator does not add objects to an existing subsystem.
+  if (target_->With([&](SimSpdk& spdk) { return spdk.subsystems.contains(nqn); })) return;
   Op("nvmf_create_transport", {{"trtype", "TCP"}});
   Op("nvmf_create_subsystem",
      {{"nqn", nqn}, {"allow_any_host", is_copy && n == 3}, {"ana_reporting", true}});
@@ -70,7 +78,7 @@ void World::MakeSubsystem(const Words& words) {
   }
 }
 
-// Steps that change what is in the device's subsystem. Whether `words` is one.
+// Executes steps that change the device's subsystem. Returns true if `words` is such a step.
 bool World::ChangeSubsystem(const Words& words) {
   const std::string& what = words[1];
   const int n = NumberAt(words, 2);
@@ -80,7 +88,7 @@ bool World::ChangeSubsystem(const Words& words) {
   } else if (what == "host") {
     Op("nvmf_subsystem_add_host", {{"nqn", nqn}, {"host", kOperatorsHost}});
   } else if (what == "ns") {
-    // With attributes that a namespace of the agent's does not have.
+    // The namespace has attributes that the agent's namespaces do not have.
     Json entry{{"bdev_name", OperatorsDisk(4 + n % 4)}, {"anagrpid", 2}};
     if (NumberAt(words, 3) != 0) entry["nsid"] = NumberAt(words, 3);
     if (NumberAt(words, 4) != 0) entry["uuid"] = UuidOf(NumberAt(words, 4));
@@ -107,7 +115,7 @@ bool World::ChangeSubsystem(const Words& words) {
   return true;
 }
 
-// Steps with vhost controllers and with disks. Whether `words` is one.
+// Executes steps with vhost controllers and with disks. Returns true if `words` is such a step.
 bool World::ChangeDisks(const Words& words) {
   const std::string& what = words[1];
   const int n = NumberAt(words, 2);
@@ -133,6 +141,8 @@ bool World::ChangeDisks(const Words& words) {
     Op("bdev_null_delete", {{"name", "local-" + UuidOf(n)}});
   } else if (what == "disk") {
     target_->With([&](SimSpdk& spdk) { spdk.AddLocalBdev(UuidOf(n), TruthOf(n).medium); });
+  } else if (what == "impostor") {
+    target_->With([&](SimSpdk& spdk) { spdk.AddLocalBdev(UuidOf(n), "impostor"); });
   } else {
     return false;
   }
@@ -167,16 +177,16 @@ void World::StorageStep(const Words& words) {
   const std::string& verb = words.front();
   const int volume = NumberAt(words, 1);
   target_->With([&](SimSpdk& spdk) {
-    const bool is_iscsi = PlaceOf(volume) == Place::kIscsi;
+    const bool is_iscsi = LocationOf(volume) == Location::kIscsi;
     if (verb == "vanish" || verb == "appear" || verb == "swap") {
-      const std::string node = PlaceOf(volume) == Place::kNodeA ? "a" : "b";
+      const std::string node = LocationOf(volume) == Location::kNodeA ? "a" : "b";
       const Storage whole = MakeStorage();
       for (auto& [nqn, namespaces] : storage_.nodes.at(node).subsystems) {
         for (const auto& [nsid, ns] : whole.nodes.at(node).subsystems.at(nqn)) {
           if (ns.uuid != UuidOf(volume)) continue;
           if (verb == "appear") namespaces[nsid] = ns;
           if (verb == "vanish") namespaces.erase(nsid);
-          // The node shows this medium under another volume's UUID.
+          // With "swap", the node exports this medium under the UUID of another volume.
           if (verb == "swap") namespaces[nsid].uuid = UuidOf(NumberAt(words, 2));
         }
       }

@@ -1,4 +1,6 @@
-// What the steps of a world do.
+// SPDX-License-Identifier: Apache-2.0
+
+// Executes the steps of a world.
 
 #include <fmt/format.h>
 
@@ -70,7 +72,7 @@ bool World::Step(const std::string& line) {
     }
     RunCalls(words, may_die);
   }
-  Judge();
+  CheckRules();
   return problems_.empty();
 }
 
@@ -92,7 +94,7 @@ void World::RunCalls(const Words& words, bool may_die) {
   }
   for (const Call& call : calls) PrepareAdoption(call, /*begins=*/true, false);
   const std::set<int> live = LiveVolumes();
-  TellAttached(!may_die);
+  SetAttached(!may_die);
   answers_.resize(calls.size());
   if (calls.size() == 1) {
     answers_[0] = Invoke(calls[0]);
@@ -117,26 +119,32 @@ void World::RunCalls(const Words& words, bool may_die) {
   }
   const bool is_clear = !died && calls.size() == 1;
   const bool is_again = volumes_[calls[0].volume].is_attached == Known::kYes;
-  // A device that was there may have been taken over before the call failed.
+  // An existing device may have been adopted before the call failed.
   const bool may_be_adopted =
       calls[0].verb == "create" && !answers_[0].ok() && IsAdoptable(calls[0].device);
   if (is_clear && !may_be_adopted) {
-    Note(calls[0], answers_[0]);
+    RecordAnswer(calls[0], answers_[0]);
   } else {
-    // Whatever their order was: first those that may take something away.
+    // The order of concurrent calls is unknown: those that may remove something are processed
+    // first.
     for (const bool removes : {true, false}) {
       for (const Call& call : calls) {
-        if (MayRemove(call) == removes) NoteUnknown(call);
+        if (MayRemove(call) == removes) RecordUnknown(call);
       }
     }
   }
-  for (size_t i = 0; i < calls.size(); ++i) {
-    PrepareAdoption(calls[i], /*begins=*/false, answers_[i].ok() && is_clear);
+  // First the calls that succeeded, any of which may have adopted what the others only requested.
+  for (const bool succeeded : {true, false}) {
+    for (size_t i = 0; i < calls.size(); ++i) {
+      const bool has_succeeded = answers_[i].ok() && !died;
+      if (has_succeeded == succeeded) PrepareAdoption(calls[i], /*begins=*/false, succeeded);
+    }
   }
   if (may_die) {
     host_->Open();
     WaitUntilServing(milliseconds(300));
     WaitUntilQuiet();
+    RecordFinished(calls);
   }
   std::set<int> touched;
   for (const Call& call : calls) {
@@ -148,13 +156,14 @@ void World::RunCalls(const Words& words, bool may_die) {
   const std::set<int> still_live = LiveVolumes();
   for (int volume : live) {
     if (!still_live.contains(volume) && !touched.contains(volume)) {
-      Problem(fmt::format("{} took volume {} away", absl::StrJoin(words, " "), volume));
+      Problem(fmt::format("{} removed volume {}", absl::StrJoin(words, " "), volume));
     }
   }
-  if (is_clear && answers_[0].ok()) JudgeAnswers(calls[0], is_again);
+  if (is_clear && answers_[0].ok()) CheckAnswers(calls[0], is_again);
 }
 
-// "expect CODE...": the last call was answered with one of these codes; "error": with any but OK.
+// Executes "expect CODE...": checks that the last calls were answered with one of these codes;
+// "error" stands for any code except OK.
 void World::Expect(const Words& words) {
   for (const absl::Status& answer : answers_) {
     bool is_right = false;
@@ -166,7 +175,8 @@ void World::Expect(const Words& words) {
   }
 }
 
-// What a call runs into in the background: until the agent asks the target for nothing any more.
+// Waits for background work after a call, that is, until the agent sends no more requests to the
+// target.
 void World::WaitUntilQuiet() {
   constexpr milliseconds kQuiet{4};
   const auto end = std::chrono::steady_clock::now() + milliseconds(300);
@@ -183,25 +193,25 @@ void World::WaitUntilQuiet() {
   }
 }
 
-// Tells the target which volumes hosts have. After faults of calls a device may be opened without
-// those that could not be attached.
-void World::TellAttached(bool is_strict) {
-  bool is_judged = options_.judges_exposure;
+// Tells the simulated target which volumes the hosts use. After faults a device may be exposed to
+// hosts without the volumes that could not be attached.
+void World::SetAttached(bool is_strict) {
+  bool is_checked = options_.checks_exposure;
   {
     base::MutexLock lock(mutex_);
     had_faults_ |= !is_strict || fault_at_ != 0;
-    is_judged &= !had_faults_;
+    is_checked &= !had_faults_;
   }
   target_->With([&](SimSpdk& spdk) {
     spdk.attached.clear();
     for (const auto& [number, volume] : volumes_) {
       const bool is_known = number != 0 && volume.is_attached == Known::kYes;
-      if (is_known && is_judged) spdk.attached[NqnOf(volume.device)].insert(UuidOf(number));
+      if (is_known && is_checked) spdk.attached[NqnOf(volume.device)].insert(UuidOf(number));
     }
   });
 }
 
-// Volumes that hosts have now.
+// Returns the volumes that hosts use now.
 std::set<int> World::LiveVolumes() {
   return target_->With([this](SimSpdk& spdk) {
     std::set<int> live;
@@ -219,7 +229,7 @@ std::set<int> World::LiveVolumes() {
 
 absl::Status World::Invoke(const Call& call) {
   const base::Context context = base::Context::Background();
-  service::Agent& agent = host_->agent();
+  api::Agent& agent = host_->agent();
   const std::string handle = HandleOf(call.device);
   if (call.verb == "create") {
     CreateDeviceRequest request = DeviceRequest(call.device);
@@ -251,7 +261,7 @@ absl::Status World::Invoke(const Call& call) {
     return agent.SetQos(context, request).status();
   }
   if (call.verb == "adopt") {
-    // Nobody has the agent take over what no agent made.
+    // Only objects that an agent created are adopted.
     if (!IsAdoptable(call.device)) return absl::FailedPreconditionError("not a device");
     auto candidates = host_->admin().ListAdoptionCandidates(context, {});
     if (!candidates.ok()) return candidates.status();
@@ -269,13 +279,13 @@ absl::Status World::Invoke(const Call& call) {
   throw std::invalid_argument("no such step: " + call.verb);
 }
 
-// What an answer says of what there is from now on.
-void World::Note(const Call& call, const absl::Status& status) {
+// Updates the expected state according to an answer.
+void World::RecordAnswer(const Call& call, const absl::Status& status) {
   DeviceState& device = devices_[call.device];
   VolumeState& volume = volumes_[call.volume];
   const bool here = volume.device == call.device;
   if (call.verb == "create" || call.verb == "attach" || call.verb == "adopt") {
-    if (!status.ok()) return;  // nothing has changed
+    if (!status.ok()) return;  // no change
     device.is_there = Known::kYes;
     if (call.volume == 0) return;
     if (volume.is_attached == Known::kYes && !here) {
@@ -289,6 +299,7 @@ void World::Note(const Call& call, const absl::Status& status) {
       volume.is_attached = status.ok() ? Known::kNo : Known::kUnknown;
     }
   } else if (call.verb == "delete") {
+    if (status.ok()) device.is_adopted = false;
     if (device.is_there != Known::kNo) {
       device.is_there = status.ok() ? Known::kNo : Known::kUnknown;
     }
@@ -296,12 +307,12 @@ void World::Note(const Call& call, const absl::Status& status) {
       if (other.device != call.device || other.is_attached == Known::kNo) continue;
       other.is_attached = status.ok() ? Known::kNo : Known::kUnknown;
     }
-  } else if (call.verb == "qos" && here && volume.is_attached == Known::kYes) {
+  } else if (call.verb == "qos" && here && volume.is_attached != Known::kNo) {
     volume.limit = status.ok() ? std::optional(call.limit) : std::nullopt;
   }
 }
 
-void World::NoteUnknown(const Call& call) {
+void World::RecordUnknown(const Call& call) {
   if (call.verb == "create" || call.verb == "delete" || call.verb == "adopt") {
     DeviceState& device = devices_[call.device];
     const bool stays = call.verb != "delete" && device.is_there == Known::kYes;
@@ -316,11 +327,25 @@ void World::NoteUnknown(const Call& call) {
   if (call.volume == 0 || (call.verb != "create" && call.verb != "attach")) return;
   VolumeState& volume = volumes_[call.volume];
   if (volume.is_attached == Known::kYes) return;
-  // Where it is, if it is anywhere, no longer follows from the calls once there are two of them.
+  // If the volume is attached twice, its location can no longer be derived from the calls.
   const bool is_first = volume.is_attached == Known::kNo;
   volume.device = is_first || volume.device == call.device ? call.device : kSomeDevice;
   volume.is_attached = Known::kUnknown;
   volume.limit = std::nullopt;
+}
+
+// The answer to a call that attaches a volume is unknown: an operator's earlier export of the
+// volume becomes the device's if the agent reports that the volume is attached.
+void World::RecordFinished(const std::vector<Call>& calls) {
+  std::vector<std::string> ignored;
+  const std::map<int, admin::v1::Volume> rows = VolumeRows(ignored);
+  for (const Call& call : calls) {
+    if (call.volume == 0 || (call.verb != "attach" && call.verb != "create")) continue;
+    auto row = rows.find(call.volume);
+    const bool is_attached = row != rows.end() && row->second.state() == admin::v1::STATE_READY &&
+                             row->second.device_handle() == HandleOf(call.device);
+    if (is_attached) PrepareAdoption(call, /*begins=*/false, /*succeeded=*/true);
+  }
 }
 
 bool World::IsAdoptable(int device) {
@@ -336,20 +361,29 @@ bool World::IsAdoptable(int device) {
   });
 }
 
-// While a call is under way that asks for a subsystem as it is there, the agent may take it over.
+// While a call is running that requests a subsystem in its present form, the agent may adopt it.
 void World::PrepareAdoption(const Call& call, bool begins, bool succeeded) {
   if (MayRemove(call) || call.verb == "qos") return;
   const std::string name = IsVhost(call.device) ? VhostOf(call.device) : NqnOf(call.device);
   bool is_transferred = false;
+  bool may_be_transferred = false;
   target_->With([&](SimSpdk& spdk) {
     if (IsVhost(call.device) && call.volume != 0) {
       std::set<std::string>& volumes = spdk.vhost_volumes[name];
       if (!begins && succeeded) volumes.clear();
       volumes.insert(UuidOf(call.volume));
+      // CreateDevice adopts a controller that has the volume's bdev and is not in use.
+      auto vhost = spdk.vhosts.find(name);
+      const bool is_taken =
+          !begins && succeeded && vhost != spdk.vhosts.end() &&
+          spdk.bdevs.contains(vhost->second.bdev) &&
+          spdk.bdevs.at(vhost->second.bdev).contents == spdk.truth.at(UuidOf(call.volume));
+      if (is_taken) vhost->second.owner = Owner::kAgent;
     }
     auto found = spdk.subsystems.find(name);
     if (found != spdk.subsystems.end() && found->second.owner == Owner::kOthers) {
       is_transferred = !begins && succeeded && found->second.is_adoptable;
+      may_be_transferred = !begins && !succeeded && found->second.is_adoptable;
       const nvmf_tcp::DeviceParameters params = DeviceRequest(call.device).nvmf_tcp();
       std::map<std::string, Owner> hosts;
       for (const std::string& host : params.hosts()) hosts[host] = Owner::kOthers;
@@ -358,20 +392,27 @@ void World::PrepareAdoption(const Call& call, bool begins, bool succeeded) {
       is_equal = is_equal && found->second.listeners[0].first["trsvcid"] == params.trsvcid();
       found->second.is_adoptable = begins && is_equal;
     }
-    // A namespace of the volume's own disk that was there before is the device's from now on.
+    // An existing namespace with the volume's own disk now belongs to the device.
     const bool has_it = !begins && succeeded && call.volume != 0 &&
                         found != spdk.subsystems.end() && found->second.owner == Owner::kAgent;
     if (has_it) spdk.Transfer(name, UuidOf(call.volume));
     if (is_transferred) {
-      spdk.Transfer(name, call.verb == "adopt" ? "" : UuidOf(call.volume));
+      devices_[call.device].is_adopted = true;
+      spdk.Transfer(name, call.verb == "attach" ? UuidOf(call.volume) : "");
     }
   });
-  if (!is_transferred || call.verb != "adopt") return;
-  // The volumes that came with it.
+  if (!(is_transferred || may_be_transferred) || call.verb == "attach") return;
+  // Adds the volumes that were, or may have been, adopted with the device.
   target_->With([&](SimSpdk& spdk) {
     for (const auto& [nsid, ns] : spdk.subsystems[name].namespaces) {
       const int volume = VolumeOfUuid(ns.uuid);
       if (volume == 0) continue;
+      if (!is_transferred) {
+        if (volumes_[volume].is_attached == Known::kYes) continue;
+        volumes_[volume] = {
+            .is_attached = Known::kUnknown, .device = call.device, .limit = std::nullopt};
+        continue;
+      }
       volumes_[volume] = {.is_attached = Known::kYes, .device = call.device, .limit = std::nullopt};
     }
   });
@@ -379,7 +420,7 @@ void World::PrepareAdoption(const Call& call, bool begins, bool succeeded) {
 
 void World::Restart(const std::string& what) {
   if (what == "target") {
-    TellAttached(true);
+    SetAttached(true);
     target_->Restart();
     WaitUntilQuiet();
   } else if (what == "agent") {

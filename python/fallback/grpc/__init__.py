@@ -1,4 +1,6 @@
-"""The status codes of gRPC, for plugins on machines without the package grpcio. Found only where that is not."""
+# SPDX-License-Identifier: Apache-2.0
+"""The status codes of gRPC, for plugins on hosts without the package grpcio. Python finds this package only if grpcio
+is not installed."""
 
 import enum
 

@@ -1,4 +1,5 @@
-"""Calls of the target's JSON-RPC methods."""
+# SPDX-License-Identifier: Apache-2.0
+"""Calls the target's JSON-RPC methods."""
 
 import pkgutil
 

@@ -1,6 +1,6 @@
-"""A JSON-RPC client with a connection of its own. In the agent a plugin gets its client from the constructor, which
-uses the agent's connection and raises the same exception; this one is for scripts, and for trying a plugin without an
-agent."""
+# SPDX-License-Identifier: Apache-2.0
+"""A JSON-RPC client with its own connection, for scripts and for testing a plugin without an agent. In the agent a
+plugin's constructor receives another client, which uses the agent's connection and raises the same exception."""
 
 import json
 import logging
@@ -12,24 +12,42 @@ _CONNECT_PAUSE_S = 0.2
 
 
 class JSONRPCException(Exception):
-    """A call failed. `message` says how; for an error that the target answered it holds the request and that answer."""
+    """Raised when a call has failed. `message` says why; for an error from the target it contains the request and the
+    response."""
 
     def __init__(self, message):
         super().__init__(message)
         self.message = message
 
 
+# Parameters whose values must not appear in a message, because messages are logged.
+_SECRETS = frozenset(["key", "key2", "psk", "secret", "password", "dhchap_key", "dhchap_ctrlr_key", "url"])
+
+
+def _without_secrets(value):
+    if isinstance(value, dict):
+        return {k: "..." if k in _SECRETS and isinstance(v, str) else _without_secrets(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_without_secrets(element) for element in value]
+    return value
+
+
 def error_text(method, params, request_id, error):
-    """The message of a JSONRPCException about the target's answer `error`."""
-    request = json.dumps({**(params or {}), "method": method, "req_id": request_id}, indent=2)
-    return "\n".join(["request:", request, "Got JSON-RPC error response", "response:", json.dumps(error, indent=2)])
+    """Returns the message of a JSONRPCException for the target's error response `error`: the reason in one line, then
+    the request, without secrets, and the response."""
+    reason = f"{method}: {error}"
+    if isinstance(error, dict):
+        reason = f"{method}: {error.get('message')} ({error.get('code')})"
+    request = json.dumps({**_without_secrets(params or {}), "method": method, "req_id": request_id}, indent=2)
+    return "\n".join([reason, "request:", request, "Got JSON-RPC error response", "response:",
+                      json.dumps(error, indent=2)])
 
 
 class JSONRPCClient:
-    """Not for several threads at once. A context manager: closed at the end."""
+    """Not thread-safe. A context manager that closes the connection at the end."""
 
     def __init__(self, addr, port=None, timeout=60.0, conn_retries=0, log_level=logging.ERROR, **_):
-        """`addr`: the path of a Unix socket, or an IP address, then with `port`. `timeout` in seconds."""
+        """`addr` is the path of a Unix socket, or an IP address together with `port`. `timeout` is in seconds."""
         self.sock = None
         self.timeout = timeout
         self._logger = logging.getLogger(f"JSONRPCClient({addr})")
@@ -77,7 +95,7 @@ class JSONRPCClient:
             self.sock = None
 
     def call(self, method, params=None):
-        """The result. JSONRPCException: the target answered with an error, not in time, or not at all."""
+        """Returns the result. Raises JSONRPCException if the target returns an error, or does not answer in time."""
         self._request_id += 1
         request = {"jsonrpc": "2.0", "method": method, "id": self._request_id}
         if params:

@@ -1,4 +1,5 @@
-"""What a plugin's device types and crypto engines derive from. docs/plugins.md shows how to write one."""
+# SPDX-License-Identifier: Apache-2.0
+"""Base classes of a plugin's device types and crypto engines. docs/plugins.md explains how to write a plugin."""
 
 import pkgutil
 

@@ -1,4 +1,5 @@
-"""The agent's side of Python plugins: loads modules and passes calls to what they bring. Only the agent imports this:
+# SPDX-License-Identifier: Apache-2.0
+"""The agent's side of Python plugins: loads them and calls their device types and engines. Only the agent imports it:
 the module `_sma_agent` is the agent itself."""
 
 import importlib
@@ -20,7 +21,7 @@ from .volume import CryptoEngine, CryptoException, VolumeException, crypto
 _log = logging.getLogger("plugins")
 _REFUSALS = (DeviceException, CryptoException, QosException, VolumeException)
 
-# Device types and crypto engines; the agent knows them by their places here.
+# Device types and crypto engines; the agent identifies them by their index.
 _objects = []
 
 
@@ -30,8 +31,8 @@ class _LogHandler(logging.Handler):
 
 
 class AgentClient:
-    """The client of plugins: calls go through the agent's own connection, with the deadline of the call of the agent
-    that the plugin is working on."""
+    """The client of plugins: calls use the agent's own connection, with the deadline of the gRPC call
+    that the plugin is serving."""
 
     def __enter__(self):
         return self
@@ -45,7 +46,7 @@ class AgentClient:
         return lambda **params: self.call(name, {k: v for k, v in params.items() if v is not None})
 
     def call(self, method, params=None):
-        """The result; JSONRPCException."""
+        """Returns the result. Raises JSONRPCException."""
         is_result, answer = _sma_agent.call_target(method, json.dumps(params) if params else "")
         if is_result:
             return json.loads(answer)
@@ -59,8 +60,8 @@ class AgentClient:
 
 
 class _AgentCryptoEngine(crypto.CryptoEngine):
-    """What get_crypto_engine gives when the agent's own engine is used: tells the bdev of the volume that the current
-    call is about."""
+    """Returned by get_crypto_engine if the agent's own engine is used: knows the bdev of the volume to which the
+    current call applies."""
 
     def __init__(self, name):
         super().__init__(name)
@@ -70,13 +71,13 @@ class _AgentCryptoEngine(crypto.CryptoEngine):
 
 
 def start(log_level):
-    """Sends what is logged to the agent's log."""
+    """Redirects Python's logging to the agent's log."""
     logging.basicConfig(level=log_level, handlers=[_LogHandler()], format="%(message)s")
 
 
 def load(module_name):
-    """Imports a plugin. What it brings: tuples of kind ("device" or "crypto engine"), number, name and protocol. Raises
-    whatever goes wrong, described in one line; the traceback is logged."""
+    """Imports a plugin. Returns a list of tuples: kind ("device" or "crypto engine"), number, name and protocol. Raises
+    ImportError with a one-line message; the traceback is logged."""
     try:
         module = importlib.import_module(module_name)
         devices = [_add("device", cls(AgentClient)) for cls in getattr(module, "devices", [])]
@@ -103,7 +104,7 @@ def _add(kind, thing):
 
 
 def use_crypto_engine(name):
-    """Makes the engine of the configuration the one that get_crypto_engine gives."""
+    """Makes get_crypto_engine return the engine named in the configuration."""
     try:
         crypto.set_crypto_engine(name)
     except ValueError:
@@ -112,8 +113,8 @@ def use_crypto_engine(name):
 
 
 def call(number, method, argument):
-    """Calls a method with its serialized request, or with JSON: a gRPC status code, a message and the serialized
-    answer."""
+    """Calls a method with its serialized request, or with JSON. Returns a gRPC status code, a message and the
+    serialized response."""
     try:
         return 0, "", _METHODS[method](_objects[number], argument)
     except _REFUSALS as error:
@@ -128,7 +129,8 @@ def call(number, method, argument):
 
 
 def _refusal(error):
-    """A code that is none, or OK, is the plugin's mistake, but a failure all the same."""
+    """Returns a valid error code: if the plugin's code is invalid or OK, that is a bug in the plugin, but the call has
+    failed."""
     code = getattr(error.code, "value", (error.code,))[0]
     if not isinstance(code, int) or not 0 < code <= 16:
         code = grpc.StatusCode.UNKNOWN.value[0]
@@ -141,7 +143,7 @@ def _one_line(error):
 
 
 def _answer(method, message, answer):
-    """`answer` serialized. A message of the same type counts, whoever generated its class."""
+    """Serializes `answer`. Accepts a message of the same type from any generated class."""
     expected = message.DESCRIPTOR.full_name
     if getattr(getattr(answer, "DESCRIPTOR", None), "full_name", None) != expected:
         raise TypeError(f"{method} gave {type(answer).__name__}, not {expected}")
@@ -154,7 +156,7 @@ def _create_device(manager, argument):
     response = manager.create_device(sma_pb2.CreateDeviceRequest.FromString(argument))
     answer = _answer("create_device", sma_pb2.CreateDeviceResponse, response)
     if not response.handle:
-        raise ValueError("create_device gave no handle")
+        raise ValueError("create_device returned no handle")
     return answer
 
 
@@ -196,7 +198,7 @@ def _init_engine(engine, argument):
 
 
 def _with_key(method):
-    """A method that may be of the time before tweak modes."""
+    """Calls a method that may lack the parameter `tweak_mode`."""
     def passed(engine, argument):
         function = getattr(engine, method)
         volume_id, key, cipher, key2, tweak_mode = json.loads(argument)

@@ -1,10 +1,11 @@
-"""Forms of volume ids."""
+# SPDX-License-Identifier: Apache-2.0
+"""Conversions of volume ids."""
 
 import uuid
 
 
 def format_volume_id(volume_id):
-    """The id as text, `volume_id` being its 16 bytes or text already; None where it is no UUID."""
+    """Returns the id in text form; None if it is not a UUID. `volume_id` is 16 bytes or text."""
     try:
         if isinstance(volume_id, bytes):
             return str(uuid.UUID(bytes=volume_id))
@@ -16,5 +17,5 @@ def format_volume_id(volume_id):
 
 
 def volume_id_to_nguid(volume_id):
-    """The text form of an id as an NVMe NGUID."""
+    """Converts a volume id in text form to the text form of an NVMe NGUID."""
     return volume_id.replace("-", "")

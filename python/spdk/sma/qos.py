@@ -1,4 +1,5 @@
-"""Limits of volumes by the target's bdev_set_qos_limit."""
+# SPDX-License-Identifier: Apache-2.0
+"""Sets limits of volumes with the target's method bdev_set_qos_limit."""
 
 import grpc
 
@@ -8,11 +9,11 @@ from .common import format_volume_id
 from .proto import sma_pb2
 from .volume import get_crypto_engine
 
-# A limit of this value stays as it is.
+# A limit with this value is not changed.
 LIMIT_UNDEFINED = (1 << 64) - 1
 _MAX_RATE = (1 << 64) - 1
 
-# Field of QosLimit: parameter of bdev_set_qos_limit, and how many of its units one of the field's has.
+# For each field of QosLimit: the parameter of bdev_set_qos_limit, and the factor between their units.
 _LIMITS = {
     "rw_iops": ("rw_ios_per_sec", 1000),
     "rd_bandwidth": ("r_mbytes_per_sec", 1),
@@ -29,8 +30,8 @@ class QosException(Exception):
 
 
 def set_volume_bdev_qos(client, params):
-    """Sets the limits of a SetQosRequest on the bdev of its volume, that which encrypts it if it is encrypted. Without
-    `maximum`, and for limits that are to stay, nothing changes."""
+    """Sets the limits of a SetQosRequest on the bdev of its volume (the crypto bdev if it is encrypted). Nothing
+    changes without `maximum`, and for limits with the value LIMIT_UNDEFINED."""
     if not params.HasField("maximum"):
         return
     for field, value in params.maximum.ListFields():
@@ -55,7 +56,7 @@ def set_volume_bdev_qos(client, params):
 
 
 def get_bdev_qos_capabilities():
-    """What set_volume_bdev_qos can limit, as a GetQosCapabilitiesResponse."""
+    """Returns the limits that set_volume_bdev_qos supports, as a GetQosCapabilitiesResponse."""
     response = sma_pb2.GetQosCapabilitiesResponse()
     for field in _LIMITS:
         setattr(response.max_volume_caps, field, True)

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <chrono>
@@ -11,102 +13,73 @@ namespace sma::config {
 
 using std::chrono::milliseconds;
 
-/// Where a QEMU listens for QMP: a TCP address or a Unix socket.
-struct QmpAddress {
-  std::string host;  // empty for a Unix socket
-  uint16_t port = 0;
-  std::string path;  // of the Unix socket; empty for TCP
-
-  friend bool operator==(const QmpAddress&, const QmpAddress&) = default;
-};
-
-/// A PCI bridge of a virtual machine that devices are plugged into.
-struct Bus {
-  std::string name;
-  uint32_t count = 32;            // of slots
-  std::optional<QmpAddress> qmp;  // of its machine; else that of the device type
-};
-
-/// Parameters of the device types that are PCI functions, `vfiouser` and `vhost_blk`.
-struct PciParams {
-  std::vector<Bus> buses;              // names are unique in each machine and not empty
-  std::optional<QmpAddress> qmp;       // without it nothing is plugged, only sockets are made
-  std::string sock_path = "/var/tmp";  // without a trailing slash
-  bool packed_ring = false;            // kVhostBlk: machines may use packed virtqueues
-  bool msix = false;                   // kVfioUser: controllers have MSI-X, not MSI
-};
-
-/// One entry of `devices`.
+/// An entry of `devices`.
 struct Device {
-  enum class Type { kNvmfTcp, kVfioUser, kVhostBlk, kPlugin };
-
-  Type type = Type::kPlugin;
-  std::string name;  // with an underscore for the built-in types; as written for a plugin's
-  PciParams pci;     // kVfioUser, kVhostBlk
-  nlohmann::json params = nlohmann::json::object();  // as written; not of kNvmfTcp
-  std::string location;                              // "FILE:LINE", for messages about this entry
+  std::string name;  // of the device type; for a plugin's type as written in the file
+  nlohmann::json params = nlohmann::json::object();
+  std::string location;  // "FILE:LINE", for error messages
 };
 
-/// One entry of `plugins`.
+/// An entry of `plugins`.
 struct Plugin {
-  std::string name;      // a Python module, or a shared library's path or name
+  std::string name;      // a Python module, or the path or name of a shared library
   std::string location;  // "FILE:LINE" or "SMA_PLUGINS"
 };
 
-/// `crypto`: the engine for encrypted volumes.
+/// The crypto engine for encrypted volumes (key `crypto`).
 struct Crypto {
   std::string engine = "nop";
   nlohmann::json params = nlohmann::json::object();
-  std::string location;  // "FILE:LINE"; empty when not in the file
+  std::string location;  // "FILE:LINE"; empty if the key is absent
 };
 
-/// `sealing_key`: where the key is that seals volumes' keys and secrets in the record.
+/// The source of the key that seals volumes' keys and secrets in the record (key `sealing_key`).
 struct SealingKey {
   enum class Source { kNone, kFile, kCredential, kEnvironment };
 
   Source source = Source::kNone;
-  std::string name;  // of the file, the credential, the variable
+  std::string name;  // of the file, credential or variable
 };
 
-/// `embedded`: the storage target that the agent starts itself.
+/// The storage target that the agent itself starts (key `embedded`).
 struct Embedded {
   bool enabled = false;
-  std::string binary;                  // empty: `sma-target` beside the agent's own file
-  std::vector<std::string> arguments;  // after the agent's own
+  std::string binary;  // empty: `sma-target` in the folder of the agent's executable
+  std::vector<std::string> arguments;  // appended to the agent's own arguments
   std::string log_file;                // empty: the agent's standard error
-  bool stop_with_agent = false;        // else it goes on when the agent stops
+  bool stop_with_agent = false;        // false: the target keeps running when the agent stops
 };
 
-/// `tls`: paths of PEM files.
+/// The paths of the PEM files for TLS (key `tls`).
 struct Tls {
   std::string cert;
   std::string key;
-  std::string client_ca;  // not empty: clients must show a certificate that it signed
+  std::string client_ca;  // not empty: clients must present a certificate signed by it
 };
 
-/// `metrics`: where Prometheus reads.
+/// The address at which Prometheus scrapes metrics (key `metrics`).
 struct Metrics {
-  std::string address;  // HOST:PORT, an IPv6 address in brackets
+  std::string address;  // HOST:PORT, with an IPv6 address in brackets
 };
 
-/// What DeleteDevice does to volumes that are still attached.
+/// What DeleteDevice does with volumes that are still attached.
 enum class VolumesOnDelete { kDetach, kRefuse };
 
-/// What happens to a remote volume that is gone for longer than volume_cleanup_period.
+/// What happens to a remote volume that has been missing for longer than volume_cleanup_period.
 enum class GoneVolumes { kReport, kDetach };
 
-/// What happens when an object that the agent made is gone from the target.
+/// What happens if an object created by the agent is missing on the target.
 enum class Drift { kRepair, kReport };
 
-/// The whole configuration, checked. docs/configuration.md describes each key.
+/// The complete, checked configuration. docs/configuration.md describes each key.
 struct Config {
-  std::string address = "localhost";  // or "unix:PATH", then `port` means nothing
-  uint16_t port = 8080;               // 0: any free one
+  std::string address = "localhost";  // or "unix:PATH", then `port` has no effect
+  uint16_t port = 8080;               // 0: any free port
   std::string socket = "/var/tmp/spdk.sock";
   std::string state_dir;  // empty: DefaultStateDir()
   std::vector<Device> devices;
-  std::vector<Plugin> plugins;  // of the file, then of SMA_PLUGINS; each once
-  std::string plugin_dir;       // of plugins that are shared libraries; empty: the agent's own
+  std::vector<Plugin> plugins;  // from the file, then from SMA_PLUGINS, without duplicates
+  std::string plugin_dir;  // folder of plugins that are shared libraries; empty: the agent's own
   Crypto crypto;
   SealingKey sealing_key;
   Embedded embedded;
@@ -114,12 +87,12 @@ struct Config {
   std::optional<Metrics> metrics;
   VolumesOnDelete attached_volumes_on_delete = VolumesOnDelete::kDetach;
   Drift drift = Drift::kRepair;
-  milliseconds drift_period{30'000};  // 0: never looked for
+  milliseconds drift_period{30'000};  // 0: no periodic comparison
   milliseconds discovery_timeout{10'000};
-  milliseconds volume_cleanup_period{60'000};  // 0: never
+  milliseconds volume_cleanup_period{60'000};  // 0: disabled
   GoneVolumes gone_volumes = GoneVolumes::kReport;
-  milliseconds stop_timeout{10'000};  // calls still going on after it are cancelled
-  uint32_t max_calls = 128;           // worked on at once; more wait
+  milliseconds stop_timeout{10'000};  // calls still in progress after it are cancelled
+  uint32_t max_calls = 128;           // executed concurrently; further calls wait
 };
 
 }  // namespace sma::config

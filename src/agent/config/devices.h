@@ -1,20 +1,28 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
-#include <nlohmann/json.hpp>
+#include <span>
+#include <string_view>
 #include <vector>
 
-#include "absl/status/statusor.h"
 #include "agent/config/config.h"
 #include "agent/config/yaml_map.h"
 
 namespace sma::config {
 
-/// Reads `devices`. A name that is no built-in device type is a plugin's where `has_plugins`, else
-/// a problem.
-std::vector<Device> ReadDevices(YamlMap& top, bool has_plugins, Problems& problems);
+/// A device type whose parameters are checked together with the rest of the file.
+struct DeviceType {
+  std::string_view name;          // as in `devices`
+  std::string_view other_name{};  // alternative spelling; may be empty
+  /// Reads all keys of the entry's `params`. Errors are added to the map's problems.
+  void (*check)(YamlMap& params) = nullptr;
+};
+using DeviceTypes = std::span<const DeviceType>;
 
-/// `params` of `vfiouser` or `vhost_blk`, which is what `type` says, in another form than YAML.
-/// INVALID_ARGUMENT: a key or value is no good.
-absl::StatusOr<PciParams> ParsePciParams(const nlohmann::json& params, Device::Type type);
+/// Reads `devices`. A name that is not in `types` belongs to a plugin if `has_plugins` is set, and
+/// is an error otherwise.
+std::vector<Device> ReadDevices(YamlMap& top, DeviceTypes types, bool has_plugins,
+                                Problems& problems);
 
 }  // namespace sma::config

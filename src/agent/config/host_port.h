@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <cstdint>
@@ -7,24 +9,25 @@
 
 namespace sma::config {
 
-/// A TCP address as a user writes it.
+/// A TCP address as users write it.
 struct HostPort {
   std::string host;  // an IPv6 address without brackets
   uint16_t port = 0;
 
-  /// "HOST:PORT", an IPv6 address in brackets.
+  /// Returns "HOST:PORT", with an IPv6 address in brackets.
   std::string ToString() const;
 };
 
-/// From "HOST:PORT", where an IPv6 address stands in brackets; nullopt for anything else.
+/// Parses "HOST:PORT", where an IPv6 address must be in brackets. Returns nullopt for anything
+/// else.
 std::optional<HostPort> ParseHostPort(std::string_view text);
 
-/// Without the brackets that an IPv6 address may stand in.
+/// Removes the brackets around an IPv6 address, if any.
 std::string_view StripBrackets(std::string_view host);
 
-/// Whether `host` can be an address or a name: not empty, without white space, "/" or control
-/// characters, with ":" only where it is an IPv6 address (a zone, "%eth0" say, included). Not in
-/// brackets.
+/// Returns true if `host` has the form of an address or a host name: not empty, without white
+/// space, "/" or control characters, and with ":" only in an IPv6 address (which may have a zone,
+/// such as "%eth0"). Brackets are not accepted.
 bool IsHost(std::string_view host);
 
 }  // namespace sma::config

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "agent/config/host_port.h"
 
 #include <gtest/gtest.h>
@@ -22,7 +24,7 @@ TEST(HostPort, ReadsAddressesOfAllKinds) {
   }
 }
 
-TEST(HostPort, RefusesWhatIsNoAddress) {
+TEST(HostPort, RefusesInvalidAddresses) {
   for (const char* text :
        {"", "host", "host:", ":80", "::1:80", "[::1]", "[::1]80", "[host]:80", "host:65536",
         "host:-1", "host:+1", "host: 1", "ho st:1", "a/b:1", "host:1x", "[1:2]:3", "host:000001"}) {

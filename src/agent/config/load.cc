@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -43,17 +45,17 @@ absl::StatusOr<std::string> ReadFile(const std::string& path) {
 
 }  // namespace
 
-absl::StatusOr<Config> Load(const std::string& path, const Flags& flags) {
+absl::StatusOr<Config> Load(const std::string& path, const Flags& flags, DeviceTypes types) {
   std::string_view sma_plugins = Environment("SMA_PLUGINS");
-  if (path.empty()) return Parse("", "configuration", flags, sma_plugins);
+  if (path.empty()) return Parse("", "configuration", flags, sma_plugins, types);
   absl::StatusOr<std::string> text = ReadFile(path);
   if (!text.ok()) return text.status();
-  return Parse(*text, path, flags, sma_plugins);
+  return Parse(*text, path, flags, sma_plugins, types);
 }
 
 std::string DefaultStateDir() {
   std::string_view directory = Environment("STATE_DIRECTORY");
-  // systemd separates several with colons.
+  // systemd separates multiple folders with colons.
   if (!directory.empty()) return std::string(directory.substr(0, directory.find(':')));
   if (::geteuid() == 0) return "/var/lib/sma";
   if (std::string_view state = Environment("XDG_STATE_HOME"); !state.empty()) {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <charconv>
@@ -7,7 +9,7 @@
 
 namespace sma::config {
 
-/// The decimal number that the whole of `text` is; nullopt where it is none or does not fit T.
+/// Parses `text` as a decimal number. Returns nullopt if it is not a number or does not fit into T.
 template <typename T>
 std::optional<T> ParseNumber(std::string_view text) {
   T number{};

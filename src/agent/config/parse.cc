@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "agent/config/parse.h"
 
 #include <fmt/format.h>
@@ -29,7 +31,7 @@ void CheckSocketPath(std::string_view name, std::string_view path, int line, Pro
   }
 }
 
-/// Brings an address to the one form that Config promises.
+/// Converts an address to the normalized form that Config documents.
 std::string NormalizeListenAddress(std::string address, int line, Problems& problems) {
   constexpr std::string_view kUnix = "unix:";
   if (address.starts_with(kUnix)) {
@@ -79,11 +81,11 @@ Crypto ReadCrypto(YamlMap& top, Problems& problems) {
   crypto.engine = map.String("name", "");
   if (crypto.engine.empty()) problems.Add(map.line(), "'crypto' needs a 'name'");
   crypto.params = ParamsToJson(map.Any("params"), problems);
-  map.RefuseOthers();
+  map.RefuseUnknownKeys();
   return crypto;
 }
 
-/// A key without value is a problem here: it would silently leave keys unsealed.
+/// A key without a value is an error here, since it would silently leave keys unsealed.
 SealingKey ReadSealingKey(YamlMap& top, Problems& problems) {
   using Source = SealingKey::Source;
   SealingKey key;
@@ -101,7 +103,7 @@ SealingKey ReadSealingKey(YamlMap& top, Problems& problems) {
     key = {source, std::move(value)};
     ++sources;
   }
-  map.RefuseOthers();
+  map.RefuseUnknownKeys();
   if (sources != 1) {
     problems.Add(map.line(), "'sealing_key' needs one of 'file', 'credential' and 'environment'");
   }
@@ -119,11 +121,11 @@ Embedded ReadEmbedded(YamlMap& top, Problems& problems) {
   embedded.arguments = map.StringList("arguments");
   embedded.log_file = map.String("log_file", "");
   embedded.stop_with_agent = map.Bool("stop_with_agent", embedded.stop_with_agent);
-  map.RefuseOthers();
+  map.RefuseUnknownKeys();
   return embedded;
 }
 
-/// Keys without value are problems here: they would silently weaken what the user meant to protect.
+/// Keys without a value are errors here, since they would silently weaken the intended protection.
 std::optional<Tls> ReadTls(YamlMap& top, Problems& problems) {
   if (!top.Contains("tls")) {
     top.Any("tls");
@@ -137,14 +139,14 @@ std::optional<Tls> ReadTls(YamlMap& top, Problems& problems) {
   if (map.Contains("client_ca") && tls.client_ca.empty()) {
     problems.Add(map.LineOf("client_ca"), "'tls.client_ca' needs a file");
   }
-  map.RefuseOthers();
+  map.RefuseUnknownKeys();
   return tls;
 }
 
 std::optional<Metrics> ReadMetrics(YamlMap& top, Problems& problems) {
   YamlMap map(top.Any("metrics"), problems);
   Metrics metrics{map.String("address", "")};
-  map.RefuseOthers();
+  map.RefuseUnknownKeys();
   if (metrics.address.empty()) return std::nullopt;
   std::optional<HostPort> parsed = ParseHostPort(metrics.address);
   if (!parsed) {
@@ -165,7 +167,8 @@ void ReadTimes(YamlMap& top, Config& config) {
   config.stop_timeout = top.Seconds("stop_timeout", config.stop_timeout, milliseconds(0), kLongest);
 }
 
-Config ReadAll(YamlMap& top, const Flags& flags, std::string_view sma_plugins, Problems& problems) {
+Config ReadAll(YamlMap& top, const Flags& flags, std::string_view sma_plugins, DeviceTypes types,
+               Problems& problems) {
   Config config;
   config.address = top.String("address", config.address);
   config.port = static_cast<uint16_t>(top.Integer("port", config.port, 0, UINT16_MAX));
@@ -173,7 +176,7 @@ Config ReadAll(YamlMap& top, const Flags& flags, std::string_view sma_plugins, P
   config.state_dir = top.String("state_dir", "");
   config.plugins = ReadPlugins(top, sma_plugins, problems);
   config.plugin_dir = top.String("plugin_dir", "");
-  config.devices = ReadDevices(top, !config.plugins.empty(), problems);
+  config.devices = ReadDevices(top, types, !config.plugins.empty(), problems);
   config.crypto = ReadCrypto(top, problems);
   config.sealing_key = ReadSealingKey(top, problems);
   config.embedded = ReadEmbedded(top, problems);
@@ -186,7 +189,7 @@ Config ReadAll(YamlMap& top, const Flags& flags, std::string_view sma_plugins, P
   config.drift = static_cast<Drift>(top.OneOf("drift", 0, {"repair", "report"}));
   ReadTimes(top, config);
   config.max_calls = static_cast<uint32_t>(top.Integer("max_calls", config.max_calls, 1, 1024));
-  top.RefuseOthers();
+  top.RefuseUnknownKeys();
 
   if (flags.address) config.address = *flags.address;
   if (flags.port) config.port = *flags.port;
@@ -204,11 +207,11 @@ Config ReadAll(YamlMap& top, const Flags& flags, std::string_view sma_plugins, P
 }  // namespace
 
 absl::StatusOr<Config> Parse(std::string_view text, std::string_view file, const Flags& flags,
-                             std::string_view sma_plugins) {
+                             std::string_view sma_plugins, DeviceTypes types) {
   Problems problems{std::string(file)};
   Value root{.name = "", .line = 1, .node = ReadDocument(text, problems)};
   YamlMap top(root, problems);
-  Config config = ReadAll(top, flags, sma_plugins, problems);
+  Config config = ReadAll(top, flags, sma_plugins, types, problems);
   absl::Status status = problems.ToStatus();
   if (!status.ok()) return status;
   return config;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <cstdint>
@@ -7,10 +9,11 @@
 
 #include "absl/status/statusor.h"
 #include "agent/config/config.h"
+#include "agent/config/devices.h"
 
 namespace sma::config {
 
-/// What the command line gives; it wins over the file.
+/// Values from the command line, which override the file.
 struct Flags {
   std::optional<std::string> address;
   std::optional<uint16_t> port;
@@ -20,19 +23,19 @@ struct Flags {
   bool embedded_stop = false;
 };
 
-/// Reads a configuration. `file` is its name for messages; `sma_plugins` is the value of
-/// SMA_PLUGINS, names separated by colons. INVALID_ARGUMENT names file, line and reason of
-/// everything that is wrong, one a line.
+/// Parses a configuration. `file` is its name in messages; `sma_plugins` is the value of
+/// SMA_PLUGINS, names separated by colons; `types` are the built-in device types. Returns
+/// INVALID_ARGUMENT with one line for each error: file, line and reason.
 absl::StatusOr<Config> Parse(std::string_view text, std::string_view file, const Flags& flags,
-                             std::string_view sma_plugins);
+                             std::string_view sma_plugins, DeviceTypes types);
 
-/// Parse() of the file at `path` (nothing where that is empty), with SMA_PLUGINS from the
-/// environment. NOT_FOUND, PERMISSION_DENIED or another code where the file cannot be read. Blocks.
-absl::StatusOr<Config> Load(const std::string& path, const Flags& flags);
+/// Parses the file at `path`, with SMA_PLUGINS from the environment. If `path` is empty, there is
+/// no file. Returns NOT_FOUND, PERMISSION_DENIED or another code if the file cannot be read.
+/// Blocks.
+absl::StatusOr<Config> Load(const std::string& path, const Flags& flags, DeviceTypes types);
 
-/// Where the record is kept when the configuration says nothing: what systemd gives as
-/// STATE_DIRECTORY, else /var/lib/sma for the superuser, else `sma` below XDG_STATE_HOME or
-/// ~/.local/state.
+/// Returns the default folder of the record: STATE_DIRECTORY from systemd, otherwise /var/lib/sma
+/// for root, otherwise `sma` below XDG_STATE_HOME or ~/.local/state.
 std::string DefaultStateDir();
 
 }  // namespace sma::config

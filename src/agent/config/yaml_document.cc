@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "agent/config/yaml_document.h"
 
 #include <yaml-cpp/eventhandler.h>
@@ -8,8 +10,8 @@
 namespace sma::config {
 namespace {
 
-/// Control characters are not part of YAML (1.2 §5.1), and yaml-cpp never comes back from some. The
-/// line of the first one; 0 where there is none.
+/// Returns the line of the first control character; 0 if there is none. YAML does not allow them
+/// (1.2 §5.1), and some put yaml-cpp into an endless loop.
 int LineOfControlCharacter(std::string_view text) {
   int line = 1;
   for (char c : text) {
@@ -20,7 +22,7 @@ int LineOfControlCharacter(std::string_view text) {
   return 0;
 }
 
-/// Takes the events of a document and remembers where it begins.
+/// Records the line on which a document starts.
 class DocumentStart : public YAML::EventHandler {
  public:
   int line() const { return line_; }
@@ -42,8 +44,9 @@ class DocumentStart : public YAML::EventHandler {
   int line_ = 0;
 };
 
-/// 0 where there is none. Not YAML::LoadAll: it never comes back from some malformed texts, ","
-/// say, that the parser takes for documents without end.
+/// Returns the line of the second document; 0 if there is none. Does not use YAML::LoadAll, which
+/// loops endlessly on some malformed texts, such as ",", which the parser treats as an infinite
+/// number of documents.
 int LineOfSecondDocument(const std::string& text) {
   std::istringstream stream(text);
   YAML::Parser parser(stream);
@@ -56,7 +59,7 @@ int LineOfSecondDocument(const std::string& text) {
 
 YAML::Node ReadDocument(std::string_view text, Problems& problems) {
   if (int line = LineOfControlCharacter(text); line != 0) {
-    problems.Add(line, "a control character");
+    problems.Add(line, "contains a control character");
     return {};
   }
   try {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <yaml-cpp/yaml.h>
@@ -8,8 +10,8 @@
 
 namespace sma::config {
 
-/// The one YAML document that `text` is; a null node where there is none or the text is a problem.
-/// Any bytes may be given.
+/// Parses `text` as one YAML document. Returns a null node if the text is empty or if a problem was
+/// added. `text` may contain any bytes.
 YAML::Node ReadDocument(std::string_view text, Problems& problems);
 
 }  // namespace sma::config

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "agent/config/yaml_json.h"
 
 #include <fmt/format.h>
@@ -14,10 +16,10 @@ namespace {
 constexpr int kMaxDepth = 32;
 constexpr int kMaxNodes = 10'000;
 
-/// Counts what it converts, so that aliases that name each other end.
+/// Counts the converted nodes, so that the expansion of recursive aliases ends.
 class Converter {
  public:
-  /// nullopt: too deep or too large.
+  /// Returns nullopt if the node is nested too deeply or too large.
   std::optional<nlohmann::json> Convert(const YAML::Node& node, int depth) {
     if (depth > kMaxDepth || ++nodes_ > kMaxNodes) return std::nullopt;
     switch (node.Type()) {
@@ -73,11 +75,9 @@ nlohmann::json ParamsToJson(const Value& value, Problems& problems) {
   std::optional<nlohmann::json> params;
   if (value.node.IsMap()) params = Converter().Convert(value.node, 0);
   if (params) return std::move(*params);
-  problems.Add(
-      value.line,
-      fmt::format(
-          "'{}' must be a mapping with words as keys, of at most {} values, nested at most {} deep",
-          value.name, kMaxNodes, kMaxDepth));
+  problems.Add(value.line, fmt::format("'{}' must be a mapping with strings as keys, of at most {} "
+                                       "values, nested at most {} deep",
+                                       value.name, kMaxNodes, kMaxDepth));
   return nlohmann::json::object();
 }
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <nlohmann/json.hpp>
@@ -6,10 +8,11 @@
 
 namespace sma::config {
 
-/// The parameters of a plugin or a crypto engine: a mapping of any content, as JSON. Plain scalars
-/// become numbers, booleans and null as YAML reads them (YAML 1.2 §10.3), the rest text. A problem,
-/// and an empty object, where it is no mapping, nests too deep or is too large (aliases count as
-/// often as they are used). Without value: an empty object.
+/// Converts the parameters of a plugin or crypto engine, a mapping with any content, to JSON. Plain
+/// scalars become numbers, booleans and null as in YAML 1.2 §10.3, and all others become strings.
+/// Adds a problem and returns an empty object if the value is not a mapping, is nested too deeply
+/// or is too large (aliases count each time they are used). A key without a value becomes an empty
+/// object.
 nlohmann::json ParamsToJson(const Value& value, Problems& problems);
 
 }  // namespace sma::config

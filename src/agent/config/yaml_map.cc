@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "agent/config/yaml_map.h"
 
 #include <fmt/format.h>
@@ -78,14 +80,14 @@ YamlMap::YamlMap(const Value& value, Problems& problems) : value_(value), proble
   for (const auto& pair : value_.node) {
     const YAML::Node& key = pair.first;
     if (!key.IsScalar()) {
-      problems_.Add(LineOfNode(key), "a key must be a word");
+      problems_.Add(LineOfNode(key), "a key must be a string");
       continue;
     }
     const std::string& name = key.Scalar();
     bool again = std::any_of(entries_.begin(), entries_.end(),
                              [&](const Entry& entry) { return entry.key == name; });
     if (again) {
-      problems_.Add(LineOfNode(key), fmt::format("'{}' is given twice", name));
+      problems_.Add(LineOfNode(key), fmt::format("'{}' is specified twice", name));
       continue;
     }
     std::string full = value_.name.empty() ? name : fmt::format("{}.{}", value_.name, name);
@@ -132,7 +134,7 @@ bool YamlMap::AsString(const Value& value, std::string& out) {
   }
   out = value.node.Scalar();
   if (out.find('\0') != std::string::npos) {
-    problems_.Add(value.line, fmt::format("'{}' has a zero byte in it", value.name));
+    problems_.Add(value.line, fmt::format("'{}' contains a NUL byte", value.name));
     return false;
   }
   return true;
@@ -178,7 +180,7 @@ std::chrono::milliseconds YamlMap::Seconds(std::string_view key, std::chrono::mi
   if (node.IsScalar() && node.Tag() == kPlainTag) seconds = ParseNumber<double>(node.Scalar());
   double min_seconds = static_cast<double>(min.count()) / 1000;
   double max_seconds = static_cast<double>(max.count()) / 1000;
-  // Not (a < min || a > max): nan must be refused.
+  // Not (a < min || a > max), so that NaN is refused.
   if (!seconds || !(*seconds >= min_seconds && *seconds <= max_seconds)) {
     AddWrongType(entry->value,
                  fmt::format("a number of seconds from {} to {}", min_seconds, max_seconds));
@@ -215,7 +217,7 @@ std::vector<Value> YamlMap::List(std::string_view key) {
   }
   for (const YAML::Node& node : entry->value.node) {
     std::string name = fmt::format("{}[{}]", entry->value.name, values.size());
-    // yaml-cpp gives an empty element no mark.
+    // yaml-cpp sets no mark for an empty element.
     int line = node.Mark().is_null() ? entry->value.line : LineOfNode(node);
     values.push_back({std::move(name), line, node});
   }
@@ -236,19 +238,20 @@ std::string_view YamlMap::Alias(std::string_view name, std::string_view other) {
   known_.emplace_back(other);
   if (!Has(other)) return name;
   if (Has(name)) {
-    problems_.Add(LineOf(other),
-                  fmt::format("'{}' and '{}' mean the same: give one of them", name, other));
+    problems_.Add(
+        LineOf(other),
+        fmt::format("'{}' and '{}' are equivalent: specify only one of them", name, other));
   }
   return other;
 }
 
-void YamlMap::RefuseOthers() {
+void YamlMap::RefuseUnknownKeys() {
   std::sort(known_.begin(), known_.end());
   known_.erase(std::unique(known_.begin(), known_.end()), known_.end());
   for (const Entry& entry : entries_) {
     if (std::binary_search(known_.begin(), known_.end(), entry.key)) continue;
-    std::string known = known_.empty() ? "none is known here"
-                                       : fmt::format("known here: {}", fmt::join(known_, ", "));
+    std::string known = known_.empty() ? "no keys are allowed here"
+                                       : fmt::format("known: {}", fmt::join(known_, ", "));
     problems_.Add(entry.value.line, fmt::format("unknown key '{}' ({})", entry.value.name, known));
   }
 }

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <yaml-cpp/yaml.h>
@@ -14,19 +16,19 @@
 
 namespace sma::config {
 
-/// What is wrong with a file, gathered so that all of it is told at once.
+/// The errors in a file, collected so that all of them are reported together.
 class Problems {
  public:
   explicit Problems(std::string file) : file_(std::move(file)) {}
 
-  /// `line` counts from 1; 0 where there is none.
+  /// `line` counts from 1; 0 if it is unknown.
   void Add(int line, std::string_view why);
 
-  /// "FILE:LINE".
+  /// Returns "FILE:LINE".
   std::string Location(int line) const;
 
-  /// OK without problems, else INVALID_ARGUMENT with "FILE:LINE: why" for each, in the order of the
-  /// lines.
+  /// Returns OK if there are no problems, otherwise INVALID_ARGUMENT with "FILE:LINE: why" for
+  /// each, sorted by line.
   absl::Status ToStatus() const;
 
  private:
@@ -38,55 +40,59 @@ class Problems {
   std::vector<Problem> problems_;
 };
 
-/// A node and where it stands.
+/// A node, with its name and line for messages.
 struct Value {
-  std::string name;  // for messages: "port", "devices[2].name"
-  int line = 0;      // from 1
+  std::string name;  // e.g. "port", "devices[2].name"
+  int line = 0;      // counts from 1
   YAML::Node node;
 };
 
-/// Whether a plain scalar is what YAML reads as text (YAML 1.2 §10.3), or a quoted one.
+/// Returns true if a scalar is quoted, or is plain and a string according to YAML 1.2 §10.3.
 bool IsText(const YAML::Node& scalar);
 
-/// Reads the keys of one mapping, each with the type it must have. What is wrong goes to
-/// `problems`, and the caller's default comes back instead. A key without value counts as absent,
-/// except where said.
+/// Reads the keys of one mapping, each with its required type. Errors are added to `problems`, and
+/// the caller's default is returned instead. A key without a value is treated as absent, unless
+/// stated otherwise.
 class YamlMap {
  public:
-  /// A `value` that is no mapping is a problem; without value it is an empty one.
+  /// Adds a problem if `value` is not a mapping. A missing value counts as an empty mapping.
   YamlMap(const Value& value, Problems& problems);
 
   int line() const { return value_.line; }
-  /// False when the value was something else than a mapping, which is then a problem already.
+  /// Receives all errors, including those of nested maps.
+  Problems& problems() { return problems_; }
+  /// Adds an error at the line of `key`.
+  void AddProblem(std::string_view key, std::string_view why) { problems_.Add(LineOf(key), why); }
+  /// Returns false if the value was not a mapping; the problem has been added already.
   bool is_map() const { return is_map_; }
 
-  /// Whether the key is there, with or without value.
+  /// Returns true if the key exists, with or without a value.
   bool Contains(std::string_view key) const;
-  /// Whether the key has a value.
+  /// Returns true if the key has a value.
   bool Has(std::string_view key) const;
-  /// The line of a key; that of the mapping where it is absent.
+  /// Returns the line of a key, or of the mapping if the key is absent.
   int LineOf(std::string_view key) const;
 
   std::string String(std::string_view key, std::string_view fallback);
   bool Bool(std::string_view key, bool fallback);
   uint64_t Integer(std::string_view key, uint64_t fallback, uint64_t min, uint64_t max);
-  /// In seconds, with a fraction if need be.
+  /// Reads a number of seconds, optionally with a fraction.
   std::chrono::milliseconds Seconds(std::string_view key, std::chrono::milliseconds fallback,
                                     std::chrono::milliseconds min, std::chrono::milliseconds max);
-  /// The index of the word that the key has.
+  /// Returns the index of the key's value in `words`.
   size_t OneOf(std::string_view key, size_t fallback,
                std::initializer_list<std::string_view> words);
-  /// A value of any type; one whose node is null where the key is absent.
+  /// Returns a value of any type; its node is null if the key is absent.
   Value Any(std::string_view key);
-  /// The elements of a sequence.
+  /// Returns the elements of a sequence.
   std::vector<Value> List(std::string_view key);
   std::vector<std::string> StringList(std::string_view key);
 
-  /// The first of two names of one key that is there; both at once are a problem.
+  /// Returns the spelling of a key that is present; adds a problem if both spellings are present.
   std::string_view Alias(std::string_view name, std::string_view other);
 
-  /// Every key that was not asked for is a problem. Call last.
-  void RefuseOthers();
+  /// Adds a problem for every key that was not read. Call it last.
+  void RefuseUnknownKeys();
 
  private:
   struct Entry {

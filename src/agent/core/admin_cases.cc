@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "agent/core/admin_cases.h"
 
 #include <fmt/format.h>
@@ -8,7 +10,6 @@
 
 #include "agent/core/admin_messages.h"
 #include "agent/core/adoption.h"
-#include "agent/core/reconciler.h"
 
 namespace sma::core {
 
@@ -29,51 +30,17 @@ std::shared_ptr<admin::v1::WatchResponse> NewResponse() {
 
 }  // namespace
 
-AdminCases::AdminCases(Core& core, Reconciler& reconciler) : core_(core), reconciler_(reconciler) {
+AdminCases::AdminCases(Core& core, Reconciler& reconciler)
+    : core_(core), messages_(core, reconciler) {
   core_.record->SetObserver([this](const record::Change& change) {
     for (const base::Uuid& id : change.remove_volumes) {
       core_.unset_limits.Remove(id);
       core_.gone_volumes->Forget(id);
-      core_.paths->Update(id, std::nullopt);
+      core_.paths->Forget(id);
     }
     for (const base::Uuid& id : change.remove_limits) core_.unset_limits.Remove(id);
-    if (watchers_->any()) Tell(change);
+    if (watchers_->any()) Publish(change);
   });
-}
-
-admin::v1::Device AdminCases::Message(const record::Device& row) const {
-  const DeviceManager* manager = core_.registry.ForName(row.manager);
-  const std::vector<record::Volume> volumes = core_.record->VolumesOf(row.handle);
-  DeviceFacts facts;
-  if (manager != nullptr) facts.type = manager->type();
-  base::Uuid limits_key = LimitsKeyOf(row.handle);
-  // The limits of such a device are those of its one volume.
-  if (manager != nullptr && manager->traits().needs_volume && volumes.size() == 1) {
-    limits_key = volumes.front().id;
-  }
-  facts.limits = core_.record->FindLimits(limits_key);
-  facts.limits_applied = !core_.unset_limits.Contains(limits_key);
-  facts.is_compared = reconciler_.IsCompared(row.manager);
-  for (const record::Volume& volume : volumes) {
-    const auto paths = core_.paths->Find(volume.id);
-    if (paths && paths->paths.up == 0) facts.unreachable.push_back(volume.id);
-  }
-  return DeviceMessage(row, facts, volumes);
-}
-
-admin::v1::Volume AdminCases::Message(const record::Volume& row) const {
-  VolumeFacts facts;
-  facts.limits = core_.record->FindLimits(row.id);
-  facts.limits_applied = !core_.unset_limits.Contains(row.id);
-  facts.paths = core_.paths->Find(row.id);
-  if (std::optional<record::Device> device = core_.record->FindDevice(row.device_handle)) {
-    facts.is_compared = reconciler_.IsCompared(device->manager);
-  }
-  admin::v1::Volume message = VolumeMessage(row, facts);
-  if (message.has_encryption()) {
-    message.mutable_encryption()->set_engine(std::string(core_.volumes->engine_name()));
-  }
-  return message;
 }
 
 absl::StatusOr<admin::v1::ListDevicesResponse> AdminCases::ListDevices(
@@ -85,7 +52,7 @@ absl::StatusOr<admin::v1::ListDevicesResponse> AdminCases::ListDevices(
     const std::vector<record::Device> rows = core_.record->Devices(after, page_size);
     for (const record::Device& row : rows) {
       after = row.handle;
-      admin::v1::Device device = Message(row);
+      admin::v1::Device device = messages_.Of(row);
       if (request.type() != DEVICE_TYPE_INVALID && request.type() != device.type()) continue;
       *response.add_devices() = std::move(device);
       if (static_cast<size_t>(response.devices_size()) == page_size) {
@@ -100,7 +67,7 @@ absl::StatusOr<admin::v1::ListDevicesResponse> AdminCases::ListDevices(
 absl::StatusOr<admin::v1::Device> AdminCases::GetDevice(
     const base::Context& /*context*/, const admin::v1::GetDeviceRequest& request) {
   std::optional<record::Device> row = core_.record->FindDevice(request.handle());
-  if (row) return Message(*row);
+  if (row) return messages_.Of(*row);
   return absl::NotFoundError(fmt::format("handle: there is no device {}", request.handle()));
 }
 
@@ -109,7 +76,7 @@ absl::StatusOr<admin::v1::ListVolumesResponse> AdminCases::ListVolumes(
   std::optional<base::Uuid> after;
   if (!request.page_token().empty()) {
     after = base::Uuid::Parse(request.page_token());
-    if (!after) return absl::InvalidArgumentError("page_token: not one of ours");
+    if (!after) return absl::InvalidArgumentError("page_token: invalid");
   }
   size_t page_size = PageSize(request.page_size());
   std::vector<record::Volume> rows;
@@ -125,7 +92,7 @@ absl::StatusOr<admin::v1::ListVolumesResponse> AdminCases::ListVolumes(
       response.set_next_page_token(after->ToString());
       break;
     }
-    *response.add_volumes() = Message(row);
+    *response.add_volumes() = messages_.Of(row);
     after = row.id;
   }
   return response;
@@ -135,34 +102,13 @@ absl::StatusOr<admin::v1::Volume> AdminCases::GetVolume(
     const base::Context& /*context*/, const admin::v1::GetVolumeRequest& request) {
   absl::StatusOr<base::Uuid> id = CheckVolumeId(request.volume_id());
   if (!id.ok()) return id.status();
-  if (std::optional<record::Volume> row = core_.record->FindVolume(*id)) return Message(*row);
+  if (std::optional<record::Volume> row = core_.record->FindVolume(*id)) return messages_.Of(*row);
   return absl::NotFoundError(fmt::format("volume_id: there is no volume {}", id->ToString()));
-}
-
-admin::v1::Status AdminCases::StatusMessage() const {
-  admin::v1::Status status;
-  reconciler_.FillStatus(status);
-  status.set_version(core_.options.version);
-  status.mutable_target()->set_socket(core_.options.target_socket);
-  status.mutable_target()->set_embedded(core_.options.embedded_target);
-  status.set_device_count(static_cast<uint32_t>(core_.record->device_count()));
-  status.set_volume_count(static_cast<uint32_t>(core_.record->volume_count()));
-  uint32_t degraded = 0;
-  for (const record::Device& row : core_.record->Devices()) {
-    if (Message(row).state() != admin::v1::STATE_READY) ++degraded;
-  }
-  for (const record::Volume& row : core_.record->Volumes()) {
-    VolumeFacts facts;
-    facts.paths = core_.paths->Find(row.id);
-    if (VolumeMessage(row, facts).state() != admin::v1::STATE_READY) ++degraded;
-  }
-  status.set_degraded_count(degraded);
-  return status;
 }
 
 absl::StatusOr<admin::v1::Status> AdminCases::GetStatus(
     const base::Context& /*context*/, const admin::v1::GetStatusRequest& /*request*/) {
-  return StatusMessage();
+  return messages_.OfAgent();
 }
 
 absl::StatusOr<admin::v1::ListPluginsResponse> AdminCases::ListPlugins(
@@ -172,20 +118,11 @@ absl::StatusOr<admin::v1::ListPluginsResponse> AdminCases::ListPlugins(
   return response;
 }
 
-absl::StatusOr<std::vector<AdoptionCandidate>> AdminCases::Candidates(
-    const base::Context& context, DeviceManager& manager) const {
-  absl::StatusOr<std::unique_ptr<DeviceListing>> listing = manager.List(context);
-  if (!listing.ok()) return listing.status();
-  std::vector<std::string> known;
-  for (const record::Device& row : core_.record->Devices()) known.push_back(row.handle);
-  return manager.ListAdoptionCandidates(**listing, known);
-}
-
 absl::StatusOr<admin::v1::ListAdoptionCandidatesResponse> AdminCases::ListAdoptionCandidates(
     const base::Context& context, const admin::v1::ListAdoptionCandidatesRequest& /*request*/) {
   admin::v1::ListAdoptionCandidatesResponse response;
   for (const auto& manager : core_.registry.managers()) {
-    auto candidates = Candidates(context, *manager);
+    auto candidates = FindCandidates(core_, context, *manager);
     if (!candidates.ok()) return candidates.status();
     for (const AdoptionCandidate& candidate : *candidates) {
       *response.add_candidates() = CandidateMessage(candidate, manager->type());
@@ -198,7 +135,8 @@ absl::StatusOr<admin::v1::Device> AdminCases::AdoptDevice(
     const base::Context& context, const admin::v1::AdoptDeviceRequest& request) {
   DeviceManager* manager = core_.registry.ForHandle(request.handle());
   if (manager == nullptr) {
-    return absl::NotFoundError(fmt::format("handle: no device type has {}", request.handle()));
+    return absl::NotFoundError(
+        fmt::format("handle: no device type uses handles such as {}", request.handle()));
   }
   std::set<base::Uuid> confirmed;
   std::vector<LockTable::Key> volume_keys;
@@ -212,31 +150,15 @@ absl::StatusOr<admin::v1::Device> AdminCases::AdoptDevice(
   auto volume_locks = core_.locks.Acquire(context, std::move(volume_keys));
   if (!volume_locks.ok()) return volume_locks.status();
   if (std::optional<record::Device> row = core_.record->FindDevice(request.handle())) {
-    return Message(*row);
+    return messages_.Of(*row);
   }
-  auto candidates = Candidates(context, *manager);
-  if (!candidates.ok()) return candidates.status();
-  auto found =
-      std::find_if(candidates->begin(), candidates->end(),
-                   [&](const AdoptionCandidate& c) { return c.device.handle == request.handle(); });
-  if (found == candidates->end()) {
-    return absl::NotFoundError(fmt::format("handle: {} is not on the target", request.handle()));
-  }
-  absl::StatusOr<record::Change> change = AdoptionOf(*found, *manager, confirmed, *core_.record);
-  if (!change.ok()) return WithContext(request.handle(), change.status());
-  for (record::Volume& row : change->put_volumes) {
-    auto volume = std::find_if(found->volumes.begin(), found->volumes.end(),
-                               [&](const DeviceVolume& v) { return v.id == row.id; });
-    absl::Status adopted = core_.volumes->Adopt(context, volume->bdev_name, row);
-    if (!adopted.ok()) return WithContext(request.handle(), adopted);
-  }
-  absl::Status status = core_.record->Write(*std::move(change), record::Durability::kHost);
+  absl::Status status = Adopt(core_, context, *manager, request.handle(), confirmed);
   if (!status.ok()) return status;
-  return Message(*core_.record->FindDevice(request.handle()));
+  return messages_.Of(*core_.record->FindDevice(request.handle()));
 }
 
-// Goes through the record a row at each call, as the watcher takes them: nothing is kept for one
-// that does not read.
+// Each call reads one row of the record, and only when the watcher can receive it, so that no
+// memory is used for a watcher that does not read.
 Watchers::Initial AdminCases::InitialState(const std::string& handle) {
   enum class Phase { kDevices, kVolumes, kStatus, kSynced, kDone };
   auto next_volume = [this, handle](const std::optional<base::Uuid>& after) {
@@ -256,7 +178,7 @@ Watchers::Initial AdminCases::InitialState(const std::string& handle) {
       if (!handle.empty() && after_device.empty()) row = core_.record->FindDevice(handle);
       if (row) {
         after_device = row->handle;
-        *response->mutable_device() = Message(*row);
+        *response->mutable_device() = messages_.Of(*row);
         return response;
       }
       phase = Phase::kVolumes;
@@ -265,14 +187,14 @@ Watchers::Initial AdminCases::InitialState(const std::string& handle) {
       const std::vector<record::Volume> rows = next_volume(after_volume);
       if (!rows.empty()) {
         after_volume = rows.front().id;
-        *response->mutable_volume() = Message(rows.front());
+        *response->mutable_volume() = messages_.Of(rows.front());
         return response;
       }
       phase = handle.empty() ? Phase::kStatus : Phase::kSynced;
     }
     if (phase == Phase::kDone) return nullptr;
     if (phase == Phase::kStatus) {
-      *response->mutable_status() = StatusMessage();
+      *response->mutable_status() = messages_.OfAgent();
     } else {
       response->mutable_synced();
     }
@@ -281,54 +203,69 @@ Watchers::Initial AdminCases::InitialState(const std::string& handle) {
   };
 }
 
-absl::StatusOr<std::unique_ptr<service::Subscription>> AdminCases::Watch(
-    const admin::v1::WatchRequest& request, service::WatchSink sink) {
+absl::StatusOr<std::unique_ptr<api::Subscription>> AdminCases::Watch(
+    const admin::v1::WatchRequest& request, api::WatchSink sink) {
   const std::string& handle = request.device_handle();
   return watchers_->Add(handle, std::move(sink),
                         request.initial_state() ? InitialState(handle) : Watchers::Initial());
 }
 
-void AdminCases::TellStatus() {
+void AdminCases::PublishTarget() {
   if (!watchers_->any()) return;
   auto response = NewResponse();
-  *response->mutable_status() = StatusMessage();
-  watchers_->Tell("", std::move(response));
+  *response->mutable_status() = messages_.OfAgent();
+  watchers_->Publish("", std::move(response));
+  for (const std::string& handle : watchers_->handles()) {
+    std::optional<record::Device> device = core_.record->FindDevice(handle);
+    if (!device) continue;
+    PublishDevice(*device);
+    for (const record::Volume& row : core_.record->VolumesOf(handle)) PublishVolume(row);
+  }
 }
 
-void AdminCases::TellVolume(const base::Uuid& volume) {
+void AdminCases::PublishDevice(const record::Device& row) {
+  auto response = NewResponse();
+  *response->mutable_device() = messages_.Of(row);
+  watchers_->Publish(row.handle, std::move(response));
+}
+
+void AdminCases::PublishVolume(const record::Volume& row) {
+  auto response = NewResponse();
+  *response->mutable_volume() = messages_.Of(row);
+  watchers_->Publish(row.device_handle, std::move(response));
+}
+
+void AdminCases::PublishVolume(const base::Uuid& volume) {
   if (!watchers_->any()) return;
   std::optional<record::Volume> row = core_.record->FindVolume(volume);
   if (!row) return;
-  auto response = NewResponse();
-  *response->mutable_volume() = Message(*row);
-  watchers_->Tell(row->device_handle, std::move(response));
+  PublishVolume(*row);
   std::optional<record::Device> device = core_.record->FindDevice(row->device_handle);
-  if (!device) return;
-  response = NewResponse();
-  *response->mutable_device() = Message(*device);
-  watchers_->Tell(device->handle, std::move(response));
+  if (device) PublishDevice(*device);
 }
 
-void AdminCases::Tell(const record::Change& change) {
-  for (const record::Device& row : change.put_devices) {
-    auto response = NewResponse();
-    *response->mutable_device() = Message(row);
-    watchers_->Tell(row.handle, std::move(response));
-  }
+void AdminCases::Publish(const record::Change& change) {
+  for (const record::Device& row : change.put_devices) PublishDevice(row);
+  std::set<std::string> with_problems;
   for (const record::Volume& row : change.put_volumes) {
-    auto response = NewResponse();
-    *response->mutable_volume() = Message(row);
-    watchers_->Tell(row.device_handle, std::move(response));
+    PublishVolume(row);
+    // A problem of a volume also changes the reported state of its device.
+    if (row.last_error.time != record::Time()) with_problems.insert(row.device_handle);
+  }
+  for (const std::string& handle : with_problems) {
+    if (std::optional<record::Device> device = core_.record->FindDevice(handle)) {
+      PublishDevice(*device);
+    }
   }
   for (const base::Uuid& id : change.remove_volumes) {
     auto response = NewResponse();
     response->set_volume_removed(id.ToBytes());
-    watchers_->TellAll(std::move(response));
+    watchers_->PublishToAll(std::move(response));
   }
   for (const std::string& handle : change.remove_devices) {
     auto response = NewResponse();
     response->set_device_removed(handle);
-    watchers_->Tell(handle, std::move(response));
+    watchers_->Publish(handle, std::move(response));
   }
 }
 

@@ -1,19 +1,20 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <memory>
 
+#include "agent/api/agent_api.h"
 #include "agent/core/core.h"
+#include "agent/core/row_messages.h"
 #include "agent/core/watchers.h"
-#include "agent/service/agent_api.h"
 
 namespace sma::core {
 
-class Reconciler;
-
-/// The admin service: what is in the record, without asking the target, but for adoption.
-class AdminCases : public service::Admin {
+/// The admin service. Answers from the record without calling the target, except for adoption.
+class AdminCases : public api::Admin {
  public:
-  /// Both outlive this.
+  /// Both must outlive this object.
   AdminCases(Core& core, Reconciler& reconciler);
 
   absl::StatusOr<admin::v1::ListDevicesResponse> ListDevices(
@@ -33,25 +34,23 @@ class AdminCases : public service::Admin {
       const admin::v1::ListAdoptionCandidatesRequest& request) override;
   absl::StatusOr<admin::v1::Device> AdoptDevice(
       const base::Context& context, const admin::v1::AdoptDeviceRequest& request) override;
-  absl::StatusOr<std::unique_ptr<service::Subscription>> Watch(
-      const admin::v1::WatchRequest& request, service::WatchSink sink) override;
+  absl::StatusOr<std::unique_ptr<api::Subscription>> Watch(const admin::v1::WatchRequest& request,
+                                                           api::WatchSink sink) override;
 
-  /// Has watchers hear how the agent and its target are.
-  void TellStatus();
-  /// Has watchers hear of a volume of which something but its row has changed.
-  void TellVolume(const base::Uuid& volume);
+  /// Sends the status of the agent and the target to the watchers of all objects, and to each
+  /// watcher of a single device that device and its volumes.
+  void PublishTarget();
+  /// Sends a volume and its device to the watchers, after a change that is not in its row.
+  void PublishVolume(const base::Uuid& volume);
 
  private:
-  void Tell(const record::Change& change);
+  void Publish(const record::Change& change);
+  void PublishDevice(const record::Device& row);
+  void PublishVolume(const record::Volume& row);
   Watchers::Initial InitialState(const std::string& handle);
-  admin::v1::Device Message(const record::Device& row) const;
-  admin::v1::Volume Message(const record::Volume& row) const;
-  admin::v1::Status StatusMessage() const;
-  absl::StatusOr<std::vector<AdoptionCandidate>> Candidates(const base::Context& context,
-                                                            DeviceManager& manager) const;
 
   Core& core_;
-  Reconciler& reconciler_;
+  const RowMessages messages_;
   std::shared_ptr<Watchers> watchers_ = std::make_shared<Watchers>();
 };
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "agent/core/admin_messages.h"
 
 #include <fmt/format.h>
@@ -5,6 +7,7 @@
 #include <algorithm>
 
 #include "agent/core/qos_limits.h"
+#include "sma/device_params.h"
 
 namespace sma::core {
 namespace {
@@ -12,6 +15,104 @@ namespace {
 using admin::v1::State;
 using record::DeviceState;
 using record::VolumeState;
+
+using Condition = admin::v1::Condition;
+
+// Returns the time since which the row, on its own, has described the present state.
+template <typename Row>
+record::Time RowSince(const Row& row) {
+  const State state = StateOf(row);
+  const bool follows_error = state == admin::v1::STATE_READY ||
+                             state == admin::v1::STATE_DEGRADED ||
+                             state == admin::v1::STATE_KEY_NEEDED;
+  return follows_error ? std::max(row.state_since, row.last_error.time) : row.state_since;
+}
+
+class ConditionList {
+ public:
+  using Conditions = google::protobuf::RepeatedPtrField<admin::v1::Condition>;
+  explicit ConditionList(Conditions& conditions) : conditions_(conditions) {}
+
+  void Add(const char* type, Condition::Status status, const std::string& reason,
+           const std::string& message, record::Time since) {
+    Condition& condition = *conditions_.Add();
+    condition.set_type(type);
+    condition.set_status(status);
+    condition.set_reason(reason);
+    condition.set_message(message);
+    SetTime(since, *condition.mutable_since());
+  }
+  void Add(const char* type, bool is_true, const std::string& reason, const std::string& message,
+           record::Time since) {
+    Add(type, is_true ? Condition::STATUS_TRUE : Condition::STATUS_FALSE, reason, message, since);
+  }
+
+ private:
+  Conditions& conditions_;
+};
+
+// Returns the reason given in a condition that is derived from the object's state.
+std::string ReasonOf(State state) {
+  switch (state) {
+    case admin::v1::STATE_CREATING:
+      return "Creating";
+    case admin::v1::STATE_READY:
+      return "AsRequested";
+    case admin::v1::STATE_KEY_NEEDED:
+      return "KeyNeeded";
+    case admin::v1::STATE_DELETING:
+      return "Deleting";
+    case admin::v1::STATE_UNKNOWN:
+      return "TargetSilent";
+    case admin::v1::STATE_RESTORING:
+      return "ComparisonPending";
+    default:
+      return "Incomplete";
+  }
+}
+
+Condition::Status StatusOf(State state) {
+  if (state == admin::v1::STATE_READY) return Condition::STATUS_TRUE;
+  const bool is_unknown = state == admin::v1::STATE_UNKNOWN || state == admin::v1::STATE_RESTORING;
+  return is_unknown ? Condition::STATUS_UNKNOWN : Condition::STATUS_FALSE;
+}
+
+struct Reported {
+  State state;
+  record::Time since;
+};
+
+// Returns the state to be reported. `degraded_since` is the time since which there has been a
+// problem that is not in the row, or nullopt if there is none; `well_since` is the end of the last
+// such problem.
+template <typename Row>
+Reported ReportedState(const Row& row, const CommonFacts& facts,
+                       std::optional<record::Time> degraded_since, record::Time well_since) {
+  const State state = StateOf(row);
+  if (state != admin::v1::STATE_READY) return {state, RowSince(row)};
+  if (!facts.target_answers) return {admin::v1::STATE_UNKNOWN, facts.target_since};
+  if (degraded_since) return {admin::v1::STATE_DEGRADED, *degraded_since};
+  if (!facts.is_compared) return {admin::v1::STATE_RESTORING, facts.compared_since};
+  record::Time since = std::max(RowSince(row), well_since);
+  // The target may have lost the object together with the connection.
+  if (facts.target_was_lost) since = std::max(since, facts.compared_since);
+  return {admin::v1::STATE_READY, since};
+}
+
+void AddTargetCondition(const CommonFacts& facts, ConditionList& conditions) {
+  conditions.Add("TargetAnswers", facts.target_answers,
+                 facts.target_answers ? "Answers" : "TargetSilent", facts.target_message,
+                 facts.target_since);
+}
+
+void AddLimitsCondition(const CommonFacts& facts, record::Time since, ConditionList& conditions) {
+  if (!ReportedLimits(facts.limits)) return;
+  const bool is_applied = !facts.limits_unset_since;
+  conditions.Add("LimitsApplied", is_applied, is_applied ? "Applied" : "Pending", "",
+                 facts.limits_unset_since.value_or(since));
+}
+
+}  // namespace
 
 State StateOf(const record::Device& row) {
   switch (row.state) {
@@ -33,7 +134,7 @@ State StateOf(const record::Volume& row) {
       return admin::v1::STATE_CREATING;
     case VolumeState::kAttached:
       if (row.last_error.code == absl::StatusCode::kOk) return admin::v1::STATE_READY;
-      // As Encryption::Restore says it.
+      // The code that Encryption::Restore returns if the keys are not known.
       return row.params.has_crypto() && row.last_error.code == absl::StatusCode::kFailedPrecondition
                  ? admin::v1::STATE_KEY_NEEDED
                  : admin::v1::STATE_DEGRADED;
@@ -42,60 +143,6 @@ State StateOf(const record::Volume& row) {
   }
   return admin::v1::STATE_UNSPECIFIED;
 }
-
-// When the object came into the state that it is told to be in.
-template <typename Row>
-record::Time StateSince(const Row& row) {
-  bool has_error = row.last_error.code != absl::StatusCode::kOk;
-  return has_error ? std::max(row.state_since, row.last_error.time) : row.state_since;
-}
-
-class ConditionList {
- public:
-  using Conditions = google::protobuf::RepeatedPtrField<admin::v1::Condition>;
-  explicit ConditionList(Conditions& conditions) : conditions_(conditions) {}
-
-  void Add(const char* type, bool is_true, const std::string& reason, const std::string& message,
-           record::Time since) {
-    admin::v1::Condition& condition = *conditions_.Add();
-    condition.set_type(type);
-    condition.set_status(is_true ? admin::v1::Condition::STATUS_TRUE
-                                 : admin::v1::Condition::STATUS_FALSE);
-    condition.set_reason(reason);
-    condition.set_message(message);
-    SetTime(since, *condition.mutable_since());
-  }
-
- private:
-  Conditions& conditions_;
-};
-
-// "KeyNeeded", of the state of that name.
-std::string ReasonOf(State state) {
-  switch (state) {
-    case admin::v1::STATE_CREATING:
-      return "Creating";
-    case admin::v1::STATE_READY:
-      return "AsAskedFor";
-    case admin::v1::STATE_KEY_NEEDED:
-      return "KeyNeeded";
-    case admin::v1::STATE_DELETING:
-      return "Deleting";
-    default:
-      return "Incomplete";
-  }
-}
-
-template <typename Facts>
-void AddCommonConditions(const Facts& facts, record::Time since, ConditionList& conditions) {
-  conditions.Add("Restoring", !facts.is_compared, facts.is_compared ? "Compared" : "NotComparedYet",
-                 "", since);
-  if (!Told(facts.limits)) return;
-  conditions.Add("LimitsApplied", facts.limits_applied,
-                 facts.limits_applied ? "Applied" : "NotAppliedYet", "", since);
-}
-
-}  // namespace
 
 void SetTime(record::Time time, google::protobuf::Timestamp& message) {
   auto since_epoch = time.time_since_epoch();
@@ -117,38 +164,96 @@ admin::v1::Device DeviceMessage(const record::Device& row, const DeviceFacts& fa
   device.set_handle(row.handle);
   device.set_type(facts.type);
   device.set_manager(row.manager);
-  device.set_state(StateOf(row));
-  SetTime(StateSince(row), *device.mutable_state_since());
+  std::optional<record::Time> degraded_since;
+  if (facts.problem) degraded_since = facts.problem->since;
+  const Reported reported = ReportedState(row, facts, degraded_since, facts.well_since);
+  device.set_state(reported.state);
+  SetTime(reported.since, *device.mutable_state_since());
   SetTime(row.created, *device.mutable_created());
-  if (row.params.has_nvme()) *device.mutable_nvme() = row.params.nvme();
-  if (row.params.has_virtio_blk()) *device.mutable_virtio_blk() = row.params.virtio_blk();
-  if (row.params.has_nvmf_tcp()) *device.mutable_nvmf_tcp() = row.params.nvmf_tcp();
+  CopyParams(row.params, device);
   for (const record::Volume& volume : volumes) device.add_volume_ids(volume.id.ToBytes());
   if (row.last_error.code != absl::StatusCode::kOk) {
     SetError(row.last_error, *device.mutable_last_error());
   }
-  if (auto limits = Told(facts.limits)) *device.mutable_qos() = *limits;
-  if (!facts.unreachable.empty() && device.state() == admin::v1::STATE_READY) {
-    device.set_state(admin::v1::STATE_DEGRADED);
-  }
+  if (auto limits = ReportedLimits(facts.limits)) *device.mutable_qos() = *limits;
   ConditionList conditions(*device.mutable_conditions());
-  if (!facts.unreachable.empty()) {
-    conditions.Add("VolumesReachable", false, "NoPathUp",
-                   fmt::format("no path to volume {}", facts.unreachable.front().ToString()),
-                   StateSince(row));
+  AddTargetCondition(facts, conditions);
+  if (facts.problem) {
+    conditions.Add("VolumesReachable", false, facts.problem->reason, facts.problem->message,
+                   facts.problem->since);
   }
-  conditions.Add("OnTarget", device.state() == admin::v1::STATE_READY, ReasonOf(device.state()),
-                 row.last_error.message, StateSince(row));
-  AddCommonConditions(facts, row.state_since, conditions);
+  const Reported own = ReportedState(row, facts, std::nullopt, {});
+  conditions.Add("OnTarget", StatusOf(own.state), ReasonOf(own.state), row.last_error.message,
+                 own.since);
+  conditions.Add("Restoring", !facts.is_compared,
+                 facts.is_compared ? "ComparisonDone" : "ComparisonPending", "",
+                 facts.compared_since);
+  AddLimitsCondition(facts, row.state_since, conditions);
   return device;
 }
+
+std::optional<VolumeProblem> ProblemOf(const record::Volume& row,
+                                       const std::optional<PathFacts::Fact>& paths) {
+  const State state = StateOf(row);
+  if (state == admin::v1::STATE_DEGRADED || state == admin::v1::STATE_KEY_NEEDED) {
+    const std::string id = row.id.ToString();
+    const std::string& text = row.last_error.message;
+    const bool is_named = text.find(id) != std::string::npos;
+    return VolumeProblem{
+        .reason = state == admin::v1::STATE_KEY_NEEDED ? "KeyNeeded" : "VolumeIncomplete",
+        .message = is_named ? text : fmt::format("volume {}: {}", id, text),
+        .since = RowSince(row)};
+  }
+  if (state != admin::v1::STATE_READY || !paths || !paths->is_down()) return std::nullopt;
+  return VolumeProblem{.reason = "NoPathUp",
+                       .message = fmt::format("no path to volume {}", row.id.ToString()),
+                       .since = paths->reachable_since};
+}
+
+namespace {
+
+void AddVolumeConditions(const record::Volume& row, const VolumeFacts& facts,
+                         const Reported& reported, ConditionList& conditions) {
+  AddTargetCondition(facts, conditions);
+  const bool is_cut_off = facts.paths && facts.paths->is_down();
+  std::string why = row.last_error.message;
+  if (why.empty() && is_cut_off) why = "no path to its storage node is up";
+  conditions.Add("Attached", StatusOf(reported.state), ReasonOf(reported.state), why,
+                 reported.since);
+  if (row.params.has_crypto()) {
+    const bool is_needed = StateOf(row) == admin::v1::STATE_KEY_NEEDED;
+    conditions.Add("KeyNeeded", is_needed, is_needed ? "KeyUnavailable" : "KeyAvailable",
+                   is_needed ? row.last_error.message : "", RowSince(row));
+  }
+  if (facts.paths) {
+    const volume::PathCount& paths = facts.paths->paths;
+    const char* some = paths.up < paths.total ? "SomeDown" : "Connected";
+    conditions.Add("PathsUp", !is_cut_off, is_cut_off ? "AllDown" : some,
+                   fmt::format("{} of {}", paths.up, paths.total), facts.paths->since);
+  }
+  if (facts.is_connecting) {
+    conditions.Add("Restoring", true, "Connecting", row.last_error.message, RowSince(row));
+  } else {
+    conditions.Add("Restoring", !facts.is_compared,
+                   facts.is_compared ? "ComparisonDone" : "ComparisonPending", "",
+                   facts.compared_since);
+  }
+  AddLimitsCondition(facts, row.state_since, conditions);
+}
+
+}  // namespace
 
 admin::v1::Volume VolumeMessage(const record::Volume& row, const VolumeFacts& facts) {
   admin::v1::Volume volume;
   volume.set_volume_id(row.id.ToBytes());
   volume.set_device_handle(row.device_handle);
-  volume.set_state(StateOf(row));
-  SetTime(StateSince(row), *volume.mutable_state_since());
+  // Without a path, I/O to the volume hangs, whatever its row says.
+  std::optional<record::Time> degraded_since;
+  if (facts.paths && facts.paths->is_down()) degraded_since = facts.paths->reachable_since;
+  const record::Time well_since = facts.paths ? facts.paths->reachable_since : record::Time();
+  const Reported reported = ReportedState(row, facts, degraded_since, well_since);
+  volume.set_state(reported.state);
+  SetTime(reported.since, *volume.mutable_state_since());
   SetTime(row.created, *volume.mutable_attached());
   if (row.params.has_nvmf()) *volume.mutable_nvmf() = row.params.nvmf();
   if (row.params.has_iscsi()) *volume.mutable_iscsi() = row.params.iscsi();
@@ -156,31 +261,13 @@ admin::v1::Volume VolumeMessage(const record::Volume& row, const VolumeFacts& fa
     volume.mutable_encryption()->set_cipher(row.params.crypto().cipher());
     volume.mutable_encryption()->set_tweak_mode(row.params.crypto().tweak_mode());
   }
-  if (auto limits = Told(facts.limits)) *volume.mutable_qos() = *limits;
+  if (auto limits = ReportedLimits(facts.limits)) *volume.mutable_qos() = *limits;
   volume.set_bdev(row.bdev_name);
   if (row.last_error.code != absl::StatusCode::kOk) {
     SetError(row.last_error, *volume.mutable_last_error());
   }
-  // I/O to it hangs, whatever else is well.
-  const bool is_unreachable = facts.paths && facts.paths->paths.up == 0;
-  if (is_unreachable && volume.state() == admin::v1::STATE_READY) {
-    volume.set_state(admin::v1::STATE_DEGRADED);
-    SetTime(facts.paths->since, *volume.mutable_state_since());
-  }
   ConditionList conditions(*volume.mutable_conditions());
-  conditions.Add("Attached", volume.state() == admin::v1::STATE_READY, ReasonOf(volume.state()),
-                 row.last_error.message, StateSince(row));
-  if (row.params.has_crypto()) {
-    const bool is_needed = volume.state() == admin::v1::STATE_KEY_NEEDED;
-    conditions.Add("KeyNeeded", is_needed, is_needed ? "KeyNotKept" : "KeyKnown",
-                   is_needed ? row.last_error.message : "", StateSince(row));
-  }
-  if (facts.paths) {
-    const volume::PathCount& paths = facts.paths->paths;
-    conditions.Add("PathsUp", paths.up > 0, paths.up > 0 ? "Connected" : "AllDown",
-                   fmt::format("{} of {}", paths.up, paths.total), facts.paths->since);
-  }
-  AddCommonConditions(facts, row.state_since, conditions);
+  AddVolumeConditions(row, facts, reported, conditions);
   return volume;
 }
 

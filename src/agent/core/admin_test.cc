@@ -1,7 +1,9 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "agent/core/agent_fixture.h"
+#include "agent/core/testing/agent_fixture.h"
 
 namespace sma::core {
 namespace {
@@ -16,7 +18,7 @@ class AdminTest : public AgentFixture {
     AgentFixture::SetUp();
     for (int volume = 1; volume <= 4; ++volume) target_.AddBdev(VolumeUuid(volume));
   }
-  service::Admin& Admin() { return core_->admin(); }
+  api::Admin& Admin() { return core_->admin(); }
 };
 
 TEST_F(AdminTest, DevicesAreListedInPages) {
@@ -79,7 +81,7 @@ TEST_F(AdminTest, OneDeviceAndOneVolume) {
   EXPECT_EQ(Admin().GetVolume(context_, volume_request).status().code(), StatusCode::kNotFound);
 }
 
-TEST_F(AdminTest, WatchTellsWhatIsAndWhatChanges) {
+TEST_F(AdminTest, WatchSendsTheInitialStateAndTheChanges) {
   ASSERT_TRUE(Create(0, 1).ok());
   std::vector<std::shared_ptr<const WatchResponse>> seen;
   admin::v1::WatchRequest request;
@@ -102,8 +104,9 @@ TEST_F(AdminTest, WatchTellsWhatIsAndWhatChanges) {
   EXPECT_THAT(seen, SizeIs(count));
 }
 
-// It is taken from the record as the watcher reads it: nothing is kept for one that does not.
-TEST_F(AdminTest, Defect57_TheInitialStateOfALargeRecordIsGivenOutPieceByPiece) {
+// The initial state is read from the record only as fast as the watcher reads it, so that no memory
+// is used for a watcher that does not read.
+TEST_F(AdminTest, Defect57_TheInitialStateOfALargeRecordIsSentInParts) {
   constexpr int kDevices = 5000;
   Crash();
   for (int i = 0; i < kDevices; ++i) {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "agent/core/agent_cases.h"
 
 #include <algorithm>
@@ -14,19 +16,9 @@ bool IsNamed(const absl::StatusOr<DeviceManager*>& manager) {
   return manager.ok() && *manager != nullptr && (*manager)->traits().names_devices;
 }
 
-// Waits end when this part of the caller's time is over, so that something is left for the rest
-// (spdk::FindBdev).
-constexpr int kWaitPercent = 74;
-
-bool IsTimeOver(const base::Context& context, base::TimePoint begin) {
-  if (context.done()) return absl::IsDeadlineExceeded(context.status());
-  const auto spent = std::chrono::steady_clock::now() - begin;
-  return spent > (context.deadline() - begin) / 100 * kWaitPercent;
-}
-
-// What a call did not find, or could not reach, in the time that it had may be there all the same.
-absl::Status ForCaller(const base::Context& context, base::TimePoint begin,
-                       const absl::Status& error) {
+// Converts the error of a call whose deadline cut it short: an object that was not found or not
+// reached before the deadline may still exist.
+absl::Status ForCaller(const base::Context& context, const absl::Status& error) {
   switch (error.code()) {
     case absl::StatusCode::kNotFound:
     case absl::StatusCode::kUnavailable:
@@ -36,10 +28,11 @@ absl::Status ForCaller(const base::Context& context, base::TimePoint begin,
     default:
       return error;
   }
-  return IsTimeOver(context, begin) ? absl::DeadlineExceededError(error.message()) : error;
+  if (absl::IsCancelled(context.status()) || !context.IsCutShort()) return error;
+  return absl::DeadlineExceededError(error.message());
 }
 
-// The storage node that has the volume, by its first address; empty: the target has it.
+// Returns the storage node of a volume, named by its first address; empty for a local volume.
 std::string NodeOf(const VolumeParameters& params) {
   if (params.has_iscsi()) return "node " + params.iscsi().portal();
   const auto& nvmf = params.nvmf();
@@ -63,7 +56,7 @@ absl::StatusOr<Response> AgentCases::Run(absl::StatusOr<Response> (*use_case)(Co
   const base::Context context = caller.Child(begin + core_.options.default_timeout);
   absl::StatusOr<Response> response = use_case(core_, context, request);
   if (response.ok()) return response;
-  return ForCaller(context, begin, response.status());
+  return ForCaller(context, response.status());
 }
 
 absl::StatusOr<CreateDeviceResponse> AgentCases::CreateDevice(const base::Context& context,
@@ -105,7 +98,8 @@ bool AgentCases::IsPlugins(const CreateDeviceRequest& request) const {
 
 bool AgentCases::IsPlugins(DeviceType type) const { return IsNamed(core_.registry.ForType(type)); }
 
-// A handle that is not in the record, and that no other type owns, such types are asked about.
+// Also returns true for a handle that is not in the record and does not match another type, since
+// only plugins can tell whether such a device exists.
 bool AgentCases::IsPlugins(std::string_view handle) const {
   const auto& managers = core_.registry.managers();
   auto is_named = [](const auto& manager) { return manager->traits().names_devices; };
@@ -124,15 +118,21 @@ std::string AgentCases::NeighbourOf(const CreateDeviceRequest& request) const {
   if ((*manager)->traits().names_devices) return "plugin " + std::string((*manager)->name());
   if (std::string node = NodeOf(request.volume()); !node.empty()) return node;
   absl::StatusOr<DeviceSpec> device = (*manager)->Describe(request);
-  return device.ok() ? (*manager)->NeighbourOf(*device) : std::string();
+  if (!device.ok()) return {};
+  const std::string neighbour = (*manager)->NeighbourOf(*device);
+  return neighbour.empty() ? LockTable::Device(device->handle).name : neighbour;
 }
 
+// Without another neighbour, the device itself is the one: calls may wait for its lock, which a
+// call that waits for a storage node may hold.
 std::string AgentCases::NeighbourOfDevice(const std::string& handle) const {
+  const std::string device = LockTable::Device(handle).name;
   std::optional<record::Device> row = core_.record->FindDevice(handle);
   const DeviceManager* manager = row ? core_.registry.ForName(row->manager) : nullptr;
-  if (manager == nullptr) return {};
+  if (manager == nullptr) return device;
   if (manager->traits().names_devices) return "plugin " + std::string(manager->name());
-  return manager->NeighbourOf(SpecOf(*row));
+  const std::string neighbour = manager->NeighbourOf(SpecOf(*row));
+  return neighbour.empty() ? device : neighbour;
 }
 
 std::string AgentCases::NeighbourOfVolume(const std::string& volume_id) const {
@@ -142,11 +142,12 @@ std::string AgentCases::NeighbourOfVolume(const std::string& volume_id) const {
 }
 
 std::string AgentCases::NeighbourOf(const DeleteDeviceRequest& request) const {
-  if (std::string device = NeighbourOfDevice(request.handle()); !device.empty()) return device;
+  const std::string device = NeighbourOfDevice(request.handle());
+  if (device != LockTable::Device(request.handle()).name) return device;
   for (const record::Volume& volume : core_.record->VolumesOf(request.handle())) {
     if (std::string node = NodeOf(volume.params); !node.empty()) return node;
   }
-  return {};
+  return device;
 }
 
 std::string AgentCases::NeighbourOf(const AttachVolumeRequest& request) const {

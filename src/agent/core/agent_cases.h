@@ -1,19 +1,21 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <string>
 #include <string_view>
 
+#include "agent/api/agent_api.h"
 #include "agent/core/core.h"
-#include "agent/service/agent_api.h"
 #include "base/context.h"
 
 namespace sma::core {
 
-/// The published service: passes each call on to its use case (use_cases.h), with a deadline, and
-/// says of a call that its caller's deadline ended that it did.
-class AgentCases : public service::Agent {
+/// Implements the published service: calls the use cases (use_cases.h) with a deadline, and returns
+/// DEADLINE_EXCEEDED for a call that failed only because its deadline passed.
+class AgentCases : public api::Agent {
  public:
-  /// `core` outlives this.
+  /// `core` must outlive this object.
   explicit AgentCases(Core& core) : core_(core) {}
 
   absl::StatusOr<CreateDeviceResponse> CreateDevice(const base::Context& context,

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "agent/core/agent_core.h"
 
 #include <utility>
@@ -26,7 +28,8 @@ absl::StatusOr<std::unique_ptr<AgentCore>> AgentCore::Open(
                                       .unset_limits = {},
                                       .volumes = nullptr,
                                       .gone_volumes = nullptr,
-                                      .tell_volume = {},
+                                      .publish_volume = {},
+                                      .publish_target = {},
                                       .wake_background = {},
                                       .target_status = {}});
   core->options.volumes.late_action_time = core->options.late_action_time;
@@ -47,13 +50,14 @@ AgentCore::AgentCore(std::unique_ptr<Core> core, std::function<void(bool)> servi
                                        [this, told = std::move(serving_changed)](bool serving) {
                                          volume_watch_->SetServing(serving);
                                          if (told) told(serving);
-                                         admin_cases_->TellStatus();
+                                         core_->publish_target();
                                        })),
       agent_cases_(std::make_unique<AgentCases>(*core_)),
       admin_cases_(std::make_unique<AdminCases>(*core_, *reconciler_)),
       volume_watch_(std::make_unique<VolumeWatch>(*core_)) {
   core_->wake_background = [this](const std::string& handle) { reconciler_->Wake(handle); };
-  core_->tell_volume = [this](const base::Uuid& volume) { admin_cases_->TellVolume(volume); };
+  core_->publish_volume = [this](const base::Uuid& volume) { admin_cases_->PublishVolume(volume); };
+  core_->publish_target = [this] { admin_cases_->PublishTarget(); };
   core_->target_status = [this] { return reconciler_->TargetStatus(); };
   core_->volumes->SetOnConnected(
       [this](const std::vector<base::Uuid>& volumes) { volume_watch_->OnConnected(volumes); });
@@ -79,12 +83,20 @@ void AgentCore::OnDisconnect(uint64_t /*generation*/, const absl::Status& reason
   reconciler_->OnDisconnect(reason);
 }
 
+void AgentCore::OnConnectFailed(const absl::Status& reason) {
+  reconciler_->OnConnectFailed(reason);
+}
+
 std::optional<volume::PathCount> AgentCore::PathsOf(const base::Uuid& volume) const {
   return core_->volumes->PathsOf(volume);
 }
 
-service::Agent& AgentCore::agent() { return *agent_cases_; }
+ConditionCounts AgentCore::CountConditions() const {
+  return core::CountConditions(*core_, *reconciler_);
+}
 
-service::Admin& AgentCore::admin() { return *admin_cases_; }
+api::Agent& AgentCore::agent() { return *agent_cases_; }
+
+api::Admin& AgentCore::admin() { return *admin_cases_; }
 
 }  // namespace sma::core

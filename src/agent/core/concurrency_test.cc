@@ -1,7 +1,9 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "agent/core/agent_fixture.h"
+#include "agent/core/testing/agent_fixture.h"
 #include "base/lock_table.h"
 
 namespace sma::core {
@@ -18,7 +20,7 @@ class ConcurrencyTest : public AgentFixture {
   }
 };
 
-TEST_F(ConcurrencyTest, SixtyFourCallersGoThroughTheWholeLifeOfADevice) {
+TEST_F(ConcurrencyTest, SixtyFourCallersCreateUseAndDeleteDevices) {
   constexpr int kCallers = 64;
   for (int i = 0; i < 2 * kCallers; ++i) target_.AddBdev(VolumeUuid(1 + i));
   const std::string before = target_.Dump();
@@ -45,7 +47,7 @@ TEST_F(ConcurrencyTest, Defect30_CallersOfOneDeviceDoNotWaitForEachOther) {
   EXPECT_EQ(Namespaces(0).size(), static_cast<size_t>(kCallers));
 }
 
-TEST_F(ConcurrencyTest, OneOfManyGetsTheVolume) {
+TEST_F(ConcurrencyTest, OneOfManyCallersGetsTheVolume) {
   constexpr int kCallers = 16;
   target_.AddBdev(VolumeUuid(1));
   std::atomic<int> succeeded = 0;
@@ -58,7 +60,7 @@ TEST_F(ConcurrencyTest, OneOfManyGetsTheVolume) {
   EXPECT_EQ(core_->record().device_count(), 1u);
 }
 
-TEST_F(ConcurrencyTest, SameCallFromManyIsOneDevice) {
+TEST_F(ConcurrencyTest, SameCallFromManyCallersCreatesOneDevice) {
   target_.AddBdev(VolumeUuid(1));
   RunInThreads(16, [this](int) { EXPECT_TRUE(Create(0, 1).ok()); });
   EXPECT_EQ(Namespaces(0).size(), 1u);
@@ -66,7 +68,7 @@ TEST_F(ConcurrencyTest, SameCallFromManyIsOneDevice) {
   EXPECT_TRUE(Subsystem(0).is_null());
 }
 
-// What is answered with success stays true while the target loses everything again and again.
+// Successful calls remain in effect while the target repeatedly restarts and loses its state.
 TEST_F(ConcurrencyTest, TargetRestartsUnderCalls) {
   constexpr int kCallers = 8;
   auto add_bdevs = [this] {
@@ -121,7 +123,7 @@ TEST(LockTableTest, WaitsAsLongAsTheContextAllows) {
   EXPECT_TRUE(table.Acquire(context, {LockTable::Device("a")}).ok());
 }
 
-TEST(LockTableTest, SharersStandBackForTheExclusive) {
+TEST(LockTableTest, NewSharersWaitBehindAnExclusiveWaiter) {
   LockTable table;
   base::Context context = base::Context::Background();
   auto first = table.Acquire(context, {LockTable::Device("a", true)});
@@ -132,7 +134,7 @@ TEST(LockTableTest, SharersStandBackForTheExclusive) {
     auto held = table.Acquire(context, {LockTable::Device("a")});
     has_it = held.ok();
   });
-  // Once it waits, a newcomer does not get in before it.
+  // Once an exclusive caller is waiting, a new shared caller does not overtake it.
   while (true) {
     base::Context brief = base::Context::WithTimeout(std::chrono::milliseconds(1));
     if (!table.Acquire(brief, {LockTable::Device("a", true)}).ok()) break;
@@ -143,6 +145,31 @@ TEST(LockTableTest, SharersStandBackForTheExclusive) {
   exclusive.join();
   EXPECT_TRUE(has_it);
   EXPECT_TRUE(table.Acquire(context, {LockTable::Device("a", true)}).ok());
+}
+
+// Behind a holder that is slow, a waiting exclusive caller does not hold back sharers.
+TEST(LockTableTest, SharersPassAnExclusiveWaiterThatASlowSharerDelays) {
+  LockTable table;
+  base::Context context = base::Context::Background();
+  auto slow = table.Acquire(context, {LockTable::Device("a", true)});
+  ASSERT_TRUE(slow.ok());
+  std::atomic<bool> has_it = false;
+  std::thread exclusive([&] {
+    auto held = table.Acquire(context, {LockTable::Device("a")});
+    has_it = held.ok();
+  });
+  while (true) {
+    base::Context brief = base::Context::WithTimeout(std::chrono::milliseconds(1));
+    if (!table.Acquire(brief, {LockTable::Device("a", true)}).ok()) break;
+  }
+  for (int i = 0; i < 3; ++i) {
+    base::Context limited = base::Context::WithTimeout(std::chrono::seconds(10));
+    EXPECT_TRUE(table.Acquire(limited, {LockTable::Device("a", true)}).ok());
+  }
+  EXPECT_FALSE(has_it);
+  *slow = LockTable::Held();
+  exclusive.join();
+  EXPECT_TRUE(has_it);
 }
 
 }  // namespace

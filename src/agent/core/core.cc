@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "agent/core/core.h"
 
 #include <fmt/format.h>
@@ -6,13 +8,13 @@ namespace sma::core {
 
 namespace {
 
-// Our own name space for UUIDs made of handles.
+// The agent's namespace UUID, for version 5 UUIDs that are derived from handles.
 constexpr char kHandleNameSpace[] = "c5c4a1f7-40b5-4f6a-9d3c-6f0b6d0f4e52";
 
 }  // namespace
 
 DeviceSpec SpecOf(const record::Device& row) {
-  return {.handle = row.handle, .params = row.params, .mark = row.mark};
+  return {.handle = row.handle, .params = row.params, .mark = row.mark, .place = row.place};
 }
 
 DeviceVolume VolumeOf(const record::Volume& row) {
@@ -41,10 +43,10 @@ absl::StatusOr<DeviceManager*> ManagerOf(const Core& core, const record::Device&
   DeviceManager* manager = core.registry.ForName(row.manager);
   if (manager != nullptr) return manager;
   return absl::FailedPreconditionError(
-      fmt::format("device {}: its type {} is not enabled", row.handle, row.manager));
+      fmt::format("device {}: device type {} is not enabled", row.handle, row.manager));
 }
 
-absl::Status NoDevice(const std::string& handle) {
+absl::Status NoDeviceError(const std::string& handle) {
   return absl::NotFoundError(fmt::format("device_handle: there is no device {}", handle));
 }
 
@@ -55,17 +57,34 @@ record::Device NewDeviceRow(const DeviceManager& manager, const DeviceSpec& devi
   row.manager = std::string(manager.name());
   row.params = device.params;
   row.mark = device.mark;
+  row.place = device.place;
   row.state = state;
   row.created = row.state_since = std::chrono::system_clock::now();
   return row;
 }
 
-absl::Status IsElsewhere(const record::Volume& row) {
+absl::Status WithPendingRemoval(const absl::Status& error) {
+  absl::Status told(error.code(),
+                    fmt::format("{}; the removal is recorded, and will be finished in the "
+                                "background as soon as possible",
+                                std::string(error.message())));
+  error.ForEachPayload(
+      [&told](absl::string_view url, const absl::Cord& payload) { told.SetPayload(url, payload); });
+  return told;
+}
+
+absl::Status AttachedElsewhereError(const record::Volume& row) {
   const bool going = row.state == record::VolumeState::kDetaching;
   return absl::Status(
       going ? absl::StatusCode::kUnavailable : absl::StatusCode::kAlreadyExists,
       fmt::format("volume {} is {} {}", row.id.ToString(),
                   going ? "still being detached from" : "attached to", row.device_handle));
+}
+
+void WakeIfDifferent(const Core& core, const std::string& handle, const absl::Status& error) {
+  const bool may_differ = absl::IsNotFound(error) || absl::IsAlreadyExists(error) ||
+                          absl::IsFailedPrecondition(error) || absl::IsUnavailable(error);
+  if (may_differ) core.wake_background(handle);
 }
 
 void AddRemoval(const Core& /*core*/, const record::Device& row, record::Change& change) {
@@ -75,7 +94,7 @@ void AddRemoval(const Core& /*core*/, const record::Device& row, record::Change&
 
 void AddRemoval(const Core& core, const record::Volume& row, record::Change& change) {
   change.remove_volumes.push_back(row.id);
-  // Kept for when it comes back.
+  // The limits are kept in case the volume is attached again.
   if (auto limits = core.record->FindLimits(row.id)) {
     change.put_limits.push_back(
         {.volume_id = row.id, .limits = *limits, .detached = std::chrono::system_clock::now()});

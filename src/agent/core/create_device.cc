@@ -1,8 +1,10 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include <fmt/format.h>
-#include <spdlog/spdlog.h>
 
 #include <utility>
 
+#include "agent/core/creation.h"
 #include "agent/core/operation.h"
 #include "agent/core/settle.h"
 #include "agent/core/use_cases.h"
@@ -11,110 +13,14 @@
 namespace sma::core {
 
 using record::DeviceState;
-using record::Durability;
 using record::VolumeState;
 
 namespace {
 
-/// What a call asks for, and what it runs with. Under the locks of the device and the volume.
-struct Creation {
-  Core& core;
-  const base::Context& context;
-  DeviceManager& manager;
-  DeviceSpec device;
-  const VolumeRequest* volume;  // null: none
-};
-
-absl::Status HasOtherVolumes(const std::string& handle) {
-  return absl::AlreadyExistsError(fmt::format("{}: exists with other volumes", handle));
-}
-
-// A device of ours that is asked for again: makes sure that it is all there, and attaches the
-// volume where that is new.
-absl::Status RepeatCreate(const Creation& creation, const record::Device& row) {
-  auto& [core, context, manager, asked, request] = creation;
-  const DeviceSpec device = SpecOf(row);
-  if (row.params.SerializeAsString() != asked.params.SerializeAsString()) {
-    return absl::AlreadyExistsError(fmt::format("{}: exists with other parameters", device.handle));
-  }
-  std::vector<record::Volume> volumes = core.record->VolumesOf(device.handle);
-  const bool has_it = request != nullptr && core.record->FindVolume(request->id).has_value();
-  if (request != nullptr && !has_it && !volumes.empty()) return HasOtherVolumes(device.handle);
-  std::erase_if(volumes, [](const record::Volume& v) { return v.state != VolumeState::kAttached; });
-  const jsonrpc::CallScope scope(ObjectsOf(device.handle, volumes));
-  if (has_it && volumes.size() == 1 &&
-      IsIntact(core, context, manager, device, *request, volumes.front())) {
-    return absl::OkStatus();
-  }
-  for (record::Volume& known : volumes) {
-    if (request == nullptr || known.id != request->id) continue;
-    absl::Status status = ConnectAgain(core, context, *request, known);
-    if (!status.ok()) return WithContext(device.handle, status);
-  }
-  const std::vector<DeviceVolume> attached = VolumesOf(volumes);
-  RestoreResult result =
-      manager.Restore(context, {.device = device, .volumes = attached, .expose_incomplete = false});
-  if (!result.status.ok()) return WithContext(device.handle, result.status);
-  for (size_t i = 0; i < attached.size(); ++i) {
-    absl::Status status = result.volumes[i].attachment.status();
-    if (status.ok() && result.volumes[i].attached_again) {
-      status = ApplyLimits(core, context, manager, device, attached[i]);
-    }
-    const bool asked_for = request != nullptr && attached[i].id == request->id;
-    if (asked_for && !status.ok()) return WithContext(device.handle, status);
-  }
-  if (request == nullptr || has_it) return absl::OkStatus();
-  return AttachNew(core, context, manager, device, *request).status();
-}
-
-// Whether the bdev that a device found on the target exports is the volume's, with the layer that
-// encrypts it or without, as `row` says.
-absl::Status CheckExported(Core& core, const base::Context& context, const record::Volume& row,
-                           const std::string& exported) {
-  auto bdev = spdk::FindBdev(core.target, context, row.bdev_name, std::chrono::nanoseconds(0));
-  if (!bdev.ok()) return bdev.status();
-  if (*bdev && (*bdev)->name == exported) return absl::OkStatus();
-  return absl::AlreadyExistsError(
-      fmt::format("volume {} is exported already, through bdev {}", row.id.ToString(), exported));
-}
-
-// A device that is on the target, equal to what is asked for, though the record does not have it.
-absl::Status Adopt(const Creation& creation, const ExistingDevice& existing) {
-  auto& [core, context, manager, device, request] = creation;
-  record::Change change;
-  change.put_devices = {NewDeviceRow(manager, device, DeviceState::kReady)};
-  change.put_devices.front().mark = existing.mark;
-  bool has_it = false;
-  for (const DeviceVolume& attached : existing.volumes) {
-    if (request == nullptr || attached.id != request->id) continue;
-    has_it = true;
-    absl::StatusOr<record::Volume> row = core.volumes->NewRow(*request, device.handle);
-    if (!row.ok()) return row.status();
-    row->attachment = attached.attachment;
-    absl::Status same = core.volumes->TakeOver(context, *request, *row, attached.bdev_name);
-    if (same.ok()) same = CheckExported(core, context, *row, attached.bdev_name);
-    if (!same.ok()) return WithContext(device.handle, same);
-    change.put_volumes.push_back(InState(*std::move(row), VolumeState::kAttached));
-  }
-  if (request != nullptr && !has_it && !existing.volumes.empty()) {
-    return HasOtherVolumes(device.handle);
-  }
-  absl::Status status = core.record->Write(std::move(change), Durability::kHost);
-  if (!status.ok()) return status;
-  spdlog::info("{}: adopted", device.handle);
-  if (request == nullptr || has_it) return status;
-  status = AttachNew(core, context, manager, device, *request).status();
-  if (status.ok() || core.record->FindVolume(request->id)) return status;
-  record::Change undo;
-  undo.remove_devices.push_back(device.handle);
-  core.record->Write(std::move(undo), Durability::kHost).IgnoreError();
-  return status;
-}
-
-/// The volume of a device that is being created, where there is one.
+/// The volume of a device that is being created, if it has one.
 struct VolumeOfNew {
   std::optional<record::Volume> row;
-  bool is_new = false;  // false: it is attached already, to a device that names itself
+  bool is_new = false;  // false: it is already attached to a device that chose its handle
 };
 
 absl::StatusOr<VolumeOfNew> FindOrPlanVolume(const Creation& creation, const std::string& handle) {
@@ -123,7 +29,7 @@ absl::StatusOr<VolumeOfNew> FindOrPlanVolume(const Creation& creation, const std
   if (request == nullptr) return volume;
   volume.row = core.record->FindVolume(request->id);
   if (volume.row) {
-    absl::Status status = ConnectAgain(core, context, *request, *volume.row);
+    absl::Status status = RepeatConnect(core, context, *request, *volume.row);
     if (!status.ok()) return WithContext(handle, status);
     return volume;
   }
@@ -134,13 +40,14 @@ absl::StatusOr<VolumeOfNew> FindOrPlanVolume(const Creation& creation, const std
   return volume;
 }
 
-// Connects the volume, creates the device with it, and undoes that with `operation`.
+// Connects the volume and creates the device with it; adds the rollback of both to `operation`.
 OutcomeOr<CreatedDevice> CreateOnTarget(const Creation& creation, Operation& operation,
                                         const DeviceSpec& device, VolumeOfNew& volume) {
   auto& [core, context, manager, asked, request] = creation;
   CreatedDevice created;
   auto create = [&](const DeviceVolume* of_device) -> Outcome {
-    OutcomeOr<CreatedDevice> made = manager.CreateDevice(context, device, of_device);
+    OutcomeOr<CreatedDevice> made =
+        creation.manager.CreateDevice(creation.context, device, of_device);
     if (made.ok()) created = *made;
     return made.outcome();
   };
@@ -156,14 +63,15 @@ OutcomeOr<CreatedDevice> CreateOnTarget(const Creation& creation, Operation& ope
   }
   if (!outcome.ok()) return outcome;
   if (!manager.traits().names_devices) {
-    operation.OnUndo([&manager, device](const base::Context& undo) {
+    operation.OnUndo([&manager = creation.manager, device](const base::Context& undo) {
       return manager.DeleteDevice(undo, device, {});
     });
   }
   return created;
 }
 
-// `row`: of a new device, or of one that names itself and is known already.
+// Creates the device of `row`. It is a new device, or a known one of a type that chooses handles
+// itself.
 absl::StatusOr<std::string> CreateNew(const Creation& creation, record::Device row) {
   auto& [core, context, manager, asked, request] = creation;
   row.params = asked.params;
@@ -180,14 +88,16 @@ absl::StatusOr<std::string> CreateNew(const Creation& creation, record::Device r
   std::optional<record::Device> other = core.record->FindDevice(created->handle);
   if (other && other->manager != manager.name()) {
     return operation
-        .Abandon(absl::InternalError(fmt::format("{} gave {}, which is a device of {}",
-                                                 manager.name(), created->handle, other->manager)))
+        .Abandon(absl::InternalError(
+            fmt::format("{} returned handle {}, which belongs to a device of {}", manager.name(),
+                        created->handle, other->manager)))
         .status();
   }
   record::Change done;
   if (created->handle != row.handle) done.remove_devices = {row.handle};
   record::Device made = InState(std::move(row), DeviceState::kReady);
   made.handle = created->handle;
+  if (!created->place.empty()) made.place = created->place;
   done.put_devices = {made};
   if (volume->is_new) {
     record::Volume added = InState(*std::move(volume->row), VolumeState::kAttached);
@@ -206,11 +116,11 @@ absl::StatusOr<std::string> CreateLocked(const Creation& creation) {
   auto& [core, context, manager, device, request] = creation;
   if (request != nullptr) {
     std::optional<record::Volume> row = core.record->FindVolume(request->id);
-    if (row && row->device_handle != device.handle) return IsElsewhere(*row);
+    if (row && row->device_handle != device.handle) return AttachedElsewhereError(*row);
   }
   absl::Status settled = SettleDevice(core, context, device.handle, /*now=*/true).status();
   if (settled.ok() && request != nullptr) {
-    settled = SettleVolume(core, context, request->id, /*now=*/true);
+    settled = SettleVolume(core, context, request->id, /*now=*/true).status();
   }
   if (!settled.ok()) return settled;
   std::optional<record::Device> row = core.record->FindDevice(device.handle);
@@ -220,6 +130,7 @@ absl::StatusOr<std::string> CreateLocked(const Creation& creation) {
   absl::Status status;
   if (row) {
     status = RepeatCreate(creation, *row);
+    WakeIfDifferent(core, device.handle, status);
   } else {
     absl::StatusOr<std::optional<ExistingDevice>> existing = manager.FindExisting(context, device);
     if (!existing.ok()) return WithContext(device.handle, existing.status());
@@ -227,18 +138,19 @@ absl::StatusOr<std::string> CreateLocked(const Creation& creation) {
       absl::StatusOr<std::string> created =
           CreateNew(creation, NewDeviceRow(manager, device, DeviceState::kCreating));
       if (!absl::IsAlreadyExists(created.status())) return created;
-      // It may have come since the target was last asked what it has.
+      // The device may have been created after the call of FindExisting.
       if (core.record->FindDevice(device.handle)) return created;
       existing = manager.FindExisting(context, device);
       if (!existing.ok() || !*existing) return created;
     }
-    status = Adopt(creation, **existing);
+    status = AdoptExisting(creation, **existing);
   }
   if (!status.ok()) return status;
   return device.handle;
 }
 
-// The device of a type that names its devices itself that requests call as they do `device`.
+// For a type that chooses handles itself: returns the recorded device whose parameters lead to the
+// same description as those of `device`.
 std::optional<record::Device> FindNamed(const Core& core, const DeviceManager& manager,
                                         const DeviceSpec& device) {
   if (!manager.traits().names_devices) return std::nullopt;
@@ -265,9 +177,14 @@ absl::StatusOr<CreateDeviceResponse> CreateDevice(Core& core, const base::Contex
     volume = *std::move(checked);
   } else if ((*manager)->traits().needs_volume) {
     return absl::InvalidArgumentError(
-        fmt::format("volume: a device of type {} needs one", (*manager)->name()));
+        fmt::format("volume: missing, but required for devices of type {}", (*manager)->name()));
   }
 
+  CreateDeviceResponse response;
+  if (ExistsAsRequested(core, context, **manager, *device, volume ? &*volume : nullptr)) {
+    response.set_handle(device->handle);
+    return response;
+  }
   auto lock = core.locks.Acquire(context, {LockTable::Device(device->handle)});
   if (!lock.ok()) return lock.status();
   absl::StatusOr<LockTable::Held> named_lock{LockTable::Held()};
@@ -285,7 +202,6 @@ absl::StatusOr<CreateDeviceResponse> CreateDevice(Core& core, const base::Contex
                                                      .device = *std::move(device),
                                                      .volume = volume ? &*volume : nullptr});
   if (!handle.ok()) return handle.status();
-  CreateDeviceResponse response;
   response.set_handle(*handle);
   return response;
 }

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
@@ -16,11 +18,13 @@ using record::VolumeState;
 
 namespace {
 
-// A handle that the record does not have: success, unless nobody has such handles.
+// Deleting a device that is not in the record succeeds if some device type uses handles of this
+// form.
 absl::Status DeleteUnknown(Core& core, const base::Context& context, const std::string& handle) {
   DeviceManager* owner = core.registry.ForHandle(handle);
   if (owner == nullptr) {
-    return absl::NotFoundError(fmt::format("handle: no device type has handles like {}", handle));
+    return absl::NotFoundError(
+        fmt::format("handle: no device type uses handles such as {}", handle));
   }
   if (!owner->traits().names_devices) return absl::OkStatus();
   return WithContext(handle,
@@ -29,16 +33,21 @@ absl::Status DeleteUnknown(Core& core, const base::Context& context, const std::
 
 absl::Status CheckVolumes(const Core& core, const DeviceManager& manager, const std::string& handle,
                           const std::vector<record::Volume>& volumes) {
-  if (volumes.empty() || manager.traits().needs_volume) return absl::OkStatus();
+  // Volumes that are being detached do not count, because the detach was reported to their clients
+  // as successful.
+  const auto attached = std::count_if(volumes.begin(), volumes.end(), [](const auto& volume) {
+    return volume.state != VolumeState::kDetaching;
+  });
+  if (attached == 0 || manager.traits().needs_volume) return absl::OkStatus();
   const bool refuses = manager.traits().names_devices ? !manager.deletes_with_volumes()
                                                       : core.options.refuse_delete_with_volumes;
   if (!refuses) return absl::OkStatus();
   return absl::FailedPreconditionError(
-      fmt::format("{}: {} volumes are attached to it", handle, volumes.size()));
+      fmt::format("{}: {} volumes are still attached", handle, attached));
 }
 
-// Once it is written down that the device has to go that is not taken back: what cannot be done now
-// is done later.
+// Once the record says that the device is being deleted, the deletion is not rolled back: the parts
+// that cannot be completed now are completed in the background.
 absl::Status DeleteReady(Core& core, const base::Context& context, DeviceManager& manager,
                          const record::Device& row, const std::vector<record::Volume>& volumes) {
   Operation operation(core, context, row.handle);
@@ -47,12 +56,13 @@ absl::Status DeleteReady(Core& core, const base::Context& context, DeviceManager
   if (manager.traits().names_devices) operation.CanBeRefused();
   if (absl::Status status = operation.Begin(); !status.ok()) return status;
 
-  auto guard = core.volumes->BeginDetach(context, volumes);
-  const bool may_come_back = operation.MayActLate();
-  Outcome outcome = manager.DeleteDevice(context, SpecOf(row), VolumesOf(volumes));
-  guard.reset();
+  bool may_come_back = false;
+  Outcome outcome = RemoveFromDevice(core, context, volumes, [&](const base::Context& limited) {
+    may_come_back = operation.MayActLate();
+    return manager.DeleteDevice(limited, SpecOf(row), VolumesOf(volumes));
+  });
   if (outcome.is_under_way()) {
-    spdlog::info("{}: is being removed: {}", row.handle, outcome.message());
+    spdlog::info("{}: deletion continues in the background: {}", row.handle, outcome.message());
     outcome = operation.Abandon(std::move(outcome));
     return outcome.is_under_way() ? absl::OkStatus() : outcome.status();
   }
@@ -62,11 +72,7 @@ absl::Status DeleteReady(Core& core, const base::Context& context, DeviceManager
   return operation.CommitRemoval(may_come_back);
 }
 
-}  // namespace
-
-absl::StatusOr<DeleteDeviceResponse> DeleteDevice(Core& core, const base::Context& context,
-                                                  const DeleteDeviceRequest& request) {
-  const std::string& handle = request.handle();
+absl::Status DeleteLocked(Core& core, const base::Context& context, const std::string& handle) {
   auto lock = core.locks.Acquire(context, {LockTable::Device(handle)});
   if (!lock.ok()) return lock.status();
   std::optional<record::Device> row = core.record->FindDevice(handle);
@@ -88,8 +94,19 @@ absl::StatusOr<DeleteDeviceResponse> DeleteDevice(Core& core, const base::Contex
     if (!volume_locks.ok()) return volume_locks.status();
     status = DeleteReady(core, context, **manager, *row, volumes);
   }
-  if (!status.ok()) return status;
-  return DeleteDeviceResponse();
+  return status;
+}
+
+}  // namespace
+
+absl::StatusOr<DeleteDeviceResponse> DeleteDevice(Core& core, const base::Context& context,
+                                                  const DeleteDeviceRequest& request) {
+  const std::string& handle = request.handle();
+  const absl::Status status = DeleteLocked(core, context, handle);
+  if (status.ok()) return DeleteDeviceResponse();
+  const std::optional<record::Device> row = core.record->FindDevice(handle);
+  const bool is_pending = row && row->state == DeviceState::kDeleting;
+  return is_pending ? WithPendingRemoval(status) : status;
 }
 
 }  // namespace sma::core

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "agent/core/domain_runner.h"
 
 #include <algorithm>
@@ -15,9 +17,9 @@ namespace {
 using base::MutexLock;
 using std::chrono::steady_clock;
 
-// So many threads wait for one neighbour.
+// The maximum number of threads that wait for one neighbour.
 constexpr int kMaxOfDomain = 2;
-// A failure that took longer is not one of the object's.
+// A failure that took longer than this is blamed on the neighbour, not on the object.
 constexpr std::chrono::milliseconds kSlow{500};
 
 class Runner {
@@ -33,6 +35,7 @@ class Runner {
     for (size_t i = 1; i < wanted; ++i) threads.emplace_back([this] { Work(); });
     Work();
     for (std::thread& thread : threads) thread.join();
+    MutexLock lock(mutex_);
     return std::move(results_);
   }
 
@@ -51,7 +54,8 @@ class Runner {
         return !domain.waiting.empty() && (name.empty() || domain.running < kMaxOfDomain);
       });
       if (found == domains_.end()) {
-        // What is left is of domains that have their threads, which go on with it.
+        // The remaining tasks belong to neighbours that already have the maximum number of threads;
+        // those threads will run them.
         return;
       }
       Domain& domain = found->second;

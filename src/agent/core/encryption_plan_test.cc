@@ -1,10 +1,12 @@
-// An encrypted volume is attached, or a device made with it, in two round trips: what is there, and
-// then key, crypto bdev and namespace in one. Here something comes between the two.
+// SPDX-License-Identifier: Apache-2.0
+
+// Tests for events between the two round trips that it takes to attach an encrypted volume or to
+// create a device with it: first a query, then key, crypto bdev and namespace in one batch.
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "agent/core/agent_fixture.h"
+#include "agent/core/testing/encryption_fixture.h"
 #include "agent/crypto/bdev_crypto_engine.h"
 
 namespace sma::core {
@@ -16,7 +18,7 @@ using testing::Contains;
 using testing::ElementsAre;
 using testing::IsEmpty;
 
-/// Passes calls on, and lets something happen after the first.
+/// Forwards calls to the target, and runs a function after the first call.
 class Between : public jsonrpc::Caller {
  public:
   explicit Between(jsonrpc::Caller& target) : target_(target) {}
@@ -41,12 +43,8 @@ class Between : public jsonrpc::Caller {
 
 enum class Way { kAttachVolume, kCreateDevice };
 
-class EncryptionPlanTest : public AgentFixture, public testing::WithParamInterface<Way> {
+class EncryptionPlanTest : public EncryptingAgentFixture, public testing::WithParamInterface<Way> {
  protected:
-  static constexpr char kKey[] = "1234567890abcdef1234567890abcdef";
-  static constexpr char kKey2[] = "fedcba0987654321fedcba0987654321";
-  static constexpr char kOtherKey[] = "00000000000000000000000000000001";
-
   void SetUp() override {
     engine_ = [this] { return std::make_unique<crypto::BdevCryptoEngine>(between_, ""); };
     AgentFixture::SetUp();
@@ -57,11 +55,6 @@ class EncryptionPlanTest : public AgentFixture, public testing::WithParamInterfa
     before_ = target_.Dump();
     target_.ResetCounts();
   }
-  void TearDown() override {
-    AgentFixture::TearDown();
-    EXPECT_EQ(target_.keys_destroyed_in_use(), 0u);
-  }
-
   absl::Status AttachEncrypted(VolumeCryptoParameters::TweakMode mode = {}) {
     VolumeParameters volume;
     volume.set_volume_id(Id(1));
@@ -80,7 +73,7 @@ class EncryptionPlanTest : public AgentFixture, public testing::WithParamInterfa
     *request.mutable_volume() = volume;
     return core_->agent().AttachVolume(context_, request).status();
   }
-  /// Takes back what AttachEncrypted did.
+  /// Undoes AttachEncrypted.
   absl::Status Remove() {
     return GetParam() == Way::kCreateDevice ? Delete(Handle(1)) : Detach(Handle(1), 1);
   }
@@ -113,7 +106,7 @@ class EncryptionPlanTest : public AgentFixture, public testing::WithParamInterfa
   std::string before_;
 };
 
-TEST_P(EncryptionPlanTest, ALayerWithAnotherKeyIsTakenOffAndMadeAnew) {
+TEST_P(EncryptionPlanTest, ALayerWithAnotherKeyIsRecreated) {
   between_.after = [this] { MakeStaleLayer(); };
   ASSERT_TRUE(AttachEncrypted().ok());
   const bool creating = GetParam() == Way::kCreateDevice;
@@ -123,7 +116,7 @@ TEST_P(EncryptionPlanTest, ALayerWithAnotherKeyIsTakenOffAndMadeAnew) {
   EXPECT_THAT(Keys(), ElementsAre(kKey));
 }
 
-TEST_P(EncryptionPlanTest, ALayerOfAnEarlierTimeIsNeverExported) {
+TEST_P(EncryptionPlanTest, AnOldLayerIsNeverExported) {
   MakeStaleLayer();
   ASSERT_TRUE(AttachEncrypted().ok());
   for (const char* method : {"nvmf_delete_subsystem", "nvmf_subsystem_remove_ns"})
@@ -131,7 +124,7 @@ TEST_P(EncryptionPlanTest, ALayerOfAnEarlierTimeIsNeverExported) {
   EXPECT_THAT(Keys(), ElementsAre(kKey));
 }
 
-TEST_P(EncryptionPlanTest, TheVolumeGoesMeanwhile) {
+TEST_P(EncryptionPlanTest, TheVolumeDisappearsMeanwhile) {
   between_.after = [this] { DeleteBase(); };
   EXPECT_EQ(AttachEncrypted().code(), StatusCode::kNotFound);
   EXPECT_THAT(Exported(), IsEmpty());
@@ -141,7 +134,7 @@ TEST_P(EncryptionPlanTest, TheVolumeGoesMeanwhile) {
   EXPECT_THAT(Keys(), ElementsAre(kKey));
 }
 
-TEST_P(EncryptionPlanTest, TheVolumeIsTakenMeanwhile) {
+TEST_P(EncryptionPlanTest, TheVolumeIsClaimedMeanwhile) {
   ASSERT_TRUE(Create(2).ok());
   std::string taken;
   between_.after = [&] {
@@ -157,7 +150,7 @@ TEST_P(EncryptionPlanTest, TheVolumeIsTakenMeanwhile) {
   }
 }
 
-TEST_P(EncryptionPlanTest, ATargetThatDoesNotKeepTheOrderIsAskedAgain) {
+TEST_P(EncryptionPlanTest, ATargetThatReordersCallsIsCalledAgain) {
   bool refused = false;
   target_.SetFaultPlan([&](uint64_t, const jsonrpc::Request& request) {
     bool first = request.method == "nvmf_subsystem_add_ns" && !std::exchange(refused, true);
@@ -168,7 +161,7 @@ TEST_P(EncryptionPlanTest, ATargetThatDoesNotKeepTheOrderIsAskedAgain) {
   EXPECT_THAT(Exported(), ElementsAre(CryptoName()));
 }
 
-TEST_P(EncryptionPlanTest, TheDeviceIsGoneAndMadeAgain) {
+TEST_P(EncryptionPlanTest, TheDeviceIsMissingAndRecreated) {
   if (GetParam() == Way::kCreateDevice) {
     ASSERT_TRUE(Create(1).ok());
   }
@@ -178,8 +171,9 @@ TEST_P(EncryptionPlanTest, TheDeviceIsGoneAndMadeAgain) {
   EXPECT_THAT(Keys(), ElementsAre(kKey));
 }
 
-// Whatever goes wrong with whichever call: nothing is left, or it is what was asked for. But for a
-// key without its bdev, after a connection that was lost: SPDK may still need it.
+// Whichever call fails and however it fails, either nothing is left or the result is as requested.
+// The only exception is a key without its bdev after a lost connection, because SPDK may still need
+// the key.
 TEST_P(EncryptionPlanTest, EachCallFailsInEachWay) {
   const uint64_t calls = GetParam() == Way::kCreateDevice ? 12 : 9;
   for (auto mode : {VolumeCryptoParameters::TWEAK_MODE_SIMPLE_LBA,

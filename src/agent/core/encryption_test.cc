@@ -1,7 +1,15 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "agent/core/encryption_fixture.h"
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <thread>
+
+#include "agent/core/testing/encryption_fixture.h"
+#include "agent/spdk/crypto.h"
 
 namespace sma::core {
 namespace {
@@ -33,7 +41,7 @@ TEST_F(EncryptionTest, CreateDeviceEncryptsItsVolume) {
   *request.mutable_volume()->mutable_crypto() = Params();
   target_.ResetCounts();
   ASSERT_TRUE(Create(request).ok());
-  EXPECT_EQ(target_.round_trips(), 2u);  // what is there, and then all else
+  EXPECT_EQ(target_.round_trips(), 2u);  // the query, and then everything else
   EXPECT_THAT(Exported(), ElementsAre(CryptoName()));
   target_.ResetCounts();
   ASSERT_TRUE(Create(request).ok()) << "again";
@@ -52,16 +60,16 @@ TEST_F(EncryptionTest, AttachIsTwoRoundTrips) {
     params.set_tweak_mode(mode);
     target_.ResetCounts();
     ASSERT_TRUE(AttachWith(params).ok());
-    EXPECT_EQ(target_.round_trips(), 2u);  // what is there, and then all else
+    EXPECT_EQ(target_.round_trips(), 2u);  // the query, and then everything else
     EXPECT_THAT(Exported(), ElementsAre(CryptoName()));
     target_.ResetCounts();
     ASSERT_TRUE(AttachWith(params).ok());
-    EXPECT_EQ(target_.round_trips(), 1u);  // the device, which has the layer
+    EXPECT_EQ(target_.round_trips(), 1u);  // the query of the device, which exports the layer
     ASSERT_TRUE(Detach(Handle(1), 1).ok());
   }
 }
 
-TEST_F(EncryptionTest, Defect6_TheKeyOfAnEarlierTimeIsNotUsed) {
+TEST_F(EncryptionTest, Defect6_AnOldKeyIsNotUsed) {
   ASSERT_TRUE(AttachWith(Params(kOtherKey)).ok());
   Operator("bdev_null_delete", {{"name", "null-" + VolumeUuid(1)}});
   ASSERT_TRUE(Detach(Handle(1), 1).ok());
@@ -70,7 +78,7 @@ TEST_F(EncryptionTest, Defect6_TheKeyOfAnEarlierTimeIsNotUsed) {
   EXPECT_EQ(KeyInUse(), kKey);
 }
 
-TEST_F(EncryptionTest, Defect6_TheCryptoBdevGoesAfterTheDeviceAndBeforeItsKey) {
+TEST_F(EncryptionTest, Defect6_TheCryptoBdevIsDeletedAfterTheDeviceAndBeforeItsKey) {
   VolumeCryptoParameters params = Params();
   params.set_tweak_mode(VolumeCryptoParameters::TWEAK_MODE_INCR_512_FULL_LBA);
   ASSERT_TRUE(AttachWith(params).ok());
@@ -83,7 +91,7 @@ TEST_F(EncryptionTest, Defect6_TheCryptoBdevGoesAfterTheDeviceAndBeforeItsKey) {
   EXPECT_EQ(KeyCount(), 0u);
 }
 
-TEST_F(EncryptionTest, Defect7_AttachedAgainAfterARestartOfTheAgent) {
+TEST_F(EncryptionTest, Defect7_ARepeatedAttachAfterARestartOfTheAgentSucceeds) {
   for (const char* sealing_key : {"", "0123456789abcdef0123456789ABCDEF"}) {
     sealing_key_ = sealing_key;
     RestartAgent();
@@ -115,21 +123,21 @@ TEST_F(EncryptionTest, Defect12_OtherParametersThanInUseAreRefused) {
   EXPECT_EQ(target_.Dump(), before);
 }
 
-TEST_F(EncryptionTest, Defect12_AClearVolumeIsNotTakenForAnEncryptedOne) {
+TEST_F(EncryptionTest, Defect12_AnUnencryptedVolumeIsNotTakenForAnEncryptedOne) {
   ASSERT_TRUE(Attach(Handle(1), 1).ok());
   const std::string before = target_.Dump();
   EXPECT_EQ(AttachWith(Params()).code(), StatusCode::kInvalidArgument);
   EXPECT_EQ(target_.Dump(), before);
 }
 
-TEST_F(EncryptionTest, AVolumeThatIsNotThereLeavesNothing) {
+TEST_F(EncryptionTest, AMissingVolumeLeavesNothing) {
   const std::string before = target_.Dump();
   EXPECT_EQ(AttachWith(Params(), 2).code(), StatusCode::kNotFound);
   EXPECT_EQ(target_.Dump(), before);
   EXPECT_EQ(KeyCount(), 0u);
 }
 
-TEST_F(EncryptionTest, ComesBackWithTheTargetBySealedKeys) {
+TEST_F(EncryptionTest, IsRestoredFromSealedKeysAfterARestartOfTheTarget) {
   ASSERT_TRUE(AttachWith(Params()).ok());
   RestartTarget();
   WaitFor([this] { return Exported() == std::vector{CryptoName()}; });
@@ -137,22 +145,150 @@ TEST_F(EncryptionTest, ComesBackWithTheTargetBySealedKeys) {
   WaitFor([this] { return Shown().state() == admin::v1::STATE_READY; });
 }
 
-TEST_F(EncryptionTest, WithoutASealingKeyItNeedsItsKeyAgain) {
+TEST_F(EncryptionTest, WithoutASealingKeyTheKeyIsNeededAgain) {
   sealing_key_.clear();
   RestartAgent();
   ASSERT_TRUE(AttachWith(Params()).ok());
   RestartTarget();
   WaitFor([this] { return Shown().state() == admin::v1::STATE_KEY_NEEDED; });
   EXPECT_THAT(Exported(), IsEmpty()) << "never in clear";
-  EXPECT_EQ(AttachWith(Params(kOtherKey)).code(), StatusCode::kInvalidArgument);
+  const absl::Status refused = AttachWith(Params(kOtherKey));
+  EXPECT_EQ(refused.code(), StatusCode::kInvalidArgument);
+  EXPECT_NE(refused.message().find("needs its key"), std::string::npos) << refused;
   EXPECT_THAT(Exported(), IsEmpty());
   ASSERT_TRUE(AttachWith(Params()).ok());
   EXPECT_THAT(Exported(), ElementsAre(CryptoName()));
   EXPECT_EQ(KeyInUse(), kKey);
-  WaitFor([this] { return Shown().state() == admin::v1::STATE_READY; });
+  EXPECT_EQ(Shown().state(), admin::v1::STATE_READY) << "at once, without another comparison";
+  EXPECT_FALSE(Shown().has_last_error());
 }
 
-TEST_F(EncryptionTest, ASealingKeyThatIsGivenLaterSealsWithTheNextAttach) {
+// After the layer has been removed, another client creates a crypto bdev with the layer's name on
+// another volume or with another key.
+class StrangeLayerTest : public EncryptionTest {
+ protected:
+  // The target is restarted while no agent is running, and has such a bdev when the agent starts.
+  void MeetStrangeLayer(int base, const char* key) {
+    Crash();
+    RestartTarget();
+    target_.AddBdev(VolumeUuid(2));
+    Operator("accel_crypto_key_create",
+             {{"name", "owners"}, {"cipher", "AES_XTS"}, {"key", key}, {"key2", kKey2}});
+    Operator(
+        "bdev_crypto_create",
+        {{"base_bdev_name", VolumeUuid(base)}, {"name", CryptoName()}, {"key_name", "owners"}});
+  }
+  void ExpectRightLayer() {
+    const jsonrpc::Json bdev = (*target_.Operator("bdev_get_bdevs", {{"name", CryptoName()}}))[0];
+    const jsonrpc::Json& crypto = bdev["driver_specific"]["crypto"];
+    EXPECT_EQ(crypto["base_bdev_name"], "null-" + VolumeUuid(1));
+    const jsonrpc::Json keys =
+        *target_.Operator("accel_crypto_keys_get", {{"key_name", crypto["key_name"]}});
+    EXPECT_EQ(keys[0]["key"], kKey);
+  }
+};
+
+TEST_F(StrangeLayerTest, IsRecreatedByAnAgentThatHasTheKey) {
+  ASSERT_TRUE(AttachWith(Params()).ok());
+  for (const auto& [base, key] : {std::pair(2, kKey), {1, kOtherKey}, {2, kOtherKey}}) {
+    MeetStrangeLayer(base, key);
+    Open();
+    WaitFor([this] { return Exported() == std::vector{CryptoName()}; });
+    ExpectRightLayer();
+    WaitFor([this] { return Shown().state() == admin::v1::STATE_READY; });
+  }
+}
+
+TEST_F(StrangeLayerTest, IsNotExportedByAnAgentWithoutTheKey) {
+  sealing_key_.clear();
+  RestartAgent();
+  ASSERT_TRUE(AttachWith(Params()).ok());
+  for (const auto& [base, key] : {std::pair(2, kKey), {1, kOtherKey}}) {
+    MeetStrangeLayer(base, key);
+    Open();
+    WaitFor([this] { return Shown().state() == admin::v1::STATE_KEY_NEEDED; });
+    EXPECT_THAT(Exported(), IsEmpty());
+    ASSERT_TRUE(Create(1).ok()) << "a call about the device";
+    EXPECT_THAT(Exported(), IsEmpty());
+    ASSERT_TRUE(AttachWith(Params()).ok());
+    EXPECT_THAT(Exported(), ElementsAre(CryptoName()));
+    ExpectRightLayer();
+  }
+}
+
+// The owner of the crypto bdev exports it instead of the layer.
+TEST_F(StrangeLayerTest, ACallForTheVolumeDoesNotSayThatAllIsWell) {
+  options_.watch_period = std::chrono::milliseconds(10);
+  RestartAgent();
+  ASSERT_TRUE(AttachWith(Params()).ok());
+  // Wait until the agent watches the volume.
+  target_.ResetCounts();
+  WaitFor([this] {
+    const std::vector<std::string> methods = target_.methods();
+    return std::count(methods.begin(), methods.end(), "notify_get_notifications") >= 2;
+  });
+  // The agent cannot create a layer meanwhile.
+  std::atomic<bool> is_refused = true;
+  target_.SetFaultPlan([&](uint64_t, const jsonrpc::Request& request) {
+    const bool makes = request.method == "bdev_crypto_create";
+    return is_refused && makes ? spdk::Fault::kRefuse : spdk::Fault::kNone;
+  });
+  Operator("bdev_crypto_delete", {{"name", CryptoName()}});
+  WaitFor([this] { return Shown().state() != admin::v1::STATE_READY; });
+  target_.AddBdev(VolumeUuid(2));
+  Operator("accel_crypto_key_create",
+           {{"name", "owners"}, {"cipher", "AES_XTS"}, {"key", kOtherKey}, {"key2", kKey2}});
+  Operator("bdev_crypto_create",
+           {{"base_bdev_name", VolumeUuid(2)}, {"name", CryptoName()}, {"key_name", "owners"}});
+  Operator("nvmf_subsystem_add_ns",
+           {{"nqn", Nqn(1)},
+            {"namespace", {{"bdev_name", CryptoName()}, {"nsid", 1}, {"uuid", VolumeUuid(1)}}}});
+  is_refused = false;
+  EXPECT_FALSE(AttachWith(Params()).ok());
+  CreateDeviceRequest create = CreateRequest(1, 1);
+  *create.mutable_volume()->mutable_crypto() = Params();
+  EXPECT_FALSE(Create(create).ok());
+  target_.SetFaultPlan(nullptr);
+}
+
+// The layer is on the volume itself, as the target restores it after a restart.
+TEST_F(StrangeLayerTest, TheRightOneIsUsedWithoutTheKey) {
+  sealing_key_.clear();
+  RestartAgent();
+  ASSERT_TRUE(AttachWith(Params()).ok());
+  MeetStrangeLayer(1, kKey);
+  Open();
+  WaitFor([this] { return Exported() == std::vector{CryptoName()}; });
+  EXPECT_EQ(Shown().state(), admin::v1::STATE_READY);
+}
+
+// The layer's UUID is derived from the volume's. A device type that does not claim its bdev would
+// export the layer a second time, in clear.
+TEST_F(EncryptionTest, ALayerIsNotAVolume) {
+  ASSERT_TRUE(AttachWith(Params()).ok());
+  ASSERT_TRUE(Create(2).ok());
+  AttachVolumeRequest request;
+  request.set_device_handle(Handle(2));
+  request.mutable_volume()->set_volume_id(
+      spdk::CryptoBdevUuid(*base::Uuid::Parse(VolumeUuid(1))).ToBytes());
+  for (bool is_restarted : {false, true}) {
+    if (is_restarted) RestartAgent();
+    // The rejected call makes a background thread check the device, which makes calls from other
+    // threads.
+    std::atomic<int> calls = 0;
+    const auto caller = std::this_thread::get_id();
+    target_.SetFaultPlan([&](uint64_t, const jsonrpc::Request&) {
+      if (std::this_thread::get_id() == caller) ++calls;
+      return spdk::Fault::kNone;
+    });
+    const absl::Status status = core_->agent().AttachVolume(context_, request).status();
+    EXPECT_EQ(status.code(), StatusCode::kAlreadyExists) << status;
+    EXPECT_EQ(calls, 0) << "it was tried";
+    target_.SetFaultPlan(nullptr);
+  }
+}
+
+TEST_F(EncryptionTest, ASealingKeyThatIsConfiguredLaterIsUsedByTheNextAttach) {
   sealing_key_.clear();
   RestartAgent();
   ASSERT_TRUE(AttachWith(Params()).ok());
@@ -163,7 +299,7 @@ TEST_F(EncryptionTest, ASealingKeyThatIsGivenLaterSealsWithTheNextAttach) {
   WaitFor([this] { return Exported() == std::vector{CryptoName()}; });
 }
 
-TEST_F(EncryptionTest, BaseLostAndBack) {
+TEST_F(EncryptionTest, TheBaseDisappearsAndReappears) {
   ASSERT_TRUE(AttachWith(Params()).ok());
   SetQosRequest limits;
   limits.set_device_handle(Handle(1));
@@ -180,7 +316,7 @@ TEST_F(EncryptionTest, BaseLostAndBack) {
   EXPECT_EQ((*bdev)[0]["assigned_rate_limits"]["rw_ios_per_sec"], 5000);
 }
 
-TEST_F(EncryptionTest, Defect26_LimitsAreThoseOfWhatTheHostSeesAndFollowTheVolume) {
+TEST_F(EncryptionTest, Defect26_LimitsApplyToTheExportedBdevAndFollowTheVolume) {
   ASSERT_TRUE(AttachWith(Params()).ok());
   SetQosRequest request;
   request.set_device_handle(Handle(1));
@@ -201,7 +337,7 @@ TEST_F(EncryptionTest, Defect26_LimitsAreThoseOfWhatTheHostSeesAndFollowTheVolum
   EXPECT_EQ(limit("null-" + VolumeUuid(1)), 0);
 }
 
-TEST_F(EncryptionTest, AnotherAgentsEncryptedVolumeIsTakenOverWithItsKeysOnly) {
+TEST_F(EncryptionTest, AnotherAgentsEncryptedVolumeIsTakenOverOnlyWithItsKeys) {
   Operator("bdev_crypto_create", {{"name", "theirs"},
                                   {"base_bdev_name", VolumeUuid(1)},
                                   {"cipher", "AES_XTS"},
@@ -226,6 +362,21 @@ TEST_F(EncryptionTest, AnotherAgentsEncryptedVolumeIsTakenOverWithItsKeysOnly) {
   EXPECT_EQ(KeyCount(), 0u);
   ASSERT_TRUE(AttachWith(Params()).ok());
   EXPECT_THAT(Exported(), ElementsAre(CryptoName()));
+}
+
+// The layer and its key are removed with the volume, even if no engine is configured any more.
+TEST_F(EncryptionTest, AVolumeWithoutAConfiguredEngineIsDetachedWithItsLayer) {
+  for (bool deletes : {false, true}) {
+    ASSERT_TRUE(AttachWith(Params()).ok());
+    const auto configured = std::exchange(engine_, nullptr);
+    RestartAgent();
+    EXPECT_TRUE((deletes ? Delete(Handle(1)) : Detach(Handle(1), 1)).ok());
+    EXPECT_EQ(KeyCount(), 0u);
+    EXPECT_FALSE(target_.Operator("bdev_get_bdevs", {{"name", CryptoName()}}).ok());
+    EXPECT_EQ(core_->record().volume_count(), 0u);
+    engine_ = configured;
+    RestartAgent();
+  }
 }
 
 }  // namespace

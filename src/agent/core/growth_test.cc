@@ -1,9 +1,11 @@
-// An agent that has served many calls needs no more memory than after few.
+// SPDX-License-Identifier: Apache-2.0
+
+// Tests that the agent's memory does not grow with the number of calls.
 
 #include <gtest/gtest.h>
 #include <malloc.h>
 
-#include "agent/core/agent_fixture.h"
+#include "agent/core/testing/agent_fixture.h"
 
 namespace sma::core {
 namespace {
@@ -14,7 +16,7 @@ constexpr size_t kMaxGrowth = 64 * 1024;
 
 using GrowthTest = AgentFixture;
 
-// Another device and another volume each time; half of the calls are refused.
+// Each iteration uses another device and another volume; half of the calls are refused.
 TEST_F(GrowthTest, MemoryDoesNotGrowWithCalls) {
   constexpr int kDevices = kCalls / kCallsOfADevice;
   target_.SetWaits(false);
@@ -23,9 +25,9 @@ TEST_F(GrowthTest, MemoryDoesNotGrowWithCalls) {
     target_.AddBdev(VolumeUuid(i));
     ASSERT_TRUE(Create(i).ok());
     ASSERT_TRUE(Attach(Handle(i), i).ok());
-    ASSERT_FALSE(Create(i + 1, i).ok());  // it is attached elsewhere
+    ASSERT_FALSE(Create(i + 1, i).ok());  // the volume is attached elsewhere
     ASSERT_TRUE(Detach(Handle(i), i).ok());
-    ASSERT_FALSE(Attach(Handle(i), kDevices + i).ok());  // there is none
+    ASSERT_FALSE(Attach(Handle(i), kDevices + i).ok());  // no such volume
     ASSERT_TRUE(Delete(Handle(i)).ok());
     Operator("bdev_null_delete", {{"name", "null-" + VolumeUuid(i)}});
     target_.ResetCounts();

@@ -1,10 +1,12 @@
-// Limits: what is told of them, and what is left of them.
+// SPDX-License-Identifier: Apache-2.0
+
+// Tests how limits are reported, and which of them outlive their volume or device.
 
 #include <gtest/gtest.h>
 
 #include <atomic>
 
-#include "agent/core/agent_fixture.h"
+#include "agent/core/testing/agent_fixture.h"
 
 namespace sma::core {
 namespace {
@@ -36,7 +38,7 @@ class LimitsTest : public AgentFixture {
     request.set_volume_id(Id(1));
     return *core_->admin().GetVolume(context_, request);
   }
-  /// Of the condition LimitsApplied.
+  /// Returns the status of the condition LimitsApplied.
   admin::v1::Condition::Status Applied() {
     const admin::v1::Volume volume = Volume();
     for (const admin::v1::Condition& condition : volume.conditions()) {
@@ -46,7 +48,7 @@ class LimitsTest : public AgentFixture {
   }
 };
 
-TEST_F(LimitsTest, Defect58_LimitsNeverSetAreToldAsUnlimited) {
+TEST_F(LimitsTest, Defect58_LimitsNeverSetAreReportedAsUnlimited) {
   EXPECT_FALSE(Volume().has_qos());
   ASSERT_TRUE(SetIops(5).ok());
   EXPECT_EQ(Volume().qos().rw_iops(), 5u);
@@ -56,7 +58,7 @@ TEST_F(LimitsTest, Defect58_LimitsNeverSetAreToldAsUnlimited) {
   EXPECT_FALSE(Volume().has_qos());
 }
 
-TEST_F(LimitsTest, Defect44_ALimitGoesFromTheBdevWithTheVolume) {
+TEST_F(LimitsTest, Defect44_ALimitIsRemovedFromTheBdevWithTheVolume) {
   for (bool delete_device : {false, true}) {
     ASSERT_TRUE(SetIops(5).ok());
     EXPECT_EQ(IopsOnTarget(), 5000u);
@@ -68,7 +70,7 @@ TEST_F(LimitsTest, Defect44_ALimitGoesFromTheBdevWithTheVolume) {
   }
 }
 
-TEST_F(LimitsTest, Defect61_LimitsOfWhatIsGoneAreNotKeptForEver) {
+TEST_F(LimitsTest, Defect61_LimitsOfDetachedVolumesExpire) {
   ASSERT_TRUE(SetIops(5).ok());
   ASSERT_TRUE(Delete(Handle(1)).ok());
   EXPECT_EQ(disk_->limits.size(), 1u) << "it may be attached again";
@@ -78,7 +80,7 @@ TEST_F(LimitsTest, Defect61_LimitsOfWhatIsGoneAreNotKeptForEver) {
   WaitFor([this] { return disk_->limits.empty(); });
 }
 
-TEST_F(LimitsTest, Defect61_NoMoreThanSomeAreKept) {
+TEST_F(LimitsTest, Defect61_TheNumberOfKeptLimitsIsBounded) {
   ASSERT_TRUE(SetIops(5).ok());
   ASSERT_TRUE(Delete(Handle(1)).ok());
   Crash();
@@ -100,7 +102,7 @@ TEST_F(LimitsTest, LimitsOfAnAttachedVolumeAreNotDropped) {
   EXPECT_EQ(Volume().qos().rw_iops(), 5u);
 }
 
-TEST_F(LimitsTest, LimitsThatAreNotAppliedAreACondition) {
+TEST_F(LimitsTest, LimitsThatAreNotAppliedSetACondition) {
   ASSERT_TRUE(SetIops(5).ok());
   EXPECT_EQ(Applied(), admin::v1::Condition::STATUS_TRUE);
   target_.SetFaultPlan([](uint64_t, const jsonrpc::Request& request) {
@@ -113,7 +115,7 @@ TEST_F(LimitsTest, LimitsThatAreNotAppliedAreACondition) {
   EXPECT_EQ(IopsOnTarget(), 5000u);
 }
 
-TEST_F(LimitsTest, LimitsThatAreBeingSetAgainAreNotAppliedYet) {
+TEST_F(LimitsTest, LimitsAreNotAppliedWhileTheyAreBeingRestored) {
   ASSERT_TRUE(SetIops(5).ok());
   std::atomic<int> tries = 0;
   target_.SetFaultPlan([&](uint64_t, const jsonrpc::Request& request) {

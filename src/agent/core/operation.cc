@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "agent/core/operation.h"
 
 #include <spdlog/spdlog.h>
@@ -34,7 +36,8 @@ Operation::Operation(Core& core, const base::Context& context, std::string name)
     : core_(core), context_(context), name_(std::move(name)) {}
 
 Operation::~Operation() {
-  if (is_open_) Abandon(Outcome::Unknown(absl::InternalError("was left unfinished"))).IgnoreError();
+  if (!is_open_) return;
+  Abandon(Outcome::Unknown(absl::InternalError("the operation was left unfinished"))).IgnoreError();
 }
 
 void Operation::Create(record::Device row) {
@@ -117,7 +120,8 @@ Outcome Operation::Commit(record::Change done) {
 absl::Status Operation::CommitRemoval(bool may_come_back) {
   record::Change change;
   if (may_come_back) {
-    // The caller is told of success, which outlives the host: the intent must.
+    // The removal is reported to the caller as successful, so the intent must survive a crash of
+    // the host.
     for (const auto& entry : devices_) change.put_devices.push_back(entry.intent);
     for (const auto& entry : volumes_) change.put_volumes.push_back(entry.intent);
   } else {
@@ -132,14 +136,16 @@ absl::Status Operation::CommitRemoval(bool may_come_back) {
 
 Outcome Operation::Abandon(Outcome why) {
   is_open_ = false;
-  // Asked before anything is undone: what the target has then is all that there will be.
+  // Queried before the rollback: if no earlier call can take effect any more, the rollback is
+  // final.
   const bool may_act = MayActLate();
   bool is_undone = why.is_settled();
-  if (!limits_.empty()) is_undone = true;  // setting them back undoes what is unknown, too
+  // Setting the old limits also rolls back a change whose outcome is unknown.
+  if (!limits_.empty()) is_undone = true;
   for (auto undo = undo_.rbegin(); undo != undo_.rend() && is_undone; ++undo) {
     const Outcome outcome = (*undo)(spdk::UndoContext());
     if (outcome.ok()) continue;
-    spdlog::warn("{}: could not be undone yet: {}", name_, outcome.message());
+    spdlog::warn("{}: rollback failed, retrying in the background: {}", name_, outcome.message());
     is_undone = false;
   }
   if (why.is_settled() && !is_undone) why = Outcome::Unknown(why.status());
@@ -148,7 +154,7 @@ Outcome Operation::Abandon(Outcome why) {
   if (is_undone && !may_act && is_refused) {
     WriteEnd(Restored(), Durability::kProcess).IgnoreError();
   } else {
-    // The caller of a removal that is under way is told of success.
+    // A removal that is under way is reported to the caller as successful.
     const bool is_success = is_removal_ && why.is_under_way();
     absl::Status written =
         WriteEnd(Unsettled(why.status()), is_success ? Durability::kHost : Durability::kProcess);
@@ -159,7 +165,7 @@ Outcome Operation::Abandon(Outcome why) {
   return why.WithContext(name_);
 }
 
-// The record as it was before.
+// Returns the change that restores the record as it was before the operation.
 record::Change Operation::Restored() const {
   record::Change change;
   for (const auto& entry : devices_) {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <functional>
@@ -15,73 +17,80 @@
 
 namespace sma::core {
 
-/// One change of the record and of the target: the only place that knows what is written when and
-/// how durably, what is undone, what the target may still do late, and who is woken. A use case is
+/// One change to the record and the target. Only this class decides what is written to the record,
+/// when and how durably; what is rolled back; whether the target may still act on an abandoned
+/// call; and which devices are checked in the background afterwards. A use case looks like this:
 ///
 ///   Operation operation(core, context, "volume 1");
-///   operation.Attach(row);                              // what the record is about to say
-///   operation.Begin();                                  // it says so
-///   step; operation.OnUndo(...); step; ...              // the target
-///   operation.Commit(change) or operation.Abandon(why)  // the record says how it ended
+///   operation.Attach(row);                              // adds to the intent
+///   operation.Begin();                                  // writes the intent
+///   step; operation.OnUndo(...); step; ...              // changes the target
+///   operation.Commit(change) or operation.Abandon(why)  // writes the outcome
 ///
-/// Under the locks of its objects, which outlive it, and in one thread, whose calls to the target
-/// are about these objects from Begin() to the end (jsonrpc::CallScope). Without a Commit() or an
-/// Abandon() it is abandoned as unknown.
+/// The caller holds the locks of the objects for longer than the operation lives, and uses one
+/// thread, whose calls to the target are tagged with these objects from Begin() on
+/// (jsonrpc::CallScope). The destructor abandons an operation that was neither committed nor
+/// abandoned, with the outcome unknown.
 class Operation {
  public:
-  /// `name`: in front of reasons. Both references outlive the operation.
+  /// `name` is the prefix of error messages. Both references must outlive the operation.
   Operation(Core& core, const base::Context& context, std::string name);
   ~Operation();
 
   Operation(const Operation&) = delete;
   Operation& operator=(const Operation&) = delete;
 
-  // Before Begin(): the rows that change.
+  // Called before Begin(): add rows to the intent.
 
-  /// A new row, in its state "creating" or "attaching". Abandoned: removed, or settled later.
+  /// Adds a new row, in state kCreating or kAttaching. If the operation is abandoned, the row is
+  /// removed, or settled later.
   void Create(record::Device row);
   void Attach(record::Volume row);
-  /// A row that goes. Once this is written it is never taken back: what cannot be done now is done
-  /// later. With `can_be_refused` an outcome that is "not done" puts the rows back as they were.
+  /// Add a row that is to be removed from the record. Once the intent is written, the removal is
+  /// not rolled back: the parts that cannot be done now are done later. If CanBeRefused() was
+  /// called, the outcome "not done" restores the rows instead.
   void Delete(record::Device row);
   void Detach(record::Volume row);
   void CanBeRefused() { can_be_refused_ = true; }
-  /// Limits that change, of a volume of the device or of LimitsKeyOf it. `intent` is what to set
-  /// should the operation not end; where it is `before`, nothing has to be written.
+  /// Adds a change of limits, of a volume of the device or of the device itself (LimitsKeyOf).
+  /// `intent` holds the limits to set if the operation is interrupted; if it equals `before`,
+  /// nothing is written.
   void Limit(const std::string& handle, const base::Uuid& id, std::optional<QosLimit> before,
              QosLimit intent);
 
-  /// Writes the intent. An error: the operation is over, with nothing written, but for a removal
-  /// where the target hangs: that is written, and done later.
+  /// Writes the intent. After an error the operation has ended and nothing was written, with one
+  /// exception: if the target is hung, a removal is written and completed later.
   absl::Status Begin();
 
-  /// Whether the target may still act on earlier calls about these objects that were given up. To
-  /// be asked before something is taken away: it may come back otherwise.
+  /// Returns true if the target may still act on abandoned earlier calls about these objects. Call
+  /// this before removing an object, which such a call could recreate.
   bool MayActLate() const;
 
-  /// What takes back a step that was done, on Abandon(), the last step first.
+  /// Adds the rollback of a completed step. Abandon() calls the rollbacks in reverse order.
   void OnUndo(std::function<Outcome(const base::Context&)> undo) {
     undo_.push_back(std::move(undo));
   }
 
-  /// Writes `done`, which outlives the host then. Undone instead when the caller's time is over: it
-  /// has been told so. Returns what Abandon() has where it cannot be written.
+  /// Writes `done` so that it survives a crash of the host. If the caller's context has ended, so
+  /// that the caller has already received an error, or if writing fails, abandons the operation
+  /// instead and returns the outcome of Abandon().
   Outcome Commit(record::Change done);
 
-  /// A removal that was done: the rows go, or are settled later when something `may_come_back`. OK
-  /// when that is on disk.
+  /// Ends a removal that is done on the target: removes the rows, or leaves them to be settled
+  /// later if an object may reappear (`may_come_back`). Returns OK once this is on disk.
   absl::Status CommitRemoval(bool may_come_back);
 
-  /// Ends the operation because of `why`, which is not done; returns it with the operation's name.
-  /// Unknown where not all is undone, or not yet: what is left is settled later.
+  /// Rolls back and ends the operation because of `why`, an outcome other than done, and returns
+  /// `why` with the operation's name prepended. If the rollback is incomplete, returns an unknown
+  /// outcome, and the rest is settled later.
   Outcome Abandon(Outcome why);
 
  private:
   template <typename Row>
   struct Entry {
-    std::optional<Row> before;  // what is there when all is undone; nullopt: nothing
+    std::optional<Row> before;  // after a complete rollback; nullopt: no row
     Row intent;
-    Row unsettled;  // when it is not
+    Row unsettled;  // after an incomplete rollback
   };
   struct Limits {
     base::Uuid id;
@@ -106,17 +115,17 @@ class Operation {
   bool is_removal_ = false;
   bool is_open_ = false;
   std::vector<std::string> objects_;
-  std::set<std::string> handles_;  // of the devices concerned
+  std::set<std::string> handles_;  // of the devices to be checked
   std::optional<jsonrpc::CallScope> scope_;
 };
 
-/// Names of a device and of volumes for jsonrpc::CallScope and Caller::MayActLate.
+/// Return the names that identify a device or volumes in jsonrpc::CallScope and Caller::MayActLate.
 std::string ObjectOf(std::string_view device_handle);
 std::string ObjectOf(const base::Uuid& volume);
 std::vector<std::string> ObjectsOf(std::string_view device_handle,
                                    const std::vector<record::Volume>& volumes);
 
-/// Whether the target may still act on a call about these objects that was given up.
+/// Returns true if the target may still act on an abandoned call about these objects.
 bool MayActLate(const Core& core, const std::vector<std::string>& objects);
 
 }  // namespace sma::core

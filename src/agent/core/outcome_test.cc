@@ -1,10 +1,12 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "sma/outcome.h"
 
 #include <gtest/gtest.h>
 
 #include <string>
 
-namespace sma {
+namespace sma::core {
 namespace {
 
 using State = Outcome::State;
@@ -17,8 +19,9 @@ TEST(OutcomeTest, StatusOfACallConverts) {
   EXPECT_EQ(Outcome(jsonrpc::WithFateUnknown(kLost)).state(), State::kUnknown);
 }
 
-// Only the state says it: a reason that goes on to a client, or to another outcome, has no marks.
-TEST(OutcomeTest, ReasonHasNoMark) {
+// Only the state carries the outcome: the reason, as passed on to a client or to another outcome,
+// carries no marker.
+TEST(OutcomeTest, ReasonHasNoMarker) {
   const Outcome outcome = jsonrpc::WithFateUnknown(kLost);
   EXPECT_FALSE(jsonrpc::IsFateUnknown(outcome.status()));
   EXPECT_EQ(Outcome(outcome.status()).state(), State::kNotDone);
@@ -39,7 +42,7 @@ TEST(OutcomeTest, WhatIsSettled) {
   EXPECT_FALSE(Outcome::Unknown(kLost).is_settled());
 }
 
-TEST(OutcomeTest, UndoneOrUnknown) {
+TEST(OutcomeTest, RolledBackOrUnknown) {
   EXPECT_EQ(Outcome(kLost).AfterUndo({}).state(), State::kNotDone);
   EXPECT_EQ(Outcome(kLost).AfterUndo(kLost).state(), State::kUnknown);
   EXPECT_EQ(Outcome::Unknown(kLost).AfterUndo({}).state(), State::kNotDone);
@@ -56,7 +59,7 @@ TEST(OutcomeTest, ContextKeepsTheState) {
   EXPECT_TRUE(Outcome().WithContext("device").ok());
 }
 
-TEST(OutcomeTest, FirstThatIsNotDoneIsKept) {
+TEST(OutcomeTest, FirstOutcomeThatIsNotDoneIsKept) {
   Outcome first;
   first.Update(Outcome::UnderWay(kLost));
   first.Update(Outcome::Unknown(kLost));
@@ -74,4 +77,4 @@ TEST(OutcomeOrTest, ValueOrOutcome) {
 }
 
 }  // namespace
-}  // namespace sma
+}  // namespace sma::core

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "agent/core/qos_limits.h"
 
 #include <fmt/format.h>
@@ -39,7 +41,7 @@ absl::Status CheckSupported(const QosLimit& maximum, const Capabilities& capabil
     const uint64_t limit = Get(maximum, field);
     if (limit != 0 && limit != spdk::kKeepLimit && !(capabilities.*field.supported)()) {
       return absl::InvalidArgumentError(
-          fmt::format("maximum.{}: this device cannot limit it", field.name));
+          fmt::format("maximum.{}: this device does not support this limit", field.name));
     }
   }
   return absl::OkStatus();
@@ -71,7 +73,7 @@ QosLimit Inverse(const std::optional<QosLimit>& before, const QosLimit& maximum)
   return inverse;
 }
 
-std::optional<QosLimit> Told(const std::optional<QosLimit>& limits) {
+std::optional<QosLimit> ReportedLimits(const std::optional<QosLimit>& limits) {
   if (!limits || !HasLimits(*limits)) return std::nullopt;
   QosLimit told;
   for (const LimitField& field : kLimits) {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <optional>
@@ -7,27 +9,29 @@
 
 namespace sma::core {
 
-// Arithmetic of QosLimit: a field of 2^64-1 means "leave it as it is" in a request and "never set"
-// in the record; 0 means unlimited.
+// Arithmetic of QosLimit. A field of 2^64-1 means "keep the limit" in a request and "never set" in
+// the record; 0 means unlimited.
 
 using Capabilities = GetQosCapabilitiesResponse::QosCapabilities;
 
-/// INVALID_ARGUMENT: `maximum` sets a limit that `capabilities` do not have.
+/// Returns INVALID_ARGUMENT if `maximum` sets a limit that `capabilities` do not include.
 absl::Status CheckSupported(const QosLimit& maximum, const Capabilities& capabilities);
 
-/// Whether `maximum` leaves every limit that there is.
+/// Returns true if `maximum` keeps every limit that `capabilities` include.
 bool ChangesNothing(const QosLimit& maximum, const Capabilities& capabilities);
 
-/// `before` with the limits that `maximum` sets. nullopt: none was ever set.
+/// Returns `before` with the limits that `maximum` sets. `before` is nullopt if no limit was ever
+/// set.
 QosLimit Merged(const std::optional<QosLimit>& before, const QosLimit& maximum);
 
-/// The limits that undo `maximum`. One that was never set was unlimited.
+/// Returns the limits that roll `maximum` back. A limit that was never set becomes unlimited.
 QosLimit Inverse(const std::optional<QosLimit>& before, const QosLimit& maximum);
 
-/// `limits` as they are told: what was never set is unlimited. nullopt: there are none.
-std::optional<QosLimit> Told(const std::optional<QosLimit>& limits);
+/// Returns `limits` as reported to clients: a limit that was never set is unlimited; nullopt if
+/// there are none.
+std::optional<QosLimit> ReportedLimits(const std::optional<QosLimit>& limits);
 
-/// Each limit that `limits` has set, as unlimited.
+/// Returns limits in which every limit that `limits` sets is unlimited.
 QosLimit Unlimited(const QosLimit& limits);
 
 bool HasLimits(const QosLimit& limits);

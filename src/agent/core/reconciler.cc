@@ -1,5 +1,8 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "agent/core/reconciler.h"
 
+#include <fmt/chrono.h>
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
@@ -15,6 +18,8 @@ using base::MutexLock;
 using std::chrono::steady_clock;
 
 namespace {
+
+constexpr std::chrono::seconds kReconnectTime{2};
 
 std::string VersionIn(const absl::StatusOr<jsonrpc::Json>& answer) {
   if (!answer.ok() || !answer->is_object() || !answer->contains("version")) return {};
@@ -61,32 +66,56 @@ void Reconciler::OnConnect() {
   MutexLock lock(mutex_);
   connected_ = to_begin_ = woken_ = true;
   connected_at_ = steady_clock::now();
-  connection_changed_ = std::chrono::system_clock::now();
+  connection_changed_ = answers_since_ = std::chrono::system_clock::now();
   changed_.NotifyAll();
 }
 
 void Reconciler::OnDisconnect(const absl::Status& reason) {
   {
     MutexLock lock(mutex_);
+    connection_changed_ = std::chrono::system_clock::now();
+    was_lost_ |= connected_;
+    if (connected_ && hung_.ok()) answers_since_ = connection_changed_;
+    if (connected_) disconnected_at_ = steady_clock::now();
     connected_ = false;
     hung_ = absl::OkStatus();
-    connection_changed_ = std::chrono::system_clock::now();
     target_error_ = {reason.code(), std::string(reason.message()), connection_changed_};
   }
   for (auto& loop : loops_) loop->OnDisconnect();
   UpdateServing();
 }
 
-absl::Status Reconciler::TargetStatus() const {
+void Reconciler::OnConnectFailed(const absl::Status& reason) {
   MutexLock lock(mutex_);
-  return hung_;
+  const std::string message =
+      fmt::format("no connection to the target at {}: {}", core_.options.target_socket,
+                  std::string(reason.message()));
+  if (connected_ || target_error_.message == message) return;
+  target_error_ = {absl::StatusCode::kUnavailable, message, std::chrono::system_clock::now()};
 }
 
-bool Reconciler::IsCompared(const std::string& manager) const {
+// A target that is restarted is back within kReconnectTime, and calls wait for it that long.
+absl::Status Reconciler::TargetStatus() const {
+  MutexLock lock(mutex_);
+  if (connected_ || steady_clock::now() < disconnected_at_ + kReconnectTime) return hung_;
+  return absl::UnavailableError(WhySilent());
+}
+
+Reconciler::TargetFact Reconciler::Target() const {
+  MutexLock lock(mutex_);
+  std::string why = WhySilent();
+  return {.answers = why.empty(),
+          .message = std::move(why),
+          .since = answers_since_,
+          .is_first = !was_lost_};
+}
+
+TypeLoop::Comparison Reconciler::ComparisonOf(const std::string& manager, bool is_remote) const {
   const uint64_t generation = core_.target.generation();
-  return std::any_of(loops_.begin(), loops_.end(), [&](const auto& loop) {
-    return loop->manager().name() == manager && loop->IsLocalDone(generation);
-  });
+  for (const auto& loop : loops_) {
+    if (loop->manager().name() == manager) return loop->comparison(generation, is_remote);
+  }
+  return {};
 }
 
 void Reconciler::Run() {
@@ -112,7 +141,7 @@ void Reconciler::Run() {
     const auto now = steady_clock::now();
     next = is_periodic ? now + core_.options.health_period : base::TimePoint::max();
     MutexLock lock(mutex_);
-    // So that serving does not wait for a type that is slow.
+    // After max_start_wait, serving begins without a device type that is slow.
     if (connected_ && !serving_ && hung_.ok()) {
       next = std::min(next, std::max(now + core_.options.min_retry_pause,
                                      connected_at_ + core_.options.max_start_wait));
@@ -120,8 +149,9 @@ void Reconciler::Run() {
   }
 }
 
-// A target that does not tell its version is as good as any other.
+// An error response also shows that the target answers: a target need not report its version.
 void Reconciler::Probe(uint64_t generation) {
+  const auto start = std::chrono::system_clock::now();
   const base::Context context = context_.Child(steady_clock::now() + core_.options.max_silence);
   const absl::StatusOr<jsonrpc::Json> answer =
       core_.target.Call(context, "spdk_get_version", jsonrpc::Json());
@@ -130,43 +160,55 @@ void Reconciler::Probe(uint64_t generation) {
   MutexLock lock(mutex_);
   if (core_.target.generation() != generation || !connected_) return;
   if (is_answer) {
-    if (!hung_.ok()) spdlog::info("the target answers again");
+    if (!hung_.ok()) {
+      spdlog::info("target: answering again");
+      answers_since_ = std::chrono::system_clock::now();
+    }
     hung_ = absl::OkStatus();
     target_version_ = VersionIn(answer);
   } else if (is_silent && hung_.ok()) {
-    hung_ = absl::UnavailableError(fmt::format(
-        "the target is connected and has not answered for {} ms",
-        std::chrono::duration_cast<std::chrono::milliseconds>(core_.options.max_silence).count()));
+    hung_ = absl::UnavailableError(
+        fmt::format("the target is connected, but has not answered since {:%Y-%m-%dT%H:%M:%SZ}",
+                    fmt::gmtime(std::chrono::system_clock::to_time_t(start))));
     target_error_ = {hung_.code(), std::string(hung_.message()), std::chrono::system_clock::now()};
+    answers_since_ = start;
+    was_lost_ = true;
     spdlog::warn("{}", target_error_.message);
   }
 }
 
 void Reconciler::BeginLoops(uint64_t generation) {
   for (auto& loop : loops_) loop->Begin(generation);
-  TellUnservedDevices();
+  ReportUnservedDevices();
 }
 
-// Devices whose type is not enabled any more.
-void Reconciler::TellUnservedDevices() {
-  record::Change change;
-  for (const record::Device& row : core_.record->Devices()) {
-    const absl::Status status = ManagerOf(core_, row).status();
-    if (!status.ok() && row.last_error.message != status.message()) {
-      change.put_devices.push_back(WithError(row, status));
+// Sets the last error of devices whose type is not enabled.
+void Reconciler::ReportUnservedDevices() {
+  auto make = [this] {
+    record::Change change;
+    for (const record::Device& row : core_.record->Devices()) {
+      const absl::Status status = ManagerOf(core_, row).status();
+      if (!status.ok() && row.last_error.message != status.message()) {
+        change.put_devices.push_back(WithError(row, status));
+      }
     }
-  }
-  if (record::IsEmpty(change)) return;
-  core_.record->Write(std::move(change), record::Durability::kProcess).IgnoreError();
+    return change;
+  };
+  core_.record->Update(make, record::Durability::kProcess).IgnoreError();
 }
 
 void Reconciler::DropOldLimits() {
   const auto oldest = std::chrono::system_clock::now() -
                       std::chrono::duration_cast<record::Time::duration>(core_.options.keep_limits);
-  record::Change change;
-  change.remove_limits = core_.record->LimitsDetachedBefore(oldest, core_.options.max_kept_limits);
-  if (record::IsEmpty(change)) return;
-  core_.record->Write(std::move(change), record::Durability::kProcess).IgnoreError();
+  // Reads first, without waiting for the turn to write, because usually there are no such limits.
+  const size_t max_count = core_.options.max_kept_limits;
+  if (core_.record->LimitsDetachedBefore(oldest, max_count).empty()) return;
+  auto make = [&] {
+    record::Change change;
+    change.remove_limits = core_.record->LimitsDetachedBefore(oldest, max_count);
+    return change;
+  };
+  core_.record->Update(make, record::Durability::kProcess).IgnoreError();
 }
 
 bool Reconciler::IsStarted(uint64_t generation) const {
@@ -189,13 +231,15 @@ void Reconciler::UpdateServing() {
   if (serving_changed_) serving_changed_(serving);
 }
 
+std::string Reconciler::WhySilent() const {
+  if (connected_) return std::string(hung_.message());
+  return target_error_.message.empty() ? "the target has not been connected yet"
+                                       : target_error_.message;
+}
+
 std::string Reconciler::WhyNotServing() const {
   if (serving_) return {};
-  if (!connected_) {
-    return target_error_.message.empty() ? "there was no connection to the target yet"
-                                         : target_error_.message;
-  }
-  if (!hung_.ok()) return std::string(hung_.message());
+  if (std::string why = WhySilent(); !why.empty()) return why;
   return "the record is being compared with the target";
 }
 

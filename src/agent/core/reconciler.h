@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <functional>
@@ -14,43 +16,57 @@
 
 namespace sma::core {
 
-/// Keeps the target as the record says, by a TypeLoop for each device type, and knows whether calls
-/// can be served: there is a connection to the target, it answers, and the devices that depend on
-/// it alone were compared with the record. A thread of its own asks the target every health period.
+/// Makes the target match the record, with a TypeLoop for each device type, and decides whether
+/// calls can be served: the target is connected and answers, and the devices that depend only on
+/// the target have been compared with the record. A thread checks the target every health period.
 class Reconciler {
  public:
-  /// `serving_changed` is called, from any thread but never from two at once, when it changes
-  /// whether calls can be served.
+  /// `serving_changed` is called, by any thread but never by two at once, when the agent starts or
+  /// stops being able to serve calls.
   Reconciler(Core& core, std::function<void(bool serving)> serving_changed);
   ~Reconciler();
 
   void Start();
-  /// Ends the threads; what they were doing is given up. Idempotent.
+  /// Cancels the threads' work and waits for them to end. Idempotent.
   void Stop();
 
-  // From any thread; they do not block.
+  // Called from any thread; do not block.
   void Wake(const std::string& handle);
   void OnConnect();
   void OnDisconnect(const absl::Status& reason);
+  void OnConnectFailed(const absl::Status& reason);
 
-  /// OK, or UNAVAILABLE: the target is connected and does not answer.
+  /// Returns UNAVAILABLE with the reason if the target does not answer, or has not been connected
+  /// for longer than a restart of it takes; otherwise OK.
   absl::Status TargetStatus() const;
-  /// Whether the device was compared with the target since the connect.
-  bool IsCompared(const std::string& manager) const;
+  /// Whether the target answers.
+  struct TargetFact {
+    bool answers = false;
+    std::string message;   // why not; empty if it answers
+    record::Time since;    // of `answers`; at most since the agent was started
+    bool is_first = true;  // the target was never lost since the agent was started
+  };
+  TargetFact Target() const;
+  /// Returns whether the manager's devices, with or without remote volumes, were compared with the
+  /// target since the last connect, and since when.
+  TypeLoop::Comparison ComparisonOf(const std::string& manager, bool is_remote) const;
 
-  /// `serving`, `target` and `restore` of the status, why it is not serving, and `started`.
+  /// Sets the fields `serving`, `not_serving_reason`, `target`, `restore` and `started` of
+  /// `status`.
   void FillStatus(admin::v1::Status& status) const;
 
  private:
   void Run();
-  /// Asks the target whether it answers; its version.
+  /// Checks whether the target answers, and reads its version.
   void Probe(uint64_t generation);
   void BeginLoops(uint64_t generation);
-  void TellUnservedDevices();
+  void ReportUnservedDevices();
   void DropOldLimits();
   void UpdateServing();
   bool IsStarted(uint64_t generation) const SMA_REQUIRES(mutex_);
   std::string WhyNotServing() const SMA_REQUIRES(mutex_);
+  /// Returns why the target does not answer; empty if it does.
+  std::string WhySilent() const SMA_REQUIRES(mutex_);
 
   Core& core_;
   const std::function<void(bool)> serving_changed_;
@@ -67,7 +83,10 @@ class Reconciler {
   bool connected_ SMA_GUARDED_BY(mutex_) = false;
   bool to_begin_ SMA_GUARDED_BY(mutex_) = false;
   record::Time connection_changed_ SMA_GUARDED_BY(mutex_) = started_;
+  record::Time answers_since_ SMA_GUARDED_BY(mutex_) = started_;  // or does not, since
+  bool was_lost_ SMA_GUARDED_BY(mutex_) = false;
   base::TimePoint connected_at_ SMA_GUARDED_BY(mutex_);
+  base::TimePoint disconnected_at_ SMA_GUARDED_BY(mutex_) = std::chrono::steady_clock::now();
   record::LastError target_error_ SMA_GUARDED_BY(mutex_);
   absl::Status hung_ SMA_GUARDED_BY(mutex_);
   std::string target_version_ SMA_GUARDED_BY(mutex_);

@@ -1,7 +1,14 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <spdlog/details/null_mutex.h>
+#include <spdlog/sinks/base_sink.h>
+#include <spdlog/spdlog.h>
 
-#include "agent/core/agent_fixture.h"
+#include <atomic>
+
+#include "agent/core/testing/agent_fixture.h"
 
 namespace sma::core {
 namespace {
@@ -18,13 +25,10 @@ class ReconcilerTest : public AgentFixture {
     AgentFixture::SetUp();
     AddBdevs();
   }
-  void AddBdevs() {
-    for (int volume = 1; volume <= 4; ++volume) target_.AddBdev(VolumeUuid(volume));
-  }
   admin::v1::Status Status() { return *core_->admin().GetStatus(context_, {}); }
 };
 
-TEST_F(ReconcilerTest, Defect19_AllIsMadeAgainAfterTheTargetRestarted) {
+TEST_F(ReconcilerTest, Defect19_EverythingIsRecreatedAfterTheTargetRestarted) {
   ASSERT_TRUE(Create(0, 1).ok());
   ASSERT_TRUE(Create(1).ok());
   ASSERT_TRUE(Attach(Handle(1), 2).ok());
@@ -36,8 +40,8 @@ TEST_F(ReconcilerTest, Defect19_AllIsMadeAgainAfterTheTargetRestarted) {
   WaitFor([&] { return target_.Dump() == before; });
 }
 
-// The bdevs come back only after a while: volumes follow by themselves.
-TEST_F(ReconcilerTest, Defect20_VolumesComeBackWithTheirBdevs) {
+// The bdevs reappear after a while: their volumes are attached again without a call.
+TEST_F(ReconcilerTest, Defect20_VolumesAreAttachedAgainWhenTheirBdevsReappear) {
   ASSERT_TRUE(Create(0, 1).ok());
   const std::string before = target_.Dump();
   target_.Restart();
@@ -48,7 +52,7 @@ TEST_F(ReconcilerTest, Defect20_VolumesComeBackWithTheirBdevs) {
   WaitFor([&] { return Status().degraded_count() == 0; });
 }
 
-TEST_F(ReconcilerTest, Defect21_GoesOnAfterErrors) {
+TEST_F(ReconcilerTest, Defect21_ContinuesAfterErrors) {
   ASSERT_TRUE(Create(0, 1).ok());
   const std::string before = target_.Dump();
   target_.SetFaultPlan(
@@ -59,7 +63,7 @@ TEST_F(ReconcilerTest, Defect21_GoesOnAfterErrors) {
   WaitFor([&] { return target_.Dump() == before; });
 }
 
-TEST_F(ReconcilerTest, WhatAnOperatorMadeStays) {
+TEST_F(ReconcilerTest, ObjectsOfAnOperatorStay) {
   ASSERT_TRUE(Create(0, 1).ok());
   Operator("nvmf_create_subsystem", {{"nqn", "nqn.2016-06.io.spdk:operator"}});
   Operator("nvmf_subsystem_add_host", {{"nqn", Nqn(0)}, {"host", "nqn.2016-06.io.spdk:op"}});
@@ -69,8 +73,8 @@ TEST_F(ReconcilerTest, WhatAnOperatorMadeStays) {
   EXPECT_EQ(target_.Dump(), before);
 }
 
-// The agent died in the middle of a call, and the target may still act on what it had sent.
-TEST_F(ReconcilerTest, WhatIsTooYoungToGoIsLookedAtAgain) {
+// The agent died during a call, on which the target may still act.
+TEST_F(ReconcilerTest, WhatIsTooYoungToBeRemovedIsCheckedAgain) {
   ASSERT_TRUE(Create(0).ok());
   Crash();
   for (auto& [handle, row] : disk_->devices) {
@@ -94,7 +98,7 @@ class DriftTest : public ReconcilerTest {
   }
 };
 
-TEST_F(DriftTest, WhatIsRemovedByHandIsMadeAgain) {
+TEST_F(DriftTest, ObjectsRemovedByHandAreRecreated) {
   OpenWithDrift(/*repair=*/true);
   ASSERT_TRUE(Create(0, 1).ok());
   const std::string before = target_.Dump();
@@ -114,7 +118,7 @@ TEST_F(DriftTest, DriftMayBeReportedOnly) {
   EXPECT_NE(core_->record().FindDevice(Handle(0))->last_error.message, "");
 }
 
-TEST_F(DriftTest, DriftIsNotSeenWhereCallsAreGoingOn) {
+TEST_F(DriftTest, CallsInProgressAreNotTakenForDrift) {
   OpenWithDrift(/*repair=*/true);
   ASSERT_TRUE(Create(0).ok());
   for (int i = 0; i < 200; ++i) {
@@ -125,14 +129,14 @@ TEST_F(DriftTest, DriftIsNotSeenWhereCallsAreGoingOn) {
   }
 }
 
-TEST_F(ReconcilerTest, AttachRestoresADeviceWhoseTurnHasNotCome) {
+TEST_F(ReconcilerTest, AttachRestoresADeviceThatTheBackgroundHasNotReached) {
   ASSERT_TRUE(Create(0).ok());
   Operator("nvmf_delete_subsystem", {{"nqn", Nqn(0)}});
   EXPECT_TRUE(Attach(Handle(0), 1).ok());
   EXPECT_THAT(Namespaces(0), ElementsAre(VolumeUuid(1)));
 }
 
-TEST_F(ReconcilerTest, CreateAgainRestoresTheDevice) {
+TEST_F(ReconcilerTest, ARepeatedCreateRestoresTheDevice) {
   ASSERT_TRUE(Create(0, 1).ok());
   const std::string before = target_.Dump();
   Operator("nvmf_delete_subsystem", {{"nqn", Nqn(0)}});
@@ -152,13 +156,13 @@ TEST_F(ReconcilerTest, ServesAgainWhenTheTargetIsBack) {
   WaitUntilServing();
 }
 
-TEST_F(ReconcilerTest, ProgressOfTheRestoreShows) {
+TEST_F(ReconcilerTest, ProgressOfTheRestoreIsReported) {
   constexpr uint32_t kDevices = 8;
   Crash();
   options_.restore_parallelism = 1;
   Open();
   for (uint32_t i = 0; i < kDevices; ++i) ASSERT_TRUE(Create(static_cast<int>(i)).ok());
-  // The target stops answering in the middle.
+  // The target stops answering in the middle of the restore.
   int created = 0;
   target_.SetFaultPlan([&](uint64_t, const Request& request) {
     const bool stops = request.method == "nvmf_create_subsystem" && ++created == 4;
@@ -176,7 +180,7 @@ TEST_F(ReconcilerTest, ProgressOfTheRestoreShows) {
   EXPECT_EQ(Status().restore().failed(), 0u);
 }
 
-TEST_F(ReconcilerTest, ThousandDevicesAreBackInTime) {
+TEST_F(ReconcilerTest, AThousandDevicesAreRestoredInTime) {
   constexpr int kDevices = 1000;
   target_.SetRoundTrip(std::chrono::nanoseconds(0));
   for (int i = 0; i < kDevices; ++i) {
@@ -193,11 +197,85 @@ TEST_F(ReconcilerTest, ThousandDevicesAreBackInTime) {
   auto start = std::chrono::steady_clock::now();
   core_->OnConnect(target_.generation());
   WaitUntilServing();
-  // Not EXPECT_EQ: where two texts of this size differ, it takes gigabytes to say how.
+  // EXPECT_EQ is not used, since printing the difference between such large texts takes gigabytes.
   WaitFor([&] { return target_.Dump() == before; });
   EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(10));
   target_.SetRoundTrip(std::chrono::nanoseconds(0));
   EXPECT_TRUE(target_.Dump() == before) << "not compared by the test, which takes too much memory";
+}
+
+// A device type whose devices cannot be listed.
+class UnlistedType : public nvmf_tcp::NvmfTcpManager {
+ public:
+  UnlistedType(jsonrpc::Caller& target, std::atomic<bool>& fails)
+      : NvmfTcpManager(target), fails_(fails) {}
+  absl::StatusOr<std::unique_ptr<DeviceListing>> ListOf(
+      const base::Context& context, std::span<const std::string> handles) override {
+    if (fails_) return absl::ResourceExhaustedError("the listing is too large");
+    return NvmfTcpManager::ListOf(context, handles);
+  }
+
+ private:
+  std::atomic<bool>& fails_;
+};
+
+// Calls `hook` once, on the thread that logs a line containing `words`.
+class LogHook : public spdlog::sinks::base_sink<spdlog::details::null_mutex> {
+ public:
+  LogHook(std::string words, std::function<void()> hook)
+      : words_(std::move(words)), hook_(std::move(hook)) {}
+
+ private:
+  void sink_it_(const spdlog::details::log_msg& line) override {
+    const std::string_view text(line.payload.data(), line.payload.size());
+    if (text.find(words_) == std::string_view::npos) return;
+    if (auto hook = std::exchange(hook_, nullptr)) hook();
+  }
+  void flush_() override {}
+
+  const std::string words_;
+  std::function<void()> hook_;
+};
+
+class UnlistedTypeTest : public ReconcilerTest {
+ protected:
+  std::vector<std::unique_ptr<DeviceManager>> MakeManagers() override {
+    std::vector<std::unique_ptr<DeviceManager>> managers;
+    managers.push_back(std::make_unique<UnlistedType>(target_, fails_));
+    return managers;
+  }
+  void TearDown() override {
+    spdlog::set_default_logger(logger_);
+    ReconcilerTest::TearDown();
+  }
+
+  const std::shared_ptr<spdlog::logger> logger_ = spdlog::default_logger();
+  std::atomic<bool> fails_ = false;
+};
+
+// A device is deleted while the type's error is being written to the rows of all its devices.
+TEST_F(UnlistedTypeTest, ADeletedDeviceIsNotRecreatedByItsTypesError) {
+  ASSERT_TRUE(Create(1).ok());
+  ASSERT_TRUE(Create(2).ok());
+  Crash();
+  std::atomic<bool> is_deleted = false;
+  auto hook = std::make_shared<LogHook>("the listing is too large", [&] {
+    EXPECT_TRUE(Delete(Handle(1)).ok());
+    is_deleted = true;
+  });
+  spdlog::set_default_logger(std::make_shared<spdlog::logger>("hook", hook));
+  fails_ = true;
+  OpenCore();
+  WaitFor([&] { return is_deleted.load(); });
+  auto error_of = [&](int device) {
+    auto row = core_->record().FindDevice(Handle(device));
+    return row ? row->last_error.code : absl::StatusCode::kNotFound;
+  };
+  WaitFor([&] { return error_of(2) == absl::StatusCode::kResourceExhausted; });
+  EXPECT_FALSE(core_->record().FindDevice(Handle(1)));
+  fails_ = false;
+  WaitFor([&] { return error_of(2) == absl::StatusCode::kOk; });
+  EXPECT_TRUE(Subsystem(1).is_null());
 }
 
 }  // namespace

@@ -1,6 +1,9 @@
-// Which connections stay and which go, through the whole agent: what a volume hangs on decides, not
-// what it was attached through. A storage node "n" has two addresses and lists everything at both;
-// its discovery services do not refer to each other.
+// SPDX-License-Identifier: Apache-2.0
+
+// Tests, with the whole agent, which connections are kept and which are released: a connection is
+// kept while a volume depends on it, even if the volume was attached through another one. The
+// storage node "n" has two addresses and lists everything at both; its discovery services do not
+// refer to each other.
 
 #include <gtest/gtest.h>
 
@@ -11,7 +14,7 @@
 #include <utility>
 #include <vector>
 
-#include "agent/core/remote_fixture.h"
+#include "agent/core/testing/remote_fixture.h"
 
 namespace sma::core {
 namespace {
@@ -31,15 +34,15 @@ class RemoteConnectionsTest : public RemoteFixture {
     target_.SetRemote("n", Node());
   }
 
-  // Volume 11 is in one subsystem, 12 in another.
+  // Volumes 11 and 12 are in different subsystems.
   static FakeRemote Node() {
     return {.ports = {"5001", "5002"},
             .subsystems = {{kNqnA, {VolumeUuid(11)}}, {kNqnB, {VolumeUuid(12)}}},
             .refers = false};
   }
 
-  // Volume 10 + `device`, attached to `device`; the host NQN is the same for all, so that the
-  // target takes their paths for one.
+  // Returns the request to attach volume 10 + `device` to `device`. The host NQN is always the
+  // same, so that the target treats their paths as one.
   static AttachVolumeRequest Way(int device, const std::string& port, bool direct) {
     AttachVolumeRequest request = Discovered(11 + device, {port}, device);
     nvmf::VolumeConnectionParameters& nvmf = *request.mutable_volume()->mutable_nvmf();
@@ -55,7 +58,7 @@ class RemoteConnectionsTest : public RemoteFixture {
     AttachVolumeRequest first;
     AttachVolumeRequest second;
   };
-  // All pairs of ways in which the two volumes can be attached that share something on the target.
+  // Returns all pairs of ways to attach the two volumes in which they share objects on the target.
   static std::vector<Ways> AllWays() {
     std::vector<Ways> all;
     for (bool first_direct : {false, true}) {
@@ -74,7 +77,8 @@ class RemoteConnectionsTest : public RemoteFixture {
   }
   static int VolumeOf(const AttachVolumeRequest& request) { return 11 + DeviceOf(request); }
 
-  /// Ends what `first` made in each way; `second` is as it was, and in the end nothing is left.
+  /// For each of `ways`, removes what `first` created. `second` must remain unchanged, and nothing
+  /// may be left at the end.
   void EachEnding(const Ways& ways, const std::function<void()>& end_first) {
     ASSERT_TRUE(Send(ways.first).ok());
     ASSERT_TRUE(Send(ways.second).ok());
@@ -118,7 +122,7 @@ TEST_F(RemoteConnectionsTest, Defect34_AfterARestartOfTheAgentAsWell) {
   }
 }
 
-// After a restart the volumes may hang on other connections than before.
+// After a restart of the target, the volumes may depend on other connections than before.
 TEST_F(RemoteConnectionsTest, Defect34_AfterARestartOfTheTargetAsWell) {
   for (const Ways& ways : AllWays()) {
     EachEnding(ways, [&] {
@@ -129,7 +133,7 @@ TEST_F(RemoteConnectionsTest, Defect34_AfterARestartOfTheTargetAsWell) {
   }
 }
 
-// The call that fails has started what the other volume comes to hang on.
+// The failing call started the connection on which the other volume then depends.
 TEST_F(RemoteConnectionsTest, Defect34_AnAttachThatFailsLeavesTheOthers) {
   for (bool direct : {false, true}) {
     for (const char* port : {"5001", "5002"}) {
@@ -152,7 +156,7 @@ TEST_F(RemoteConnectionsTest, Defect34_AnAttachThatFailsLeavesTheOthers) {
   }
 }
 
-// A volume that needs no connection of its own may hang on one all the same.
+// A volume that needs no connection of its own may still depend on one.
 TEST_F(RemoteConnectionsTest, Defect34_ALocalVolumeMayHangOnAConnection) {
   ASSERT_TRUE(Send(Way(0, "5001", false)).ok());
   ASSERT_TRUE(Attach(Handle(1), 12).ok());
@@ -164,7 +168,8 @@ TEST_F(RemoteConnectionsTest, Defect34_ALocalVolumeMayHangOnAConnection) {
   EXPECT_TRUE(Services().empty());
 }
 
-// Two agents on one target give different names: neither takes the other's connection for its own.
+// Two agents that share a target use different names, so neither mistakes the other's connection
+// for its own.
 TEST_F(RemoteConnectionsTest, Defect34_WhatAnotherAgentConnectedStays) {
   for (bool direct : {false, true}) {
     const std::string mine = direct ? "sma_" + std::string(kNqnA) : "sma_tcp_127.0.0.1_5001_";
@@ -184,8 +189,9 @@ TEST_F(RemoteConnectionsTest, Defect34_WhatAnotherAgentConnectedStays) {
   }
 }
 
-// The service lists the volume and attaches nothing, since another, that is gone by now, had it.
-TEST_F(RemoteConnectionsTest, Defect34_AServiceThatPassedTheVolumeOverIsStartedAgain) {
+// The service lists the volume and attaches nothing, since another service, which no longer exists,
+// had attached it.
+TEST_F(RemoteConnectionsTest, Defect34_AServiceThatSkippedTheVolumeIsRestarted) {
   options_.drift_period = std::chrono::milliseconds(20);
   options_.watch_period = std::chrono::milliseconds(5);
   Crash();
@@ -202,14 +208,14 @@ TEST_F(RemoteConnectionsTest, Defect34_AServiceThatPassedTheVolumeOverIsStartedA
   EXPECT_TRUE(Services().empty());
 }
 
-// The agent dies at each step of a call that brings another address.
+// The agent dies at each step of a call that adds another address.
 TEST_F(RemoteConnectionsTest, Defect40_AnEndpointThatWasBeingAddedIsNotLost) {
   for (const char* port : {"9009", "5002"}) {
     for (uint64_t at = 0; at < 8; ++at) {
       target_.SetRemote("b", {.ports = {"9009"}, .subsystems = {{kNqnA, {VolumeUuid(11)}}}});
       ASSERT_TRUE(Send(Way(0, "5001", false)).ok());
       target_.ResetCounts();
-      // Nothing that the agent does from this step on has any effect.
+      // From this step on, nothing that the agent does has any effect.
       std::atomic<bool> is_dead = false;
       target_.SetFaultPlan([&](uint64_t index, const jsonrpc::Request&) {
         if (index >= at) is_dead = true;
@@ -256,6 +262,13 @@ TEST_F(RemoteConnectionsTest, Defect41_OneLogicalUnitIsOneVolume) {
   EXPECT_EQ(target_.Dump(), before);
   EXPECT_EQ(core_->record().volume_count(), 1u);
   ASSERT_TRUE(Send(unit(0, 11, "127.0.0.1")).ok());
+  // iSCSI names are case-insensitive.
+  AttachVolumeRequest other_case = unit(1, 12, "127.0.0.1");
+  other_case.mutable_volume()->mutable_iscsi()->set_target_iqn("iqn.2024-01.com.Example:Disks");
+  EXPECT_EQ(Send(other_case).code(), StatusCode::kAlreadyExists);
+  other_case.set_device_handle(Handle(0));
+  other_case.mutable_volume()->set_volume_id(Id(11));
+  EXPECT_TRUE(Send(other_case).ok());
   ASSERT_TRUE(Detach(Handle(0), 11).ok());
   EXPECT_TRUE(Send(unit(1, 12, "127.0.0.2")).ok());
 }
@@ -277,8 +290,8 @@ TEST_F(RemoteConnectionsTest, Defect42_EndpointsThatReferToEachOtherAreOneServic
   }
 }
 
-// The first does not answer, so the second is started; when both do, either may go, but never the
-// one that the volume hangs on.
+// The first service does not answer, so the second one is started. Once both answer, one may be
+// stopped, but never the one on which the volume depends.
 TEST_F(RemoteConnectionsTest, Defect42_TheServiceThatTheVolumeHangsOnStays) {
   FakeRemote one{.ports = {"5001"}, .subsystems = {{kNqnA, {VolumeUuid(11)}}}, .up = false};
   target_.SetRemote("n", one);
@@ -300,7 +313,7 @@ TEST_F(RemoteConnectionsTest, Defect42_TheServiceThatTheVolumeHangsOnStays) {
   EXPECT_TRUE(Services().empty());
 }
 
-TEST_F(RemoteConnectionsTest, Defect43_NothingIsDecidedOnADescriptionThatIsNotComplete) {
+TEST_F(RemoteConnectionsTest, Defect43_NothingIsDecidedOnAnIncompleteDescription) {
   for (bool direct : {false, true}) {
     AttachVolumeRequest request = Way(0, "5001", direct);
     request.mutable_volume()->mutable_nvmf()->set_subnqn(kNqnA);
@@ -310,7 +323,7 @@ TEST_F(RemoteConnectionsTest, Defect43_NothingIsDecidedOnADescriptionThatIsNotCo
     EXPECT_TRUE(Services().empty());
     EXPECT_TRUE(Controllers().empty());
   }
-  // One that stays incomplete is no proof of another subsystem.
+  // A description that stays incomplete does not prove that the volume is in another subsystem.
   AttachVolumeRequest request = Way(0, "5001", false);
   request.mutable_volume()->mutable_nvmf()->set_subnqn(kNqnA);
   target_.SetIncompleteDescriptions(1000000);

@@ -1,5 +1,7 @@
-// Storage nodes that hang, refuse or die, through the whole agent: nobody else waits for them, and
-// what was said of them is true.
+// SPDX-License-Identifier: Apache-2.0
+
+// Tests, with the whole agent, storage nodes that hang, refuse connections or die: calls for other
+// volumes do not wait for them, and the reported reasons are correct.
 
 #include <gtest/gtest.h>
 
@@ -9,7 +11,8 @@
 #include <utility>
 #include <vector>
 
-#include "agent/core/remote_fixture.h"
+#include "agent/core/testing/remote_fixture.h"
+#include "agent/volume/remote_nodes.h"
 
 namespace sma::core {
 namespace {
@@ -27,7 +30,8 @@ std::string NodeNqn(int number) { return "nqn.2016-06.io.spdk:node" + std::to_st
 
 class RemoteNodesTest : public RemoteFixture {
  protected:
-  // Subsystems 0 to `count` - 1 with one volume each, from number 100 on, at one address.
+  // Returns a node with subsystems 0 to `count` - 1 at one address, with one volume each, numbered
+  // from 100.
   static FakeRemote Node(int count, bool hangs) {
     FakeRemote node{.ports = {"6001"}, .subsystems = {}, .hangs = hangs};
     for (int i = 0; i < count; ++i) node.subsystems[NodeNqn(i)] = {VolumeUuid(100 + i)};
@@ -66,7 +70,7 @@ class RemoteNodesTest : public RemoteFixture {
   }
 };
 
-// At the start of the agent, and after a restart of the target.
+// Tests both the start of the agent and a restart of the target.
 TEST_F(RemoteNodesTest, Defect46_ANodeThatHangsDelaysNobody) {
   constexpr int kVolumes = 30;
   options_.volumes.discovery_timeout = seconds(10);
@@ -93,7 +97,7 @@ TEST_F(RemoteNodesTest, Defect46_ANodeThatHangsDelaysNobody) {
     Open();
   });
   EXPECT_LT(of_agent, seconds(3));
-  // Calls for others, and for the node, are answered.
+  // Calls are answered for local volumes as well as for volumes of the node.
   target_.AddBdev(VolumeUuid(9));
   EXPECT_LT(TimeOf([&] { EXPECT_TRUE(Attach(Handle(0), 9).ok()); }), seconds(1));
   EXPECT_LT(TimeOf([&] { EXPECT_TRUE(Detach(Handle(0), 100).ok()); }), seconds(2));
@@ -102,11 +106,11 @@ TEST_F(RemoteNodesTest, Defect46_ANodeThatHangsDelaysNobody) {
       << ErrorOf(101).message;
   EXPECT_EQ(ErrorOf(7).code, StatusCode::kUnavailable);
   EXPECT_NE(ErrorOf(7).message.find(kPortal), std::string::npos) << ErrorOf(7).message;
-  // What the agent that was stopped left unfinished is cleared by the next comparison.
+  // The next comparison completes the work that the previous agent left unfinished.
   WaitFor([&] { return ErrorOf(8).code == StatusCode::kOk; });
 }
 
-TEST_F(RemoteNodesTest, Defect46_ANodeThatComesBackIsConnectedAgain) {
+TEST_F(RemoteNodesTest, Defect46_ANodeThatAnswersAgainIsReconnected) {
   options_.watch_period = milliseconds(5);
   Crash();
   Open();
@@ -127,8 +131,8 @@ TEST_F(RemoteNodesTest, Defect46_ANodeThatComesBackIsConnectedAgain) {
   WaitFor([&] { return ErrorOf(100).code == StatusCode::kOk; });
 }
 
-// A call pays for the first attempt; those that follow are answered at once, with the reason.
-TEST_F(RemoteNodesTest, Defect46_CallsForANodeThatDidNotAnswerEndAtOnce) {
+// The first call waits for its attempt; the following calls fail at once, with the reason.
+TEST_F(RemoteNodesTest, Defect46_CallsForANodeThatDidNotAnswerFailAtOnce) {
   options_.volumes.discovery_timeout = milliseconds(1200);
   Crash();
   Open();
@@ -138,8 +142,9 @@ TEST_F(RemoteNodesTest, Defect46_CallsForANodeThatDidNotAnswerEndAtOnce) {
   AddUnit(8);
   for (const auto& [first, second] :
        {std::pair(OfNode(0), OfNode(1)), std::pair(Unit(7), Unit(8))}) {
-    EXPECT_EQ(Send(first).code(), StatusCode::kNotFound);
-    absl::Status status;
+    absl::Status status = Send(first);
+    EXPECT_EQ(status.code(), StatusCode::kUnavailable);
+    EXPECT_NE(status.message().find("it does not answer"), std::string::npos) << status;
     EXPECT_LT(TimeOf([&] { status = Send(second); }), milliseconds(200));
     EXPECT_EQ(status.code(), StatusCode::kUnavailable);
     EXPECT_NE(status.message().find("has not answered for"), std::string::npos) << status;
@@ -148,8 +153,8 @@ TEST_F(RemoteNodesTest, Defect46_CallsForANodeThatDidNotAnswerEndAtOnce) {
   WaitFor([&] { return Send(OfNode(0)).ok(); });
 }
 
-// The number of round trips of a comparison, and its time, do not grow with the volumes of a node
-// that is down.
+// The number of round trips of a comparison, and its duration, do not grow with the number of
+// volumes of a node that is down.
 TEST_F(RemoteNodesTest, Defect46_AThousandVolumesOfADeadNode) {
   constexpr int kVolumes = 1000;
   constexpr int kDevices = 40;
@@ -161,7 +166,7 @@ TEST_F(RemoteNodesTest, Defect46_AThousandVolumesOfADeadNode) {
   target_.AddBdev(VolumeUuid(8));
   ASSERT_TRUE(Attach(Handle(100), 8).ok());
   Crash();
-  // The record of an agent that had all of them attached.
+  // The record of an agent to whose device all volumes were attached.
   for (int i = 0; i < kVolumes; ++i) {
     const VolumeParameters params = OfNode(i).volume();
     record::Volume row;
@@ -183,12 +188,12 @@ TEST_F(RemoteNodesTest, Defect46_AThousandVolumesOfADeadNode) {
               WaitFor([&] { return serving_ && Namespaces(100).size() == 1; });
             }),
             seconds(3));
-  // One attempt for the node at a time, however many volumes it has.
+  // There is one connection attempt to the node at a time, however many volumes it has.
   EXPECT_LE(CountCalls("bdev_nvme_attach_controller"), 4);
   EXPECT_LT(TimeOf([&] { EXPECT_TRUE(Detach(Handle(100), 8).ok()); }), milliseconds(500));
 }
 
-// The removal of a namespace waits for the I/O, and that for the remote.
+// Removing a namespace waits for its I/O, which waits for the storage node.
 TEST_F(RemoteNodesTest, Defect53_DetachOfAVolumeWhoseRemoteDiedUnderIo) {
   for (bool direct : {true, false}) {
     for (bool deletes : {false, true}) {
@@ -236,7 +241,7 @@ TEST_F(RemoteNodesTest, Defect54_PathsOfAVolumeAreCounted) {
   WaitFor([&] { return paths() == volume::PathCount{0, 2}; });
   target_.SetRemote("n", Node(1, /*hangs=*/false));
   WaitFor([&] { return paths() == volume::PathCount{1, 2}; });
-  // By discovery as well; a local volume has no paths.
+  // The paths are also counted for a volume found through discovery; a local volume has none.
   ASSERT_TRUE(Send(Discovered(1, {"8009"}, 1)).ok());
   WaitFor([&] {
     return core_->PathsOf(*base::Uuid::Parse(VolumeUuid(1))) == volume::PathCount{3, 3};
@@ -246,7 +251,7 @@ TEST_F(RemoteNodesTest, Defect54_PathsOfAVolumeAreCounted) {
   EXPECT_EQ(core_->PathsOf(*base::Uuid::Parse(VolumeUuid(8))), std::nullopt);
 }
 
-TEST_F(RemoteNodesTest, Defect60_ADeadlineThatHasPassedIsSaidToBe) {
+TEST_F(RemoteNodesTest, Defect60_APassedDeadlineIsReported) {
   options_.volumes.discovery_timeout = seconds(10);
   options_.volumes.local_wait = seconds(10);
   Crash();
@@ -267,7 +272,37 @@ TEST_F(RemoteNodesTest, Defect60_ADeadlineThatHasPassedIsSaidToBe) {
   EXPECT_EQ(target_.Dump(), before);
 }
 
-TEST_F(RemoteNodesTest, Defect67_TheAnswerSaysWhy) {
+// The call also fails immediately when the next attempt to connect to the node is due.
+TEST_F(RemoteNodesTest, ADiscoveryNodeThatRefusesConnectionsIsUnavailableAtOnce) {
+  options_.volumes.discovery_timeout = seconds(20);
+  Crash();
+  Open();
+  for (int i = 0; i < 3; ++i) {
+    absl::Status status;
+    EXPECT_LT(TimeOf([&] { status = Send(Discovered(9, {"1"})); }), seconds(10));
+    EXPECT_EQ(status.code(), StatusCode::kUnavailable) << status;
+    EXPECT_NE(status.message().find("127.0.0.1 port 1"), std::string::npos) << status;
+    EXPECT_NE(status.message().find("the connection was refused"), std::string::npos) << status;
+  }
+  WaitFor([&] { return core_->record().volume_count() == 0; });
+  EXPECT_TRUE(Services().empty());
+}
+
+// Another node, which another volume uses, has a namespace with the same UUID.
+TEST_F(RemoteNodesTest, ANamespaceOfAnotherNodeIsNotTakenForTheVolumeOfADeadNode) {
+  options_.volumes.discovery_timeout = seconds(2);
+  Crash();
+  Open();
+  ASSERT_TRUE(Send(Discovered(1, {"8009"})).ok());
+  const std::string before = target_.Dump();
+  const absl::Status status = Send(Discovered(2, {"1"}, 1));
+  EXPECT_EQ(status.code(), StatusCode::kUnavailable) << status;
+  EXPECT_NE(status.message().find("127.0.0.1 port 1"), std::string::npos) << status;
+  WaitFor([&] { return target_.Dump() == before; });
+  EXPECT_EQ(core_->record().volume_count(), 1u);
+}
+
+TEST_F(RemoteNodesTest, Defect67_TheErrorSaysWhy) {
   auto message = [&](const AttachVolumeRequest& request) {
     return std::string(Send(request).message());
   };
@@ -275,7 +310,7 @@ TEST_F(RemoteNodesTest, Defect67_TheAnswerSaysWhy) {
     return text.find(part) != std::string::npos ? testing::AssertionSuccess()
                                                 : testing::AssertionFailure() << text;
   };
-  // Nothing listens at port 1 of this host.
+  // Nothing listens on port 1 of this host.
   EXPECT_TRUE(has(message(Discovered(9, {"1"})), "port 1: the connection was refused"));
   EXPECT_TRUE(has(message(Direct(1, {"1"})), "port 1: the connection was refused"));
   EXPECT_TRUE(has(message(Discovered(9, {"8009"})),
@@ -288,6 +323,128 @@ TEST_F(RemoteNodesTest, Defect67_TheAnswerSaysWhy) {
   AttachVolumeRequest unit = Unit(7);
   unit.mutable_volume()->mutable_iscsi()->set_portal("127.0.0.1:1");
   EXPECT_TRUE(has(message(unit), "the connection was refused"));
+}
+
+// A call that waits for a node holds the lock of its device. The background thread, and the calls
+// queued behind it, wait for that lock only briefly.
+TEST_F(RemoteNodesTest, ACallThatWaitsForANodeHoldsUpNoOtherDeviceAndNoOtherCall) {
+  options_.volumes.discovery_timeout = seconds(15);
+  options_.watch_period = milliseconds(10);
+  Crash();
+  Open();
+  for (int volume : {50, 51, 52}) target_.AddBdev(VolumeUuid(volume));
+  ASSERT_TRUE(Attach(Handle(0), 50).ok());
+  ASSERT_TRUE(Attach(Handle(1), 51).ok());
+  target_.SetRemote("n", Node(1, /*hangs=*/true));
+  const base::Context waiting = base::Context::WithTimeout(seconds(30));
+  std::thread call([&] { EXPECT_FALSE(core_->agent().AttachVolume(waiting, OfNode(0)).ok()); });
+  WaitFor([this] { return CountCalls("bdev_nvme_attach_controller") == 1; });
+  const auto time = TimeOf([&] {
+    // The background thread is notified of device 0 first and cannot check it.
+    for (int volume : {50, 51}) {
+      Operator("bdev_null_delete", {{"name", "null-" + VolumeUuid(volume)}});
+    }
+    WaitFor([this] { return ErrorOf(51).code != StatusCode::kOk; });
+    target_.AddBdev(VolumeUuid(51));
+    WaitFor([this] { return Namespaces(1).size() == 1; });
+    EXPECT_TRUE(Attach(Handle(0), 52).ok());
+  });
+  EXPECT_LT(time, seconds(5));
+  waiting.Cancel();
+  call.join();
+}
+
+// The detach was reported to the client as successful, although it is still under way.
+TEST_F(RemoteNodesTest, AVolumeWhoseDetachGoesOnIsNotInTheWayOfItsDevice) {
+  options_.refuse_delete_with_volumes = true;
+  options_.removal_time = milliseconds(100);
+  Crash();
+  Open();
+  target_.AddBdev(VolumeUuid(50));
+  // Another volume depends on the connection, which is therefore not released.
+  ASSERT_TRUE(Send(Discovered(1, {"8009"}, 0)).ok());
+  ASSERT_TRUE(Send(Discovered(2, {"8009"}, 1)).ok());
+  FakeRemote down = RemoteA();
+  down.up = false;
+  target_.SetRemote("a", down);
+  target_.SetIoUnderWay(true);
+  ASSERT_TRUE(Detach(Handle(0), 1).ok());
+  ASSERT_EQ(core_->record().FindVolume(*base::Uuid::Parse(VolumeUuid(1)))->state,
+            record::VolumeState::kDetaching);
+  EXPECT_TRUE(Create(0, 50).ok());
+  EXPECT_EQ(Delete(Handle(0)).code(), StatusCode::kFailedPrecondition) << "has volume 50";
+  EXPECT_TRUE(Detach(Handle(0), 50).ok());
+  EXPECT_TRUE(Delete(Handle(0)).ok());
+  EXPECT_NE(core_->record().FindDevice(Handle(0))->state, record::DeviceState::kReady);
+  target_.SetIoUnderWay(false);
+}
+
+// A call ends the connection attempt of another call while it is under way.
+TEST(RemoteNodesAloneTest, AnAttemptThatWasEndedIsNotUnderWayForEver) {
+  volume::RemoteNodes nodes;
+  std::atomic<int> attempts{0};
+  nodes
+      .Restore("node", "key",
+               [&](const base::Context& context) -> absl::Status {
+                 if (attempts++ == 0) return absl::DeadlineExceededError("no answer");
+                 return context.SleepUntil(base::TimePoint::max());
+               })
+      .IgnoreError();
+  auto says_in_progress = [&] {
+    return nodes.Admit("node").message().find("in progress") != std::string_view::npos;
+  };
+  const auto end = steady_clock::now() + seconds(20);
+  while (!says_in_progress() && steady_clock::now() < end) {
+    std::this_thread::sleep_for(milliseconds(1));
+  }
+  ASSERT_TRUE(says_in_progress());
+  EXPECT_TRUE(nodes.Cancel("key"));
+  EXPECT_TRUE(nodes.Admit("node").ok()) << nodes.Admit("node");
+}
+
+// A call that waits for a silent node shares its device with all others; a repeated CreateDevice
+// must not wait for it, nor must calls behind the CreateDevice.
+TEST_F(RemoteNodesTest, ARepeatedCreateDeviceDoesNotWaitForASilentNode) {
+  Crash();
+  options_.volumes.discovery_timeout = seconds(5);
+  Open();
+  target_.AddBdev(VolumeUuid(8));
+  target_.SetRemote("n", Node(1, /*hangs=*/true));
+  std::thread silent([&] { EXPECT_FALSE(Send(OfNode(0)).ok()); });
+  WaitFor([&] { return CountCalls("bdev_nvme_attach_controller") > 0; });
+  EXPECT_LT(TimeOf([&] { EXPECT_TRUE(Create(0).ok()); }), seconds(1));
+  EXPECT_LT(TimeOf([&] { EXPECT_TRUE(Attach(Handle(0), 8).ok()); }), seconds(1));
+  EXPECT_LT(TimeOf([&] { EXPECT_TRUE(Create(0).ok()); }), seconds(1));
+  silent.join();
+}
+
+// A device's other volumes do not wait for each silent node in turn.
+TEST_F(RemoteNodesTest, Defect55_SilentNodesDoNotDelayTheOtherVolumesOfTheirDevice) {
+  constexpr int kNodes = 10;
+  target_.AddBdev(VolumeUuid(8));
+  ASSERT_TRUE(Attach(Handle(0), 8).ok());
+  auto name_of = [](int i) { return "silent" + std::to_string(i); };
+  auto node_of = [](int i, bool hangs) {
+    return FakeRemote{.ports = {std::to_string(7001 + i)},
+                      .subsystems = {{NodeNqn(i), {VolumeUuid(100 + i)}}},
+                      .hangs = hangs};
+  };
+  for (int i = 0; i < kNodes; ++i) {
+    target_.SetRemote(name_of(i), node_of(i, /*hangs=*/false));
+    AttachVolumeRequest request = OfNode(i);
+    request.mutable_volume()->mutable_nvmf()->mutable_direct()->mutable_addresses(0)->set_trsvcid(
+        std::to_string(7001 + i));
+    ASSERT_TRUE(Send(request).ok());
+  }
+  for (int i = 0; i < kNodes; ++i) target_.SetRemote(name_of(i), node_of(i, /*hangs=*/true));
+  Crash();
+  Open();
+  EXPECT_LT(TimeOf([&] {
+              target_.Restart();
+              target_.AddBdev(VolumeUuid(8));
+              WaitFor([&] { return Namespaces(0).size() == 1; });
+            }),
+            milliseconds(1000));
 }
 
 }  // namespace

@@ -1,4 +1,6 @@
-// Volumes on other machines, through the whole agent, with a target and machines in memory.
+// SPDX-License-Identifier: Apache-2.0
+
+// Tests remote volumes with the whole agent and with a target and storage nodes in memory.
 
 #include <gtest/gtest.h>
 
@@ -8,7 +10,7 @@
 #include <thread>
 #include <vector>
 
-#include "agent/core/remote_fixture.h"
+#include "agent/core/testing/remote_fixture.h"
 
 namespace sma::core {
 namespace {
@@ -20,7 +22,7 @@ using spdk::Fault;
 
 class RemoteVolumeTest : public RemoteFixture {};
 
-TEST_F(RemoteVolumeTest, DiscoveryBringsTheVolumeAndGoesWithIt) {
+TEST_F(RemoteVolumeTest, DiscoveryIsStartedAndStoppedWithTheVolume) {
   ASSERT_TRUE(Send(Discovered(1, {"8009"})).ok());
   EXPECT_EQ(Namespaces(0), std::vector<std::string>{VolumeUuid(1)});
   EXPECT_EQ(Services().size(), 1);
@@ -42,7 +44,7 @@ TEST_F(RemoteVolumeTest, OneServiceForAnAddressHoweverWritten) {
   ASSERT_TRUE(Send(other).ok());
   EXPECT_EQ(CountCalls("bdev_nvme_start_discovery"), 0);
   EXPECT_LE(target_.round_trips(), 2u);
-  // The first leaves: the second goes on.
+  // After the first volume is detached, the second one remains in use.
   ASSERT_TRUE(Detach(Handle(0), 1).ok());
   EXPECT_EQ(Services().size(), 1);
   EXPECT_EQ(Namespaces(1), std::vector<std::string>{VolumeUuid(2)});
@@ -60,7 +62,7 @@ TEST_F(RemoteVolumeTest, ReferralsAreTheSameService) {
   EXPECT_EQ(target_.Dump(), empty_);
 }
 
-TEST_F(RemoteVolumeTest, OnlyTheSubsystemAskedFor) {
+TEST_F(RemoteVolumeTest, OnlyTheRequestedSubsystem) {
   AttachVolumeRequest request = Discovered(1, {"8009"});
   request.mutable_volume()->mutable_nvmf()->set_subnqn("nqn.2016-06.io.spdk:other");
   EXPECT_EQ(Send(request).code(), StatusCode::kInvalidArgument);
@@ -71,7 +73,7 @@ TEST_F(RemoteVolumeTest, OnlyTheSubsystemAskedFor) {
 
 TEST_F(RemoteVolumeTest, AFailedAttachLeavesNothing) {
   EXPECT_EQ(Send(Discovered(9, {"8009"})).code(), StatusCode::kNotFound);
-  EXPECT_EQ(Send(Discovered(1, {"1"})).code(), StatusCode::kNotFound);
+  EXPECT_EQ(Send(Discovered(1, {"1"})).code(), StatusCode::kUnavailable);
   EXPECT_EQ(Send(Direct(1, {"1"})).code(), StatusCode::kNotFound);
   EXPECT_EQ(Send(Direct(9, {"4430"})).code(), StatusCode::kNotFound);
   CreateDeviceRequest create = CreateRequest(5);
@@ -81,7 +83,7 @@ TEST_F(RemoteVolumeTest, AFailedAttachLeavesNothing) {
   EXPECT_EQ(core_->record().volume_count(), 0u);
 }
 
-// Defect 2: use counts outlive the agent.
+// Defect 2: use counts survive a restart of the agent.
 TEST_F(RemoteVolumeTest, Defect2_RestartedAgentStopsNoServiceThatIsInUse) {
   ASSERT_TRUE(Send(Discovered(1, {"8009"})).ok());
   ASSERT_TRUE(Send(Discovered(2, {"8009"})).ok());
@@ -95,7 +97,7 @@ TEST_F(RemoteVolumeTest, Defect2_RestartedAgentStopsNoServiceThatIsInUse) {
   EXPECT_TRUE(Services().empty());
 }
 
-// Defect 2: what an operator started is used, and stays.
+// Defect 2: a service that an operator started is used, and is never stopped.
 TEST_F(RemoteVolumeTest, Defect2_AnOperatorsServiceIsNeverStopped) {
   Operator("bdev_nvme_start_discovery", {{"name", "operators"},
                                          {"trtype", "tcp"},
@@ -119,7 +121,7 @@ TEST_F(RemoteVolumeTest, Defect4_DetachFromAnotherDeviceDisconnectsNothing) {
   EXPECT_EQ(target_.Dump(), before);
 }
 
-TEST_F(RemoteVolumeTest, Defect19_ARestartedTargetIsConnectedAgain) {
+TEST_F(RemoteVolumeTest, Defect19_ConnectionsAreRecreatedOnARestartedTarget) {
   ASSERT_TRUE(Send(Discovered(1, {"8009"})).ok());
   ASSERT_TRUE(Send(Discovered(2, {"4430"})).ok());
   ASSERT_TRUE(Send(Direct(3, {"4430", "4431"})).ok());
@@ -127,15 +129,15 @@ TEST_F(RemoteVolumeTest, Defect19_ARestartedTargetIsConnectedAgain) {
   target_.Restart();
   WaitFor([this] { return Namespaces(0).size() == 3; });
   EXPECT_EQ(Services().size(), 1);
-  // The second path may come after the volumes.
+  // The second path may appear after the volumes.
   WaitFor([this] { return Controllers()[0]["ctrlrs"].size() == 2; });
   for (int volume = 1; volume <= 3; ++volume) ASSERT_TRUE(Detach(Handle(0), volume).ok());
   EXPECT_TRUE(Services().empty());
   EXPECT_TRUE(Controllers().empty());
 }
 
-// Defect 20: what is missing for a while is not given up.
-TEST_F(RemoteVolumeTest, Defect20_AVolumeThatWasGoneComesBack) {
+// Defect 20: a volume that is temporarily missing is not abandoned.
+TEST_F(RemoteVolumeTest, Defect20_AVolumeThatReappearsIsAttachedAgain) {
   options_.drift_period = std::chrono::milliseconds(5);
   Crash();
   Open();
@@ -155,7 +157,7 @@ TEST_F(RemoteVolumeTest, Defect20_AVolumeThatWasGoneComesBack) {
   WaitFor([&] { return !has_error(); });
 }
 
-TEST_F(RemoteVolumeTest, AVolumeThatIsGoneForTooLongIsReportedOrDetached) {
+TEST_F(RemoteVolumeTest, AVolumeThatIsMissingForTooLongIsReportedOrDetached) {
   options_.drift_period = std::chrono::milliseconds(5);
   options_.volume_cleanup_period = std::chrono::milliseconds(20);
   for (bool detach : {false, true}) {
@@ -175,8 +177,8 @@ TEST_F(RemoteVolumeTest, AVolumeThatIsGoneForTooLongIsReportedOrDetached) {
   }
 }
 
-// With nothing but the watch: there is no drift period here.
-TEST_F(RemoteVolumeTest, LossAndReturnAreSeenAsTheyHappen) {
+// Only the volume watch can detect the change, because there are no periodic comparisons here.
+TEST_F(RemoteVolumeTest, LossAndReturnAreDetectedAtOnce) {
   options_.watch_period = std::chrono::milliseconds(2);
   Crash();
   Open();
@@ -201,7 +203,7 @@ TEST_F(RemoteVolumeTest, LossAndReturnAreSeenAsTheyHappen) {
   EXPECT_EQ(Namespaces(1).size(), 2u);
 }
 
-TEST_F(RemoteVolumeTest, AWatchedVolumeThatIsGoneForTooLongIsDetached) {
+TEST_F(RemoteVolumeTest, AWatchedVolumeThatIsMissingForTooLongIsDetached) {
   options_.watch_period = std::chrono::milliseconds(2);
   options_.volume_cleanup_period = std::chrono::milliseconds(50);
   options_.detach_gone_volumes = true;
@@ -217,8 +219,9 @@ TEST_F(RemoteVolumeTest, AWatchedVolumeThatIsGoneForTooLongIsDetached) {
   WaitFor([this] { return Services().empty(); });
 }
 
-// Defect 25: the wait is as long as configured, and new addresses of a known volume are used.
-TEST_F(RemoteVolumeTest, Defect25_AVolumeMayTakeItsTime) {
+// Defect 25: the agent waits as long as configured, and uses new addresses given for a known
+// volume.
+TEST_F(RemoteVolumeTest, Defect25_AVolumeIsWaitedForAsLongAsConfigured) {
   FakeRemote slow = RemoteA();
   slow.up = false;
   target_.SetRemote("a", slow);
@@ -241,7 +244,7 @@ TEST_F(RemoteVolumeTest, Defect25_NewAddressesOfAKnownVolumeAreUsed) {
   EXPECT_TRUE(Services().empty());
 }
 
-TEST_F(RemoteVolumeTest, Defect25_NewAddressesOfAFailedCallAreLeftAgain) {
+TEST_F(RemoteVolumeTest, Defect25_NewAddressesOfAFailedCallAreReleased) {
   target_.SetRemote("b", {.ports = {"9009"}, .subsystems = {{kRemoteNqn, {VolumeUuid(1)}}}});
   ASSERT_TRUE(Send(Discovered(1, {"8009"})).ok());
   const std::string before = target_.Dump();
@@ -251,7 +254,7 @@ TEST_F(RemoteVolumeTest, Defect25_NewAddressesOfAFailedCallAreLeftAgain) {
   EXPECT_EQ(target_.Dump(), before);
 }
 
-// Defect 27: a port may be missing, and a host may have a name.
+// Defect 27: a port may be missing, and a host may be given by name.
 TEST_F(RemoteVolumeTest, Defect27_MissingPartsAndHostNames) {
   AttachVolumeRequest request = Discovered(1, {""});
   auto* endpoint =
@@ -264,7 +267,7 @@ TEST_F(RemoteVolumeTest, Defect27_MissingPartsAndHostNames) {
   EXPECT_EQ(Send(request).code(), StatusCode::kInvalidArgument);
 }
 
-// Defect 30: who waits for one service holds up nobody else.
+// Defect 30: a call that waits for one service does not delay other calls.
 TEST_F(RemoteVolumeTest, Defect30_ASlowServiceBlocksNobody) {
   options_.volumes.discovery_timeout = std::chrono::seconds(20);
   Crash();
@@ -288,7 +291,7 @@ TEST_F(RemoteVolumeTest, Defect30_ASlowServiceBlocksNobody) {
 TEST_F(RemoteVolumeTest, ManyCallersAtOneService) {
   constexpr int kCallers = 32;
   constexpr int kVolumes = 200;
-  constexpr int kDevices = 8;  // of 32 volumes at most
+  constexpr int kDevices = 8;  // with up to 32 volumes each
   for (int i = 2; i < kDevices; ++i) ASSERT_TRUE(Create(i).ok());
   empty_ = target_.Dump();
   FakeRemote many = RemoteA();
@@ -306,7 +309,8 @@ TEST_F(RemoteVolumeTest, ManyCallersAtOneService) {
     }
     for (std::thread& thread : threads) thread.join();
   };
-  // Each tenth call is for a volume that is nowhere; one of those names a dead address, too.
+  // Every tenth call is for a volume that does not exist anywhere; one of those also names a dead
+  // address.
   auto is_lost = [](int i) { return i % 10 == 3; };
   auto request = [&](int i) {
     std::vector<std::string> ports{"8009"};
@@ -342,7 +346,7 @@ TEST_F(RemoteVolumeTest, DirectConnectionsAreSharedAndHavePaths) {
   EXPECT_EQ(target_.Dump(), empty_);
 }
 
-TEST_F(RemoteVolumeTest, IscsiIsMadeAgainWithItsSecret) {
+TEST_F(RemoteVolumeTest, IscsiIsRecreatedWithItsSecret) {
   AttachVolumeRequest request = Request(0, 1);
   iscsi::VolumeConnectionParameters& unit = *request.mutable_volume()->mutable_iscsi();
   unit.set_portal("127.0.0.1");
@@ -367,7 +371,7 @@ TEST_F(RemoteVolumeTest, IscsiIsMadeAgainWithItsSecret) {
   EXPECT_FALSE(target_.Operator("bdev_get_bdevs", {{"name", VolumeUuid(1)}}).ok());
 }
 
-TEST_F(RemoteVolumeTest, WhateverGoesWrongTheRecordAndTheTargetAgreeInTheEnd) {
+TEST_F(RemoteVolumeTest, RecordAndTargetAgreeAfterAnyFault) {
   ASSERT_TRUE(Send(Discovered(4, {"8009"}, 1)).ok());
   const std::string before = target_.Dump();
   for (Fault fault : {Fault::kRefuse, Fault::kNotSent, Fault::kDropCall, Fault::kLoseAnswer}) {

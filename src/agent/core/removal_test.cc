@@ -1,16 +1,18 @@
-// Devices that somebody has to let go of before they can be removed.
+// SPDX-License-Identifier: Apache-2.0
+
+// Tests devices that their user must release before they can be removed.
 
 #include <gtest/gtest.h>
 
 #include <atomic>
 
-#include "agent/core/agent_fixture.h"
+#include "agent/core/testing/agent_fixture.h"
 #include "sma/outcome.h"
 
 namespace sma::core {
 namespace {
 
-/// A device type whose devices are not let go of for as long as `held` is true.
+/// A device type whose devices are not released while `held` is true.
 class HeldManager : public nvmf_tcp::NvmfTcpManager {
  public:
   HeldManager(jsonrpc::Caller& target, std::atomic<bool>& held, std::atomic<int>& asked)
@@ -28,6 +30,24 @@ class HeldManager : public nvmf_tcp::NvmfTcpManager {
   std::atomic<int>& asked_;
 };
 
+class PendingRemovalTest : public AgentFixture {};
+
+// The error must not suggest to the caller that the removal will not happen.
+TEST_F(PendingRemovalTest, AnErrorOfARemovalThatWillBeFinishedSaysSo) {
+  target_.AddBdev(VolumeUuid(1));
+  ASSERT_TRUE(Create(1, 1).ok());
+  ASSERT_TRUE(Create(2).ok());
+  target_.SetFaultPlan([](uint64_t, const jsonrpc::Request&) { return spdk::Fault::kNotSent; });
+  for (const absl::Status& status : {Detach(Handle(1), 1), Delete(Handle(2))}) {
+    EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable) << status;
+    EXPECT_NE(status.message().find("will be finished in the background"), std::string::npos)
+        << status;
+  }
+  target_.SetFaultPlan(nullptr);
+  WaitFor([&] { return core_->record().volume_count() == 0 && Subsystem(2).is_null(); });
+  EXPECT_EQ(Delete("x:y").message().find("background"), std::string::npos);
+}
+
 class RemovalTest : public AgentFixture {
  protected:
   void SetUp() override {
@@ -39,7 +59,7 @@ class RemovalTest : public AgentFixture {
     managers.push_back(std::make_unique<HeldManager>(target_, held_, asked_));
     return managers;
   }
-  // It has the volume, or is about to let go of it.
+  // Returns true if the volume cannot be attached elsewhere: it is attached or being detached.
   static bool IsKeptFrom(const absl::Status& other) {
     return absl::IsAlreadyExists(other) || absl::IsUnavailable(other);
   }
@@ -56,7 +76,7 @@ class RemovalTest : public AgentFixture {
   std::atomic<int> asked_{0};
 };
 
-TEST_F(RemovalTest, IsAnsweredAndItsVolumeIsKeptFromOthersUntilItEnds) {
+TEST_F(RemovalTest, IsAnsweredAndItsVolumeStaysReservedUntilItEnds) {
   ASSERT_TRUE(Create(1, 1).ok());
   ASSERT_TRUE(Create(3).ok());
   held_ = true;
@@ -68,7 +88,7 @@ TEST_F(RemovalTest, IsAnsweredAndItsVolumeIsKeptFromOthersUntilItEnds) {
   EXPECT_EQ(Namespaces(2), std::vector<std::string>{VolumeUuid(1)});
 }
 
-TEST_F(RemovalTest, GoesOnAfterARestart) {
+TEST_F(RemovalTest, ContinuesAfterARestart) {
   ASSERT_TRUE(Create(1, 1).ok());
   ASSERT_TRUE(Create(3).ok());
   held_ = true;
@@ -85,8 +105,8 @@ TEST_F(RemovalTest, GoesOnAfterARestart) {
   EXPECT_TRUE(Create(2, 1).ok());
 }
 
-// What is answered with success outlives the host.
-TEST_F(RemovalTest, IsWrittenDownBeforeItIsAnswered) {
+// A removal that was reported as successful survives a crash of the host.
+TEST_F(RemovalTest, IsRecordedBeforeItIsAnswered) {
   ASSERT_TRUE(Create(1, 1).ok());
   held_ = true;
   disk_->fault = [](record::Durability durability) {
@@ -96,6 +116,34 @@ TEST_F(RemovalTest, IsWrittenDownBeforeItIsAnswered) {
   EXPECT_EQ(Delete(Handle(1)).code(), absl::StatusCode::kResourceExhausted);
   disk_->fault = nullptr;
   EXPECT_TRUE(Delete(Handle(1)).ok());
+}
+
+// CreateDevice is refused because of an operator's subsystem, and the objects that it added there
+// cannot be rolled back at once: they are removed later.
+TEST_F(RemovalTest, Defect37_LeftoversOfARefusedCreateAreRemovedLater) {
+  int number = 7;
+  for (const char* method : {"nvmf_subsystem_remove_ns", "nvmf_subsystem_remove_host",
+                             "nvmf_subsystem_remove_listener"}) {
+    // The agent is restarted each time, so that its cached list of subsystems does not contain the
+    // operator's. An agent that has listed the subsystems again after a lost connection may know
+    // the operator's subsystem, and would not try to create the device.
+    Crash();
+    Open();
+    target_.AddBdev(VolumeUuid(number));
+    Operator("nvmf_create_subsystem",
+             {{"nqn", Nqn(number)}, {"allow_any_host", true}, {"serial_number", "OPERATOR"}});
+    const std::string before = target_.Dump();
+    std::atomic<int> faults = 0;
+    target_.SetFaultPlan([&](uint64_t, const jsonrpc::Request& request) {
+      return request.method == method && faults++ == 0 ? spdk::Fault::kNotSent : spdk::Fault::kNone;
+    });
+    EXPECT_EQ(Create(number, number).code(), absl::StatusCode::kAlreadyExists) << method;
+    WaitFor([&] { return target_.Dump() == before; });
+    WaitFor([&] { return !core_->record().FindDevice(Handle(number)); });
+    EXPECT_GE(faults, 1) << method;
+    target_.SetFaultPlan(nullptr);
+    ++number;
+  }
 }
 
 }  // namespace

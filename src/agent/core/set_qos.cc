@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include <fmt/format.h>
 
 #include <utility>
@@ -13,7 +15,7 @@ using record::VolumeState;
 
 namespace {
 
-// Sets limits of `volume`, or of the device where it is null.
+// Sets limits of `volume`, or of the device itself if `volume` is null.
 absl::Status SetLimits(Core& core, const base::Context& context, DeviceManager& manager,
                        const DeviceSpec& device, const DeviceVolume* volume,
                        const QosLimit& maximum) {
@@ -21,8 +23,8 @@ absl::Status SetLimits(Core& core, const base::Context& context, DeviceManager& 
   const std::optional<QosLimit> before = core.record->FindLimits(id);
   const QosLimit inverse = Inverse(before, maximum);
   Operation operation(core, context, device.handle);
-  // Should the agent die in between, the next one sets what the record has: so it has to have
-  // something for each limit that is about to change.
+  // If the agent dies during the operation, its next run sets the limits from the record. Therefore
+  // the intent holds a value for each limit that is about to change.
   operation.Limit(device.handle, id, before, Merged(before, inverse));
   if (absl::Status status = operation.Begin(); !status.ok()) return status;
 
@@ -31,7 +33,10 @@ absl::Status SetLimits(Core& core, const base::Context& context, DeviceManager& 
     operation.OnUndo(
         [&](const base::Context& undo) { return manager.SetQos(undo, device, volume, inverse); });
   }
-  if (!outcome.ok()) return operation.Abandon(std::move(outcome)).status();
+  if (!outcome.ok()) {
+    WakeIfDifferent(core, device.handle, outcome.status());
+    return operation.Abandon(std::move(outcome)).status();
+  }
   record::Change done;
   if (const QosLimit limits = Merged(before, maximum); HasLimits(limits)) {
     done.put_limits.push_back({.volume_id = id, .limits = limits});
@@ -41,8 +46,8 @@ absl::Status SetLimits(Core& core, const base::Context& context, DeviceManager& 
   return operation.Commit(std::move(done)).status();
 }
 
-// Devices of a type that keeps them itself, also those that the record does not have: the type
-// decides what can be limited.
+// Sets limits of a device whose type chooses handles itself. Such a device need not be in the
+// record, and the type decides what can be limited.
 absl::Status SetQosOfNamed(Core& core, const base::Context& context, DeviceManager& manager,
                            const DeviceSpec& device, const SetQosRequest& request) {
   base::Uuid id = LimitsKeyOf(device.handle);
@@ -56,8 +61,8 @@ absl::Status SetQosOfNamed(Core& core, const base::Context& context, DeviceManag
       context, {LockTable::Device(device.handle, /*shared=*/true), LockTable::Volume(id)});
   if (!locks.ok()) return locks.status();
   std::optional<DeviceVolume> volume;
-  // What the record does not have on this device it cannot set again later: the type is asked all
-  // the same.
+  // Limits of an object that is not in the record cannot be restored later, but the type is called
+  // nevertheless.
   bool is_known = core.record->FindDevice(device.handle).has_value();
   if (!request.volume_id().empty()) {
     std::optional<record::Volume> row = core.record->FindVolume(id);
@@ -87,15 +92,16 @@ absl::StatusOr<record::Volume> FindAttached(Core& core, const base::Context& con
       fmt::format("volume_id: volume {} is not attached to {}", id.ToString(), handle));
 }
 
-// The volume that the request is about; that of the device where it names none and the device's
-// limits are those of its one volume.
+// Returns the volume to which the request applies. If it names none, and the limits of the device
+// are those of its only volume, returns that volume.
 absl::StatusOr<base::Uuid> VolumeOfRequest(const Core& core, const DeviceManager& manager,
                                            const GetQosCapabilitiesResponse& capabilities,
                                            const SetQosRequest& request) {
   if (!request.volume_id().empty()) return CheckVolumeId(request.volume_id());
   if (!capabilities.has_max_device_caps()) {
-    return absl::InvalidArgumentError(fmt::format(
-        "volume_id: missing, and devices of type {} have no limits of their own", manager.name()));
+    return absl::InvalidArgumentError(
+        fmt::format("volume_id: missing; devices of type {} support limits only for their volumes",
+                    manager.name()));
   }
   const std::vector<record::Volume> volumes = core.record->VolumesOf(request.device_handle());
   return volumes.size() == 1 ? volumes.front().id : base::Uuid();
@@ -120,9 +126,6 @@ absl::Status SetQosOfVolume(Core& core, const base::Context& context, DeviceMana
     return absl::OkStatus();
   }
   const DeviceVolume volume = VolumeOf(*row);
-  // A limit that is left below the layer would go on to count.
-  status = core.volumes->ClearLimitsBelowLayer(context, *row);
-  if (!status.ok()) return status;
   return SetLimits(core, context, manager, device, &volume, request.maximum());
 }
 
@@ -143,7 +146,7 @@ absl::StatusOr<SetQosResponse> SetQos(Core& core, const base::Context& context,
       device ? ManagerOf(core, *device) : core.registry.ForHandle(handle);
   if (!manager.ok()) return manager.status();
   const bool is_named = *manager != nullptr && (*manager)->traits().names_devices;
-  if (!device && !is_named) return NoDevice(handle);
+  if (!device && !is_named) return NoDeviceError(handle);
   const DeviceSpec spec = device ? SpecOf(*device) : DeviceSpec{.handle = handle, .params = {}};
   absl::Status status = is_named ? SetQosOfNamed(core, context, **manager, spec, request)
                                  : SetQosOfVolume(core, context, **manager, spec, request);

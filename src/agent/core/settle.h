@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include "absl/status/status.h"
@@ -7,15 +9,19 @@
 
 namespace sma::core {
 
-// Finishes what operations left in the record: removes from the target what has to go. A row stays
-// when the target may still act on a call about it that was given up, in whatever order it acts;
-// that is UNAVAILABLE. `now` waits some seconds until it no longer may, and does not ask how old
-// the row is unless it is of an agent before this one.
+// Finish operations that the record lists as unfinished: remove the leftovers from the target.
+// While the target may still act on an abandoned call about the object, which could create the
+// object again, the row is kept, and UNAVAILABLE is returned. If `now` is true, waits several
+// seconds for the target to finish with such calls, and ignores the age of the row unless an
+// earlier run of the agent wrote it.
 
-/// The device, unless it is ready. Its lock is held exclusively.
+/// Settles the device unless it is ready. The caller holds its lock exclusively.
 Outcome SettleDevice(Core& core, const base::Context& context, const std::string& handle, bool now);
 
-/// The volume, unless it is attached. Its device's lock is held, its own too.
-absl::Status SettleVolume(Core& core, const base::Context& context, const base::Uuid& id, bool now);
+/// Settles the volume unless it is attached. The caller holds its lock and its device's lock. An
+/// attach that an earlier run of the agent began counts as done if the device exports the volume:
+/// the row is then attached. The outcome is "under way" while the device still waits for I/O to the
+/// volume's storage node.
+Outcome SettleVolume(Core& core, const base::Context& context, const base::Uuid& id, bool now);
 
 }  // namespace sma::core

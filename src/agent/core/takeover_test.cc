@@ -1,12 +1,15 @@
-// Volumes that another agent has attached, in clear and encrypted: what is exported stays as it is.
-// And limits of volumes whose layer changes.
+// SPDX-License-Identifier: Apache-2.0
+
+// Tests that volumes which another agent attached, encrypted or not, continue to be exported
+// unchanged. Also tests the limits of volumes whose layer changes.
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <string>
 
-#include "agent/core/encryption_fixture.h"
+#include "agent/core/testing/encryption_fixture.h"
+#include "agent/spdk/crypto.h"
 
 namespace sma::core {
 namespace {
@@ -28,7 +31,7 @@ class TakeoverTest : public EncryptionFixture {
     Open();
   }
 
-  // Device 1 and volume 1 as another agent makes them: the namespace exports a crypto bdev.
+  // Creates device 1 and volume 1 as another agent would: the namespace exports a crypto bdev.
   void MakeTheirs() {
     Operator("bdev_crypto_create", {{"base_bdev_name", "null-" + VolumeUuid(1)},
                                     {"name", kTheirLayer},
@@ -55,14 +58,37 @@ class TakeoverTest : public EncryptionFixture {
     request.add_volume_ids(Id(1));
     return core_->admin().AdoptDevice(context_, request).status();
   }
+  /// Returns why device 1 cannot be adopted, as the list of candidates says.
+  std::string Obstacle() {
+    auto list = core_->admin().ListAdoptionCandidates(context_, {});
+    if (!list.ok()) return list.status().ToString();
+    for (const admin::v1::AdoptionCandidate& candidate : list->candidates()) {
+      if (candidate.handle() == Handle(1)) return candidate.obstacle();
+    }
+    return "it is no candidate";
+  }
 };
+
+// The list of candidates and AdoptDevice make the same decision.
+TEST_F(TakeoverTest, AVolumeInTheRecordIsAnObstacleToAdoption) {
+  EXPECT_EQ(Obstacle(), "");
+  Operator("nvmf_subsystem_remove_ns", {{"nqn", Nqn(1)}, {"nsid", 1}});
+  Operator("bdev_crypto_delete", {{"name", kTheirLayer}});
+  ASSERT_TRUE(Create(CreateRequest(0, 1)).ok());
+  Operator("nvmf_subsystem_remove_ns", {{"nqn", Nqn(0)}, {"nsid", 1}});
+  Operator(
+      "nvmf_subsystem_add_ns",
+      {{"nqn", Nqn(1)}, {"namespace", {{"bdev_name", VolumeUuid(1)}, {"uuid", VolumeUuid(1)}}}});
+  EXPECT_THAT(std::string(Adopt().message()), HasSubstr(Obstacle()));
+  EXPECT_THAT(Obstacle(), HasSubstr("already in the record"));
+}
 
 TEST_F(TakeoverTest, Defect35_AnAdoptedVolumeKeepsItsLayer) {
   ASSERT_TRUE(Adopt().ok());
   EXPECT_EQ(Shown().encryption().cipher(), VolumeCryptoParameters::AES_XTS);
   EXPECT_THAT(Exported(), ElementsAre(kTheirLayer));
   RestartTarget();
-  // The target has told its keys, which are kept sealed.
+  // The keys were queried from the target, and are stored sealed.
   WaitFor([this] { return Exported().size() == 1; });
   EXPECT_THAT(Exported(), ElementsAre(CryptoName()));
   EXPECT_EQ(KeyInUse(), kKey);
@@ -71,7 +97,37 @@ TEST_F(TakeoverTest, Defect35_AnAdoptedVolumeKeepsItsLayer) {
   EXPECT_EQ(KeyCount(), 0u);
 }
 
-TEST_F(TakeoverTest, Defect35_AnAdoptedVolumeWhoseKeyIsNotKeptNeedsIt) {
+// CreateDevice that takes over a device also takes over its volumes.
+TEST_F(TakeoverTest, CreateDeviceAdoptsTheVolumesOfTheDevice) {
+  ASSERT_TRUE(Create(1).ok());
+  EXPECT_EQ(Shown().device_handle(), Handle(1));
+  EXPECT_EQ(Shown().encryption().cipher(), VolumeCryptoParameters::AES_XTS);
+  EXPECT_THAT(Exported(), ElementsAre(kTheirLayer));
+  ASSERT_TRUE(Delete(Handle(1)).ok());
+  EXPECT_EQ(KeyCount(), 0u);
+  EXPECT_EQ(core_->record().volume_count(), 0u);
+}
+
+TEST_F(TakeoverTest, ADeviceThatCreateDeviceAdoptedIsNotDeletedWithItsVolumes) {
+  options_.refuse_delete_with_volumes = true;
+  RestartAgent();
+  ASSERT_TRUE(Create(1).ok());
+  EXPECT_EQ(Delete(Handle(1)).code(), StatusCode::kFailedPrecondition);
+  EXPECT_THAT(Exported(), ElementsAre(kTheirLayer));
+}
+
+// Without a crypto engine the agent could not keep the volume encrypted.
+TEST_F(TakeoverTest, CreateDeviceRefusesADeviceWhoseVolumesCannotBeAdopted) {
+  engine_ = nullptr;
+  RestartAgent();
+  const absl::Status status = Create(1);
+  EXPECT_EQ(status.code(), StatusCode::kFailedPrecondition);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("no crypto engine is configured"));
+  EXPECT_EQ(core_->record().device_count(), 0u);
+  EXPECT_THAT(Exported(), ElementsAre(kTheirLayer));
+}
+
+TEST_F(TakeoverTest, Defect35_AnAdoptedVolumeNeedsAKeyThatIsNotKept) {
   sealing_key_.clear();
   Crash();
   Open();
@@ -88,6 +144,23 @@ TEST_F(TakeoverTest, Defect35_AnAdoptedVolumeWhoseKeyIsNotKeptNeedsIt) {
   EXPECT_EQ(Exported().size(), 1u);
 }
 
+// A namespace that was added without a UUID has that of its bdev. If the bdev were mistaken for a
+// volume with a layer of its own, it would be encrypted twice after a restart of the target.
+TEST_F(TakeoverTest, Defect35_ACryptoBdevIsNotTheVolumeThatItEncrypts) {
+  Operator("nvmf_subsystem_remove_ns", {{"nqn", Nqn(1)}, {"nsid", 1}});
+  Operator("nvmf_subsystem_add_ns", {{"nqn", Nqn(1)}, {"namespace", {{"bdev_name", kTheirLayer}}}});
+  admin::v1::AdoptDeviceRequest request;
+  request.set_handle(Handle(1));
+  const base::Uuid volume = *base::Uuid::Parse(VolumeUuid(1));
+  request.add_volume_ids(spdk::CryptoBdevUuid(volume).ToBytes());
+  const std::string before = target_.Dump();
+  EXPECT_THAT(Obstacle(), HasSubstr("is the crypto bdev"));
+  EXPECT_EQ(core_->admin().AdoptDevice(context_, request).status().code(),
+            StatusCode::kFailedPrecondition);
+  EXPECT_EQ(target_.Dump(), before);
+  EXPECT_EQ(core_->record().volume_count(), 0u);
+}
+
 TEST_F(TakeoverTest, Defect35_AdoptIsRefusedWithoutAnEngine) {
   engine_ = nullptr;
   Crash();
@@ -96,6 +169,7 @@ TEST_F(TakeoverTest, Defect35_AdoptIsRefusedWithoutAnEngine) {
   const absl::Status status = Adopt();
   EXPECT_EQ(status.code(), StatusCode::kFailedPrecondition);
   EXPECT_THAT(std::string(status.message()), HasSubstr("is encrypted"));
+  EXPECT_THAT(Obstacle(), HasSubstr("is encrypted"));
   EXPECT_EQ(target_.Dump(), before);
   EXPECT_EQ(core_->record().device_count(), 0u);
 }
@@ -113,7 +187,7 @@ TEST_F(TakeoverTest, Defect35_CreateDeviceWithoutKeysIsRefused) {
   EXPECT_EQ(target_.Dump(), before);
 }
 
-TEST_F(TakeoverTest, Defect35_AttachTakesTheLayerThatHasTheRightKeys) {
+TEST_F(TakeoverTest, Defect35_AttachUsesTheLayerThatHasTheRightKeys) {
   ASSERT_TRUE(Create(CreateRequest(1)).ok());
   const std::string before = target_.Dump();
   EXPECT_FALSE(Attach(Handle(1), 1).ok());
@@ -128,7 +202,8 @@ TEST_F(TakeoverTest, Defect35_AttachTakesTheLayerThatHasTheRightKeys) {
   EXPECT_EQ(KeyCount(), 0u);
 }
 
-// A crypto bdev of the operator's that nobody exports is not the volume's, whatever its keys are.
+// A crypto bdev of the operator that no device exports is not the volume's layer, whatever its keys
+// are.
 TEST_F(TakeoverTest, Defect35_AnUnusedLayerStays) {
   Operator("nvmf_delete_subsystem", {{"nqn", Nqn(1)}});
   ASSERT_TRUE(Create(CreateRequest(1)).ok());
@@ -152,7 +227,7 @@ class LayerLimitsTest : public EncryptionFixture {
   }
 };
 
-TEST_F(LayerLimitsTest, Defect44_LimitsGoWithTheAttachment) {
+TEST_F(LayerLimitsTest, Defect44_LimitsAreRemovedWithTheAttachment) {
   for (bool deletes : {false, true}) {
     ASSERT_TRUE(Attach(Handle(1), 1).ok());
     ASSERT_TRUE(Limit(5).ok());
@@ -166,14 +241,11 @@ TEST_F(LayerLimitsTest, Defect44_UnlimitedMeansUnlimitedWhateverTheLayer) {
   ASSERT_TRUE(Attach(Handle(1), 1).ok());
   ASSERT_TRUE(Limit(5).ok());
   ASSERT_TRUE(Detach(Handle(1), 1).ok());
-  // The volume's next life is encrypted.
+  // The volume is encrypted when it is attached again.
   ASSERT_TRUE(AttachWith(Params()).ok());
   EXPECT_EQ(LimitOf(VolumeUuid(1)), 0u);
   EXPECT_EQ(LimitOf(CryptoName()), 5000u);
-  // An older agent had left a limit below the layer.
-  Operator("bdev_set_qos_limit", {{"name", VolumeUuid(1)}, {"rw_ios_per_sec", 3000}});
   ASSERT_TRUE(Limit(0).ok());
-  EXPECT_EQ(LimitOf(VolumeUuid(1)), 0u);
   EXPECT_EQ(LimitOf(CryptoName()), 0u);
   ASSERT_TRUE(Limit(7).ok());
   ASSERT_TRUE(Detach(Handle(1), 1).ok());
@@ -181,6 +253,25 @@ TEST_F(LayerLimitsTest, Defect44_UnlimitedMeansUnlimitedWhateverTheLayer) {
   EXPECT_EQ(LimitOf(VolumeUuid(1)), 7000u);
   ASSERT_TRUE(Limit(0).ok());
   EXPECT_EQ(LimitOf(VolumeUuid(1)), 0u);
+}
+
+// The agent's limits of an encrypted volume are on its layer: it removed its own ones from the bdev
+// below when the volume was detached, so that those that are there now are an operator's.
+TEST_F(LayerLimitsTest, LimitsOfAnOperatorBelowTheLayerStay) {
+  ASSERT_TRUE(AttachWith(Params()).ok());
+  Operator("bdev_set_qos_limit", {{"name", VolumeUuid(1)}, {"rw_ios_per_sec", 3000}});
+  for (uint64_t limit : {uint64_t{7}, UINT64_MAX - 1, uint64_t{0}}) {
+    EXPECT_EQ(Limit(limit).ok(), limit != UINT64_MAX - 1);
+    EXPECT_EQ(LimitOf(VolumeUuid(1)), 3000u) << limit;
+  }
+  ASSERT_TRUE(Limit(7).ok());
+  ASSERT_TRUE(Detach(Handle(1), 1).ok());
+  // A kept limit is applied to the layer again by an attach that fails.
+  target_.SetFaultPlan([](uint64_t, const jsonrpc::Request& request) {
+    return request.method == "nvmf_subsystem_add_ns" ? spdk::Fault::kRefuse : spdk::Fault::kNone;
+  });
+  EXPECT_FALSE(AttachWith(Params()).ok());
+  EXPECT_EQ(LimitOf(VolumeUuid(1)), 3000u);
 }
 
 }  // namespace

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "agent/core/type_loop.h"
 
 #include <fmt/format.h>
@@ -5,7 +7,11 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <optional>
+#include <set>
 #include <utility>
+
+#include "agent/core/limits_check.h"
 
 namespace sma::core {
 
@@ -14,16 +20,23 @@ using std::chrono::steady_clock;
 
 namespace {
 
-// The longest pause before a device, or a type, that failed is looked at again.
+// The longest pause before a comparison that failed is repeated.
 constexpr std::chrono::nanoseconds kMaxPause = std::chrono::seconds(5);
-// At most this long for what all devices of a type need, and for one device: a neighbour that hangs
-// must not hold them for ever.
+// Time limits for queries that concern all devices of a type, and for one device, so that a
+// neighbour that hangs does not block them for ever.
 constexpr std::chrono::seconds kPrepareTime{10};
 constexpr std::chrono::seconds kDeviceTime{15};
+// Added to the limit for each device, since a listing may be split into several queries.
+constexpr std::chrono::milliseconds kListTimePerDevice{2};
+// How long to wait for calls that hold a device's lock: such a call may be waiting for a storage
+// node that hangs, and other calls for the device queue up behind this wait.
+constexpr std::chrono::milliseconds kLockTime{200};
+// The time limit of work whose parts have their own limits.
+constexpr std::chrono::hours kWholeTime{1};
 constexpr std::chrono::milliseconds kHungPause{100};
-// The limits of so many devices are compared in one pass.
+// The limits of about this many devices are compared in one pass.
 constexpr size_t kLimitsPerPass = 256;
-// The memory for a listing of more goes back to the system.
+// After a pass over more devices than this, the memory of the listing is returned to the system.
 constexpr size_t kManyDevices = 500;
 
 }  // namespace
@@ -32,7 +45,8 @@ TypeLoop::TypeLoop(Core& core, DeviceManager& manager, std::function<void()> loc
     : core_(core),
       manager_(manager),
       local_done_(std::move(local_done)),
-      pass_pause_(core.options.min_retry_pause) {}
+      pass_pause_(core.options.min_retry_pause),
+      retries_(core.options.min_retry_pause) {}
 
 TypeLoop::~TypeLoop() { Stop(); }
 
@@ -48,12 +62,29 @@ void TypeLoop::Stop() {
   }
   context_.Cancel();
   if (thread_.joinable()) thread_.join();
+  if (pass_thread_.joinable()) pass_thread_.join();
+  std::map<std::string, Lane> lanes;
+  {
+    MutexLock lock(mutex_);
+    // The lanes' threads use lanes_ until they are done.
+    while (std::any_of(lanes_.begin(), lanes_.end(),
+                       [](const auto& entry) { return entry.second.is_running; })) {
+      changed_.Wait(mutex_);
+    }
+    lanes.swap(lanes_);
+  }
+  for (auto& [neighbour, lane] : lanes) lane.thread.join();
 }
 
 void TypeLoop::Begin(uint64_t generation) {
   MutexLock lock(mutex_);
   const auto now = steady_clock::now();
-  if (generation_ != generation) connected_at_ = now;
+  if (generation_ != generation) {
+    connected_at_ = now;
+    begun_at_ = std::chrono::system_clock::now();
+    work_.Cancel();
+    work_ = context_.Child(base::TimePoint::max());
+  }
   generation_ = generation;
   next_pass_ = now;
   pass_pause_ = core_.options.min_retry_pause;
@@ -63,19 +94,30 @@ void TypeLoop::Begin(uint64_t generation) {
 void TypeLoop::OnDisconnect() {
   MutexLock lock(mutex_);
   generation_ = 0;
+  work_.Cancel();
+}
+
+base::Context TypeLoop::WorkContext(std::chrono::nanoseconds timeout) const {
+  MutexLock lock(mutex_);
+  return work_.Child(steady_clock::now() + timeout);
 }
 
 void TypeLoop::Wake(const std::string& handle) {
   MutexLock lock(mutex_);
-  auto [retry, is_new] = retries_.try_emplace(handle);
-  if (is_new) retry->second.pause = core_.options.min_retry_pause;
-  retry->second.due = retry->second.woken = steady_clock::now();
+  retries_.Wake(handle);
   changed_.NotifyAll();
 }
 
 bool TypeLoop::IsLocalDone(uint64_t generation) const {
   MutexLock lock(mutex_);
   return local_generation_ == generation;
+}
+
+TypeLoop::Comparison TypeLoop::comparison(uint64_t generation, bool is_remote) const {
+  MutexLock lock(mutex_);
+  const bool is_done = (is_remote ? remote_generation_ : local_generation_) == generation;
+  if (!is_done || generation == 0) return {.is_done = false, .since = begun_at_};
+  return {.is_done = true, .since = is_remote ? remote_done_at_ : local_done_at_};
 }
 
 TypeLoop::Progress TypeLoop::progress() const {
@@ -93,8 +135,19 @@ void TypeLoop::SetLocalDone(uint64_t generation) {
     MutexLock lock(mutex_);
     if (local_generation_ == generation) return;
     local_generation_ = generation;
+    local_done_at_ = std::chrono::system_clock::now();
   }
   local_done_();
+}
+
+void TypeLoop::SetRemoteDone(uint64_t generation) {
+  {
+    MutexLock lock(mutex_);
+    if (remote_generation_ == generation) return;
+    remote_generation_ = generation;
+    remote_done_at_ = std::chrono::system_clock::now();
+  }
+  core_.publish_target();
 }
 
 bool TypeLoop::MayExposeIncomplete() const {
@@ -104,7 +157,7 @@ bool TypeLoop::MayExposeIncomplete() const {
 
 void TypeLoop::Run() {
   while (true) {
-    // Asked without the lock. What is sent to a target that hangs would only be waited for.
+    // Called without the lock held. Calls to a hung target would only block.
     const bool is_hung = !core_.target_status().ok();
     uint64_t pass = 0;
     std::vector<std::string> due;
@@ -116,44 +169,134 @@ void TypeLoop::Run() {
       if (generation_ != 0 && is_hung) {
         next = now + kHungPause;
       } else if (generation_ != 0) {
-        if (next_pass_ <= now) pass = generation_;
-        next = next_pass_;
-        for (const auto& [handle, retry] : retries_) {
-          if (retry.due <= now) due.push_back(handle);
-          next = std::min(next, retry.due);
-        }
+        if (!is_passing_ && next_pass_ <= now) pass = generation_;
+        if (!is_passing_) next = next_pass_;
+        due = retries_.Due(now, next);
       }
       if (pass == 0 && due.empty()) {
         changed_.WaitUntil(mutex_, next);
         continue;
       }
-      if (pass != 0) next_pass_ = base::TimePoint::max();
+      if (pass != 0) {
+        next_pass_ = base::TimePoint::max();
+        is_passing_ = true;
+      }
     }
     if (pass != 0) {
-      ComparePass(pass);
+      if (pass_thread_.joinable()) pass_thread_.join();
+      pass_thread_ = std::thread([this, pass] { RunPass(pass); });
     } else {
-      RestoreDue(due);
+      RestoreByNeighbour(due);
     }
+    JoinIdleLanes();
   }
 }
 
-absl::StatusOr<std::unique_ptr<DeviceListing>> TypeLoop::PrepareAndList() {
-  const base::Context context = context_.Child(steady_clock::now() + kPrepareTime);
+// Runs in a separate thread, because a neighbour that hangs may block it for some time, while
+// individual devices are restored.
+void TypeLoop::RunPass(uint64_t generation) {
+  ComparePass(generation);
+  MutexLock lock(mutex_);
+  is_passing_ = false;
+  changed_.NotifyAll();
+}
+
+// Devices that depend only on the target are restored on this thread. Others may have to wait for
+// their neighbour, so each neighbour gets a thread of its own.
+void TypeLoop::RestoreByNeighbour(const std::vector<std::string>& handles) {
+  std::vector<std::string> local;
+  for (const std::string& handle : handles) {
+    const std::optional<record::Device> device = core_.record->FindDevice(handle);
+    const std::string neighbour = device ? manager_.NeighbourOf(SpecOf(*device)) : std::string();
+    if (neighbour.empty()) {
+      local.push_back(handle);
+      continue;
+    }
+    MutexLock lock(mutex_);
+    retries_.Defer(handle);
+    Lane& lane = lanes_[neighbour];
+    lane.handles.insert(handle);
+    if (lane.is_running) continue;
+    if (lane.thread.joinable()) lane.thread.join();
+    lane.is_running = true;
+    lane.thread = std::thread([this, neighbour] { RunLane(neighbour); });
+  }
+  if (!local.empty()) RestoreDue(local);
+}
+
+void TypeLoop::RunLane(const std::string& neighbour) {
+  while (true) {
+    std::vector<std::string> handles;
+    {
+      MutexLock lock(mutex_);
+      Lane& lane = lanes_.at(neighbour);
+      handles.assign(lane.handles.begin(), lane.handles.end());
+      lane.handles.clear();
+      if (handles.empty() || stopping_) {
+        lane.is_running = false;
+        changed_.NotifyAll();
+        return;
+      }
+    }
+    RestoreDue(handles);
+  }
+}
+
+void TypeLoop::JoinIdleLanes() {
+  MutexLock lock(mutex_);
+  for (auto entry = lanes_.begin(); entry != lanes_.end();) {
+    if (entry->second.is_running) {
+      ++entry;
+      continue;
+    }
+    entry->second.thread.join();
+    entry = lanes_.erase(entry);
+  }
+}
+
+absl::StatusOr<std::unique_ptr<DeviceListing>> TypeLoop::PrepareAndList(
+    const std::vector<record::DeviceRevision>& all) {
+  const base::Context context = WorkContext(kPrepareTime + all.size() * kListTimePerDevice);
   absl::Status status = manager_.Prepare(context);
   if (!status.ok()) return status;
-  return manager_.List(context);
+  std::vector<std::string> handles;
+  for (const record::DeviceRevision& device : all) handles.push_back(device.handle);
+  return manager_.ListOf(context, handles);
+}
+
+// Returns all devices except those that were complete in the last comparison and for which neither
+// the target nor the record has changed since.
+std::vector<record::Device> TypeLoop::DevicesToCompare(
+    const DeviceListing& listing, const std::vector<record::DeviceRevision>& all) const {
+  std::set<std::string> marked;
+  for (const base::Uuid& id : core_.unset_limits.All()) {
+    if (std::optional<record::Volume> row = core_.record->FindVolume(id)) {
+      marked.insert(row->device_handle);
+    }
+  }
+  std::vector<record::Device> devices;
+  for (const auto& [handle, revision] : all) {
+    const uint64_t fingerprint = manager_.FingerprintOf(listing, handle);
+    if (!marked.contains(handle) && compared_.IsSame(handle, {fingerprint, revision})) continue;
+    if (std::optional<record::Device> row = core_.record->FindDevice(handle)) {
+      devices.push_back(*std::move(row));
+    }
+  }
+  return devices;
 }
 
 void TypeLoop::ComparePass(uint64_t generation) {
   const uint64_t revision = core_.record->revision();
-  auto listing = PrepareAndList();
-  std::vector<record::Device> devices = core_.record->Devices();
-  std::erase_if(devices, [&](const record::Device& row) { return row.manager != manager_.name(); });
+  auto all = core_.record->DeviceRevisions(manager_.name());
+  limited_.clear();
+  auto listing = PrepareAndList(all);
   if (!listing.ok()) {
-    FailPass(listing.status(), devices);
+    FailPass(listing.status());
     return SetLocalDone(generation);
   }
   const bool is_new = generation != passed_generation_;
+  if (is_new) compared_.Clear();
+  std::vector<record::Device> devices = DevicesToCompare(**listing, all);
   const auto remote =
       std::stable_partition(devices.begin(), devices.end(), [&](const record::Device& device) {
         const std::vector<record::Volume> volumes = core_.record->VolumesOf(device.handle);
@@ -163,60 +306,115 @@ void TypeLoop::ComparePass(uint64_t generation) {
   {
     MutexLock lock(mutex_);
     error_ = absl::OkStatus();
-    progress_ = {.is_active = true, .total = static_cast<uint32_t>(devices.size())};
+    progress_ = {.is_active = true,
+                 .total = static_cast<uint32_t>(all.size()),
+                 .done = static_cast<uint32_t>(all.size() - devices.size())};
   }
   const RestoreOptions options{.listing = listing->get(),
                                .listing_revision = revision,
                                .repair = is_new || core_.options.repair_drift,
-                               .set_limits = is_new};
+                               .set_limits = is_new && manager_.traits().names_devices};
   RestoreEach({devices.begin(), remote}, options, is_new);
   SetLocalDone(generation);
   if (remote != devices.end()) {
-    LookAtConnections(core_.record->Volumes());
+    RefreshConnections(core_.record->Volumes());
     RestoreEach({remote, devices.end()}, options, is_new);
   }
-  passed_generation_ = generation;
-  ++pass_count_;
+  SetRemoteDone(generation);
+  const bool is_large = all.size() > kManyDevices;
   listing->reset();
-  if (devices.size() > kManyDevices) malloc_trim(0);
+  std::vector<record::Device>().swap(devices);
+  // Limits that have just been set need not be read. Later passes read them in turn.
+  if (is_new) {
+    std::erase_if(all, [&](const auto& device) { return limited_.contains(device.handle); });
+  }
+  limited_.clear();
+  const absl::Status limits = CompareLimits(all, options.repair, is_new);
+  if (is_large) malloc_trim(0);
+  EndPass(generation, limits);
+}
+
+void TypeLoop::EndPass(uint64_t generation, const absl::Status& limits) {
+  ++pass_count_;
+  if (limits.ok()) {
+    passed_generation_ = generation;
+  } else {
+    spdlog::warn("device type {}: limits could not be compared, retrying: {}", manager_.name(),
+                 limits.ToString());
+  }
   MutexLock lock(mutex_);
   progress_.is_active = false;
-  pass_pause_ = core_.options.min_retry_pause;
   if (generation_ != generation || next_pass_ != base::TimePoint::max()) return;
+  if (!limits.ok()) return ScheduleRetry();
+  pass_pause_ = core_.options.min_retry_pause;
   const bool is_periodic = core_.options.drift_period > std::chrono::nanoseconds(0);
   if (is_periodic) next_pass_ = steady_clock::now() + core_.options.drift_period;
 }
 
-// All devices of the type are told of it, and it is tried again.
-void TypeLoop::FailPass(const absl::Status& error, const std::vector<record::Device>& devices) {
+void TypeLoop::ScheduleRetry() {
+  next_pass_ = steady_clock::now() + pass_pause_;
+  pass_pause_ = std::min<std::chrono::nanoseconds>(2 * pass_pause_, kMaxPause);
+}
+
+// Compares the limits of all devices after a connect, and otherwise, if there are many, of a part
+// of them in each pass, since each bdev is queried by name. Does nothing for a type that chooses
+// the handles itself, which alone knows the limits of its devices.
+absl::Status TypeLoop::CompareLimits(const std::vector<record::DeviceRevision>& all, bool repair,
+                                     bool is_new) {
+  if (manager_.traits().names_devices) return absl::OkStatus();
+  const size_t slices = is_new ? 1 : all.size() / kLimitsPerPass + 1;
+  std::vector<std::string> handles;
+  for (size_t i = pass_count_ % slices; i < all.size(); i += slices) {
+    handles.push_back(all[i].handle);
+  }
+  auto changed = FindChangedLimits(core_, WorkContext(kWholeTime), kPrepareTime, handles);
+  if (!changed.ok()) return changed.status();
+  std::vector<record::Device> devices;
+  for (const std::string& handle : *changed) {
+    if (std::optional<record::Device> row = core_.record->FindDevice(handle)) {
+      devices.push_back(*std::move(row));
+    }
+  }
+  {
+    MutexLock lock(mutex_);
+    progress_.total += static_cast<uint32_t>(devices.size());
+  }
+  RestoreEach(devices, {.repair = repair, .compare_limits = true}, is_new);
+  return absl::OkStatus();
+}
+
+// Sets the last error of all devices of the type, and schedules another pass.
+void TypeLoop::FailPass(const absl::Status& error) {
   const absl::Status reason = WithContext(fmt::format("device type {}", manager_.name()), error);
   bool is_told = false;
   {
     MutexLock lock(mutex_);
     is_told = error_ == reason;
     error_ = reason;
-    if (generation_ != 0 && next_pass_ == base::TimePoint::max()) {
-      next_pass_ = steady_clock::now() + pass_pause_;
-      pass_pause_ = std::min<std::chrono::nanoseconds>(2 * pass_pause_, kMaxPause);
-    }
+    if (generation_ != 0 && next_pass_ == base::TimePoint::max()) ScheduleRetry();
   }
   if (is_told) return;
   spdlog::warn("{}", reason.ToString());
-  record::Change change;
-  for (const record::Device& device : devices) {
-    if (device.state != record::DeviceState::kReady) continue;
-    change.put_devices.push_back(WithError(device, reason));
-  }
-  if (!record::IsEmpty(change)) {
-    core_.record->Write(std::move(change), record::Durability::kProcess).IgnoreError();
-  }
+  auto make = [&] {
+    // Uses Update, because the locks of the devices are not held and a device may have been
+    // deleted.
+    record::Change change;
+    for (const record::Device& device : core_.record->Devices()) {
+      if (device.manager != manager_.name() || device.state != record::DeviceState::kReady) {
+        continue;
+      }
+      change.put_devices.push_back(WithError(device, reason));
+    }
+    return change;
+  };
+  core_.record->Update(make, record::Durability::kProcess).IgnoreError();
 }
 
 DomainTask TypeLoop::TaskFor(const record::Device& device, RestoreOptions options) const {
+  options.lock_time = kLockTime;
   return {.domain = manager_.NeighbourOf(SpecOf(device)),
           .run = [this, handle = device.handle, options] {
-            return RestoreDevice(core_, context_.Child(steady_clock::now() + kDeviceTime), handle,
-                                 options);
+            return RestoreDevice(core_, WorkContext(kDeviceTime), handle, options);
           }};
 }
 
@@ -224,11 +422,10 @@ void TypeLoop::RestoreEach(const std::vector<record::Device>& devices,
                            const RestoreOptions& options, bool is_new) {
   RestoreOptions of_device = options;
   of_device.expose_incomplete = MayExposeIncomplete();
-  // Each volume is asked about by name: not all of them in one pass, where there are many.
-  const size_t slices = devices.size() / kLimitsPerPass + 1;
+  std::vector<RestoreFindings> findings(devices.size());
   std::vector<DomainTask> tasks;
   for (const record::Device& device : devices) {
-    of_device.compare_limits = tasks.size() % slices == pass_count_ % slices;
+    of_device.findings = &findings[tasks.size()];
     DomainTask task = TaskFor(device, of_device);
     task.run = [this, run = std::move(task.run)] {
       absl::Status status = run();
@@ -242,13 +439,28 @@ void TypeLoop::RestoreEach(const std::vector<record::Device>& devices,
   const auto begin = steady_clock::now();
   const std::vector<absl::Status> results =
       RunByDomain(std::move(tasks), core_.options.restore_parallelism);
-  for (size_t i = 0; i < results.size(); ++i) Note(devices[i].handle, results[i], is_new, begin);
+  for (size_t i = 0; i < results.size(); ++i) {
+    if (options.listing != nullptr) {
+      Remember(devices[i].handle, options, results[i].ok() && findings[i].is_plain_and_same);
+    }
+    if (findings[i].are_limits_set) limited_.insert(devices[i].handle);
+    MutexLock lock(mutex_);
+    retries_.Note(devices[i].handle, results[i].ok(), is_new, begin);
+  }
 }
 
-void TypeLoop::LookAtConnections(const std::vector<record::Volume>& volumes) {
-  absl::Status status =
-      core_.volumes->BeginRestore(context_.Child(steady_clock::now() + kPrepareTime), volumes);
-  if (!status.ok()) spdlog::warn("connections cannot be listed: {}", status.ToString());
+// A device that changed after the listing was made was not compared with it, and is not remembered.
+void TypeLoop::Remember(const std::string& handle, const RestoreOptions& options, bool is_same) {
+  if (!is_same || core_.record->ChangedSince(handle, options.listing_revision)) {
+    return compared_.Forget(handle);
+  }
+  compared_.Note(
+      handle, {manager_.FingerprintOf(*options.listing, handle), core_.record->RevisionOf(handle)});
+}
+
+void TypeLoop::RefreshConnections(const std::vector<record::Volume>& volumes) {
+  absl::Status status = core_.volumes->BeginRestore(WorkContext(kPrepareTime), volumes);
+  if (!status.ok()) spdlog::warn("target: connections could not be listed: {}", status.ToString());
 }
 
 void TypeLoop::RestoreDue(const std::vector<std::string>& handles) {
@@ -259,54 +471,31 @@ void TypeLoop::RestoreDue(const std::vector<std::string>& handles) {
   for (const std::string& handle : handles) {
     std::optional<record::Device> device = core_.record->FindDevice(handle);
     MutexLock lock(mutex_);
-    auto retry = retries_.find(handle);
-    if (!device || retry == retries_.end()) {
-      retries_.erase(handle);
-      continue;
-    }
-    // So that what is woken meanwhile is not lost.
-    retry->second.due = base::TimePoint::max();
-    const bool is_restore = retry->second.since_connect;
+    if (!device) retries_.Remove(handle);
+    const std::optional<bool> is_restore = retries_.Take(handle);
+    if (!is_restore) continue;
     known.push_back(handle);
-    since_connect.push_back(is_restore);
-    tasks.push_back(TaskFor(*device, {.repair = is_restore || core_.options.repair_drift,
+    since_connect.push_back(*is_restore);
+    tasks.push_back(TaskFor(*device, {.repair = *is_restore || core_.options.repair_drift,
                                       .expose_incomplete = may_expose,
-                                      .set_limits = is_restore}));
+                                      .set_limits = *is_restore,
+                                      .compare_limits = true}));
   }
-  // What is known of their connections may be what is wrong.
+  // The cached state of their connections may be outdated: query it again.
   std::vector<record::Volume> remote;
   for (const std::string& handle : known) {
     for (record::Volume& volume : core_.record->VolumesOf(handle)) {
       if (volume::IsRemote(volume)) remote.push_back(std::move(volume));
     }
   }
-  if (!remote.empty()) LookAtConnections(remote);
+  if (!remote.empty()) RefreshConnections(remote);
   const auto begin = steady_clock::now();
   const std::vector<absl::Status> results =
       RunByDomain(std::move(tasks), core_.options.restore_parallelism);
   for (size_t i = 0; i < results.size(); ++i) {
-    Note(known[i], results[i], since_connect[i], begin);
+    MutexLock lock(mutex_);
+    retries_.Note(known[i], results[i].ok(), since_connect[i], begin);
   }
-}
-
-void TypeLoop::Note(const std::string& handle, const absl::Status& status, bool since_connect,
-                    base::TimePoint begin) {
-  MutexLock lock(mutex_);
-  auto found = retries_.find(handle);
-  const bool is_woken = found != retries_.end() && found->second.woken >= begin;
-  if (status.ok()) {
-    if (found != retries_.end() && !is_woken) retries_.erase(found);
-    return;
-  }
-  if (found == retries_.end()) {
-    found = retries_.try_emplace(handle).first;
-    found->second.pause = core_.options.min_retry_pause;
-  }
-  Retry& retry = found->second;
-  retry.since_connect |= since_connect;
-  if (is_woken) return;
-  retry.due = steady_clock::now() + retry.pause;
-  retry.pause = std::min<std::chrono::nanoseconds>(2 * retry.pause, kMaxPause);
 }
 
 }  // namespace sma::core

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <string>
@@ -10,9 +12,9 @@
 
 namespace sma::core {
 
-// The methods of the published service, a file each. What each does is told there from top to
-// bottom: it checks, locks, writes down what it is about to do (Operation), does it, and writes
-// down that it is done, or undoes it. `context` has a deadline.
+// The methods of the published service, each in its own file, whose steps can be read from top to
+// bottom: check, lock, write the intent (Operation), change the target, and write the outcome or
+// roll back. `context` has a deadline.
 
 absl::StatusOr<CreateDeviceResponse> CreateDevice(Core& core, const base::Context& context,
                                                   const CreateDeviceRequest& request);

@@ -1,7 +1,9 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "agent/core/agent_fixture.h"
+#include "agent/core/testing/agent_fixture.h"
 
 namespace sma::core {
 namespace {
@@ -36,7 +38,8 @@ TEST_F(UseCasesTest, EachCallTakesOneRoundTrip) {
   EXPECT_EQ(round_trips(Attach(Handle(0), 2)), 1u);
   EXPECT_EQ(round_trips(Attach(Handle(0), 2)), 1u);
   EXPECT_THAT(Namespaces(0), ElementsAre(VolumeUuid(1), VolumeUuid(2)));
-  // What cannot be taken back is asked about before: whether it still is this device's.
+  // An action that cannot be rolled back takes one more round trip: the agent first checks that the
+  // object still belongs to this device.
   EXPECT_EQ(round_trips(Detach(Handle(0), 2)), 2u);
   EXPECT_EQ(round_trips(Detach(Handle(0), 2)), 0u);
   EXPECT_THAT(Namespaces(0), ElementsAre(VolumeUuid(1)));
@@ -95,7 +98,7 @@ TEST_F(UseCasesTest, OtherParametersOrVolumesAreRefused) {
   EXPECT_EQ(target_.Dump(), before);
 }
 
-TEST_F(UseCasesTest, VolumeIsAttachedToADeviceThatExists) {
+TEST_F(UseCasesTest, VolumeIsAttachedToAnExistingDevice) {
   ASSERT_TRUE(Create(0).ok());
   ASSERT_TRUE(Create(0, 1).ok());
   EXPECT_THAT(Namespaces(0), ElementsAre(VolumeUuid(1)));
@@ -116,7 +119,7 @@ TEST_F(UseCasesTest, DevicesShareAListenerAddress) {
   EXPECT_THAT(Subsystem(2)["listen_addresses"], SizeIs(1));
 }
 
-TEST_F(UseCasesTest, Defect02_DevicesAndVolumesAreKnownAfterARestart) {
+TEST_F(UseCasesTest, Defect02_DevicesAndVolumesSurviveARestart) {
   ASSERT_TRUE(Create(0, 1).ok());
   ASSERT_TRUE(Create(1).ok());
   const std::string before = target_.Dump();
@@ -182,7 +185,7 @@ TEST_F(UseCasesTest, Defect12_CryptoIsNotAnsweredOkInClear) {
             StatusCode::kInvalidArgument);
 }
 
-TEST_F(UseCasesTest, Defect14_VolumeIsNotBoundToADeviceThatDoesNotExist) {
+TEST_F(UseCasesTest, Defect14_VolumeIsNotRecordedForAMissingDevice) {
   EXPECT_EQ(Attach(Handle(7), 1).code(), StatusCode::kNotFound);
   ASSERT_TRUE(Create(0, 1).ok());
 }
@@ -196,7 +199,7 @@ TEST_F(UseCasesTest, Defect18_TargetDownIsUnavailable) {
   EXPECT_EQ(Detach(Handle(0), 1).code(), StatusCode::kUnavailable);
   EXPECT_EQ(Delete(Handle(0)).code(), StatusCode::kUnavailable);
   target_.SetDown(false);
-  // Detach and Delete are never repeated by some clients: they are finished without them.
+  // Some clients never repeat DetachVolume and DeleteDevice: the agent completes both on its own.
   WaitFor([this] { return Subsystem(0).is_null(); });
   EXPECT_TRUE(Subsystem(1).is_null());
 }
@@ -279,7 +282,8 @@ TEST_F(UseCasesTest, DiskThatFillsDuringACallLeavesNothing) {
   EXPECT_EQ(core_->record().device_count(), 0u);
 }
 
-// The device the reference made is taken over as it is; one that differs is not.
+// A device that the reference implementation created is adopted unchanged; a device that differs is
+// not.
 TEST_F(UseCasesTest, EqualDeviceIsAdoptedUntouched) {
   ASSERT_TRUE(Create(0, 1).ok());
   const std::string before = target_.Dump();
@@ -298,7 +302,7 @@ TEST_F(UseCasesTest, EqualDeviceIsAdoptedUntouched) {
   EXPECT_TRUE(Subsystem(0).is_null());
 }
 
-TEST_F(UseCasesTest, NsidsThatWereGivenAwayAreNotRemoved) {
+TEST_F(UseCasesTest, NsidsThatAreReusedAreNotRemoved) {
   ASSERT_TRUE(Create(0, 1).ok());
   Operator("bdev_null_delete", {{"name", VolumeUuid(1)}});
   ASSERT_TRUE(Attach(Handle(0), 2).ok());
@@ -340,7 +344,7 @@ class QosTest : public UseCasesTest {
   }
 };
 
-TEST_F(QosTest, LimitsAreSetKeptAndTakenOff) {
+TEST_F(QosTest, LimitsAreSetKeptAndRemoved) {
   ASSERT_TRUE(Set(Handle(0), 1, Iops(2)).ok());
   EXPECT_EQ(IopsOf(1), 2000u);
   ASSERT_TRUE(Set(Handle(0), 1, Iops(UINT64_MAX, 5)).ok());
@@ -349,14 +353,14 @@ TEST_F(QosTest, LimitsAreSetKeptAndTakenOff) {
   EXPECT_EQ(IopsOf(1), 0u);
 }
 
-TEST_F(QosTest, Defect26_NothingIsChangedByNothing) {
+TEST_F(QosTest, Defect26_AnEmptyRequestChangesNothing) {
   ASSERT_TRUE(Set(Handle(0), 1, Iops(2)).ok());
   EXPECT_TRUE(Set(Handle(0), 1, std::nullopt).ok());
   EXPECT_TRUE(Set(Handle(0), 1, Iops(UINT64_MAX, UINT64_MAX)).ok());
   EXPECT_EQ(IopsOf(1), 2000u);
 }
 
-TEST_F(QosTest, ErrorsAreToldApart) {
+TEST_F(QosTest, ErrorsHaveDifferentCodes) {
   ASSERT_TRUE(Create(1, 2).ok());
   QosLimit unsupported;
   unsupported.set_rd_iops(1);
@@ -381,7 +385,7 @@ TEST_F(QosTest, LimitsFollowTheVolume) {
   EXPECT_EQ(IopsOf(1), 2000u);
 }
 
-TEST_F(QosTest, LostAnswerSetsTheLimitsBack) {
+TEST_F(QosTest, ALostAnswerRollsTheLimitsBack) {
   ASSERT_TRUE(Set(Handle(0), 1, Iops(2)).ok());
   target_.ResetCounts();
   target_.SetFaultPlan([](uint64_t, const Request& request) {

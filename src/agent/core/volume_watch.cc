@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "agent/core/volume_watch.h"
 
 #include <spdlog/spdlog.h>
@@ -14,7 +16,7 @@ using std::chrono::steady_clock;
 
 namespace {
 
-// So long a target that hangs holds the thread.
+// The time limit of a poll, for a target that hangs.
 constexpr std::chrono::seconds kPollTimeout{10};
 
 }  // namespace
@@ -58,26 +60,30 @@ void VolumeWatch::Run() {
       if (stopping_) return;
     }
     next = steady_clock::now() + core_.options.watch_period;
-    Look();
-    LookAtPaths();
+    PollBdevs();
+    RefreshPaths();
   }
 }
 
-// Takes no more than a hundredth of the time, however many controllers there are.
-void VolumeWatch::LookAtPaths() {
+// Takes at most one hundredth of the thread's time, however many controllers there are.
+void VolumeWatch::RefreshPaths() {
   const auto start = steady_clock::now();
   if (!has_remote_ || start < next_paths_) return;
-  if (core_.volumes->LookAtPaths(context_.Child(start + kPollTimeout)).ok()) {
+  if (core_.volumes->RefreshPaths(context_.Child(start + kPollTimeout)).ok()) {
     for (const record::Volume& row : core_.record->Volumes()) {
       if (!volume::IsRemote(row)) continue;
-      if (core_.paths->Update(row.id, core_.volumes->PathsOf(row.id))) core_.tell_volume(row.id);
+      const std::optional<volume::PathCount> paths = core_.volumes->PathsOf(row.id);
+      const bool is_gone = !paths && row.last_error.code == absl::StatusCode::kNotFound;
+      if (is_gone ? core_.paths->Forget(row.id) : core_.paths->Update(row.id, paths)) {
+        core_.publish_volume(row.id);
+      }
     }
   }
   const auto now = steady_clock::now();
   next_paths_ = now + 100 * (now - start);
 }
 
-void VolumeWatch::Look() {
+void VolumeWatch::PollBdevs() {
   if (core_.record->volume_count() == 0) return;
   if (const uint64_t revision = core_.record->revision(); revision != revision_) {
     const std::vector<record::Volume> rows = core_.record->Volumes();
@@ -87,12 +93,12 @@ void VolumeWatch::Look() {
   }
   auto changed = bdevs_.Poll(context_.Child(steady_clock::now() + kPollTimeout));
   if (changed.ok()) {
-    told_.clear();
+    logged_error_.clear();
     if (!changed->empty()) Restore(*changed);
   } else if (!absl::IsUnavailable(changed.status()) && !context_.done() &&
-             told_ != changed.status().message()) {
-    told_ = std::string(changed.status().message());
-    spdlog::warn("volumes cannot be watched: {}", told_);
+             logged_error_ != changed.status().message()) {
+    logged_error_ = std::string(changed.status().message());
+    spdlog::warn("target: bdev notifications could not be read, retrying: {}", logged_error_);
   }
 }
 

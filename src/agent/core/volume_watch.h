@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <set>
@@ -13,30 +15,30 @@
 
 namespace sma::core {
 
-/// Has the loss and the return of a volume told and acted upon within a second or so, long before
-/// the next comparison of everything: a thread of its own asks the target every watch period which
-/// bdevs have gone and come, while calls are served and volumes are attached.
+/// Detects within about a second that a volume's bdev has disappeared or reappeared, long before
+/// the next comparison, and has its device restored. A thread polls the target every watch period
+/// while calls are served and volumes are attached.
 class VolumeWatch {
  public:
   explicit VolumeWatch(Core& core) : core_(core), bdevs_(core.target, core.volumes.get()) {}
   ~VolumeWatch();
 
   void Start();
-  /// Ends the thread; what it was doing is given up. Again: nothing.
+  /// Cancels the thread's work and waits for it to end. Idempotent.
   void Stop();
 
-  /// From any thread; does not block.
+  /// Called from any thread; does not block.
   void SetServing(bool serving);
 
-  /// The connections of these volumes were restored: their devices are looked at now. From any
-  /// thread; does not block.
+  /// To be called when the connections of these volumes have been restored: has their devices
+  /// restored at once. Called from any thread; does not block.
   void OnConnected(const std::vector<base::Uuid>& volumes);
 
  private:
   void Run();
-  void Look();
-  void LookAtPaths();
-  /// Compares the devices of these volumes with the target.
+  void PollBdevs();
+  void RefreshPaths();
+  /// Has the devices of these volumes compared with the target.
   void Restore(const std::set<base::Uuid>& volumes);
 
   Core& core_;
@@ -45,10 +47,10 @@ class VolumeWatch {
   base::CondVar changed_;
   bool stopping_ SMA_GUARDED_BY(mutex_) = false;
   bool serving_ SMA_GUARDED_BY(mutex_) = false;
-  // thread_'s own.
+  // Used only by thread_.
   volume::BdevWatch bdevs_;
-  uint64_t revision_ = 0;  // of the record, as bdevs_ knows it
-  std::string told_;       // the last error that was logged
+  uint64_t revision_ = 0;     // of the record, at the last SetVolumes
+  std::string logged_error_;  // the last error that was logged
   bool has_remote_ = false;
   base::TimePoint next_paths_{};
   std::thread thread_;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "agent/core/watchers.h"
 
 #include <utility>
@@ -6,7 +8,7 @@ namespace sma::core {
 
 using base::MutexLock;
 
-class Watchers::Watch : public service::Subscription {
+class Watchers::Watch : public api::Subscription {
  public:
   Watch(std::shared_ptr<Watchers> watchers, uint64_t id, Initial initial)
       : watchers_(std::move(watchers)), id_(id), initial_(std::move(initial)) {}
@@ -22,8 +24,8 @@ class Watchers::Watch : public service::Subscription {
   const Initial initial_;
 };
 
-std::unique_ptr<service::Subscription> Watchers::Add(std::string device_handle,
-                                                     service::WatchSink sink, Initial initial) {
+std::unique_ptr<api::Subscription> Watchers::Add(std::string device_handle, api::WatchSink sink,
+                                                 Initial initial) {
   MutexLock lock(mutex_);
   const uint64_t id = next_id_++;
   watchers_.emplace(id,
@@ -31,8 +33,8 @@ std::unique_ptr<service::Subscription> Watchers::Add(std::string device_handle,
   return std::make_unique<Watch>(shared_from_this(), id, std::move(initial));
 }
 
-void Watchers::Tell(const std::string& device_handle,
-                    std::shared_ptr<const admin::v1::WatchResponse> change) {
+void Watchers::Publish(const std::string& device_handle,
+                       std::shared_ptr<const admin::v1::WatchResponse> change) {
   MutexLock lock(mutex_);
   for (auto& [id, watcher] : watchers_) {
     if (!watcher.device_handle.empty() && watcher.device_handle != device_handle) continue;
@@ -40,7 +42,7 @@ void Watchers::Tell(const std::string& device_handle,
   }
 }
 
-void Watchers::TellAll(std::shared_ptr<const admin::v1::WatchResponse> change) {
+void Watchers::PublishToAll(std::shared_ptr<const admin::v1::WatchResponse> change) {
   MutexLock lock(mutex_);
   for (auto& [id, watcher] : watchers_) watcher.sink(change);
 }
@@ -48,6 +50,15 @@ void Watchers::TellAll(std::shared_ptr<const admin::v1::WatchResponse> change) {
 bool Watchers::any() const {
   MutexLock lock(mutex_);
   return !watchers_.empty();
+}
+
+std::set<std::string> Watchers::handles() const {
+  MutexLock lock(mutex_);
+  std::set<std::string> handles;
+  for (const auto& [id, watcher] : watchers_) {
+    if (!watcher.device_handle.empty()) handles.insert(watcher.device_handle);
+  }
+  return handles;
 }
 
 void Watchers::Remove(uint64_t id) {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <memory>
@@ -11,17 +13,19 @@
 
 namespace sma::crypto {
 
-/// Encrypts a volume by a crypto bdev of the target's over the volume's bdev, with names made from
-/// the volume's id.
+/// Encrypts a volume with a crypto bdev that the target creates on top of the volume's bdev. Names
+/// are derived from the volume's id.
 ///
-/// With the tweak mode SIMPLE_LBA the key is given along with the bdev, whose it then is: it goes
-/// when the bdev goes, never before. The other modes need a key of its own on the target, which is
-/// destroyed only when the bdev is known to be gone: SPDK frees it under a bdev that uses it.
+/// With the tweak mode SIMPLE_LBA the key is created inline with the bdev, which owns it: it is
+/// deleted together with the bdev and never before it. The other modes need a separate key on the
+/// target, which is destroyed only when the bdev is known not to exist, because SPDK frees a key
+/// even if a bdev uses it.
 class BdevCryptoEngine : public CryptoEngine {
  public:
   static constexpr std::string_view kName = "bdev_crypto";
 
-  /// `target` outlives this. `driver`: what the target is told to encrypt with; empty: its choice.
+  /// `target` must outlive this object. `driver` is the crypto driver of new bdevs; if it is empty,
+  /// the target's default is used.
   BdevCryptoEngine(jsonrpc::Caller& target, std::string driver)
       : target_(target), driver_(std::move(driver)) {}
 
@@ -38,22 +42,25 @@ class BdevCryptoEngine : public CryptoEngine {
   absl::StatusOr<std::optional<std::string>> GetCryptoBdev(const base::Context& context,
                                                            const CryptoVolume& volume) override;
 
-  /// The name of the crypto bdev, and of a key of its own, of a volume.
+  /// Returns the name shared by a volume's crypto bdev and its separate key.
   static std::string NameOf(const base::Uuid& volume_id);
 
  private:
   Attempt TryCreate(const base::Context& context, const CryptoVolume& volume,
                     const CryptoParams& params);
-  absl::Status Awaken(const base::Context& context, const CryptoVolume& volume,
-                      const CryptoParams& params);
+  absl::Status DeleteDormant(const base::Context& context, const CryptoVolume& volume,
+                             const CryptoParams& params);
   Outcome Undo(const CryptoVolume& volume, const Attempt& attempt, Outcome reason);
-  absl::StatusOr<Found> Look(const base::Context& context, const CryptoVolume& volume,
-                             const CryptoParams* params);
-  absl::StatusOr<std::optional<std::string>> FindLayerToTakeOver(const base::Context& context,
-                                                                 const CryptoVolume& volume,
-                                                                 const CryptoParams& params);
+  absl::StatusOr<Found> Query(const base::Context& context, const CryptoVolume& volume,
+                              const CryptoParams* params);
+  absl::StatusOr<std::optional<std::string>> FindLayerToAdopt(const base::Context& context,
+                                                              const CryptoVolume& volume,
+                                                              const CryptoParams& params);
   absl::StatusOr<std::optional<spdk::Bdev>> FindForeignLayer(const base::Context& context,
                                                              const spdk::Bdev& base);
+  absl::Status DestroyUnusedKey(const base::Context& context, const CryptoVolume& volume,
+                                const std::string& name, const std::string& key);
+  absl::Status CleanupAdopted(const base::Context& context, const CryptoVolume& volume);
   absl::Status DestroyKey(const base::Context& context, const std::string& name);
 
   jsonrpc::Caller& target_;

@@ -1,9 +1,11 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "agent/crypto/bdev_crypto_engine.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "agent/spdk/fake_target.h"
+#include "agent/spdk/testing/fake_target.h"
 
 namespace sma::crypto {
 namespace {
@@ -50,7 +52,7 @@ class BdevCryptoEngineTest : public testing::TestWithParam<VolumeCryptoParameter
     ASSERT_TRUE(answer.ok()) << method << answer.status();
   }
   void LoseBase() { Operator("bdev_null_delete", {{"name", kBase}}); }
-  /// The key that the volume is encrypted with; empty when it is not.
+  /// Returns the key with which the volume is encrypted; empty if it is not encrypted.
   std::string KeyInUse() {
     auto bdev = target_.Operator("bdev_get_bdevs", {{"name", kName}});
     if (!bdev.ok()) return "";
@@ -74,7 +76,7 @@ using PlainTest = BdevCryptoEngineTest;
 INSTANTIATE_TEST_SUITE_P(Plain, PlainTest,
                          testing::Values(VolumeCryptoParameters::TWEAK_MODE_SIMPLE_LBA));
 
-TEST_P(ModesTest, SetsUpInOneRoundTripAndCleansUp) {
+TEST_P(ModesTest, SetupTakesOneRoundTripAndCleanupRemovesAll) {
   const std::string before = target_.Dump();
   target_.ResetCounts();
   ASSERT_TRUE(Encrypt(ModeParams()).ok());
@@ -90,7 +92,7 @@ TEST_P(ModesTest, SetsUpInOneRoundTripAndCleansUp) {
   EXPECT_EQ(KeyCount(), 0u);
 }
 
-TEST_P(ModesTest, Defect6_AnOldCryptoBdevThatCameBackIsMadeAnew) {
+TEST_P(ModesTest, Defect6_AnOldCryptoBdevThatReappearsIsRecreated) {
   ASSERT_TRUE(Encrypt(ModeParams(kOtherKey)).ok());
   LoseBase();
   target_.AddBdev(kUuid);
@@ -99,8 +101,8 @@ TEST_P(ModesTest, Defect6_AnOldCryptoBdevThatCameBackIsMadeAnew) {
   EXPECT_EQ(KeyCount(), 1u);
 }
 
-TEST_P(ModesTest, Defect6_OneThatIsBackAlreadyIsMadeAnew) {
-  // Named by the name of the base, it comes back with the base.
+TEST_P(ModesTest, Defect6_AnOldCryptoBdevThatExistsIsRecreated) {
+  // A crypto bdev that was requested by the base's name reappears together with the base.
   volume_.bdev_name = kBase;
   ASSERT_TRUE(Encrypt(ModeParams(kOtherKey)).ok());
   LoseBase();
@@ -110,7 +112,7 @@ TEST_P(ModesTest, Defect6_OneThatIsBackAlreadyIsMadeAnew) {
   EXPECT_EQ(KeyInUse(), kKey);
 }
 
-TEST_P(ModesTest, OneThatCameBackWithTheSameKeyIsUsed) {
+TEST_P(ModesTest, AnOldCryptoBdevWithTheSameKeyIsUsed) {
   ASSERT_TRUE(Encrypt(ModeParams()).ok());
   LoseBase();
   EXPECT_TRUE(engine_.Cleanup(context_, volume_).ok());
@@ -119,7 +121,7 @@ TEST_P(ModesTest, OneThatCameBackWithTheSameKeyIsUsed) {
   EXPECT_EQ(KeyInUse(), kKey);
 }
 
-TEST_P(ModesTest, WhatIsInUseIsNotTouched) {
+TEST_P(ModesTest, ACryptoBdevInUseIsNotChanged) {
   ASSERT_TRUE(Encrypt(ModeParams()).ok());
   Operator("nvmf_create_transport", {{"trtype", "TCP"}});
   Operator("nvmf_create_subsystem", {{"nqn", "nqn.2016-06.io.spdk:cnode1"}});
@@ -131,7 +133,7 @@ TEST_P(ModesTest, WhatIsInUseIsNotTouched) {
   EXPECT_EQ(KeyInUse(), kKey);
 }
 
-TEST_P(PlainTest, Defect12_OtherParametersThanInUseAreRefused) {
+TEST_P(PlainTest, Defect12_DifferentParametersAreRefused) {
   ASSERT_TRUE(Encrypt(Params()).ok());
   auto message = [&](const CryptoParams& params) {
     absl::Status status = Verify(params);
@@ -152,14 +154,14 @@ TEST_P(PlainTest, Defect12_OtherParametersThanInUseAreRefused) {
   EXPECT_TRUE(Verify(Params()).ok());
 }
 
-TEST_P(PlainTest, Defect12_AClearVolumeIsNotTakenForAnEncryptedOne) {
+TEST_P(PlainTest, Defect12_AnUnencryptedVolumeIsNotTakenForAnEncryptedOne) {
   EXPECT_TRUE(engine_.Verify(context_, volume_, nullptr).ok());
   EXPECT_EQ(Verify(Params()).code(), StatusCode::kInvalidArgument);
   LoseBase();
   EXPECT_EQ(Verify(Params()).code(), StatusCode::kNotFound);
 }
 
-TEST_P(PlainTest, Defect12_KeysThatTheCipherDoesNotTakeAreRefused) {
+TEST_P(PlainTest, Defect12_KeysThatDoNotFitTheCipherAreRefused) {
   EXPECT_TRUE(engine_.Check(Params()).ok());
   const std::string longer = std::string(kKey) + kKey;
   EXPECT_EQ(engine_.Check(Params(kKey, "")).message(),
@@ -196,7 +198,7 @@ TEST_P(PlainTest, AnotherAgentsCryptoBdevIsFound) {
   EXPECT_EQ(Encrypt(Params()).code(), StatusCode::kAlreadyExists);
 }
 
-TEST_P(ModesTest, WithoutItsBaseNothingIsLeft) {
+TEST_P(ModesTest, CleanupWithoutTheBaseLeavesNothing) {
   LoseBase();
   const std::string before = target_.Dump();
   EXPECT_EQ(Encrypt(ModeParams()).code(), StatusCode::kNotFound);
@@ -206,8 +208,26 @@ TEST_P(ModesTest, WithoutItsBaseNothingIsLeft) {
   EXPECT_EQ(KeyInUse(), kOtherKey);
 }
 
-// Each call in turn goes wrong in each way: either it is done, or all is undone, or Cleanup does.
-TEST_P(ModesTest, AFailedSetupLeavesNothing) {
+// A target keeps the entry of a crypto bdev whose base was removed, with its key. The key is
+// destroyed together with it.
+TEST_P(ModesTest, TheKeyOfACryptoBdevThatTheTargetKeepsIsNotDestroyedBeforeIt) {
+  ASSERT_TRUE(Encrypt(ModeParams()).ok());
+  LoseBase();
+  ASSERT_TRUE(engine_.Cleanup(context_, volume_).ok());
+  target_.AddBdev(kUuid);
+  ASSERT_TRUE(engine_.Cleanup(context_, volume_).ok());
+  EXPECT_EQ(target_.keys_destroyed_in_use(), 0u);
+  // The entry is deleted as well, unless the key is inline, in which case the bdev is only created
+  // by a request that contains the key.
+  const bool has_own_key = GetParam() == VolumeCryptoParameters::TWEAK_MODE_SIMPLE_LBA;
+  EXPECT_EQ(KeyCount(), has_own_key ? 1u : 0u);
+  ASSERT_TRUE(Encrypt(ModeParams(kOtherKey)).ok());
+  EXPECT_EQ(KeyInUse(), kOtherKey);
+}
+
+// Makes each call fail in turn, in every way: the setup then either succeeds or is rolled back, or
+// Cleanup() removes what it left behind.
+TEST_P(ModesTest, AFailedSetupIsRolledBack) {
   const std::string before = target_.Dump();
   for (Fault fault : {Fault::kRefuse, Fault::kNotSent, Fault::kDropCall, Fault::kLoseAnswer}) {
     for (uint64_t failing = 0; failing < 5; ++failing) {
@@ -231,7 +251,7 @@ TEST_P(ModesTest, AFailedSetupLeavesNothing) {
   }
 }
 
-TEST_P(PlainTest, ASetupThatComesTooLateIsTakenBack) {
+TEST_P(PlainTest, ASetupAfterTheDeadlineIsRolledBack) {
   const std::string before = target_.Dump();
   target_.SetRoundTrip(std::chrono::milliseconds(30));
   base::Context late = base::Context::WithTimeout(std::chrono::milliseconds(10));
@@ -239,7 +259,7 @@ TEST_P(PlainTest, ASetupThatComesTooLateIsTakenBack) {
   EXPECT_EQ(target_.Dump(), before);
 }
 
-TEST_P(PlainTest, TheDriverIsTold) {
+TEST_P(PlainTest, TheDriverIsSentToTheTarget) {
   BdevCryptoEngine engine(target_, "crypto_aesni_mb");
   std::string told;
   target_.SetFaultPlan([&](uint64_t, const jsonrpc::Request& request) {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "agent/crypto/crypto_attempt.h"
 
 #include <fmt/format.h>
@@ -16,7 +18,8 @@ using jsonrpc::Request;
 
 namespace {
 
-// Both in lower case: how many bytes are equal must not show in the time it takes.
+// Compares the keys in lower case, in constant time: the duration must not reveal how many bytes
+// match.
 bool SameKey(const std::string& theirs, std::string_view ours) {
   std::string lower = base::ToLower(theirs);
   bool same = base::SecretsEqual(lower, ours);
@@ -38,21 +41,21 @@ absl::Status VolumeError(absl::StatusCode code, const CryptoVolume& volume, std:
   return absl::Status(code, fmt::format("volume {} {}", volume.id.ToString(), what));
 }
 
-absl::Status OtherThanInUse(const char* field) {
+absl::Status KeyMismatchError(const char* field) {
   return absl::InvalidArgumentError(
-      fmt::format("volume.crypto{}: other than what the volume is encrypted with", field));
+      fmt::format("volume.crypto{}: differs from the volume's current encryption", field));
 }
 
 absl::Status CompareKeys(const spdk::CryptoKey& key, const CryptoParams& params) {
-  if (key.cipher != spdk::CipherName(params.cipher)) return OtherThanInUse(".cipher");
+  if (key.cipher != spdk::CipherName(params.cipher)) return KeyMismatchError(".cipher");
   if (key.tweak_mode != spdk::TweakModeName(params.tweak_mode)) {
-    return OtherThanInUse(".tweak_mode");
+    return KeyMismatchError(".tweak_mode");
   }
-  // Both are compared in any case.
+  // The comparison ignores case. Both keys are always compared.
   bool same = SameKey(key.key, params.key);
   bool same2 = SameKey(key.key2, params.key2);
-  if (!same) return OtherThanInUse(".key");
-  return same2 ? absl::OkStatus() : OtherThanInUse(".key2");
+  if (!same) return KeyMismatchError(".key");
+  return same2 ? absl::OkStatus() : KeyMismatchError(".key2");
 }
 
 bool IsOnBase(const spdk::Bdev& layer, const std::optional<spdk::Bdev>& base) {
@@ -91,15 +94,16 @@ std::vector<Request> AttemptRequests(const std::string& name, const CryptoVolume
 Attempt ParseAttempt(const CryptoParams& params, std::span<Request> sent,
                      std::span<absl::StatusOr<Json>> answers) {
   for (Request& request : sent) spdk::WipeKeys(request.params);
-  // A key of the bdev's own is not ours to undo.
-  const absl::Status no_key = absl::UnimplementedError("the key is the bdev's own");
-  const size_t looks = IsInline(params) ? 1 : 2;
+  // An inline key needs no rollback of its own.
+  const absl::Status no_key = absl::UnimplementedError("the key is inline");
+  const size_t query_index = IsInline(params) ? 1 : 2;
   return {.create_key = IsInline(params) ? no_key : answers[0].status(),
-          .create_bdev = answers[looks - 1].status(),
-          .found = ParseFound(answers.subspan(looks))};
+          .create_bdev = answers[query_index - 1].status(),
+          .found = ParseFound(answers.subspan(query_index))};
 }
 
-absl::Status Judge(const CryptoVolume& volume, const CryptoParams& params, const Attempt& attempt) {
+absl::Status CheckAttempt(const CryptoVolume& volume, const CryptoParams& params,
+                          const Attempt& attempt) {
   if (!attempt.found.ok()) return attempt.found.status();
   const Found& found = *attempt.found;
   if (!found.base) {
@@ -114,7 +118,7 @@ absl::Status Judge(const CryptoVolume& volume, const CryptoParams& params, const
                ? VolumeError(absl::StatusCode::kAlreadyExists, volume,
                              "is in use on the target with other keys")
                : VolumeError(absl::StatusCode::kInternal, volume,
-                             "is encrypted on the target with other keys than those given to it");
+                             "is encrypted on the target with keys other than the requested ones");
   }
   if (found.base->claimed) {
     return VolumeError(absl::StatusCode::kAlreadyExists, volume,
@@ -124,7 +128,7 @@ absl::Status Judge(const CryptoVolume& volume, const CryptoParams& params, const
     bool for_want_of_key = !IsInline(params) && !attempt.create_key.ok();
     return for_want_of_key ? attempt.create_key : attempt.create_bdev;
   }
-  return VolumeError(absl::StatusCode::kInternal, volume, "has not got its crypto bdev");
+  return VolumeError(absl::StatusCode::kInternal, volume, "has no crypto bdev after creating it");
 }
 
 bool IsStale(const Attempt& attempt) {
@@ -148,7 +152,7 @@ CryptoBdevPlan::~CryptoBdevPlan() {
 Outcome CryptoBdevPlan::CheckResults(std::span<Request> sent,
                                      std::span<absl::StatusOr<Json>> answers) {
   attempt_ = ParseAttempt(params_, sent, answers);
-  absl::Status status = crypto::Judge(volume_, params_, *attempt_);
+  absl::Status status = crypto::CheckAttempt(volume_, params_, *attempt_);
   bool in_the_way = !status.ok() && (IsStale(*attempt_) || IsDormant(*attempt_));
   return in_the_way ? Outcome::NeedsSetup(std::move(status)) : status;
 }

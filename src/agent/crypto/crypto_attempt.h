@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <functional>
@@ -20,57 +22,63 @@
 
 namespace sma::crypto {
 
-/// What is on the target of a volume.
+/// The objects of a volume on the target.
 struct Found {
   std::optional<spdk::Bdev> base;
   std::optional<spdk::Bdev> layer;     // the crypto bdev
-  std::optional<spdk::CryptoKey> key;  // of the name that was asked for
+  std::optional<spdk::CryptoKey> key;  // the key with the requested name
 };
 
-/// What came of the requests that make a crypto bdev, and what was there after them.
+/// The results of the requests that create a crypto bdev, and the state after them.
 struct Attempt {
   absl::Status create_key;
   absl::Status create_bdev;
   absl::StatusOr<Found> found;
 };
 
-/// Whether the key is given along with the bdev, whose it then is.
+/// Returns true if the key is created inline with the bdev, which then owns it.
 bool IsInline(const CryptoParams& params);
 std::string KeyNameOf(const std::string& bdev_name, const CryptoParams& params);
 
-/// Of answers to GetBdev of the base and of the layer, and to GetCryptoKey; wipes the keys in them.
+/// Parses the answers to GetBdev of the base, GetBdev of the layer, and GetCryptoKey; wipes their
+/// keys.
 absl::StatusOr<Found> ParseFound(std::span<absl::StatusOr<jsonrpc::Json>> answers);
 
-/// Requests that make the crypto bdev `name` on the bdev of `volume`, and then look at both.
+/// Returns the requests that create the crypto bdev `name` on the bdev of `volume` and then query
+/// both bdevs and the key.
 std::vector<jsonrpc::Request> AttemptRequests(const std::string& name, const CryptoVolume& volume,
                                               const CryptoParams& params,
                                               const std::string& driver);
-/// What came of them. Wipes the keys in both.
+/// Parses the answers to AttemptRequests(). Wipes the keys in both `sent` and `answers`.
 Attempt ParseAttempt(const CryptoParams& params, std::span<jsonrpc::Request> sent,
                      std::span<absl::StatusOr<jsonrpc::Json>> answers);
 
-/// Whether what `attempt` has left on the target is what was to be made; if not, why.
-absl::Status Judge(const CryptoVolume& volume, const CryptoParams& params, const Attempt& attempt);
-/// A crypto bdev of an earlier time, with its key, is there: it comes back when its base comes
-/// back.
+/// Returns OK if the objects that `attempt` left on the target are the requested ones; otherwise
+/// the reason.
+absl::Status CheckAttempt(const CryptoVolume& volume, const CryptoParams& params,
+                          const Attempt& attempt);
+/// Returns true if an older crypto bdev with its old key exists, because it reappeared with its
+/// base.
 bool IsStale(const Attempt& attempt);
-/// Its name is taken, or that of the key that goes with it, though it is not there.
+/// Returns true if the name of the crypto bdev, or of its inline key, is taken although the bdev
+/// does not exist.
 bool IsDormant(const Attempt& attempt);
 
-/// Whether the layer is on this base.
+/// Returns true if `layer` is stacked on `base`.
 bool IsOnBase(const spdk::Bdev& layer, const std::optional<spdk::Bdev>& base);
-/// INVALID_ARGUMENT: `key` differs from `params`.
+/// Returns INVALID_ARGUMENT if `key` differs from `params`.
 absl::Status CompareKeys(const spdk::CryptoKey& key, const CryptoParams& params);
-/// INVALID_ARGUMENT. `field`: of volume.crypto, with a dot before it; empty: the whole.
-absl::Status OtherThanInUse(const char* field);
+/// Returns INVALID_ARGUMENT for `field`, a field of volume.crypto with a leading dot, or for
+/// volume.crypto itself if `field` is empty.
+absl::Status KeyMismatchError(const char* field);
 absl::Status VolumeError(absl::StatusCode code, const CryptoVolume& volume, std::string_view what);
 
-/// An attempt that is made along with the calls of the device that exports the volume.
+/// An attempt whose requests are sent together with those of the device that exports the volume.
 class CryptoBdevPlan : public BdevPlan {
  public:
   using UndoAttempt = std::function<Outcome(const Attempt& attempt, Outcome reason)>;
 
-  /// `params` views keys that outlive this; `requests` are AttemptRequests of it.
+  /// `params` refers to keys that must outlive this object; `requests` are its AttemptRequests().
   CryptoBdevPlan(std::string name, CryptoVolume volume, const CryptoParams& params,
                  std::vector<jsonrpc::Request> requests, UndoAttempt undo)
       : name_(std::move(name)),
@@ -90,7 +98,7 @@ class CryptoBdevPlan : public BdevPlan {
   const std::string name_;
   const CryptoVolume volume_;
   const CryptoParams params_;
-  std::vector<jsonrpc::Request> requests_;  // until they are taken
+  std::vector<jsonrpc::Request> requests_;  // empty once they are taken
   const UndoAttempt undo_;
   std::optional<Attempt> attempt_;
 };

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "agent/crypto/key_vault.h"
 
 #include <openssl/evp.h>
@@ -12,8 +14,8 @@
 namespace sma::crypto {
 namespace {
 
-// On disk: version, salt, fingerprint; then, when sealed: the sealing key's own fingerprint, nonce,
-// cipher text, tag (NIST SP 800-38D).
+// Format: version, salt, fingerprint; if sealed, then the fingerprint of the sealing key, nonce,
+// ciphertext, tag (NIST SP 800-38D).
 constexpr char kVersion = 1;
 constexpr size_t kSaltBytes = 16;
 constexpr size_t kFingerprintBytes = 32;
@@ -21,7 +23,7 @@ constexpr size_t kHeadBytes = 1 + kSaltBytes + kFingerprintBytes;
 constexpr size_t kKeyIdBytes = 8;
 constexpr size_t kNonceBytes = 12;
 constexpr size_t kTagBytes = 16;
-constexpr size_t kBoxBytes = kKeyIdBytes + kNonceBytes + kTagBytes;  // without the text
+constexpr size_t kBoxBytes = kKeyIdBytes + kNonceBytes + kTagBytes;  // without the ciphertext
 
 const unsigned char* Bytes(std::string_view text) {
   return reinterpret_cast<const unsigned char*>(text.data());
@@ -61,7 +63,7 @@ struct FreeContext {
   void operator()(EVP_CIPHER_CTX* context) const { EVP_CIPHER_CTX_free(context); }
 };
 
-/// AES-256-GCM with its nonce set and `bound` authenticated along.
+/// Encrypts or decrypts with AES-256-GCM, a nonce, and `bound` as additional authenticated data.
 class Gcm {
  public:
   Gcm(std::string_view key, std::string_view nonce, std::string_view bound, bool encrypt)
@@ -83,7 +85,7 @@ class Gcm {
       std::abort();
     }
   }
-  /// False when decrypting and the tag is wrong.
+  /// Returns false if the authentication tag does not match on decryption.
   bool Finish() {
     std::array<unsigned char, EVP_MAX_BLOCK_LENGTH> none{};
     int size = 0;
@@ -127,7 +129,7 @@ std::string KeyVault::Seal(const base::Uuid& volume_id, std::string_view secret)
 
 absl::StatusOr<base::Secret> KeyVault::Recover(const base::Uuid& volume_id,
                                                std::string_view kept) const {
-  const absl::Status damaged = absl::DataLossError("the record's keys of the volume are damaged");
+  const absl::Status damaged = absl::DataLossError("the volume's keys in the record are damaged");
   if (kept.size() < kHeadBytes || kept[0] != kVersion) return damaged;
   std::string_view box = kept.substr(kHeadBytes);
   if (box.empty()) return absl::FailedPreconditionError("its keys were not sealed");
@@ -140,7 +142,7 @@ absl::StatusOr<base::Secret> KeyVault::Recover(const base::Uuid& volume_id,
   std::string tag(box.substr(box.size() - kTagBytes));
   std::string_view text = box.substr(kKeyIdBytes + kNonceBytes, box.size() - kBoxBytes);
   std::optional<base::Secret> secret = base::Secret::Make(text.size());
-  if (!secret) return absl::ResourceExhaustedError("no memory can be locked for a volume's keys");
+  if (!secret) return absl::ResourceExhaustedError("cannot lock memory for the volume's keys");
   Gcm gcm(key_->bytes(), nonce, volume_id.ToBytes(), /*encrypt=*/false);
   gcm.Run(text, reinterpret_cast<unsigned char*>(secret->data()));
   gcm.Tag(EVP_CTRL_GCM_SET_TAG, Bytes(tag));

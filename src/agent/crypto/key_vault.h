@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <optional>
@@ -10,24 +12,25 @@
 
 namespace sma::crypto {
 
-/// What the record keeps of a volume's secrets: a fingerprint, by which a secret can be told from
-/// another one but not found out; and, where there is a sealing key, the secrets themselves, sealed
-/// by AES-256-GCM. Both are bound to the volume. Thread-safe.
+/// Converts a volume's secrets to the form that the record stores: a fingerprint, with which
+/// secrets can be compared but not recovered, and, if there is a sealing key, the secrets
+/// themselves, sealed with AES-256-GCM. Both are bound to the volume. Thread-safe.
 class KeyVault {
  public:
-  /// Without a sealing key nothing can be recovered.
+  /// Without a sealing key no secret can be recovered.
   explicit KeyVault(std::optional<base::Secret> sealing_key) : key_(std::move(sealing_key)) {}
 
   bool can_recover() const { return key_.has_value(); }
 
-  /// What to keep of `secret`: another text each time.
+  /// Returns the string to store for `secret`, which differs each time.
   std::string Keep(const base::Uuid& volume_id, std::string_view secret) const;
 
-  /// Whether `kept` was made of `secret`; in a time that does not tell how much of it is right.
+  /// Returns true if `kept` was created from `secret`. Runs in constant time.
   static bool Matches(const base::Uuid& volume_id, std::string_view kept, std::string_view secret);
 
-  /// The secret. FAILED_PRECONDITION: it was not sealed, there is no sealing key now, or it is
-  /// another one. DATA_LOSS: `kept` is damaged, or another volume's.
+  /// Returns the secret. Returns FAILED_PRECONDITION if it was not sealed with the current sealing
+  /// key or there is no sealing key, and DATA_LOSS if `kept` is damaged or belongs to another
+  /// volume.
   absl::StatusOr<base::Secret> Recover(const base::Uuid& volume_id, std::string_view kept) const;
 
  private:

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "agent/crypto/key_vault.h"
 
 #include <gmock/gmock.h>
@@ -27,7 +29,7 @@ base::Uuid Id(int number) {
 
 KeyVault Vault(const std::string& key = kSealingKey) { return KeyVault(base::Secret::Copy(key)); }
 
-TEST(KeyVaultTest, RecoversWhatItHasSealed) {
+TEST(KeyVaultTest, RecoversSealedSecrets) {
   KeyVault vault = Vault();
   std::string kept = vault.Keep(Id(1), kSecret);
   EXPECT_THAT(kept, Not(HasSubstr("0011")));
@@ -37,7 +39,7 @@ TEST(KeyVaultTest, RecoversWhatItHasSealed) {
   EXPECT_NE(vault.Keep(Id(1), kSecret), kept) << "nonce and salt must differ each time";
 }
 
-TEST(KeyVaultTest, TellsSecretsApartWithAndWithoutASealingKey) {
+TEST(KeyVaultTest, DistinguishesSecretsWithAndWithoutASealingKey) {
   for (const KeyVault& vault : {Vault(), KeyVault(std::nullopt)}) {
     std::string kept = vault.Keep(Id(1), kSecret);
     EXPECT_TRUE(KeyVault::Matches(Id(1), kept, kSecret));
@@ -48,7 +50,7 @@ TEST(KeyVaultTest, TellsSecretsApartWithAndWithoutASealingKey) {
   }
 }
 
-TEST(KeyVaultTest, RecoversNothingWithoutTheKeyThatSealedIt) {
+TEST(KeyVaultTest, RecoversNothingWithoutTheSealingKey) {
   std::string sealed = Vault().Keep(Id(1), kSecret);
   std::string unsealed = KeyVault(std::nullopt).Keep(Id(1), kSecret);
   EXPECT_EQ(KeyVault(std::nullopt).Recover(Id(1), sealed).status().code(),
@@ -58,7 +60,7 @@ TEST(KeyVaultTest, RecoversNothingWithoutTheKeyThatSealedIt) {
   EXPECT_EQ(Vault().Recover(Id(1), unsealed).status().code(), StatusCode::kFailedPrecondition);
 }
 
-TEST(KeyVaultTest, EveryChangedByteIsNoticed) {
+TEST(KeyVaultTest, EveryChangedByteIsDetected) {
   const std::string kept = Vault().Keep(Id(1), kSecret);
   for (size_t i = 0; i < kept.size(); ++i) {
     std::string damaged = kept;
@@ -87,7 +89,7 @@ class SealingKeyTest : public testing::Test {
   std::string folder_;
 };
 
-TEST_F(SealingKeyTest, TakesBytesAndHexDigits) {
+TEST_F(SealingKeyTest, AcceptsBytesAndHexDigits) {
   for (const std::string& text : {kSealingKey, kSealingKey + "\n", base::HexEncode(kSealingKey),
                                   base::HexEncode(kSealingKey) + "\n"}) {
     auto key = SealingKeyFromFile(Write(text));
@@ -96,7 +98,7 @@ TEST_F(SealingKeyTest, TakesBytesAndHexDigits) {
   }
 }
 
-TEST_F(SealingKeyTest, RefusesOtherFilesWithoutTellingWhatIsInThem) {
+TEST_F(SealingKeyTest, RefusesOtherFilesWithoutShowingTheirContents) {
   for (const std::string& text : {std::string(), std::string("short"), kSealingKey + "xy",
                                   std::string(64, 'g'), base::HexEncode(kSealingKey) + "0011"}) {
     absl::Status status = SealingKeyFromFile(Write(text)).status();
@@ -123,9 +125,10 @@ TEST_F(SealingKeyTest, RefusesAFileThatOthersMayChange) {
     ::chmod(folder_.c_str(), mode);
     EXPECT_THAT(refusal(path), HasSubstr("may write to the folder " + folder_));
   }
-  ::chmod(folder_.c_str(), 01777);  // where each may replace files of its own only
+  ::chmod(folder_.c_str(), 01777);  // sticky bit: users may replace only their own files
   EXPECT_TRUE(SealingKeyFromFile(path).ok());
-  // A link counts with the folder that it is in, and a folder with those above it.
+  // The folder that contains a symbolic link is checked as well, and so are the parents of a
+  // folder.
   ::chmod(folder_.c_str(), 0700);
   ASSERT_EQ(::mkdir((folder_ + "/links").c_str(), 0700), 0);
   ASSERT_EQ(::symlink("../key", (folder_ + "/links/key").c_str()), 0);
@@ -144,7 +147,7 @@ TEST_F(SealingKeyTest, RefusesAFileThatOthersMayChange) {
   EXPECT_THAT(refusal(path), HasSubstr("belongs to user 65534"));
 }
 
-TEST_F(SealingKeyTest, OfTheServiceManagerAndTheEnvironment) {
+TEST_F(SealingKeyTest, ReadsACredentialAndTheEnvironment) {
   Write(kSealingKey);
   ::setenv("CREDENTIALS_DIRECTORY", folder_.c_str(), 1);
   EXPECT_EQ(SealingKeyFromCredential("key")->bytes(), kSealingKey);

@@ -1,10 +1,12 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include "sma/crypto_engine.h"
 
 namespace sma::crypto {
 
-/// Encrypts nothing: the engine of an agent that is not configured to.
+/// The engine of an agent without a configured crypto engine: rejects all encryption.
 class NopEngine : public CryptoEngine {
  public:
   static constexpr std::string_view kName = "nop";

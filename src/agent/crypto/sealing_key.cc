@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "agent/crypto/sealing_key.h"
 
 #include <fcntl.h>
@@ -37,7 +39,7 @@ absl::StatusOr<base::Secret> ParseKey(const std::string& source, std::string_vie
   std::optional<base::Secret> key = base::Secret::Copy(bytes);
   base::WipeString(bytes);
   if (!is_sound) return Refused(source, "must be 32 bytes, or 64 hex digits");
-  if (!key) return Refused(source, "no memory can be locked for it");
+  if (!key) return Refused(source, "cannot lock memory for it");
   return *std::move(key);
 }
 
@@ -58,9 +60,9 @@ absl::StatusOr<base::Secret> SealingKeyFromFile(const std::string& path) {
   if (absl::Status folders = base::CheckFolders(path); !folders.ok()) {
     return Refused(path, std::string(folders.message()));
   }
-  // One byte more than any key has tells a file that is too long.
+  // Reads one byte more than the longest valid key, so that a longer file is detected.
   std::optional<base::Secret> text = base::Secret::Make(2 * kKeyBytes + 3);
-  if (!text) return Refused(path, "no memory can be locked for it");
+  if (!text) return Refused(path, "cannot lock memory for it");
   ssize_t size = ::read(file.get(), text->data(), text->size());
   if (size < 0) return Refused(path, std::strerror(errno));
   return ParseKey(path, text->bytes().substr(0, static_cast<size_t>(size)));
@@ -68,13 +70,13 @@ absl::StatusOr<base::Secret> SealingKeyFromFile(const std::string& path) {
 
 absl::StatusOr<base::Secret> SealingKeyFromCredential(const std::string& name) {
   const char* folder = std::getenv("CREDENTIALS_DIRECTORY");
-  if (folder == nullptr) return Refused(name, "the service manager has given no credentials");
+  if (folder == nullptr) return Refused(name, "the service manager passed no credentials");
   return SealingKeyFromFile(std::string(folder) + "/" + name);
 }
 
 absl::StatusOr<base::Secret> SealingKeyFromEnvironment(const std::string& variable) {
   char* value = std::getenv(variable.c_str());
-  if (value == nullptr) return Refused(variable, "there is no such environment variable");
+  if (value == nullptr) return Refused(variable, "the environment variable is not set");
   absl::StatusOr<base::Secret> key = ParseKey(variable, value);
   OPENSSL_cleanse(value, std::strlen(value));
   return key;

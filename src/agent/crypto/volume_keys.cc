@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "agent/crypto/volume_keys.h"
 
 #include <fmt/format.h>
@@ -42,7 +44,7 @@ absl::StatusOr<VolumeKeys> VolumeKeys::FromRequest(const VolumeCryptoParameters&
   if (!status.ok()) return status;
   std::optional<base::Secret> text =
       base::Secret::Make(params.key().size() + 1 + params.key2().size());
-  if (!text) return absl::ResourceExhaustedError("no memory can be locked for a volume's keys");
+  if (!text) return absl::ResourceExhaustedError("cannot lock memory for the volume's keys");
   auto lower = [](char c) { return base::ToLower(c); };
   char* to = std::transform(params.key().begin(), params.key().end(), text->data(), lower);
   *to++ = kSeparator;
@@ -54,10 +56,10 @@ absl::StatusOr<VolumeKeys> VolumeKeys::FromSecret(const VolumeCryptoParameters& 
                                                   std::string_view secret) {
   size_t separator = secret.find(kSeparator);
   if (separator == std::string_view::npos) {
-    return absl::DataLossError("the record's keys of the volume are damaged");
+    return absl::DataLossError("the volume's keys in the record are damaged");
   }
   std::optional<base::Secret> text = base::Secret::Copy(secret);
-  if (!text) return absl::ResourceExhaustedError("no memory can be locked for a volume's keys");
+  if (!text) return absl::ResourceExhaustedError("cannot lock memory for the volume's keys");
   return VolumeKeys(params, *std::move(text), separator);
 }
 

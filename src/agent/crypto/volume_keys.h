@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <string_view>
@@ -8,25 +10,27 @@
 
 namespace sma::crypto {
 
-/// The crypto parameters of a volume, checked, with keys in memory that is wiped. Movable.
+/// The checked crypto parameters of a volume, with keys in memory that is wiped. Movable.
 class VolumeKeys {
  public:
-  /// From a request. INVALID_ARGUMENT: no key, a key that is not hex digits, or a cipher or tweak
-  /// mode that the protocol does not have. What an engine can do is the engine's to check.
+  /// Reads the parameters of a request. Returns INVALID_ARGUMENT if there is no key, a key is not
+  /// made of hex digits, or the protocol does not define the cipher or tweak mode. The engine
+  /// checks what it supports.
   static absl::StatusOr<VolumeKeys> FromRequest(const VolumeCryptoParameters& params);
 
-  /// From what secret() has given, and the parameters without keys as the record has them.
-  /// DATA_LOSS: it is nothing that secret() gives.
+  /// Restores an object from the result of secret(), and the parameters without keys from the
+  /// record. Returns DATA_LOSS if `secret` is not such a result.
   static absl::StatusOr<VolumeKeys> FromSecret(const VolumeCryptoParameters& params,
                                                std::string_view secret);
 
-  /// Valid as long as this is.
+  /// Returns the parameters and keys, which are valid as long as this object exists.
   CryptoParams params() const;
 
-  /// Both keys in one; equal for equal keys, in whatever case they were written.
+  /// Returns both keys as one string, which is equal for equal keys, regardless of the case of
+  /// their digits.
   std::string_view secret() const { return text_.bytes(); }
 
-  /// What the record may keep: no keys.
+  /// Returns the parameters without keys, as the record may store them.
   VolumeCryptoParameters WithoutKeys() const;
 
  private:

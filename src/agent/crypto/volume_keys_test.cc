@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "agent/crypto/volume_keys.h"
 
 #include <gmock/gmock.h>
@@ -17,7 +19,7 @@ VolumeCryptoParameters Request(const std::string& key, const std::string& key2) 
   return params;
 }
 
-TEST(VolumeKeysTest, DigitsOfEitherCaseAreEqual) {
+TEST(VolumeKeysTest, DigitsAreComparedIgnoringCase) {
   auto upper = VolumeKeys::FromRequest(Request("00AbCD", "EF"));
   auto lower = VolumeKeys::FromRequest(Request("00abcd", "ef"));
   ASSERT_TRUE(upper.ok() && lower.ok());
@@ -27,7 +29,7 @@ TEST(VolumeKeysTest, DigitsOfEitherCaseAreEqual) {
   EXPECT_EQ(upper->params().cipher, VolumeCryptoParameters::AES_XTS);
 }
 
-TEST(VolumeKeysTest, WhatGoesToTheRecordHasNoKeys) {
+TEST(VolumeKeysTest, TheRecordContainsNoKeys) {
   auto keys = VolumeKeys::FromRequest(Request("0011", "2233"));
   ASSERT_TRUE(keys.ok());
   VolumeCryptoParameters kept = keys->WithoutKeys();
@@ -42,7 +44,7 @@ TEST(VolumeKeysTest, WhatGoesToTheRecordHasNoKeys) {
   EXPECT_EQ(VolumeKeys::FromSecret(kept, "0011").status().code(), absl::StatusCode::kDataLoss);
 }
 
-TEST(VolumeKeysTest, RefusesWhatIsNoKeyWithoutTellingIt) {
+TEST(VolumeKeysTest, RefusesInvalidKeysWithoutShowingThem) {
   for (const auto& params :
        {Request("", ""), Request("", "00"), Request("0", ""), Request("secretss", ""),
         Request("00", "secretss"), Request("00", "0"), Request(std::string(1026, '0'), "")}) {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "agent/device/registry.h"
 
 #include <fmt/format.h>
@@ -5,14 +7,16 @@
 #include <string>
 #include <utility>
 
+#include "sma/device_params.h"
+
 namespace sma::device {
 
 absl::Status Registry::Add(std::unique_ptr<DeviceManager> manager) {
   for (const auto& other : managers_) {
     if (other->name() == manager->name() || other->protocol() == manager->protocol()) {
-      return absl::AlreadyExistsError(fmt::format("device types {} and {} are both for protocol {}",
-                                                  other->name(), manager->name(),
-                                                  other->protocol()));
+      return absl::AlreadyExistsError(
+          fmt::format("device types {} and {} both implement protocol {}", other->name(),
+                      manager->name(), other->protocol()));
     }
   }
   managers_.push_back(std::move(manager));
@@ -20,8 +24,7 @@ absl::Status Registry::Add(std::unique_ptr<DeviceManager> manager) {
 }
 
 absl::StatusOr<DeviceManager*> Registry::ForRequest(const CreateDeviceRequest& request) const {
-  const auto* field = request.GetReflection()->GetOneofFieldDescriptor(
-      request, request.GetDescriptor()->FindOneofByName("params"));
+  const auto* field = ParamsField(request);
   if (field == nullptr) return absl::InvalidArgumentError("params: missing");
   for (const auto& manager : managers_) {
     if (manager->protocol() == field->name()) return manager.get();
@@ -41,7 +44,8 @@ absl::StatusOr<DeviceManager*> Registry::ForType(DeviceType type) const {
 }
 
 DeviceManager* Registry::ForHandle(std::string_view handle) const {
-  // Those that have to be asked come last: they may take their time.
+  // Managers of types that choose handles themselves are queried last, because the query is a
+  // remote call and may take time.
   for (bool names_devices : {false, true}) {
     for (const auto& manager : managers_) {
       if (manager->traits().names_devices == names_devices && manager->OwnsHandle(handle)) {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <memory>
@@ -10,23 +12,23 @@
 
 namespace sma::device {
 
-/// The device types that are enabled. Filled before the first call; thread-safe afterwards.
+/// The enabled device types. Filled before the first call; thread-safe afterwards.
 class Registry {
  public:
-  /// ALREADY_EXISTS: a manager of this name or protocol is there.
+  /// Returns ALREADY_EXISTS if a manager with this name or protocol is registered.
   absl::Status Add(std::unique_ptr<DeviceManager> manager);
 
-  /// The manager for what `request` asks for. INVALID_ARGUMENT: it names no type, or none that is
-  /// enabled.
+  /// Returns the manager for the type in `request`. Returns INVALID_ARGUMENT if the request names
+  /// no type or one that is not enabled.
   absl::StatusOr<DeviceManager*> ForRequest(const CreateDeviceRequest& request) const;
 
-  /// INVALID_ARGUMENT: no such type, or not enabled.
+  /// Returns INVALID_ARGUMENT if the type is unknown or not enabled.
   absl::StatusOr<DeviceManager*> ForType(DeviceType type) const;
 
-  /// The manager whose handles have the form of `handle`; null when there is none.
+  /// Returns the manager whose handles have the form of `handle`; null if there is none.
   DeviceManager* ForHandle(std::string_view handle) const;
 
-  /// Null when there is none of this name.
+  /// Returns null if no manager has this name.
   DeviceManager* ForName(std::string_view name) const;
 
   const std::vector<std::unique_ptr<DeviceManager>>& managers() const { return managers_; }

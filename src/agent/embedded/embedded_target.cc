@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "agent/embedded/embedded_target.h"
 
 #include <fmt/format.h>
@@ -22,9 +24,10 @@ using std::chrono::steady_clock;
 constexpr milliseconds kTermTime = seconds(10);
 constexpr milliseconds kListenPollTime{5};
 
-constexpr std::string_view kDeletedSuffix = " (deleted)";  // of a running file that was replaced
+// Suffix that the kernel appends to the path of a running executable whose file was replaced.
+constexpr std::string_view kDeletedSuffix = " (deleted)";
 
-/// The file that a path stands for, so that two ways to write it compare equal.
+/// Returns the resolved path, so that different spellings compare equal.
 std::string Resolved(std::string path) {
   if (path.ends_with(kDeletedSuffix)) path.resize(path.size() - kDeletedSuffix.size());
   std::error_code error;
@@ -103,12 +106,12 @@ void EmbeddedTarget::Supervise() {
       last_end_ = process_.end();
     }
     spdlog::error("target: process {} ended: {}", process_.pid(), process_.end());
-    if (!StartAgain()) return;
+    if (!Restart()) return;
   }
 }
 
-/// False when it is to stop instead.
-bool EmbeddedTarget::StartAgain() {
+/// Returns false if supervision must stop.
+bool EmbeddedTarget::Restart() {
   while (true) {
     if (StopWithin(NextPause(), -1)) return false;
     absl::StatusOr<Found> found = AdoptOrStart(options_);
@@ -138,7 +141,8 @@ milliseconds EmbeddedTarget::NextPause() {
   return pause_;
 }
 
-/// Waits for `time`, or until `other_fd` (-1: none) is readable; true at once when it is to stop.
+/// Waits for `time`, or until `other_fd` is readable if it is not -1. Returns true immediately if
+/// supervision must stop.
 bool EmbeddedTarget::StopWithin(milliseconds time, int other_fd) {
   pollfd fds[] = {{stop_event_.get(), POLLIN, 0}, {other_fd, POLLIN, 0}};
   bool forever = time == milliseconds::max();
@@ -155,12 +159,13 @@ bool EmbeddedTarget::StopWithin(milliseconds time, int other_fd) {
 void EmbeddedTarget::EndTarget() {
   if (process_.WaitForEnd(milliseconds(0))) return;
   if (!is_ours_) {
-    spdlog::info("target: process {} runs another program and goes on", process_.pid());
+    spdlog::info("target: process {} was started from a different executable and is left running",
+                 process_.pid());
     return;
   }
   process_.Signal(SIGTERM);
   if (process_.WaitForEnd(kTermTime)) return;
-  spdlog::warn("target: process {} does not end by itself: killed", process_.pid());
+  spdlog::warn("target: process {} did not exit after SIGTERM, killing it", process_.pid());
   process_.Signal(SIGKILL);
   process_.WaitForEnd(kTermTime);
 }

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <atomic>
@@ -18,46 +20,47 @@
 namespace sma::embedded {
 
 struct EmbeddedTargetOptions {
-  std::string binary;                  // path
-  std::string socket;                  // of its JSON-RPC server; given to it as -r
-  std::vector<std::string> arguments;  // the rest
-  std::string log_file;                // empty: this process's standard error
+  std::string binary;                  // path of the executable
+  std::string socket;                  // path of the target's JSON-RPC socket; passed as -r
+  std::vector<std::string> arguments;  // further arguments
+  std::string log_file;                // empty: standard error of this process
   bool stop_at_end = false;
   std::chrono::milliseconds first_pause{100};
   std::chrono::milliseconds longest_pause{10'000};
 };
 
-/// `sma-target` beside the file that this process runs.
+/// Returns the path of `sma-target` in the folder of this process's executable.
 std::string DefaultBinary();
 
-/// Keeps a storage target running on a socket: adopts one that listens there already, else starts
-/// it; starts it again when it ends, at once if it ran for longer than `longest_pause`, else after
-/// a pause that doubles. The target is a process of its own and outlives this one.
+/// Keeps a storage target running on a socket: adopts a target that is already listening there,
+/// otherwise starts one. Restarts it when it ends: immediately if it ran for longer than
+/// `longest_pause`, otherwise after a pause that doubles each time. The target is a separate
+/// process that keeps running when this one ends.
 class EmbeddedTarget {
  public:
-  /// Adopts or starts the target and begins to supervise it. The status says why it could not be
-  /// started; it need not answer yet. Returns PERMISSION_DENIED if a process of another user than
-  /// this process's or root listens on the socket: it is neither adopted nor replaced.
+  /// Adopts or starts the target and begins to supervise it. Returns an error if it could not be
+  /// started; after OK it may not answer yet. Returns PERMISSION_DENIED if the process that listens
+  /// on the socket runs as a user other than root or this process's user: it is neither adopted nor
+  /// replaced.
   static absl::StatusOr<std::unique_ptr<EmbeddedTarget>> Start(EmbeddedTargetOptions options);
 
-  /// Ends the supervision. With `stop_at_end` ends the target, too: SIGTERM, and SIGKILL after 10
-  /// s. A target that was adopted and runs another program than `binary` is somebody else's and
-  /// goes on. Blocks.
+  /// Ends the supervision. With `stop_at_end` also stops the target: SIGTERM, then SIGKILL after 10
+  /// s. An adopted target whose executable is not `binary` is left running. Blocks.
   ~EmbeddedTarget();
 
   EmbeddedTarget(const EmbeddedTarget&) = delete;
   EmbeddedTarget& operator=(const EmbeddedTarget&) = delete;
 
-  /// Blocks until somebody listens on the socket. The context's status when it ends before;
-  /// FAILED_PRECONDITION where the target ended instead; PERMISSION_DENIED as for Start().
+  /// Blocks until a process listens on the socket. Returns the context's status if it ends first;
+  /// FAILED_PRECONDITION if the target ended; PERMISSION_DENIED in the same case as Start().
   /// Thread-safe.
   absl::Status WaitUntilListening(const base::Context& context) SMA_EXCLUDES(mutex_);
 
-  /// Of the target that runs now, or ran last. Thread-safe.
+  /// Returns the PID of the running target, or of the last one if none is running. Thread-safe.
   pid_t pid() const { return pid_; }
-  /// How often it was started, after the first time. Thread-safe.
+  /// Returns the number of restarts. Thread-safe.
   uint32_t restarts() const { return restarts_; }
-  /// Whether the first one was running already.
+  /// Returns true if the first target was already running and was adopted.
   bool adopted() const { return adopted_; }
 
  private:
@@ -69,7 +72,7 @@ class EmbeddedTarget {
   EmbeddedTarget(EmbeddedTargetOptions options, Found found);
 
   void Supervise();
-  bool StartAgain();
+  bool Restart();
   std::chrono::milliseconds NextPause();
   bool StopWithin(std::chrono::milliseconds time, int other_fd);
   void EndTarget();
@@ -80,9 +83,9 @@ class EmbeddedTarget {
   std::atomic<uint32_t> restarts_ = 0;
   base::UniqueFd stop_event_;  // eventfd(2)
   base::Mutex mutex_;
-  std::string last_end_ SMA_GUARDED_BY(mutex_);  // how the target ended; empty while one runs
+  std::string last_end_ SMA_GUARDED_BY(mutex_);  // how the target ended; empty while it runs
 
-  // The supervising thread's, and the destructor's after it.
+  // Owned by the supervising thread, then by the destructor.
   Process process_;
   bool is_ours_;
   base::TimePoint began_ = std::chrono::steady_clock::now();

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "agent/embedded/embedded_target.h"
 
 #include <fcntl.h>
@@ -11,7 +13,7 @@
 #include <fstream>
 #include <sstream>
 
-#include "base/listen_as.h"
+#include "base/testing/listen_as.h"
 
 namespace sma::embedded {
 namespace {
@@ -86,7 +88,7 @@ TEST_F(EmbeddedTargetTest, StartsInASessionOfItsOwn) {
   EXPECT_THAT(Log(), HasSubstr("listening on " + options_.socket));
 }
 
-TEST_F(EmbeddedTargetTest, TakesNoDescriptorsAlong) {
+TEST_F(EmbeddedTargetTest, InheritsNoDescriptors) {
   base::UniqueFd open_without_cloexec(::open("/dev/null", O_RDONLY));
   Start();
   std::string fds = "/proc/" + std::to_string(target_->pid()) + "/fd";
@@ -95,7 +97,7 @@ TEST_F(EmbeddedTargetTest, TakesNoDescriptorsAlong) {
     std::error_code error;
     null_files += std::filesystem::read_symlink(entry.path(), error) == "/dev/null" ? 1 : 0;
   }
-  EXPECT_EQ(null_files, 1u) << "its standard input only";
+  EXPECT_EQ(null_files, 1u) << "only standard input";
 }
 
 TEST_F(EmbeddedTargetTest, SignalsThatTheAgentBlocksReachTheTarget) {
@@ -107,12 +109,12 @@ TEST_F(EmbeddedTargetTest, SignalsThatTheAgentBlocksReachTheTarget) {
   Start();
   auto began = steady_clock::now();
   target_.reset();
-  EXPECT_LT(steady_clock::now() - began, seconds(9)) << "it ended by SIGTERM";
+  EXPECT_LT(steady_clock::now() - began, seconds(9)) << "SIGTERM ended it";
   EXPECT_FALSE(Listener());
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
 }
 
-TEST_F(EmbeddedTargetTest, GoesOnAfterTheAgentAndIsAdoptedByTheNext) {
+TEST_F(EmbeddedTargetTest, OutlivesTheAgentAndIsAdoptedByTheNextOne) {
   Start();
   pid_t pid = target_->pid();
   target_.reset();
@@ -122,7 +124,7 @@ TEST_F(EmbeddedTargetTest, GoesOnAfterTheAgentAndIsAdoptedByTheNext) {
   EXPECT_EQ(target_->pid(), pid);
 }
 
-TEST_F(EmbeddedTargetTest, IsStartedAgainWhenItDies) {
+TEST_F(EmbeddedTargetTest, IsRestartedWhenItDies) {
   Start();
   for (uint32_t round = 1; round <= 3; ++round) {
     pid_t pid = target_->pid();
@@ -133,7 +135,7 @@ TEST_F(EmbeddedTargetTest, IsStartedAgainWhenItDies) {
   }
 }
 
-TEST_F(EmbeddedTargetTest, AnAdoptedOneIsStartedAgainWhenItDies) {
+TEST_F(EmbeddedTargetTest, AnAdoptedTargetIsRestartedWhenItDies) {
   Start();
   target_.reset();
   Start();
@@ -143,14 +145,14 @@ TEST_F(EmbeddedTargetTest, AnAdoptedOneIsStartedAgainWhenItDies) {
   ASSERT_TRUE(WaitFor([&] { return Listener().has_value(); }));
 }
 
-TEST_F(EmbeddedTargetTest, StopsWithTheAgentWhereAsked) {
+TEST_F(EmbeddedTargetTest, StopsWithTheAgentIfConfigured) {
   options_.stop_at_end = true;
   Start();
   target_.reset();
   EXPECT_FALSE(Listener());
 }
 
-TEST_F(EmbeddedTargetTest, AnotherProgramThatWasAdoptedIsNotStopped) {
+TEST_F(EmbeddedTargetTest, AnAdoptedForeignProgramIsNotStopped) {
   Start();
   target_.reset();
   options_.binary = "/bin/true";
@@ -171,7 +173,7 @@ TEST_F(EmbeddedTargetTest, AProcessOfAnotherUserIsRefusedAtTheStart) {
   EXPECT_THAT(std::string(status.message()), HasSubstr("user 65534"));
 }
 
-TEST_F(EmbeddedTargetTest, AProcessOfAnotherUserIsNotAdoptedInPlaceOfATargetThatDied) {
+TEST_F(EmbeddedTargetTest, AProcessOfAnotherUserDoesNotReplaceATargetThatDied) {
   if (geteuid() != 0) GTEST_SKIP() << "must be root to listen as another user";
   options_.first_pause = milliseconds(20);
   Start();
@@ -179,7 +181,8 @@ TEST_F(EmbeddedTargetTest, AProcessOfAnotherUserIsNotAdoptedInPlaceOfATargetThat
   base::UniqueFd listener = base::ListenAs(kOtherUser, options_.socket);
   ASSERT_TRUE(listener);
   ASSERT_EQ(kill(target_->pid(), SIGKILL), 0);
-  // The first attempt finds the other's process; the target is started once it has gone.
+  // The first attempt finds the other user's process; the target is started once that process no
+  // longer listens.
   char byte = 0;
   base::UniqueFd client;
   ASSERT_TRUE(WaitFor([&] {
@@ -202,7 +205,7 @@ TEST_F(EmbeddedTargetTest, AMissingProgramIsReported) {
   EXPECT_THAT(std::string(status.message()), HasSubstr(options_.binary));
 }
 
-TEST_F(EmbeddedTargetTest, AProgramThatEndsAtOnceIsReportedAndNotStartedInAStorm) {
+TEST_F(EmbeddedTargetTest, AProgramThatEndsImmediatelyIsReportedAndRestartedWithPauses) {
   options_.arguments = {"--fail", "3"};
   options_.first_pause = seconds(30);
   auto target = EmbeddedTarget::Start(options_);
@@ -213,13 +216,13 @@ TEST_F(EmbeddedTargetTest, AProgramThatEndsAtOnceIsReportedAndNotStartedInAStorm
   EXPECT_EQ((*target)->restarts(), 0u);
   auto began = steady_clock::now();
   target->reset();
-  EXPECT_LT(steady_clock::now() - began, seconds(20)) << "a pause does not hold up the end";
+  EXPECT_LT(steady_clock::now() - began, seconds(20)) << "a pause does not delay the end";
 }
 
 TEST_F(EmbeddedTargetTest, WaitingEndsWithTheContext) {
   options_.binary = "/bin/sleep";
   options_.arguments = {};
-  // sleep does not know -r and ends; a pause as long as the test keeps it from starting again.
+  // `sleep` does not accept -r and exits; a long pause prevents a second start during the test.
   options_.first_pause = seconds(30);
   auto target = EmbeddedTarget::Start(options_);
   ASSERT_TRUE(target.ok());

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "agent/embedded/process.h"
 
 #include <fcntl.h>
@@ -28,7 +30,7 @@ base::UniqueFd OpenPidfd(pid_t pid) {
   return base::UniqueFd(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
 }
 
-/// What posix_spawn is to do in the child; frees it all.
+/// Parameters of posix_spawn for the child.
 class SpawnSetup {
  public:
   SpawnSetup() {
@@ -62,7 +64,7 @@ class SpawnSetup {
     posix_spawn_file_actions_addclosefrom_np(&actions_, STDERR_FILENO + 1);
   }
 
-  /// An errno value; 0 on success.
+  /// Returns an errno value; 0 on success.
   int Spawn(const std::vector<std::string>& argv, pid_t& pid) const {
     std::vector<char*> pointers;
     for (const std::string& argument : argv)
@@ -92,7 +94,7 @@ absl::StatusOr<Process> Process::Spawn(const std::vector<std::string>& argv,
   if (int error = setup.Spawn(argv, pid); error != 0) {
     return absl::ErrnoToStatus(error, fmt::format("cannot start {}", argv[0]));
   }
-  // Nobody else reaps children, so that the number means this one.
+  // Only this class reaps the child, so the PID cannot have been reused.
   base::UniqueFd fd = OpenPidfd(pid);
   if (!fd) return absl::ErrnoToStatus(errno, fmt::format("cannot watch {}", argv[0]));
   return Process(pid, std::move(fd));
@@ -110,7 +112,7 @@ absl::StatusOr<std::optional<Process>> Process::ListeningOn(const std::string& p
   if (absl::Status status = base::CheckPeerUser(socket.get()); !status.ok()) {
     return absl::Status(status.code(), fmt::format("{}: {}", path, std::string(status.message())));
   }
-  // The peer's number is that of the process that called listen().
+  // The PID among the peer's credentials is that of the process that called listen().
   ucred peer{};
   socklen_t length = sizeof(peer);
   if (::getsockopt(socket.get(), SOL_SOCKET, SO_PEERCRED, &peer, &length) != 0) return std::nullopt;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <sys/types.h>
@@ -12,38 +14,38 @@
 
 namespace sma::embedded {
 
-/// Another process, by a descriptor that never means a later process of the same number
-/// (pidfd_open(2)). Movable. Not synchronised.
+/// Another process, identified by a descriptor that never refers to a later process with the same
+/// PID (pidfd_open(2)). Movable. Not thread-safe.
 class Process {
  public:
-  /// Starts `argv[0]` (a path) in a session of its own, with all signals as they are by default,
-  /// standard input from /dev/null, and standard output and error appended to `log_file`, or to
-  /// this process's standard error where that is empty. No other descriptor goes along, and it does
-  /// not end with this process. The status says why it could not be started.
+  /// Starts `argv[0]` (a path) in a new session, with default signal dispositions and no blocked
+  /// signals, standard input from /dev/null, and standard output and error appended to `log_file`,
+  /// or to this process's standard error if it is empty. The new process inherits no other
+  /// descriptors and does not end with this process. Returns an error if it cannot be started.
   static absl::StatusOr<Process> Spawn(const std::vector<std::string>& argv,
                                        const std::string& log_file);
 
-  /// The one that listens on the Unix socket at `path`; nullopt if nobody does. Returns
-  /// PERMISSION_DENIED if it runs as another user than this process's or root.
+  /// Returns the process that listens on the Unix socket at `path`; nullopt if there is none.
+  /// Returns PERMISSION_DENIED if it runs as a user other than root or this process's user.
   static absl::StatusOr<std::optional<Process>> ListeningOn(const std::string& path);
 
   pid_t pid() const { return pid_; }
 
-  /// Readable once the process has ended.
+  /// Returns a descriptor that becomes readable when the process has ended.
   int fd() const { return fd_.get(); }
 
-  /// Path of the file that it runs; empty where that cannot be told.
+  /// Returns the path of the executable; empty if unknown.
   std::string Executable() const;
 
-  /// Waits until it has ended, at most for `timeout`; false when it goes on. A child is then
-  /// reaped.
+  /// Waits at most `timeout` for the process to end and reaps a child. Returns false if it is still
+  /// running.
   bool WaitForEnd(std::chrono::milliseconds timeout);
 
-  /// How it ended, in words: "exit status 1", "signal 9". "unknown" for a process that is no child,
+  /// Returns how the process ended: "exit status 1", "signal 9"; "unknown" if it is not a child,
   /// and before WaitForEnd().
   const std::string& end() const { return end_; }
 
-  /// Nothing happens where it has ended.
+  /// Sends `signal` to the process. Does nothing if it has ended.
   void Signal(int signal) const;
 
  private:

@@ -1,13 +1,21 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "agent/metrics/metrics.h"
 
 #include <fmt/format.h>
+#include <netdb.h>
 #include <prometheus/collectable.h>
 #include <prometheus/counter.h>
 #include <prometheus/exposer.h>
 #include <prometheus/histogram.h>
 #include <prometheus/registry.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
+#include <cerrno>
+#include <cstring>
 #include <exception>
+#include <memory>
 #include <utility>
 #include <vector>
 
@@ -18,20 +26,45 @@ using prometheus::ClientMetric;
 using prometheus::MetricFamily;
 using prometheus::MetricType;
 
-// In seconds, from a call that changes nothing to one that waits for a guest.
+// Bucket limits in seconds, for calls that change nothing up to calls that wait for a guest.
 const prometheus::Histogram::BucketBoundaries kBuckets = {
     0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30};
 
-// Each connection has one of the HTTP server's threads until it is answered. A request must be
-// whole within the time limit, and a connection serves one request, so those who never finish
-// theirs hold a thread for that long at most, and more of them are needed than any reader of
-// metrics opens.
+// Each connection occupies a thread of the HTTP server until it is answered. A request must be
+// complete within the time limit, and a connection serves one request, so a client that never
+// completes its request holds a thread only for that time. There are more threads than connections
+// that any metrics client opens.
 std::vector<std::string> ServerOptions(const std::string& address) {
   return {"listening_ports",    address, "num_threads",       "32", "connection_queue",  "256",
           "request_timeout_ms", "1000",  "linger_timeout_ms", "0",  "enable_keep_alive", "no"};
 }
 
-/// Turns the agent's numbers into metrics each time they are read.
+// Returns why an address of the form HOST:PORT cannot be used, which the HTTP server does not tell;
+// empty if it can.
+std::string WhyNotBound(const std::string& address) {
+  const size_t colon = address.rfind(':');
+  if (colon == std::string::npos) return {};
+  std::string host = address.substr(0, colon);
+  if (host.starts_with('[') && host.ends_with(']')) host = host.substr(1, host.size() - 2);
+  addrinfo hints{};
+  hints.ai_socktype = SOCK_STREAM;
+  hints.ai_flags = AI_PASSIVE;
+  addrinfo* found = nullptr;
+  const int error = getaddrinfo(host.c_str(), address.c_str() + colon + 1, &hints, &found);
+  if (error != 0) return gai_strerror(error);
+  const std::unique_ptr<addrinfo, void (*)(addrinfo*)> list(found, freeaddrinfo);
+  std::string why;
+  const int fd = ::socket(list->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  const int one = 1;
+  if (fd < 0 || ::setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) != 0 ||
+      ::bind(fd, list->ai_addr, list->ai_addrlen) != 0 || ::listen(fd, 1) != 0) {
+    why = std::strerror(errno);
+  }
+  if (fd >= 0) ::close(fd);
+  return why;
+}
+
+/// Converts the agent's numbers to metrics each time they are read.
 class NumbersCollector : public prometheus::Collectable {
  public:
   explicit NumbersCollector(Metrics::Source source) : source_(std::move(source)) {}
@@ -39,21 +72,23 @@ class NumbersCollector : public prometheus::Collectable {
   std::vector<MetricFamily> Collect() const override {
     AgentNumbers numbers = source_();
     return {
-        Gauge("sma_serving", "Whether the health service says SERVING", numbers.serving),
-        Gauge("sma_target_connected", "Whether there is a connection to the target",
+        Gauge("sma_serving", "1 if the health service reports SERVING", numbers.serving),
+        Gauge("sma_target_connected", "1 if the agent is connected to the target",
               numbers.target_connected),
         Counter("sma_target_calls_total", "JSON-RPC requests sent to the target",
                 numbers.target_calls),
-        Counter("sma_target_errors_total", "Answers of the target with an error",
-                numbers.target_errors),
-        Counter("sma_target_lost_total", "Requests given up, or lost with the connection",
+        Counter("sma_target_errors_total", "Error responses of the target", numbers.target_errors),
+        Counter("sma_target_lost_total", "Requests abandoned, or lost with the connection",
                 numbers.target_lost),
-        Counter("sma_target_connects_total", "Connections made to the target",
+        Counter("sma_target_connects_total", "Connections established to the target",
                 numbers.target_connects),
         Gauge("sma_devices", "Devices in the record", numbers.devices),
         Gauge("sma_volumes", "Volumes in the record", numbers.volumes),
-        Gauge("sma_degraded_objects", "Devices and volumes in another state than ready",
-              numbers.degraded),
+        Gauge("sma_degraded_objects", "Devices and volumes that are not ready", numbers.degraded),
+        UnmetConditions(numbers.unmet_conditions),
+        LabelledGauge(
+            "sma_volume_paths", "Paths to the storage nodes of volumes, by state",
+            {{{{"state", "up"}}, numbers.paths_up}, {{{"state", "down"}}, numbers.paths_down}}),
     };
   }
 
@@ -62,6 +97,29 @@ class NumbersCollector : public prometheus::Collectable {
     ClientMetric metric;
     metric.gauge.value = static_cast<double>(value);
     return {name, help, MetricType::Gauge, {std::move(metric)}};
+  }
+
+  using Labels = std::vector<std::pair<const char*, std::string>>;
+
+  static MetricFamily LabelledGauge(const char* name, const char* help,
+                                    const std::vector<std::pair<Labels, uint64_t>>& values) {
+    MetricFamily family{name, help, MetricType::Gauge, {}};
+    for (const auto& [labels, value] : values) {
+      ClientMetric metric;
+      for (const auto& [label, text] : labels) metric.label.push_back({label, text});
+      metric.gauge.value = static_cast<double>(value);
+      family.metric.push_back(std::move(metric));
+    }
+    return family;
+  }
+
+  static MetricFamily UnmetConditions(const std::vector<UnmetCondition>& conditions) {
+    std::vector<std::pair<Labels, uint64_t>> values;
+    for (const UnmetCondition& unmet : conditions) {
+      values.push_back({{{"object", unmet.object}, {"condition", unmet.condition}}, unmet.count});
+    }
+    return LabelledGauge("sma_unmet_conditions", "Devices and volumes with an unmet condition",
+                         values);
   }
 
   static MetricFamily Counter(const char* name, const char* help, uint64_t value) {
@@ -107,7 +165,7 @@ class Metrics::Impl {
   std::shared_ptr<NumbersCollector> numbers_;
   prometheus::Family<prometheus::Counter>& calls_;
   prometheus::Family<prometheus::Histogram>& durations_;
-  prometheus::Exposer exposer_;  // goes first: its threads use all else
+  prometheus::Exposer exposer_;  // destroyed first: its threads use all other members
 };
 
 Metrics::Metrics(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -120,8 +178,9 @@ absl::StatusOr<std::unique_ptr<Metrics>> Metrics::Listen(const std::string& addr
     auto impl = std::make_unique<Impl>(address, std::move(source));
     return std::unique_ptr<Metrics>(new Metrics(std::move(impl)));
   } catch (const std::exception& error) {
+    const std::string why = WhyNotBound(address);
     return absl::UnavailableError(
-        fmt::format("metrics: cannot listen on {}: {}", address, error.what()));
+        fmt::format("metrics: cannot listen on {}: {}", address, why.empty() ? error.what() : why));
   }
 }
 

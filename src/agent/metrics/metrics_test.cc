@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "agent/metrics/metrics.h"
 
 #include <arpa/inet.h>
@@ -17,7 +19,7 @@ namespace {
 using std::chrono::milliseconds;
 using testing::HasSubstr;
 
-/// A connection on which `request` was sent.
+/// Returns a connection on which `request` has been sent.
 base::UniqueFd Send(uint16_t port, const std::string& request) {
   base::UniqueFd fd(socket(AF_INET, SOCK_STREAM, 0));
   sockaddr_in name{};
@@ -32,7 +34,7 @@ base::UniqueFd Send(uint16_t port, const std::string& request) {
 
 std::string Get(uint16_t port, const std::string& path) {
   base::UniqueFd fd = Send(port, "GET " + path + " HTTP/1.0\r\n\r\n");
-  // The server is in no hurry to close the connection.
+  // Reads up to Content-Length, because the server closes the connection late.
   const std::string kLength = "Content-Length: ";
   std::string answer;
   size_t whole = std::string::npos;
@@ -53,6 +55,9 @@ TEST(Metrics, CallsAndNumbersAreShown) {
   numbers.serving = true;
   numbers.devices = 7;
   numbers.target_calls = 1000;
+  numbers.unmet_conditions = {{"volume", "PathsUp", 3}, {"device", "OnTarget", 0}};
+  numbers.paths_up = 5;
+  numbers.paths_down = 4;
   auto metrics = Metrics::Listen("127.0.0.1:0", [&] { return numbers; });
   ASSERT_TRUE(metrics.ok()) << metrics.status();
   (*metrics)->ObserveCall("CreateDevice", absl::StatusCode::kOk, milliseconds(3));
@@ -66,8 +71,20 @@ TEST(Metrics, CallsAndNumbersAreShown) {
   EXPECT_THAT(text, HasSubstr("sma_serving 1"));
   EXPECT_THAT(text, HasSubstr("sma_target_connected 0"));
   EXPECT_THAT(text, HasSubstr("sma_devices 7"));
+  EXPECT_THAT(text, HasSubstr("sma_unmet_conditions{object=\"volume\",condition=\"PathsUp\"} 3"));
+  EXPECT_THAT(text, HasSubstr("sma_unmet_conditions{object=\"device\",condition=\"OnTarget\"} 0"));
+  EXPECT_THAT(text, HasSubstr("sma_volume_paths{state=\"up\"} 5"));
+  EXPECT_THAT(text, HasSubstr("sma_volume_paths{state=\"down\"} 4"));
   EXPECT_THAT(text, HasSubstr("sma_target_calls_total 1000"));
   EXPECT_THAT(Get((*metrics)->port(), "/other"), HasSubstr("404"));
+}
+
+TEST(Metrics, TheReasonIsGivenIfTheAddressCannotBeUsed) {
+  auto first = Metrics::Listen("127.0.0.1:0", [] { return AgentNumbers(); });
+  ASSERT_TRUE(first.ok()) << first.status();
+  const std::string address = "127.0.0.1:" + std::to_string((*first)->port());
+  EXPECT_EQ(Metrics::Listen(address, [] { return AgentNumbers(); }).status().message(),
+            "metrics: cannot listen on " + address + ": Address already in use");
 }
 
 TEST(Metrics, CallsAreCountedFromManyThreads) {
@@ -86,7 +103,7 @@ TEST(Metrics, CallsAreCountedFromManyThreads) {
               HasSubstr("sma_calls_total{code=\"OK\",method=\"SetQos\"} 4000"));
 }
 
-TEST(Metrics, HalfRequestsDelayNobodyAndAreDropped) {
+TEST(Metrics, IncompleteRequestsDelayNoOthersAndAreDropped) {
   auto metrics = Metrics::Listen("127.0.0.1:0", [] { return AgentNumbers(); });
   ASSERT_TRUE(metrics.ok()) << metrics.status();
   std::vector<base::UniqueFd> half;
@@ -98,11 +115,11 @@ TEST(Metrics, HalfRequestsDelayNobodyAndAreDropped) {
     EXPECT_THAT(Get((*metrics)->port(), "/metrics"), HasSubstr("sma_serving 0"));
     return std::chrono::steady_clock::now() - began;
   };
-  EXPECT_LT(get_with(20), std::chrono::seconds(10)) << "there are threads left";
-  EXPECT_LT(get_with(70), std::chrono::seconds(20)) << "they are dropped one after the other";
+  EXPECT_LT(get_with(20), std::chrono::seconds(10)) << "threads are available";
+  EXPECT_LT(get_with(70), std::chrono::seconds(20)) << "connections are dropped one after another";
   for (base::UniqueFd& fd : half) {
     char byte = 0;
-    while (recv(fd.get(), &byte, 1, 0) > 0) continue;  // an answer with an error, then the end
+    while (recv(fd.get(), &byte, 1, 0) > 0) continue;  // an error response, then the end
   }
 }
 

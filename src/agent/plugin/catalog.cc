@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "agent/plugin/catalog.h"
 
 #include <fmt/format.h>
@@ -22,11 +24,11 @@ template <typename Factory>
 absl::Status Add(std::vector<Catalog::Entry<Factory>>& entries, std::string_view what,
                  Factory factory, const Origin& origin) {
   if (factory.name.empty() || !factory.make) {
-    return absl::InvalidArgumentError(fmt::format("a {} without a name or a maker", what));
+    return absl::InvalidArgumentError(fmt::format("a {} has no name or no factory function", what));
   }
   if (const Catalog::Entry<Factory>* other = Find(entries, factory.name)) {
     return absl::AlreadyExistsError(
-        fmt::format("{} '{}' is already in {}", what, factory.name, Where(other->origin)));
+        fmt::format("{} '{}' is already defined by {}", what, factory.name, Where(other->origin)));
   }
   entries.push_back({std::move(factory), origin});
   return absl::OkStatus();

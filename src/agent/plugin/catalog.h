@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <memory>
@@ -14,14 +16,14 @@ namespace sma::plugin {
 
 enum class Kind { kBuiltIn, kNative, kPython };
 
-/// Where something came from.
+/// The origin of a registered factory.
 struct Origin {
   Kind kind = Kind::kBuiltIn;
-  std::string source;  // the shared library's path, or the module; empty for what is built in
+  std::string source;  // path of the shared library, or the module; empty for built-in types
 };
 
-/// All device types and crypto engines that can be named in the configuration: built in, and from
-/// plugins. Filled at start by one thread.
+/// All device types and crypto engines that the configuration can name: built-in ones and those of
+/// plugins. Filled by one thread at start-up.
 class Catalog : public PluginRegistry {
  public:
   template <typename Factory>
@@ -30,24 +32,24 @@ class Catalog : public PluginRegistry {
     Origin origin;
   };
 
-  /// `target` outlives the catalog and what it makes.
+  /// `target` must outlive the catalog and the objects that its factories create.
   explicit Catalog(jsonrpc::Caller& target) : target_(target) {}
 
-  /// Of what is added from now on.
+  /// Sets the origin of all factories that are added from now on.
   void set_origin(Origin origin) { origin_ = std::move(origin); }
 
   jsonrpc::Caller& target() override { return target_; }
   absl::Status AddDeviceType(DeviceFactory factory) override;
   absl::Status AddCryptoEngine(CryptoEngineFactory factory) override;
 
-  /// Null when there is none of this name.
+  /// Returns null if no type has this name.
   const DeviceFactory* FindDeviceType(std::string_view name) const;
   const CryptoEngineFactory* FindCryptoEngine(std::string_view name) const;
 
   const std::vector<Entry<DeviceFactory>>& device_types() const { return device_types_; }
   const std::vector<Entry<CryptoEngineFactory>>& crypto_engines() const { return crypto_engines_; }
 
-  /// Names, separated by commas, for messages.
+  /// Returns the comma-separated names, for messages.
   std::string DeviceNames() const;
   std::string CryptoEngineNames() const;
 

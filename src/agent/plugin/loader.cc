@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "agent/plugin/loader.h"
 
 #include <dlfcn.h>
@@ -10,7 +12,7 @@
 namespace sma::plugin {
 namespace {
 
-// Relative to the folder of the program.
+// Relative to the folder that contains the agent's executable.
 constexpr std::string_view kPluginDir = "../lib/sma/plugins";
 constexpr std::string_view kPythonHost = "../lib/sma/libsma_python.so";
 
@@ -20,14 +22,15 @@ std::string BesideProgram(std::string_view relative) {
   return (program.parent_path() / relative).lexically_normal().string();
 }
 
-// The symbol `name` of a shared library, which is never closed: threads may run in it.
+// Returns the symbol `name` of a shared library. The library is never closed, because threads may
+// be running in it.
 absl::StatusOr<const void*> OpenSymbol(const std::string& path, const char* name, int scope) {
   void* library = dlopen(path.c_str(), RTLD_NOW | scope);
   if (library == nullptr) return absl::FailedPreconditionError(dlerror());
   const void* symbol = dlsym(library, name);
   if (symbol == nullptr) {
     return absl::FailedPreconditionError(
-        fmt::format("{} is no plugin: it has no symbol {}", path, name));
+        fmt::format("{} is not a plugin: it has no symbol {}", path, name));
   }
   return symbol;
 }
@@ -53,8 +56,8 @@ absl::Status Loader::LoadNative(const std::string& path) {
   const auto* plugin = static_cast<const Plugin*>(*symbol);
   if (plugin->interface_version != kPluginInterfaceVersion) {
     return absl::FailedPreconditionError(fmt::format(
-        "{} was built for version {} of the plugin interface, and this agent has version "
-        "{}: build it again with this agent's headers",
+        "{} was built for version {} of the plugin interface, but this agent has version "
+        "{}: rebuild it with this agent's headers",
         path, plugin->interface_version, kPluginInterfaceVersion));
   }
   catalog_.set_origin({.kind = Kind::kNative, .source = path});
@@ -65,7 +68,7 @@ absl::Status Loader::LoadNative(const std::string& path) {
 
 absl::Status Loader::LoadPython(const std::string& module) {
   if (python_ == nullptr) {
-    // Python's own extension modules expect the interpreter's symbols to be there.
+    // Python's own extension modules need the interpreter's symbols to be global.
     absl::StatusOr<const void*> symbol =
         OpenSymbol(BesideProgram(kPythonHost), "sma_python_host", RTLD_GLOBAL);
     if (!symbol.ok()) {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <string>
@@ -9,24 +11,27 @@
 
 namespace sma::plugin {
 
-/// Loads plugins by name. What was loaded stays until the program ends.
+/// Loads plugins by name. They remain loaded until the program ends.
 class Loader {
  public:
-  /// `catalog` takes what plugins bring and outlives the loader. `plugin_dir`: where shared
-  /// libraries are looked for by name; empty: DefaultPluginDir().
+  /// `catalog` receives the factories of plugins and must outlive the loader. `plugin_dir` is the
+  /// folder that is searched for shared libraries by name; if it is empty, DefaultPluginDir() is
+  /// searched.
   Loader(Catalog& catalog, std::string plugin_dir);
 
-  /// `name`: the path of a shared library (with a slash in it), the name of one in the folder of
-  /// plugins (NAME.so), or else a Python module. The error says why it cannot be loaded.
+  /// Loads `name`, which is the path of a shared library (if it contains a slash), the name of a
+  /// shared library in the plugin folder (NAME.so), or otherwise a Python module. An error says why
+  /// it cannot be loaded.
   absl::Status Load(const std::string& name);
 
-  /// Tells Python plugins which crypto engine the agent uses. Without any: nothing.
+  /// Tells Python plugins which crypto engine the agent uses. Does nothing if there are no such
+  /// plugins.
   void UseCryptoEngine(const std::string& name);
 
-  /// Whether threads of a Python interpreter may be running.
+  /// Returns true if threads of a Python interpreter may be running.
   bool has_python() const { return python_ != nullptr; }
 
-  /// `lib/sma/plugins` beside the folder of the program's own file.
+  /// Returns the path `../lib/sma/plugins` relative to the folder of the program's executable.
   static std::string DefaultPluginDir();
 
  private:

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <string>
@@ -7,14 +9,15 @@
 
 namespace sma::plugin {
 
-/// What the shared library of the Python host exports as `sma_python_host`. The interpreter is
-/// started with the first module and never ends; its threads run until the program does.
+/// The functions that the shared library of the Python host exports as `sma_python_host`. The
+/// interpreter starts with the first module and never ends; its threads run until the program ends.
 struct PythonHost {
-  /// Imports `module` and adds what it brings to `catalog`, which outlives the program's threads.
-  /// An error says what the import raised; its traceback is in the log. Called by one thread.
+  /// Imports `module` and adds its factories to `catalog`, which must outlive the program's
+  /// threads. An error contains the exception of the import; its traceback is logged. Must be
+  /// called by one thread.
   absl::Status (*load)(Catalog& catalog, const std::string& module);
 
-  /// Makes the engine of this name the one that Python plugins get for the current engine.
+  /// Makes the engine with this name the current engine for Python plugins.
   void (*use_crypto_engine)(const std::string& name);
 };
 

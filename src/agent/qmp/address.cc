@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "agent/qmp/address.h"
 
 #include <fmt/format.h>
@@ -20,12 +22,18 @@ namespace {
 using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 
-absl::Status Unavailable(int error) { return absl::UnavailableError(std::strerror(error)); }
+// A listener whose queue is full does not refuse connections: a Unix socket returns EAGAIN, and a
+// TCP socket ETIMEDOUT.
+absl::Status ConnectError(int error) {
+  const bool is_refused = error == ECONNREFUSED || error == ENOENT;
+  return absl::Status(is_refused ? absl::StatusCode::kNotFound : absl::StatusCode::kUnavailable,
+                      std::strerror(error));
+}
 
 absl::Status WaitConnected(int fd, base::TimePoint until, int interrupt) {
   while (true) {
     const auto left = std::chrono::ceil<milliseconds>(until - steady_clock::now());
-    if (left.count() <= 0) return Unavailable(ETIMEDOUT);
+    if (left.count() <= 0) return ConnectError(ETIMEDOUT);
     pollfd fds[2] = {{fd, POLLOUT, 0}, {interrupt, POLLIN, 0}};
     const int ready =
         ::poll(fds, 2, static_cast<int>(std::min(left, milliseconds(60'000)).count()));
@@ -35,7 +43,7 @@ absl::Status WaitConnected(int fd, base::TimePoint until, int interrupt) {
     int error = 0;
     socklen_t size = sizeof(error);
     if (::getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size) != 0) error = errno;
-    return error == 0 ? absl::OkStatus() : Unavailable(error);
+    return error == 0 ? absl::OkStatus() : ConnectError(error);
   }
 }
 
@@ -44,7 +52,7 @@ absl::StatusOr<base::UniqueFd> ConnectSocket(const sockaddr* address, socklen_t 
   base::UniqueFd fd(::socket(address->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
   if (!fd.valid()) return absl::ErrnoToStatus(errno, "socket");
   if (::connect(fd.get(), address, size) == 0) return fd;
-  if (errno != EINPROGRESS) return Unavailable(errno);
+  if (errno != EINPROGRESS) return ConnectError(errno);
   if (absl::Status status = WaitConnected(fd.get(), until, interrupt); !status.ok()) return status;
   return fd;
 }
@@ -77,7 +85,7 @@ absl::StatusOr<base::UniqueFd> Connect(const Address& address, base::TimePoint u
       ::getaddrinfo(address.host.c_str(), std::to_string(address.port).c_str(), &hints, &found);
   if (error != 0) return absl::UnavailableError(::gai_strerror(error));
   const std::unique_ptr<addrinfo, void (*)(addrinfo*)> owner(found, ::freeaddrinfo);
-  absl::Status last = absl::UnavailableError("no address");
+  absl::Status failure;
   for (const addrinfo* entry = found; entry != nullptr; entry = entry->ai_next) {
     auto fd = ConnectSocket(entry->ai_addr, entry->ai_addrlen, until, interrupt);
     if (fd.ok()) {
@@ -85,9 +93,10 @@ absl::StatusOr<base::UniqueFd> Connect(const Address& address, base::TimePoint u
       ::setsockopt(fd->get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
       return fd;
     }
-    last = fd.status();
+    // If any address does not refuse the connection, QEMU may be running there.
+    if (failure.ok() || absl::IsNotFound(failure)) failure = fd.status();
   }
-  return last;
+  return failure.ok() ? absl::UnavailableError("no address") : failure;
 }
 
 }  // namespace sma::qmp

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <compare>
@@ -10,22 +12,23 @@
 
 namespace sma::qmp {
 
-/// Where a QEMU listens for QMP: a TCP address or a Unix socket.
+/// The address at which a QEMU listens for QMP: a TCP address or a Unix socket.
 struct Address {
   std::string host;  // empty for a Unix socket
   uint16_t port = 0;
-  std::string path;  // of the Unix socket; empty for TCP
+  std::string path;  // path of the Unix socket; empty for TCP
 
-  /// "HOST:PORT", an IPv6 address in brackets, or "unix:PATH".
+  /// Returns "HOST:PORT", with an IPv6 address in brackets, or "unix:PATH".
   std::string ToString() const;
 
-  // NOLINTNEXTLINE(modernize-use-nullptr): of the operator that the compiler makes
+  // NOLINTNEXTLINE(modernize-use-nullptr): in the generated operator
   friend auto operator<=>(const Address&, const Address&) = default;
 };
 
-/// A connected, non-blocking socket; blocks until `until` at most, and ends with CANCELLED as soon
-/// as `interrupt` becomes readable. UNAVAILABLE: nobody answers there. A host name is resolved,
-/// which may take longer.
+/// Returns a connected, non-blocking socket. Blocks until `until` at most, and returns CANCELLED as
+/// soon as `interrupt` becomes readable. Returns NOT_FOUND if no process listens at the address,
+/// and UNAVAILABLE if there is no answer, for example because QEMU is serving another client and
+/// its queue is full. Resolving a host name may take longer.
 absl::StatusOr<base::UniqueFd> Connect(const Address& address, base::TimePoint until,
                                        int interrupt);
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "agent/qmp/client.h"
 
 #include <fmt/format.h>
@@ -35,7 +37,7 @@ Client::~Client() {
 
 void Client::Wake() {
   const uint64_t one = 1;
-  // Fails only when a wake-up is pending already.
+  // Fails only if a wake-up is already pending.
   [[maybe_unused]] ssize_t written = ::write(wake_.get(), &one, sizeof(one));
 }
 
@@ -132,8 +134,8 @@ void Client::Send(Call& call) {
     pending_[id] = {&call, i};
     ++call.open;
   }
-  // A QEMU that has left so much unread that the socket takes no more does not work any longer: the
-  // thread sees the end of the connection and ends the calls.
+  // If the socket's buffer is full, QEMU has stopped reading its commands. The thread sees the end
+  // of the connection and ends the calls.
   const ssize_t sent = ::send(socket_.get(), text.data(), text.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
   if (sent != static_cast<ssize_t>(text.size())) ::shutdown(socket_.get(), SHUT_RDWR);
 }
@@ -142,11 +144,11 @@ void Client::Await(const Context& context, Call& call) {
   TimePoint mute_at = steady_clock::now() + options_.answer_wait;
   while (call.open > 0) {
     if (absl::Status status = context.status(); !status.ok()) return GiveUp(call, status);
-    // QEMU works on one command after the other: whose call is the oldest tells that it is mute.
+    // QEMU executes commands in order, so only the oldest call can show that QEMU does not answer.
     if (pending_.begin()->second.call != &call)
       mute_at = steady_clock::now() + options_.answer_wait;
     if (steady_clock::now() >= mute_at) {
-      NoteMute();
+      MarkMute();
       return GiveUp(call, absl::UnavailableError(fmt::format("QEMU at {} does not answer commands",
                                                              options_.address.ToString())));
     }
@@ -162,20 +164,20 @@ void Client::GiveUp(Call& call, const absl::Status& reason) {
   });
 }
 
-void Client::NoteMute() {
+void Client::MarkMute() {
   const TimePoint now = steady_clock::now();
   mute_pause_ = std::clamp<std::chrono::nanoseconds>(2 * mute_pause_, options_.mute_pause,
                                                      options_.max_mute_pause);
   mute_until_ = now + mute_pause_;
   if (!unreachable_since_) unreachable_since_ = now;
   spdlog::warn("QMP: {}: QEMU does not answer commands", options_.address.ToString());
-  // The thread sees the end of the connection, and ends the other calls.
+  // The thread sees the end of the connection and ends the other calls.
   ::shutdown(socket_.get(), SHUT_RDWR);
 }
 
 void Client::End(uint64_t id, absl::StatusOr<Json> result) {
   auto found = pending_.find(id);
-  if (found == pending_.end()) return;  // the caller has given up
+  if (found == pending_.end()) return;  // the caller no longer waits
   Call& call = *found->second.call;
   call.results[found->second.index] = std::move(result);
   --call.open;
@@ -186,6 +188,11 @@ void Client::End(uint64_t id, absl::StatusOr<Json> result) {
 std::optional<TimePoint> Client::unreachable_since() const {
   MutexLock lock(mutex_);
   return unreachable_since_;
+}
+
+std::optional<TimePoint> Client::gone_since() const {
+  MutexLock lock(mutex_);
+  return gone_since_;
 }
 
 Client::EventWatch::EventWatch(Client& client, std::set<std::string> names)

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <chrono>
@@ -23,53 +25,58 @@ namespace sma::qmp {
 
 struct ClientOptions {
   Address address{};
-  /// How long a call waits for a connection when there is none; its context may end the wait
-  /// sooner.
+  /// How long a call waits for a connection; its context may end the wait sooner.
   std::chrono::nanoseconds connect_wait = std::chrono::seconds(2);
-  /// How long QEMU may take to greet: it does not while it serves another client.
+  /// How long to wait for QEMU's greeting, which QEMU does not send while it serves another client.
   std::chrono::nanoseconds greeting_wait = std::chrono::seconds(2);
   std::chrono::nanoseconds retry_pause = std::chrono::milliseconds(100);
-  /// A QEMU that has not answered a command after this time is mute: its session is closed, and
-  /// calls fail at once for `mute_pause`, which doubles each time up to `max_mute_pause` until it
-  /// answers again.
+  /// A QEMU that does not answer a command within this time is mute: its session is closed, and
+  /// calls fail immediately for `mute_pause`, which doubles each time up to `max_mute_pause` until
+  /// QEMU answers again.
   std::chrono::nanoseconds answer_wait = std::chrono::seconds(8);
   std::chrono::nanoseconds mute_pause = std::chrono::seconds(2);
   std::chrono::nanoseconds max_mute_pause = std::chrono::seconds(30);
-  /// A session that nobody uses is closed after this time, because QEMU serves one at a time.
+  /// A session that is unused for this time is closed, because QEMU serves one client at a time.
   std::chrono::nanoseconds idle_time = std::chrono::seconds(1);
   size_t max_message_bytes = 16 * 1024 * 1024;
 };
 
-/// A client of one QEMU. All callers share one session, which a thread of its own opens when there
-/// is something to do. Commands are pipelined, QEMU executes them in order; answers are matched by
-/// id. Thread-safe.
+/// A QMP client of one QEMU. All callers share one session, which the client's own thread opens
+/// when a call or a watch needs it. Commands are pipelined and QEMU executes them in order; answers
+/// are matched by id. Thread-safe.
 class Client {
  public:
   explicit Client(ClientOptions options);
-  /// No call may be in progress in another thread.
+  /// No call may be in progress on another thread.
   ~Client();
   Client(const Client&) = delete;
   Client& operator=(const Client&) = delete;
 
   const Address& address() const { return options_.address; }
 
-  /// Waits for a session; what QEMU said of itself. CANCELLED, DEADLINE_EXCEEDED, UNAVAILABLE.
+  /// Waits for a session and returns QEMU's greeting. Returns CANCELLED, DEADLINE_EXCEEDED or
+  /// UNAVAILABLE if there is none.
   absl::StatusOr<Greeting> WaitConnected(const base::Context& context);
 
-  /// Sends all of `commands` and waits for all answers; one result for each. Errors: what QEMU
-  /// answered (GetError) · UNAVAILABLE: no session, it was lost while waiting, or QEMU is mute ·
-  /// CANCELLED, DEADLINE_EXCEEDED: `context` ended first. jsonrpc::IsFateUnknown tells whether QEMU
-  /// may have executed the command all the same.
+  /// Sends all `commands` and waits for all answers; returns one result for each command. An error
+  /// is that of QEMU (GetError); UNAVAILABLE if there is no session, the session was lost while
+  /// waiting, or QEMU is mute; or CANCELLED or DEADLINE_EXCEEDED if `context` ended first.
+  /// jsonrpc::IsFateUnknown returns true if QEMU may still have executed the command.
   std::vector<absl::StatusOr<Json>> ExecuteMany(const base::Context& context,
                                                 std::span<const Command> commands);
   absl::StatusOr<Json> Execute(const base::Context& context, Command command);
 
-  /// Since when every attempt to connect has failed; nullopt when the last one succeeded or none
-  /// was made.
+  /// Returns the time of the first of the attempts to connect that have failed in a row; nullopt if
+  /// the last attempt succeeded or none was made.
   std::optional<base::TimePoint> unreachable_since() const;
+  /// Returns the time since which nothing has been listening at the address: QEMU is not running,
+  /// as opposed to not answering or serving another client. nullopt if a process was listening at
+  /// the last attempt, or none was made.
+  std::optional<base::TimePoint> gone_since() const;
 
-  /// Keeps the events of one name from its construction on, so that one that comes before the
-  /// answer to the command that causes it is seen. Keeps the session open. Used by one thread.
+  /// Collects the events with the given names from its construction on, so that an event that
+  /// arrives before the answer to the command that causes it is not missed. Keeps the session open.
+  /// Not thread-safe.
   class EventWatch {
    public:
     EventWatch(Client& client, std::set<std::string> names);
@@ -77,8 +84,9 @@ class Client {
     EventWatch(const EventWatch&) = delete;
     EventWatch& operator=(const EventWatch&) = delete;
 
-    /// The next event, in the order in which they came. UNAVAILABLE: the session was lost, so that
-    /// events may have been missed. CANCELLED, DEADLINE_EXCEEDED.
+    /// Waits for the next event, in the order of arrival. Returns UNAVAILABLE if the session was
+    /// lost, so that events may have been missed, and CANCELLED or DEADLINE_EXCEEDED if `context`
+    /// ended.
     absl::StatusOr<Event> Next(const base::Context& context);
 
    private:
@@ -90,7 +98,7 @@ class Client {
   };
 
  private:
-  /// The commands of one ExecuteMany on their way.
+  /// The commands of one ExecuteMany in progress.
   struct Call {
     std::span<const Command> commands;
     std::vector<absl::StatusOr<Json>> results;
@@ -102,19 +110,19 @@ class Client {
   };
   enum class Stage { kGreeting, kNegotiation, kReady };
 
-  // client.cc: in the callers' threads.
+  // Implemented in client.cc; run on the callers' threads.
   void Enter() SMA_EXCLUDES(mutex_);
   void Leave() SMA_EXCLUDES(mutex_);
   absl::Status WaitForSession(const base::Context& context) SMA_REQUIRES(mutex_);
   void Send(Call& call) SMA_REQUIRES(mutex_);
   void Await(const base::Context& context, Call& call) SMA_REQUIRES(mutex_);
   void GiveUp(Call& call, const absl::Status& reason) SMA_REQUIRES(mutex_);
-  void NoteMute() SMA_REQUIRES(mutex_);
+  void MarkMute() SMA_REQUIRES(mutex_);
   void End(uint64_t id, absl::StatusOr<Json> result) SMA_REQUIRES(mutex_);
   void NotifyAll() SMA_EXCLUDES(mutex_);
   void Wake();
 
-  // client_thread.cc: in the client's own thread.
+  // Implemented in client_thread.cc; run on the client's own thread.
   void Run();
   bool WaitForUser() SMA_EXCLUDES(mutex_);
   void Pause() SMA_EXCLUDES(mutex_);
@@ -125,13 +133,13 @@ class Client {
   void TakeEvent(const Event& event) SMA_REQUIRES(mutex_);
   bool EndWhenIdle() SMA_EXCLUDES(mutex_);
   void Disconnect(const absl::Status& reason) SMA_EXCLUDES(mutex_);
-  void RecordFailure(const absl::Status& reason) SMA_EXCLUDES(mutex_);
+  void RecordFailure(const absl::Status& reason, bool is_gone) SMA_EXCLUDES(mutex_);
 
   const ClientOptions options_;
-  const base::UniqueFd wake_;  // tells the thread that stopping_ or users_ changed
+  const base::UniqueFd wake_;  // notifies the thread of a change of stopping_ or users_
 
   mutable base::Mutex mutex_;
-  base::CondVar changed_;  // any of the state below
+  base::CondVar changed_;  // signalled on changes of the state below
   bool stopping_ SMA_GUARDED_BY(mutex_) = false;
   int users_ SMA_GUARDED_BY(mutex_) = 0;  // calls and watches
   bool connected_ SMA_GUARDED_BY(mutex_) = false;
@@ -139,8 +147,9 @@ class Client {
   Greeting greeting_ SMA_GUARDED_BY(mutex_);
   absl::Status last_error_ SMA_GUARDED_BY(mutex_) = absl::UnavailableError("not tried yet");
   std::optional<base::TimePoint> unreachable_since_ SMA_GUARDED_BY(mutex_);
-  std::chrono::nanoseconds mute_pause_ SMA_GUARDED_BY(mutex_){
-      0};  // 0: it answered the last command
+  std::optional<base::TimePoint> gone_since_ SMA_GUARDED_BY(mutex_);
+  // 0 if QEMU answered the last command.
+  std::chrono::nanoseconds mute_pause_ SMA_GUARDED_BY(mutex_){0};
   base::TimePoint mute_until_ SMA_GUARDED_BY(mutex_);
   uint64_t next_id_ SMA_GUARDED_BY(mutex_) = 1;
   std::map<uint64_t, Pending> pending_ SMA_GUARDED_BY(mutex_);  // by id

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "agent/qmp/client.h"
 
 #include <gmock/gmock.h>
@@ -8,7 +10,7 @@
 #include <filesystem>
 #include <memory>
 
-#include "agent/qmp/fake_qemu.h"
+#include "agent/qmp/testing/fake_qemu.h"
 #include "jsonrpc/error.h"
 
 namespace sma::qmp {
@@ -84,7 +86,7 @@ TEST_F(QmpClientTest, CallersShareOneSession) {
   EXPECT_EQ(qemu_.connections(), 1);
 }
 
-TEST_F(QmpClientTest, NobodyThere) {
+TEST_F(QmpClientTest, NothingListens) {
   options_.connect_wait = milliseconds(30);
   qemu_.Kill();
   Client& client = StartClient();
@@ -109,7 +111,7 @@ TEST_F(QmpClientTest, ServesAnotherClient) {
   EXPECT_THAT(std::string(result.status().message()), HasSubstr("another client"));
 }
 
-TEST_F(QmpClientTest, LetsGoOfASessionThatNobodyUses) {
+TEST_F(QmpClientTest, ClosesAnIdleSession) {
   options_.idle_time = milliseconds(10);
   Client& client = StartClient();
   ASSERT_TRUE(client.Execute(context_, {"query-pci", nullptr}).ok());
@@ -165,7 +167,7 @@ TEST_F(QmpClientTest, Defect22_EventBeforeTheAnswerIsKept) {
   EXPECT_TRUE(absl::IsDeadlineExceeded(other.Next(Context::WithTimeout(milliseconds(5))).status()));
 }
 
-TEST_F(QmpClientTest, WatchTellsThatEventsMayHaveBeenMissed) {
+TEST_F(QmpClientTest, WatchReportsThatEventsMayHaveBeenMissed) {
   Client& client = StartClient();
   Client::EventWatch watch(client, {"DEVICE_DELETED"});
   ASSERT_TRUE(client.WaitConnected(context_).ok());
@@ -178,7 +180,7 @@ TEST(AddressTest, Text) {
   EXPECT_EQ((Address{.host = "h", .port = 1, .path = ""}).ToString(), "h:1");
 }
 
-TEST_F(QmpClientTest, Defect47_AMuteQemuIsLeftAloneForAWhile) {
+TEST_F(QmpClientTest, Defect47_AMuteQemuIsNotQueriedForAWhile) {
   options_.answer_wait = milliseconds(50);
   options_.mute_pause = seconds(60);
   options_.max_mute_pause = seconds(60);
@@ -189,7 +191,7 @@ TEST_F(QmpClientTest, Defect47_AMuteQemuIsLeftAloneForAWhile) {
   EXPECT_THAT(std::string(status.message()), HasSubstr("does not answer"));
   EXPECT_TRUE(jsonrpc::IsFateUnknown(status));
   EXPECT_TRUE(client.unreachable_since().has_value());
-  // The session is closed, and nobody waits a second time.
+  // The session is closed, and the second call does not wait.
   WaitFor([&] { return !qemu_.has_client(); });
   const auto start = std::chrono::steady_clock::now();
   status = client.Execute(context_, {"query-pci", nullptr}).status();

@@ -1,4 +1,6 @@
-// The client's own thread: it connects, receives and lets go.
+// SPDX-License-Identifier: Apache-2.0
+
+// The client's own thread: connects, receives, and closes idle sessions.
 
 #include <fmt/format.h>
 #include <poll.h>
@@ -28,7 +30,7 @@ constexpr size_t kReceiveBytes = 64 * 1024;
 constexpr size_t kMaxKeptEvents = 4096;
 constexpr uint64_t kNegotiationId = 0;  // callers' ids start at 1
 
-// For poll(2); -1: without limit.
+// Returns the timeout for poll(2), or -1 for no timeout.
 int MillisecondsUntil(TimePoint until) {
   if (until == TimePoint::max()) return -1;
   const auto left = std::chrono::ceil<milliseconds>(until - steady_clock::now()).count();
@@ -42,17 +44,18 @@ void Client::Run() {
   while (WaitForUser()) {
     auto socket =
         Connect(options_.address, steady_clock::now() + options_.greeting_wait, wake_.get());
+    const bool is_gone = absl::IsNotFound(socket.status());
     const absl::Status ended = socket.ok() ? Serve(*std::move(socket)) : socket.status();
     if (!ended.ok()) {
-      RecordFailure(ended);
+      RecordFailure(ended, is_gone);
       Pause();
     }
   }
 }
 
-// False when it is time to stop.
+// Returns false if the client is stopping.
 bool Client::WaitForUser() {
-  // What it told is seen below.
+  // Only resets the eventfd; the state whose change it signals is read below.
   uint64_t count;
   [[maybe_unused]] ssize_t size = ::read(wake_.get(), &count, sizeof(count));
   MutexLock lock(mutex_);
@@ -66,7 +69,7 @@ void Client::Pause() {
   while (!stopping_ && steady_clock::now() < until) changed_.WaitUntil(mutex_, until);
 }
 
-void Client::RecordFailure(const absl::Status& reason) {
+void Client::RecordFailure(const absl::Status& reason, bool is_gone) {
   if (absl::IsCancelled(reason)) return;
   MutexLock lock(mutex_);
   if (last_error_ != reason && !stopping_) {
@@ -74,14 +77,20 @@ void Client::RecordFailure(const absl::Status& reason) {
   }
   last_error_ = reason;
   if (!unreachable_since_) unreachable_since_ = steady_clock::now();
+  if (!is_gone) {
+    gone_since_.reset();
+  } else if (!gone_since_) {
+    gone_since_ = steady_clock::now();
+  }
 }
 
-// OK when the session was closed because nobody used it.
+// Returns OK if the session was closed because it was idle.
 absl::Status Client::Serve(base::UniqueFd socket) {
   const int fd = socket.get();
   {
     MutexLock lock(mutex_);
     socket_ = std::move(socket);
+    gone_since_.reset();
   }
   absl::Status ended = ServeUntilEnd(fd);
   Disconnect(ended);
@@ -111,13 +120,13 @@ absl::Status Client::ServeUntilEnd(int socket) {
       if (absl::Status status = Receive(socket, input, stage); !status.ok()) return status;
     }
     if (stage != Stage::kReady && steady_clock::now() >= ready_by) {
-      return absl::UnavailableError("it does not greet; it may be serving another client");
+      return absl::UnavailableError("no greeting; QEMU may be serving another client");
     }
     if (ready == 0 && stage == Stage::kReady && EndWhenIdle()) return absl::OkStatus();
   }
 }
 
-// In one step with the look whether anybody uses it: whoever comes later waits for a new session.
+// Checks for users and closes the session atomically: a later user waits for a new session.
 bool Client::EndWhenIdle() {
   MutexLock lock(mutex_);
   if (users_ > 0) return false;
@@ -141,33 +150,33 @@ absl::Status Client::Receive(int socket, jsonrpc::Splitter& input, Stage& stage)
     std::optional<Json> value = jsonrpc::Parse(text);
     std::optional<Message> message;
     if (value) message = Decode(*std::move(value));
-    if (!message) return absl::UnavailableError("what it sends is not QMP");
+    if (!message) return absl::UnavailableError("invalid QMP message");
     if (absl::Status status = Take(*std::move(message), stage); !status.ok()) return status;
   }
   if (outcome == jsonrpc::Splitter::Outcome::kNeedMore) return absl::OkStatus();
-  return absl::UnavailableError("what it sends is not QMP, or too large");
+  return absl::UnavailableError("invalid or too large QMP message");
 }
 
 absl::Status Client::Take(Message message, Stage& stage) {
   if (auto* greeting = std::get_if<Greeting>(&message)) {
-    if (stage != Stage::kGreeting) return absl::UnavailableError("it greets twice");
+    if (stage != Stage::kGreeting) return absl::UnavailableError("second greeting");
     greeting_ = *greeting;
     const std::string text = Encode({"qmp_capabilities", nullptr}, kNegotiationId);
     const ssize_t sent =
         ::send(socket_.get(), text.data(), text.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
     if (sent != static_cast<ssize_t>(text.size())) {
-      return absl::UnavailableError("it takes no commands");
+      return absl::UnavailableError("QEMU does not read commands");
     }
     stage = Stage::kNegotiation;
   } else if (auto* event = std::get_if<Event>(&message)) {
     TakeEvent(*event);
   } else if (auto& answer = std::get<Answer>(message); answer.id == kNegotiationId) {
     if (stage != Stage::kNegotiation || answer.error) {
-      return absl::UnavailableError("it does not leave capabilities negotiation");
+      return absl::UnavailableError("QEMU refused qmp_capabilities");
     }
     stage = Stage::kReady;
     connected_ = true;
-    // A mute one negotiates, too.
+    // A mute QEMU negotiates as well, so success here does not end the pause.
     if (mute_pause_ == std::chrono::nanoseconds(0)) unreachable_since_.reset();
     last_error_ = absl::OkStatus();
     changed_.NotifyAll();

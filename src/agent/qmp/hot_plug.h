@@ -1,52 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
-#include <cstdint>
 #include <set>
 #include <string>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "agent/qmp/client.h"
+#include "agent/qmp/inventory.h"
 #include "base/context.h"
 
 namespace sma::qmp {
 
-/// A PCI function to plug into a running machine.
-struct PciDevice {
-  std::string id;      // of the device, and of its character device if it has one
-  std::string driver;  // "vhost-user-blk-pci", say
-  std::string bus;     // id of a bridge or root port
-  uint32_t slot = 0;
-  Json properties = Json::object();  // of the driver, beyond those above
-  /// The Unix socket that a character device of the device's id connects to, again after one second
-  /// when the connection breaks; empty: the device has none.
-  std::string chardev_path{};
+/// Result of a successful Plug.
+struct Plugged {
+  bool was_there = false;  // the VM already had the device
+  std::string vm_uuid;     // Inventory::vm_uuid
 };
 
-/// Ids of what a machine has.
-struct Inventory {
-  std::set<std::string> devices;
-  std::set<std::string> chardevs;
-};
+/// Plugs `device`; does nothing if the VM already has it (Presence::kSame). A failed call is rolled
+/// back; if that is not certain, the status is marked by jsonrpc::WithFateUnknown. Returns
+/// ALREADY_EXISTS if the VM has another device, or another character device, with this id,
+/// FAILED_PRECONDITION if QEMU refused, or UNAVAILABLE, CANCELLED or DEADLINE_EXCEEDED. On success,
+/// sets `*plugged` unless it is null.
+absl::Status Plug(Client& client, const base::Context& context, const PciDevice& device,
+                  Plugged* plugged = nullptr);
 
-/// The devices that have an id, on whatever bus and below however many bridges, and the character
-/// devices.
-absl::StatusOr<Inventory> TakeInventory(Client& client, const base::Context& context);
-
-/// Plugs `device`, unless the machine has one of that id already. What a failed call has added is
-/// gone again, or the status is marked by jsonrpc::WithFateUnknown. FAILED_PRECONDITION: QEMU
-/// refuses it. UNAVAILABLE, CANCELLED, DEADLINE_EXCEEDED.
-absl::Status Plug(Client& client, const base::Context& context, const PciDevice& device);
-
-/// Names of the properties and parts of the device `id` in QEMU's object tree ("qom-list").
-/// NOT_FOUND: there is no such device. FAILED_PRECONDITION, UNAVAILABLE, CANCELLED,
-/// DEADLINE_EXCEEDED.
+/// Returns the names of the properties and children of the device `id` in QEMU's object tree
+/// ("qom-list"). Returns NOT_FOUND if there is no such device, or FAILED_PRECONDITION, UNAVAILABLE,
+/// CANCELLED or DEADLINE_EXCEEDED.
 absl::StatusOr<std::set<std::string>> ListParts(Client& client, const base::Context& context,
                                                 const std::string& id);
 
-/// Asks the guest to release the device `id` and waits until it has, then removes the character
-/// device of that id. OK when there is neither. DEADLINE_EXCEEDED: the guest has not released it
-/// yet; it may do so later. FAILED_PRECONDITION: guest or QEMU refuses. UNAVAILABLE, CANCELLED.
-absl::Status Unplug(Client& client, const base::Context& context, const std::string& id);
+/// Asks the guest to release `device`, waits until it has, then removes its character device.
+/// Returns OK if neither exists; other clients' devices with this id (Presence::kOther) stay.
+/// Returns DEADLINE_EXCEEDED if the guest has not released the device (it may do so later),
+/// FAILED_PRECONDITION if the guest or QEMU refused, or UNAVAILABLE or CANCELLED.
+/// Sets `*was_there`, unless it is null, to whether the VM had the device.
+absl::Status Unplug(Client& client, const base::Context& context, const PciDevice& device,
+                    bool* was_there = nullptr);
 
 }  // namespace sma::qmp

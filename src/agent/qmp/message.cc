@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "agent/qmp/message.h"
 
 #include <fmt/format.h>

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <cstdint>
@@ -19,19 +21,19 @@ struct Command {
   Json arguments;  // an object; null: none
 };
 
-/// Something that happened in the machine ("Asynchronous events").
+/// An event of the VM ("Asynchronous events").
 struct Event {
   std::string name;
   Json data;  // an object
 };
 
-/// The error of a command as QEMU tells it ("Commands Responses").
+/// The error of a command ("Commands Responses").
 struct Error {
   std::string error_class;  // "GenericError", "DeviceNotFound", ...
   std::string description;
 };
 
-/// What QEMU says of itself when a client connects ("Server Greeting").
+/// QEMU's greeting to a client that connects ("Server Greeting").
 struct Greeting {
   int major_version = 0;
   int minor_version = 0;
@@ -46,22 +48,23 @@ struct Answer {
 
 using Message = std::variant<Greeting, Event, Answer>;
 
-/// One line to QEMU.
+/// Returns the line to send to QEMU.
 std::string Encode(const Command& command, uint64_t id);
 
-/// One JSON value of QEMU's stream; nullopt: it is none of the messages above.
+/// Decodes one JSON value of QEMU's stream. Returns nullopt if the value is none of the messages
+/// above.
 std::optional<Message> Decode(Json value);
 
-/// The text of a member of what QEMU sent, which may be of any type; empty where it is no text or
-/// is not there.
+/// Returns a string member of `object`, a value of any type from QEMU; an empty string if the
+/// member is missing or not a string.
 std::string TextMember(const Json& object, const char* name);
 
-/// The status of a command that QEMU answered with `error`. Its text holds the command and QEMU's
-/// words. NOT_FOUND for DeviceNotFound, UNIMPLEMENTED for CommandNotFound, else
-/// FAILED_PRECONDITION.
+/// Returns the status of a command that QEMU answered with `error`; its message contains the
+/// command and QEMU's description. NOT_FOUND for DeviceNotFound, UNIMPLEMENTED for CommandNotFound,
+/// otherwise FAILED_PRECONDITION.
 absl::Status ErrorStatus(std::string_view command, const Error& error);
 
-/// QEMU's own error when `status` was made by ErrorStatus.
+/// Returns QEMU's error if `status` was created by ErrorStatus.
 std::optional<Error> GetError(const absl::Status& status);
 
 }  // namespace sma::qmp

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include <cstddef>
 #include <cstdint>
 #include <string_view>
@@ -5,7 +7,7 @@
 #include "agent/qmp/message.h"
 #include "jsonrpc/splitter.h"
 
-// What QEMU, or whoever listens in its place, sends.
+// The input stands for data from QEMU, or from another process that listens at its address.
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   sma::jsonrpc::Splitter input(1 << 20);
   input.Append({reinterpret_cast<const char*>(data), size});

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "agent/qmp/message.h"
 
 #include <gtest/gtest.h>
@@ -31,7 +33,7 @@ TEST(MessageTest, DecodesWhatQemuSends) {
   EXPECT_EQ(std::get<Answer>(*answer).error->error_class, "DeviceNotFound");
 }
 
-TEST(MessageTest, RefusesAllElse) {
+TEST(MessageTest, RefusesOtherInput) {
   for (const char* text :
        {"[]", "{}", R"({"id": 1})", R"({"return": {}})", R"({"return": {}, "id": "x"})",
         R"({"return": {}, "id": -1})", R"({"QMP": 3})", R"({"QMP": {"version": {"qemu": {}}}})",

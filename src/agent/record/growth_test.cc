@@ -1,4 +1,7 @@
-// What is written and removed leaves nothing behind, however often.
+// SPDX-License-Identifier: Apache-2.0
+
+// Tests that the record's memory and file do not grow with the number of objects that were written
+// and removed.
 
 #include <fmt/format.h>
 #include <gtest/gtest.h>
@@ -13,9 +16,9 @@ namespace sma::record {
 namespace {
 
 constexpr int kCalls = 100'000;
-// Each object is written as intended and as done, and removed.
+// Each object is written as an intent, written as complete, and removed.
 constexpr int kCallsOfAnObject = 4;
-constexpr uintmax_t kMaxFileBytes = 6 * 1024 * 1024;  // the log, of 1,000 pages, is the most of it
+constexpr uintmax_t kMaxFileBytes = 6 * 1024 * 1024;  // mostly the write-ahead log of 1,000 pages
 constexpr size_t kMaxHeapGrowth = 64 * 1024;
 
 uintmax_t BytesIn(const std::string& folder) {
@@ -24,7 +27,7 @@ uintmax_t BytesIn(const std::string& folder) {
   return bytes;
 }
 
-// A device with a volume that has limits comes and goes.
+// Writes and removes a device with a volume that has limits.
 void LifeOf(int number, Record& record) {
   Device device;
   device.handle = fmt::format("nvmf-tcp:nqn.2016-06.io.spdk:device{}", number);
@@ -60,7 +63,7 @@ TEST(GrowthTest, NothingGrowsInAHundredThousandCalls) {
   size_t heap = 0;
   for (int i = 0; i < kObjects; ++i) {
     LifeOf(i, **record);
-    if (i == kObjects / 10) heap = mallinfo2().uordblks;  // everything that is kept once is there
+    if (i == kObjects / 10) heap = mallinfo2().uordblks;  // once all one-time allocations are made
   }
   const size_t heap_after = mallinfo2().uordblks;
   EXPECT_LE(BytesIn(folder), kMaxFileBytes);

@@ -1,6 +1,8 @@
-// Records of earlier agents are read. fixtures/record-vN.db was written by an agent whose schema
-// had that version: an nvmf_tcp device with two volumes, one of them with limits, and a vhost_blk
-// device.
+// SPDX-License-Identifier: Apache-2.0
+
+// Tests that records of earlier agents can be read. fixtures/record-vN.db was written by an agent
+// whose schema had version N, and contains an nvmf_tcp device with two volumes, one of them with
+// limits, and a vhost_blk device.
 
 #include <gtest/gtest.h>
 
@@ -55,6 +57,7 @@ TEST_P(MigrationTest, AnEarlierRecordIsReadAndWritten) {
   EXPECT_EQ(device->state, DeviceState::kReady);
   EXPECT_EQ(device->params.nvmf_tcp().trsvcid(), "14420");
   EXPECT_EQ(device->mark, "");
+  EXPECT_EQ(device->place, "");
   EXPECT_EQ(record->VolumesOf(kNvmf).size(), 2u);
   EXPECT_EQ(record->VolumesOf(kVhost).size(), 1u);
   EXPECT_EQ(record->FindVolume(VolumeNumber(2))->attachment, "2");
@@ -73,7 +76,7 @@ TEST_P(MigrationTest, AnEarlierRecordIsReadAndWritten) {
   EXPECT_EQ(record->VolumesOf(kNvmf).size(), 1u);
 }
 
-INSTANTIATE_TEST_SUITE_P(Versions, MigrationTest, testing::Values(2));
+INSTANTIATE_TEST_SUITE_P(Versions, MigrationTest, testing::Values(2, 4));
 
 }  // namespace
 }  // namespace sma::record

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "agent/record/record.h"
 
 #include <algorithm>
@@ -22,7 +24,17 @@ absl::StatusOr<std::unique_ptr<Record>> Record::Open(std::unique_ptr<Store> stor
 }
 
 absl::Status Record::Write(Change change, Durability durability) {
-  Writer self{.change = &change, .durability = durability, .status = {}, .turn = {}};
+  Writer self{.change = std::move(change), .durability = durability, .status = {}, .turn = {}};
+  return WriteInTurn(self);
+}
+
+absl::Status Record::Update(std::function<Change()> make, Durability durability) {
+  Writer self{
+      .change = {}, .durability = durability, .make = std::move(make), .status = {}, .turn = {}};
+  return WriteInTurn(self);
+}
+
+absl::Status Record::WriteInTurn(Writer& self) {
   bool first = false;
   {
     MutexLock lock(mutex_);
@@ -32,12 +44,8 @@ absl::Status Record::Write(Change change, Durability durability) {
   if (!first) self.turn.Wait();
   if (self.done) return self.status;
 
-  // First in the queue: commits for all that are in it now.
-  std::vector<Writer*> batch;
-  {
-    MutexLock lock(mutex_);
-    batch.assign(writers_.begin(), writers_.end());
-  }
+  // This writer is the first in the queue: it commits its own change and those queued behind it.
+  const std::vector<Writer*> batch = TakeBatch();
   CommitAll(batch);
   Writer* next = nullptr;
   {
@@ -45,7 +53,8 @@ absl::Status Record::Write(Change change, Durability durability) {
     writers_.erase(writers_.begin(), writers_.begin() + static_cast<ptrdiff_t>(batch.size()));
     if (!writers_.empty()) next = writers_.front();
   }
-  // Told without the lock, which they may need next; once told, a writer is gone.
+  // Notified without the lock held, since the woken writers may need it next. A writer may be
+  // destroyed as soon as it is notified.
   if (next != nullptr) next->turn.Set();
   const absl::Status status = self.status;
   for (Writer* writer : batch) {
@@ -54,20 +63,39 @@ absl::Status Record::Write(Change change, Durability durability) {
   return status;
 }
 
-// By the writer that is first in the queue.
+// Returns the writers that commit together. A writer with `make` commits alone, because `make` must
+// see all earlier changes applied.
+std::vector<Record::Writer*> Record::TakeBatch() {
+  std::vector<Writer*> batch;
+  {
+    MutexLock lock(mutex_);
+    for (Writer* writer : writers_) {
+      if (writer->make && !batch.empty()) break;
+      batch.push_back(writer);
+      if (writer->make) break;
+    }
+  }
+  Writer& first = *batch.front();
+  if (first.make) first.change = first.make();
+  return batch;
+}
+
+// Called by the writer that is first in the queue.
 void Record::CommitAll(const std::vector<Writer*>& batch) {
   std::vector<const Change*> changes;
   Durability needed = Durability::kProcess;
   for (const Writer* writer : batch) {
-    changes.push_back(writer->change);
+    changes.push_back(&writer->change);
     needed = std::max(needed, writer->durability);
   }
-  const absl::Status status = store_->Commit(changes, needed);
+  const bool is_nothing = batch.size() == 1 && batch.front()->make && IsEmpty(*changes.front());
+  const absl::Status status = is_nothing ? absl::OkStatus() : store_->Commit(changes, needed);
+  if (is_nothing) changes.clear();
   if (status.ok()) {
     MutexLock lock(mutex_);
     for (const Change* committed : changes) Apply(*committed);
   }
-  // Observers see changes one after the other: nobody else is first in the queue yet.
+  // This writer is still the first in the queue, so the observer sees one change at a time.
   if (status.ok() && observer_) {
     for (const Change* committed : changes) observer_(*committed);
   }
@@ -165,6 +193,25 @@ std::vector<Volume> Record::Volumes(std::optional<base::Uuid> after, size_t limi
   return volumes;
 }
 
+std::vector<DeviceRevision> Record::DeviceRevisions(std::string_view manager) const {
+  MutexLock lock(mutex_);
+  std::vector<DeviceRevision> revisions;
+  for (const auto& [handle, device] : devices_) {
+    if (device.manager == manager) revisions.push_back({handle, changed_.find(handle)->second});
+  }
+  return revisions;
+}
+
+void Record::VisitDevices(const std::function<void(const Device&)>& visit) const {
+  MutexLock lock(mutex_);
+  for (const auto& [handle, device] : devices_) visit(device);
+}
+
+void Record::VisitVolumes(const std::function<void(const Volume&)>& visit) const {
+  MutexLock lock(mutex_);
+  for (const auto& [id, volume] : volumes_) visit(volume);
+}
+
 std::vector<base::Uuid> Record::LimitsDetachedBefore(Time time, size_t max_count) const {
   std::vector<std::pair<Time, base::Uuid>> oldest_first;
   {
@@ -201,13 +248,19 @@ bool Record::ChangedSince(std::string_view handle, uint64_t revision) const {
   return found == changed_.end() || found->second > revision;
 }
 
+uint64_t Record::RevisionOf(std::string_view handle) const {
+  MutexLock lock(mutex_);
+  auto found = changed_.find(handle);
+  return found == changed_.end() ? 0 : found->second;
+}
+
 void Record::SetObserver(std::function<void(const Change&)> observer) {
   observer_ = std::move(observer);
 }
 
 bool SameConnection(const Volume& a, const Volume& b) {
   return a.connection == b.connection && a.bdev_name == b.bdev_name && a.sealed == b.sealed &&
-         a.params.SerializeAsString() == b.params.SerializeAsString();
+         a.layer_key == b.layer_key && a.params.SerializeAsString() == b.params.SerializeAsString();
 }
 
 }  // namespace sma::record

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "agent/record/record.h"
 
 #include <gmock/gmock.h>
@@ -6,7 +8,7 @@
 #include <atomic>
 #include <thread>
 
-#include "agent/record/memory_store.h"
+#include "agent/record/testing/memory_store.h"
 
 namespace sma::record {
 namespace {
@@ -112,7 +114,7 @@ TEST_F(RecordTest, ListsInPages) {
   EXPECT_THAT(IdsOf(record_->Volumes(Id(2))), ElementsAre(Id(3)));
 }
 
-TEST_F(RecordTest, TellsWhatChangedSince) {
+TEST_F(RecordTest, ReportsWhatChangedSince) {
   Write(PutDevice("a"));
   Write(PutDevice("b"));
   uint64_t before = record_->revision();
@@ -128,7 +130,7 @@ TEST_F(RecordTest, TellsWhatChangedSince) {
   EXPECT_TRUE(record_->ChangedSince("unknown", before));
 }
 
-TEST_F(RecordTest, FailedWriteIsNotSeen) {
+TEST_F(RecordTest, FailedWriteIsNotVisible) {
   disk_->fault = [](Durability) { return absl::ResourceExhaustedError("full"); };
   EXPECT_EQ(record_->Write(PutDevice("a"), Durability::kHost).code(),
             absl::StatusCode::kResourceExhausted);
@@ -147,7 +149,7 @@ TEST_F(RecordTest, ObserverSeesChangesInOrder) {
   EXPECT_THAT(seen, ElementsAre("a", "b"));
 }
 
-// While one commit is under way, the writes of all other callers gather into the next one.
+// While one commit is in progress, the changes of all other callers are collected for the next one.
 TEST_F(RecordTest, WritesAreCommittedTogether) {
   constexpr int kCallers = 32;
   std::atomic<int> started = 0;
@@ -155,7 +157,7 @@ TEST_F(RecordTest, WritesAreCommittedTogether) {
   std::atomic<int> host_commits = 0;
   disk_->fault = [&](Durability durability) {
     if (durability == Durability::kHost) ++host_commits;
-    // The first commit takes until all other callers have at least begun.
+    // The first commit lasts until all other callers have at least begun.
     if (first.exchange(false)) {
       while (started < kCallers) std::this_thread::yield();
     }
@@ -173,6 +175,70 @@ TEST_F(RecordTest, WritesAreCommittedTogether) {
   EXPECT_EQ(record_->device_count(), static_cast<size_t>(kCallers));
   EXPECT_LT(disk_->commits, static_cast<uint64_t>(kCallers));
   EXPECT_EQ(static_cast<uint64_t>(host_commits), disk_->commits);
+}
+
+TEST_F(RecordTest, UpdateSeesAllWritesBeforeIt) {
+  Write(PutDevice("a"));
+  std::atomic<bool> removing = false, queued = false;
+  disk_->fault = [&](Durability) {
+    removing = true;
+    while (!queued) std::this_thread::yield();
+    return absl::OkStatus();
+  };
+  // The removal is in progress while Update is called.
+  std::thread remover([&] {
+    Change change;
+    change.remove_devices = {"a"};
+    EXPECT_TRUE(record_->Write(std::move(change), Durability::kProcess).ok());
+  });
+  while (!removing) std::this_thread::yield();
+  bool was_there = true;
+  std::thread updater([&] {
+    queued = true;
+    EXPECT_TRUE(record_
+                    ->Update(
+                        [&] {
+                          was_there = record_->FindDevice("a").has_value();
+                          return was_there ? PutDevice("a") : Change();
+                        },
+                        Durability::kProcess)
+                    .ok());
+  });
+  remover.join();
+  updater.join();
+  EXPECT_FALSE(was_there);
+  EXPECT_FALSE(record_->FindDevice("a"));
+  EXPECT_EQ(disk_->commits, 2u) << "an update that changes nothing is not written";
+}
+
+// Each update increments a value. No update may be lost, whatever is written at the same time.
+TEST_F(RecordTest, UpdatesAreNotLost) {
+  Write(PutDevice("a"));
+  auto count = [&] { return record_->FindDevice("a")->mark.size(); };
+  std::vector<std::thread> callers;
+  for (int caller = 0; caller < 8; ++caller) {
+    callers.emplace_back([&, caller] {
+      for (int i = 0; i < 50; ++i) {
+        auto add = [&] {
+          Change change = PutDevice("a");
+          change.put_devices.front().mark = std::string(count() + 1, 'x');
+          return change;
+        };
+        EXPECT_TRUE(record_->Update(add, Durability::kProcess).ok());
+        EXPECT_TRUE(
+            record_->Write(PutDevice("b" + std::to_string(caller)), Durability::kProcess).ok());
+      }
+    });
+  }
+  for (std::thread& caller : callers) caller.join();
+  EXPECT_EQ(count(), 400u);
+}
+
+TEST_F(RecordTest, AFailedUpdateIsNotVisible) {
+  disk_->fault = [](Durability) { return absl::ResourceExhaustedError("full"); };
+  EXPECT_EQ(record_->Update([] { return PutDevice("a"); }, Durability::kHost).code(),
+            absl::StatusCode::kResourceExhausted);
+  EXPECT_FALSE(record_->FindDevice("a"));
 }
 
 }  // namespace

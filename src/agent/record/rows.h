@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <chrono>
@@ -12,7 +14,7 @@ namespace sma::record {
 
 using Time = std::chrono::system_clock::time_point;
 
-/// The last thing that went wrong with an object; `code` OK: nothing did.
+/// The last error of an object; `code` is OK if there was none.
 struct LastError {
   absl::StatusCode code = absl::StatusCode::kOk;
   std::string message;
@@ -21,20 +23,21 @@ struct LastError {
   friend bool operator==(const LastError&, const LastError&) = default;
 };
 
-// The numbers of states are on disk: they never change their meaning.
+// The numbers of the states are stored on disk: never change their meaning.
 
 enum class DeviceState {
-  kCreating = 1,  // may be on the target, whole or in part; was not answered with success
-  kReady = 2,     // was answered with success; belongs on the target
-  kDeleting = 3,  // may still be on the target; has to go
-  kUndoing = 4,   // was answered with an error and may be on the target all the same; has to go
+  kCreating = 1,  // no success reported; may exist on the target, completely or in part
+  kReady = 2,     // success reported; has to exist on the target
+  kDeleting = 3,  // being deleted; may still exist on the target, has to be removed
+  kUndoing = 4,   // creation failed; may exist on the target, has to be removed
 };
 
 struct Device {
   std::string handle;
-  std::string manager;         // name of the device manager that made it
+  std::string manager;         // name of the device manager that created it
   CreateDeviceRequest params;  // DeviceSpec::params
   std::string mark{};          // DeviceSpec::mark
+  std::string place{};         // DeviceSpec::place
   DeviceState state = DeviceState::kCreating;
   Time created;
   Time state_since;
@@ -42,45 +45,46 @@ struct Device {
 };
 
 enum class VolumeState {
-  kAttaching = 1,  // may be connected or attached; was not answered with success
-  kAttached = 2,   // was answered with success; belongs on its device
-  kDetaching = 3,  // may still be attached or connected; has to go
+  kAttaching = 1,  // no success reported; may be connected or attached
+  kAttached = 2,   // success reported; has to be attached to its device
+  kDetaching = 3,  // being detached; may still be attached or connected, has to be released
 };
 
 struct Volume {
   base::Uuid id;
   std::string device_handle;
-  VolumeParameters params;  // as asked for, without keys and secrets
-  std::string sealed;       // keys and secrets, encrypted; empty: none or not kept
-  std::string bdev_name;    // what the device exports; empty: not yet known
-  std::string attachment;   // the device manager's own, DeviceVolume::attachment
-  std::string connection;   // volume::Volumes' own: what it uses on the target together with others
+  VolumeParameters params;  // as requested, without keys and secrets
+  std::string sealed;       // encrypted keys and secrets; empty: none, or not kept
+  std::string bdev_name;    // the bdev that the device exports; empty: not yet known
+  std::string attachment;   // opaque; DeviceVolume::attachment of the device manager
+  std::string connection;   // written by volume::Volumes: the shared connections it uses
+  std::string layer_key{};  // the key of an adopted crypto bdev; empty: none, or the agent's own
   VolumeState state = VolumeState::kAttaching;
   Time created;
   Time state_since;
   LastError last_error;
 };
 
-/// Whether both are connected in the same way, as far as the record knows.
+/// Returns true if the rows describe the same connection, bdev, parameters and sealed secrets.
 bool SameConnection(const Volume& a, const Volume& b);
 
-/// Limits of a volume, kept for some time also while it is not attached. A limit of 2^64-1 was
+/// Limits of a volume, which are kept for some time after it was detached. A limit of 2^64-1 was
 /// never set.
 struct VolumeLimits {
-  base::Uuid volume_id;  // or a UUID that stands for a device
+  base::Uuid volume_id;  // or a UUID derived from a device's handle
   QosLimit limits;
-  Time detached{};  // since when the volume is not attached; the epoch: it is, or was never removed
+  Time detached{};  // when it was detached; the epoch: attached, or never detached
 };
 
-/// Rows to be written together. What is put replaces the row with the same key; what is removed may
-/// be absent.
+/// Rows to be written in one transaction. A put replaces the row with the same key; a row to be
+/// removed need not exist.
 struct Change {
   std::vector<Device> put_devices;
   std::vector<std::string> remove_devices;  // handles
   std::vector<Volume> put_volumes;
   std::vector<base::Uuid> remove_volumes;  // ids
   std::vector<VolumeLimits> put_limits;
-  std::vector<base::Uuid> remove_limits;  // of volumes
+  std::vector<base::Uuid> remove_limits;  // ids of the volumes
 };
 
 inline bool IsEmpty(const Change& change) {
@@ -89,7 +93,7 @@ inline bool IsEmpty(const Change& change) {
          change.remove_limits.empty();
 }
 
-/// All that is kept.
+/// All rows of the record.
 struct Contents {
   std::vector<Device> devices;
   std::vector<Volume> volumes;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "agent/record/schema.h"
 
 #include <fmt/format.h>
@@ -7,11 +9,12 @@
 namespace sma::record {
 namespace {
 
-// "SMA1", so that file(1) and we know the database.
+// "SMA1", which identifies the database to file(1) and to the agent.
 constexpr int64_t kApplicationId = 0x534d4131;
 
 constexpr const char* kMigrations[] = {
-    // 0 → 1. Times are nanoseconds since 1970, parameters are protobuf messages, UUIDs 16 bytes.
+    // Version 0 → 1. Times are nanoseconds since 1970, parameters are serialized protobuf messages,
+    // UUIDs are 16 bytes.
     R"(CREATE TABLE devices (
          handle TEXT PRIMARY KEY, manager TEXT NOT NULL, params BLOB NOT NULL,
          state INTEGER NOT NULL, created INTEGER NOT NULL, state_since INTEGER NOT NULL,
@@ -26,12 +29,16 @@ constexpr const char* kMigrations[] = {
        CREATE TABLE limits (
          volume_id BLOB PRIMARY KEY, limits BLOB NOT NULL
        ) STRICT, WITHOUT ROWID;)",
-    // 1 → 2. What volumes use on the target together with others.
+    // Version 1 → 2: adds the connections that volumes share with others.
     "ALTER TABLE volumes ADD COLUMN connection TEXT NOT NULL DEFAULT '';",
-    // 2 → 3. What tells a device's object on the target from another one of the same name.
+    // Version 2 → 3: adds the mark by which the agent recognises a device's object on the target.
     "ALTER TABLE devices ADD COLUMN mark TEXT NOT NULL DEFAULT '';",
-    // 3 → 4. Since when volumes that have limits are not attached.
+    // Version 3 → 4: adds the time at which volumes with limits were detached.
     "ALTER TABLE limits ADD COLUMN detached INTEGER NOT NULL DEFAULT 0;",
+    // Version 4 → 5: adds the names of the keys of adopted crypto bdevs.
+    "ALTER TABLE volumes ADD COLUMN layer_key TEXT NOT NULL DEFAULT '';",
+    // Version 5 → 6: adds the VMs into which devices were plugged.
+    "ALTER TABLE devices ADD COLUMN place TEXT NOT NULL DEFAULT '';",
 };
 
 }  // namespace
@@ -47,11 +54,11 @@ absl::Status Migrate(Connection& connection, std::span<const char* const> migrat
   if (!tables.ok()) return tables.status();
   bool is_new = *application == 0 && *version == 0 && *tables == 0;
   if (*application != kApplicationId && !is_new) {
-    return absl::FailedPreconditionError("the database is another program's");
+    return absl::FailedPreconditionError("the database belongs to another program");
   }
   if (*version < 0 || static_cast<uint64_t>(*version) > migrations.size()) {
     return absl::FailedPreconditionError(
-        fmt::format("the record was written by a newer agent (its version is {}, ours {})",
+        fmt::format("the record was written by a newer agent (schema version {}, supported {})",
                     *version, migrations.size()));
   }
   for (auto next = static_cast<size_t>(*version); next < migrations.size(); ++next) {

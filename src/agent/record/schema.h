@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <span>
@@ -7,11 +9,12 @@
 
 namespace sma::record {
 
-/// The record's schema: `[i]` is SQL that turns version i into i + 1. A new database has version 0.
+/// The migrations of the record's schema: `[i]` is the SQL from version i to i + 1. A new database
+/// has version 0.
 std::span<const char* const> Migrations();
 
-/// Brings a database's schema up to date. FAILED_PRECONDITION: it is another program's, or newer
-/// than all `migrations`.
+/// Migrates a database to the current version of the schema. Returns FAILED_PRECONDITION if the
+/// database belongs to another program, or its version is newer than `migrations`.
 absl::Status Migrate(Connection& connection, std::span<const char* const> migrations);
 
 }  // namespace sma::record

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "agent/record/sqlite.h"
 
 #include <fmt/format.h>
@@ -58,7 +60,7 @@ std::string Statement::Bytes(int column) const {
 
 absl::StatusOr<Connection> Connection::Open(const std::string& path) {
   sqlite3* raw = nullptr;
-  // No mutexes of its own: one thread at a time uses it.
+  // NOMUTEX is safe because only one thread at a time uses the connection.
   constexpr int kFlags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_NOFOLLOW;
   int code = sqlite3_open_v2(path.c_str(), &raw, kFlags, /*zVfs=*/nullptr);
   Connection connection(raw);

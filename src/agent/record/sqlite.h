@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <sqlite3.h>
@@ -12,25 +14,25 @@
 
 namespace sma::record {
 
-/// One SQL statement, to be used again and again. Parameters count from 1, columns from 0. Belongs
-/// to the thread that uses its connection.
+/// A prepared SQL statement, which can be run repeatedly. Parameters are numbered from 1, columns
+/// from 0. Not thread-safe; used by the thread that uses the connection.
 class Statement {
  public:
   explicit Statement(sqlite3_stmt* statement) : statement_(statement) {}
 
-  /// What is bound is copied.
+  /// Bind a parameter; the value is copied.
   void BindInt(int parameter, int64_t value);
   void BindText(int parameter, std::string_view text);
   void BindBlob(int parameter, std::string_view bytes);
 
-  /// True when there is a row, false at the end.
+  /// Returns true if there is another row, false after the last one.
   absl::StatusOr<bool> Step();
 
-  /// Steps a statement that has no rows to its end and makes it ready for the next time.
+  /// Runs a statement that returns no rows, and resets it for the next run.
   absl::Status Run();
 
   int64_t Int(int column) const;
-  /// The bytes of a text or a blob.
+  /// Returns the bytes of a text or a blob.
   std::string Bytes(int column) const;
 
  private:
@@ -40,19 +42,19 @@ class Statement {
   std::unique_ptr<sqlite3_stmt, Finalize> statement_;
 };
 
-/// A connection to an SQLite database file. Used by one thread at a time.
+/// A connection to an SQLite database file. Not thread-safe.
 class Connection {
  public:
-  /// Opens `path`, which exists.
+  /// Opens the existing file `path`.
   static absl::StatusOr<Connection> Open(const std::string& path);
 
-  /// Runs statements that give no rows (or whose rows do not matter).
+  /// Runs SQL statements; rows that they return are ignored.
   absl::Status Execute(const std::string& sql);
   absl::StatusOr<int64_t> QueryInt(const std::string& sql);
   absl::StatusOr<std::string> QueryText(const std::string& sql);
   absl::StatusOr<Statement> Prepare(std::string_view sql);
 
-  /// True between a BEGIN and its end.
+  /// Returns true if a transaction is open.
   bool in_transaction() const { return sqlite3_get_autocommit(connection_.get()) == 0; }
 
  private:
@@ -63,8 +65,8 @@ class Connection {
   std::unique_ptr<sqlite3, Close> connection_;
 };
 
-/// The status of what SQLite answered with `code`: RESOURCE_EXHAUSTED when the disk is full,
-/// FAILED_PRECONDITION when it cannot be written, else INTERNAL.
+/// Converts an SQLite result code: RESOURCE_EXHAUSTED if the disk is full, FAILED_PRECONDITION if
+/// the database cannot be written, otherwise INTERNAL.
 absl::Status SqliteStatus(int code, std::string_view detail);
 
 }  // namespace sma::record

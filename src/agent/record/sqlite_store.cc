@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "agent/record/sqlite_store.h"
 
 #include <fmt/format.h>
@@ -23,6 +25,15 @@ void BindError(Statement& statement, int first, const LastError& error) {
   statement.BindInt(first + 2, ToNanoseconds(error.time));
 }
 
+// Binds the state of a device or volume, its times and its last error to six parameters.
+template <typename Object>
+void BindState(Statement& statement, int first, const Object& object) {
+  statement.BindInt(first, static_cast<int64_t>(object.state));
+  statement.BindInt(first + 1, ToNanoseconds(object.created));
+  statement.BindInt(first + 2, ToNanoseconds(object.state_since));
+  BindError(statement, first + 3, object.last_error);
+}
+
 LastError ReadError(const Statement& statement, int first) {
   return {.code = static_cast<absl::StatusCode>(statement.Int(first)),
           .message = statement.Bytes(first + 1),
@@ -39,6 +50,7 @@ absl::StatusOr<Device> ReadDevice(const Statement& row) {
                 .manager = row.Bytes(1),
                 .params = {},
                 .mark = row.Bytes(9),
+                .place = row.Bytes(10),
                 .state = static_cast<DeviceState>(row.Int(3)),
                 .created = FromNanoseconds(row.Int(4)),
                 .state_since = FromNanoseconds(row.Int(5)),
@@ -57,6 +69,7 @@ absl::StatusOr<Volume> ReadVolume(const Statement& row) {
                 .bdev_name = row.Bytes(4),
                 .attachment = row.Bytes(5),
                 .connection = row.Bytes(12),
+                .layer_key = row.Bytes(13),
                 .state = static_cast<VolumeState>(row.Int(6)),
                 .created = FromNanoseconds(row.Int(7)),
                 .state_since = FromNanoseconds(row.Int(8)),
@@ -77,7 +90,7 @@ absl::StatusOr<VolumeLimits> ReadLimits(const Statement& row) {
   return limits;
 }
 
-// Appends what `read` makes of each row of `sql` to `rows`.
+// Runs the query `sql`, and appends the result of `read` for each row to `rows`.
 template <typename Row>
 absl::Status LoadRows(Connection& connection, std::string_view sql,
                       absl::StatusOr<Row> (*read)(const Statement&), std::vector<Row>& rows) {
@@ -102,7 +115,7 @@ absl::Status CheckIntegrity(Connection& connection) {
 
 }  // namespace
 
-// Upserts and deletions, in the order of the columns of each table.
+// The upsert and delete statements. Their parameters are in the order of the table's columns.
 struct SqliteStore::Statements {
   Statement put_device;
   Statement remove_device;
@@ -122,8 +135,8 @@ absl::StatusOr<std::unique_ptr<SqliteStore>> SqliteStore::Open(const std::string
   if (!state_folder.ok()) return state_folder.status();
   std::string path = state_folder->path() + "/record.db";
   {
-    // Created by us, so that it is never readable by others, not even for a moment. Closed before
-    // SQLite locks it: that would release SQLite's locks (fcntl(2), "F_SETLK").
+    // The file is created here, with mode 0600, so that other users can never read it. It is closed
+    // before SQLite locks it: closing it later would release SQLite's locks (fcntl(2), "F_SETLK").
     absl::StatusOr<base::UniqueFd> file = state_folder->OpenFile("record.db");
     if (!file.ok()) return file.status();
   }
@@ -147,9 +160,9 @@ absl::Status SqliteStore::Prepare() {
   if (!status.ok()) return status;
   std::vector<Statement> prepared;
   for (const char* sql :
-       {"INSERT OR REPLACE INTO devices VALUES (?,?,?,?,?,?,?,?,?,?)",
+       {"INSERT OR REPLACE INTO devices VALUES (?,?,?,?,?,?,?,?,?,?,?)",
         "DELETE FROM devices WHERE handle = ?",
-        "INSERT OR REPLACE INTO volumes VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)",
+        "INSERT OR REPLACE INTO volumes VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
         "DELETE FROM volumes WHERE id = ?", "INSERT OR REPLACE INTO limits VALUES (?,?,?)",
         "DELETE FROM limits WHERE volume_id = ?"}) {
     absl::StatusOr<Statement> statement = connection_.Prepare(sql);
@@ -181,8 +194,8 @@ absl::StatusOr<Contents> SqliteStore::Load() {
 
 absl::Status SqliteStore::Commit(std::span<const Change* const> changes, Durability durability) {
   if (durability != durability_) {
-    // In WAL mode FULL syncs the log with each commit, what earlier ones left unsynced too; NORMAL
-    // does not (SQLite documentation, "PRAGMA synchronous").
+    // In WAL mode, FULL syncs the log with each commit, including earlier commits that were not
+    // synced; NORMAL does not (SQLite documentation, "PRAGMA synchronous").
     absl::Status status =
         connection_.Execute(durability == Durability::kHost ? "PRAGMA synchronous = FULL"
                                                             : "PRAGMA synchronous = NORMAL");
@@ -229,11 +242,9 @@ absl::Status SqliteStore::Put(const Device& device) {
   row.BindText(1, device.handle);
   row.BindText(2, device.manager);
   row.BindBlob(3, device.params.SerializeAsString());
-  row.BindInt(4, static_cast<int64_t>(device.state));
-  row.BindInt(5, ToNanoseconds(device.created));
-  row.BindInt(6, ToNanoseconds(device.state_since));
-  BindError(row, 7, device.last_error);
+  BindState(row, 4, device);
   row.BindText(10, device.mark);
+  row.BindText(11, device.place);
   return row.Run();
 }
 
@@ -245,11 +256,9 @@ absl::Status SqliteStore::Put(const Volume& volume) {
   row.BindBlob(4, volume.sealed);
   row.BindText(5, volume.bdev_name);
   row.BindText(6, volume.attachment);
-  row.BindInt(7, static_cast<int64_t>(volume.state));
-  row.BindInt(8, ToNanoseconds(volume.created));
-  row.BindInt(9, ToNanoseconds(volume.state_since));
-  BindError(row, 10, volume.last_error);
+  BindState(row, 7, volume);
   row.BindText(13, volume.connection);
+  row.BindText(14, volume.layer_key);
   return row.Run();
 }
 

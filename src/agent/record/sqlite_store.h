@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <memory>
@@ -13,12 +15,12 @@
 
 namespace sma::record {
 
-/// Rows in an SQLite database, `record.db` in a state folder, with a write-ahead log.
+/// Keeps rows in an SQLite database, `record.db` in the state folder, with a write-ahead log.
 class SqliteStore : public Store {
  public:
-  /// Locks the folder, opens or makes the database and brings its schema up to date.
-  /// FAILED_PRECONDITION with the reason when any of it is not possible: the folder is in use or
-  /// not writable, the file is damaged, of another program, or of a newer agent.
+  /// Locks the folder, opens or creates the database and migrates its schema. Returns
+  /// FAILED_PRECONDITION with the reason if the folder is in use or not writable, or if the file is
+  /// damaged, belongs to another program, or was written by a newer agent.
   static absl::StatusOr<std::unique_ptr<SqliteStore>> Open(const std::string& folder);
 
   ~SqliteStore() override;
@@ -37,11 +39,11 @@ class SqliteStore : public Store {
   absl::Status Put(const Volume& volume);
   absl::Status Put(const VolumeLimits& limits);
 
-  // Destroyed in the reverse order: statements, then their connection, then the lock.
+  // Destroyed in reverse order: first the statements, then their connection, then the lock.
   const StateFolder folder_;
   Connection connection_;
   std::unique_ptr<Statements> statements_;
-  Durability durability_ = Durability::kHost;  // what the connection is set to
+  Durability durability_ = Durability::kHost;  // current setting of the connection
 };
 
 }  // namespace sma::record

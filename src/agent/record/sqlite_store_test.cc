@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "agent/record/sqlite_store.h"
 
 #include <gmock/gmock.h>
@@ -56,6 +58,7 @@ Change FullChange() {
                 .manager = "nvmf_tcp",
                 .params = {},
                 .mark = "serial",
+                .place = "vm",
                 .state = DeviceState::kDeleting,
                 .created = At(1),
                 .state_since = At(2),
@@ -68,6 +71,7 @@ Change FullChange() {
                 .bdev_name = "bdev",
                 .attachment = "7",
                 .connection = "discovery d0",
+                .layer_key = "others-1",
                 .state = VolumeState::kAttached,
                 .created = At(4),
                 .state_since = At(5),
@@ -99,6 +103,7 @@ TEST_F(SqliteStoreTest, KeepsEveryField) {
   EXPECT_EQ(device.manager, put.manager);
   EXPECT_EQ(device.params.SerializeAsString(), put.params.SerializeAsString());
   EXPECT_EQ(device.mark, put.mark);
+  EXPECT_EQ(device.place, put.place);
   EXPECT_EQ(device.state, put.state);
   EXPECT_EQ(device.created, put.created);
   EXPECT_EQ(device.state_since, put.state_since);
@@ -112,6 +117,7 @@ TEST_F(SqliteStoreTest, KeepsEveryField) {
   EXPECT_EQ(volume.sealed, put_volume.sealed);
   EXPECT_EQ(volume.bdev_name, put_volume.bdev_name);
   EXPECT_EQ(volume.connection, put_volume.connection);
+  EXPECT_EQ(volume.layer_key, put_volume.layer_key);
   EXPECT_EQ(volume.attachment, put_volume.attachment);
   EXPECT_EQ(volume.state, put_volume.state);
   EXPECT_EQ(volume.created, put_volume.created);
@@ -142,7 +148,7 @@ TEST_F(SqliteStoreTest, PutReplacesAndRemoveRemoves) {
   EXPECT_TRUE(contents->limits.empty());
 }
 
-TEST_F(SqliteStoreTest, FolderAndFilesAreTheOwnersAlone) {
+TEST_F(SqliteStoreTest, OnlyTheOwnerMayAccessFolderAndFiles) {
   std::filesystem::create_directories(folder_);
   ::chmod(folder_.c_str(), 0775);
   auto store = Open();
@@ -156,14 +162,14 @@ TEST_F(SqliteStoreTest, FolderAndFilesAreTheOwnersAlone) {
   }
 }
 
-TEST_F(SqliteStoreTest, RefusesASharedFolderAndLeavesItAsItIs) {
+TEST_F(SqliteStoreTest, RefusesASharedFolderAndDoesNotChangeIt) {
   std::filesystem::create_directories(folder_);
   for (mode_t mode : {01777U, 01700U, 0777U, 0702U}) {
     ASSERT_EQ(chmod(folder_.c_str(), mode), 0);
     ExpectRefused("is shared with other users");
     EXPECT_EQ(Mode(folder_), mode);
   }
-  // As /etc or a home folder.
+  // The mode of /etc or of a home folder.
   ASSERT_EQ(chmod(folder_.c_str(), 0755), 0);
   std::ofstream(folder_ + "/other").close();
   ExpectRefused("other files");
@@ -171,7 +177,7 @@ TEST_F(SqliteStoreTest, RefusesASharedFolderAndLeavesItAsItIs) {
   EXPECT_FALSE(std::filesystem::exists(DatabasePath()));
 }
 
-TEST_F(SqliteStoreTest, ClosesAFolderWithARecord) {
+TEST_F(SqliteStoreTest, MakesAFolderWithARecordPrivate) {
   Open();
   ASSERT_EQ(chmod(folder_.c_str(), 0755), 0);
   std::ofstream(folder_ + "/other").close();
@@ -179,7 +185,7 @@ TEST_F(SqliteStoreTest, ClosesAFolderWithARecord) {
   EXPECT_EQ(Mode(folder_), 0700u);
 }
 
-TEST_F(SqliteStoreTest, FollowsNoLinkInPlaceOfAFile) {
+TEST_F(SqliteStoreTest, DoesNotFollowALinkInPlaceOfAFile) {
   const std::string victim = root_ + "/victim";
   for (const char* name : {"lock", "record.db", "record.db-wal", "record.db-shm"}) {
     for (bool exists : {false, true}) {
@@ -214,7 +220,7 @@ TEST_F(SqliteStoreTest, RefusesFilesOfOtherKindsAndOwners) {
   ExpectRefused("another user");
 }
 
-TEST_F(SqliteStoreTest, AFolderMayBeALinkOfOursAndNoOthers) {
+TEST_F(SqliteStoreTest, AFolderMayBeALinkOfTheSameUserOnly) {
   std::filesystem::create_directories(root_ + "/elsewhere");
   std::filesystem::create_directories(root_ + "/state/of");
   std::filesystem::create_symlink(root_ + "/elsewhere", folder_);
@@ -222,7 +228,7 @@ TEST_F(SqliteStoreTest, AFolderMayBeALinkOfOursAndNoOthers) {
   EXPECT_TRUE(std::filesystem::exists(root_ + "/elsewhere/record.db"));
   if (geteuid() != 0) return;
   ASSERT_EQ(lchown(folder_.c_str(), 65534, 65534), 0);
-  ExpectRefused("symbolic link of user 65534");
+  ExpectRefused("symbolic link owned by untrusted user 65534");
 }
 
 TEST_F(SqliteStoreTest, OneAgentAtATime) {
@@ -293,7 +299,8 @@ TEST_F(SqliteStoreTest, MigratesStepByStep) {
   EXPECT_FALSE(Migrate(*connection, first).ok());
 }
 
-// A file as the first version wrote it, with what it had of each table: never to be changed.
+// A database as written by the first version of the agent, with a row in each table. Never change
+// it.
 constexpr char kRecordOfVersion1[] = R"(
   CREATE TABLE devices (
     handle TEXT PRIMARY KEY, manager TEXT NOT NULL, params BLOB NOT NULL,
@@ -323,7 +330,7 @@ TEST_F(SqliteStoreTest, ReadsARecordOfVersion1) {
     auto connection = Connection::Open(DatabasePath());
     ASSERT_TRUE(connection->Execute(kRecordOfVersion1).ok());
   }
-  for (int i = 0; i < 2; ++i) {  // the second time it is migrated already
+  for (int i = 0; i < 2; ++i) {  // the second time, it is already migrated
     auto contents = Open()->Load();
     ASSERT_TRUE(contents.ok()) << contents.status();
     ASSERT_EQ(contents->devices.size(), 1u);
@@ -362,8 +369,8 @@ TEST_F(SqliteStoreTest, FailedMigrationChangesNothing) {
   EXPECT_EQ(*connection->QueryInt("PRAGMA user_version"), 0);
 }
 
-// A disk that takes no more: the write is refused, what was written before stays, and writing goes
-// on when there is room again.
+// When the disk is full, a write fails and earlier rows are kept. Writes succeed again once there
+// is space.
 TEST_F(SqliteStoreTest, FullDiskRefusesAndRecovers) {
   auto store = Open();
   ASSERT_TRUE(Commit(*store, FullChange()).ok());
@@ -385,7 +392,7 @@ TEST_F(SqliteStoreTest, FullDiskRefusesAndRecovers) {
   EXPECT_EQ(store->Load()->devices.size(), 2u);
 }
 
-TEST(SqliteStatusTest, SaysWhatIsWrong) {
+TEST(SqliteStatusTest, HasTheCodeAndTheReason) {
   EXPECT_EQ(SqliteStatus(SQLITE_FULL, "").code(), absl::StatusCode::kResourceExhausted);
   EXPECT_EQ(SqliteStatus(SQLITE_READONLY_DBMOVED, "").code(),
             absl::StatusCode::kFailedPrecondition);

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "agent/record/state_folder.h"
 
 #include <fcntl.h>
@@ -31,12 +33,14 @@ absl::Status SystemError(const std::string& path, int error) {
   return FolderError(path, std::strerror(error));
 }
 
-// A link that another user made may lead into any folder of ours.
+// Rejects a symbolic link owned by another user, which could lead into any folder of the agent's
+// user.
 absl::Status CheckLink(const std::string& path) {
   struct stat link {};
   if (::lstat(path.c_str(), &link) != 0) return SystemError(path, errno);
   if (S_ISLNK(link.st_mode) && !base::IsTrustedUser(link.st_uid)) {
-    return FolderError(path, fmt::format("is a symbolic link of user {}", link.st_uid));
+    return FolderError(path,
+                       fmt::format("is a symbolic link owned by untrusted user {}", link.st_uid));
   }
   return absl::OkStatus();
 }
@@ -47,7 +51,7 @@ bool IsEmptyOrHasRecord(const std::string& path) {
          std::filesystem::is_empty(path, error);
 }
 
-// Nobody but the owner may look into the folder. Returns its descriptor.
+// Makes the folder accessible to its owner only. Returns its descriptor.
 absl::StatusOr<base::UniqueFd> OpenPrivate(const std::string& path) {
   std::error_code error;
   std::filesystem::path folder(path);
@@ -65,7 +69,7 @@ absl::StatusOr<base::UniqueFd> OpenPrivate(const std::string& path) {
   }
   if ((info.st_mode & 0077) == 0) return fd;
   if (!IsEmptyOrHasRecord(path)) {
-    return FolderError(path, "is open to other users and holds other files than the record");
+    return FolderError(path, "is readable by other users and holds other files besides the record");
   }
   if (::fchmod(fd.get(), 0700) != 0) return SystemError(path, errno);
   return fd;
@@ -94,7 +98,7 @@ absl::StatusOr<StateFolder> StateFolder::Open(const std::string& path) {
     return errno == EWOULDBLOCK ? FolderError(path, "is in use by another agent")
                                 : SystemError(path, errno);
   }
-  // SQLite opens these by itself.
+  // SQLite opens these files itself, so they are checked here.
   for (const char* suffix : {"-wal", "-shm", "-journal"}) {
     const std::string name = std::string(kRecordFile) + suffix;
     struct stat info {};
@@ -107,7 +111,7 @@ absl::StatusOr<StateFolder> StateFolder::Open(const std::string& path) {
 
 absl::StatusOr<base::UniqueFd> StateFolder::OpenFile(const std::string& name) const {
   const std::string path = path_ + "/" + name;
-  // Not to block on a FIFO.
+  // O_NONBLOCK, because opening a FIFO must not block.
   constexpr int kFlags = O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC;
   base::UniqueFd file(::openat(folder_.get(), name.c_str(), kFlags, 0600));
   struct stat info {};

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <string>
@@ -7,23 +9,25 @@
 
 namespace sma::record {
 
-/// The agent's folder for what has to outlive it, locked for as long as this object lives: one
-/// agent at a time uses it. The lock goes with the process, however that ends.
+/// The folder of the agent's persistent files, locked for the lifetime of this object: only one
+/// agent at a time uses it. The kernel releases the lock when the process ends.
 class StateFolder {
  public:
-  /// Creates `path` (and folders above it) with mode 0700 if it is missing, and locks it. A folder
-  /// that others may read is made 0700 if it is empty or holds a record. Returns
-  /// FAILED_PRECONDITION if another agent has it; if it, a symbolic link to it, or a file of the
-  /// record belongs to another user; if others may write to it, or it is sticky, as shared folders
-  /// are; if others may read it and it holds other files; if a file of the record is not a regular
-  /// file with one name; or if it cannot be written.
+  /// Locks the folder `path`, and creates it (and missing parents) with mode 0700 if it does not
+  /// exist. A folder that other users can read is changed to 0700 if it is empty or holds a record.
+  ///
+  /// Returns FAILED_PRECONDITION if another agent uses the folder; if the folder, a symbolic link
+  /// to it, or a file of the record belongs to another user; if others may write to the folder, or
+  /// it has the sticky bit, as shared folders do; if others may read it and it holds other files;
+  /// if a file of the record is not a regular file or has a second hard link; or if the folder
+  /// cannot be written.
   static absl::StatusOr<StateFolder> Open(const std::string& path);
 
-  /// Without symbolic links.
+  /// Returns the path of the folder with symbolic links resolved.
   const std::string& path() const { return path_; }
 
-  /// Opens the file `name` for reading and writing, and creates it with mode 0600 if it is missing.
-  /// Symbolic links are not followed. Returns FAILED_PRECONDITION as Open() does.
+  /// Opens the file `name` for reading and writing, and creates it with mode 0600 if it does not
+  /// exist. Does not follow symbolic links. Returns FAILED_PRECONDITION as Open() does.
   absl::StatusOr<base::UniqueFd> OpenFile(const std::string& name) const;
 
  private:

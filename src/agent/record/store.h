@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <span>
@@ -8,23 +10,24 @@
 
 namespace sma::record {
 
-/// What has to outlive a write for it to be worth anything.
+/// The kind of crash that a committed write survives.
 enum class Durability {
-  /// The agent. For intents: when the host dies, so does what the target was doing.
+  /// A crash of the agent. Sufficient for intents, because a crash of the host also ends the
+  /// target's work.
   kProcess,
-  /// The host. For what was answered with success.
+  /// A crash of the host. Required for every change that is reported as successful.
   kHost,
 };
 
-/// Where rows are kept. Used by one thread at a time.
+/// Persistent storage for rows. Not thread-safe.
 class Store {
  public:
   virtual ~Store() = default;
 
   virtual absl::StatusOr<Contents> Load() = 0;
 
-  /// Writes all of `changes`, in order, or nothing. RESOURCE_EXHAUSTED: no space left.
-  /// FAILED_PRECONDITION: not writable. INTERNAL: anything else.
+  /// Writes all of `changes` in order, or none. Returns RESOURCE_EXHAUSTED if no space is left,
+  /// FAILED_PRECONDITION if the store is not writable, otherwise INTERNAL.
   virtual absl::Status Commit(std::span<const Change* const> changes, Durability durability) = 0;
 };
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "agent/service/acceptor.h"
 
 #include <fcntl.h>
@@ -18,9 +20,10 @@
 namespace sma::service {
 namespace {
 
-constexpr int kPauseMs = 100;          // when nothing can be accepted and there is no reserve
-constexpr int64_t kLogPeriodS = 10;    // of refused connections
-constexpr int kMaxAcceptsInARow = 64;  // of a listener, before the others have their turn
+constexpr int kPauseMs = 100;        // pause if nothing can be accepted and the reserve is used up
+constexpr int64_t kLogPeriodS = 10;  // minimum time between log lines about refused connections
+// The maximum number of connections accepted from one listener before the others are served.
+constexpr int kMaxAcceptsInARow = 64;
 
 base::UniqueFd OpenReserve() { return base::UniqueFd(::open("/dev/null", O_RDONLY | O_CLOEXEC)); }
 
@@ -66,21 +69,21 @@ void Acceptor::Run() {
   }
 }
 
-/// Whether there may be more.
+/// Returns true if more connections may be pending.
 bool Acceptor::AcceptOne(int listener) {
   base::UniqueFd fd(::accept4(listener, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
   if (!fd) {
     const int error = errno;
     if (IsOutOfResources(error)) OnError(listener, error);
-    // All other errors are those of one connection, or EAGAIN: accept(2), "Error handling".
+    // All other errors concern a single connection, or are EAGAIN: accept(2), "Error handling".
     return error != EAGAIN && !IsOutOfResources(error);
   }
   if (static_cast<uint32_t>(fd.get()) >= max_descriptor_) {
     fd.Reset();
-    OnRefused("the limit of descriptors is near");
+    OnRefused("the descriptor limit is almost reached");
     return true;
   }
-  int one = 1;  // fails on a Unix socket, which does not need it
+  int one = 1;  // fails on a Unix socket, which has no Nagle delay
   ::setsockopt(fd.get(), IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
   handler_(listener, std::move(fd));
   return true;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <chrono>
@@ -10,21 +12,22 @@
 
 namespace sma::service {
 
-/// Accepts connections for a server, in a thread of its own. gRPC's listener is closed for good
-/// when accept(2) fails, as it does at the limit of descriptors (gRPC 1.51, tcp_server_posix.cc).
-/// This one goes on: connections beyond the limit, less a reserve for what the agent opens itself
-/// (base::DescriptorReserve), are closed at once, so that their clients try again.
+/// Accepts connections for a server, on its own thread. gRPC's own listener closes permanently when
+/// accept(2) fails, which happens at the descriptor limit (gRPC 1.51, tcp_server_posix.cc). This
+/// one continues: connections above the limit, minus a reserve for the agent's own descriptors
+/// (base::DescriptorReserve), are closed immediately, so that their clients retry.
 class Acceptor {
  public:
-  /// Receives each accepted connection, of which it becomes the owner. `fd` does not block.
+  /// Receives each accepted connection and takes ownership of it. `fd` is non-blocking.
   using Handler = std::function<void(int listener, base::UniqueFd fd)>;
 
-  /// `listeners` are sockets that listen and do not block. `max_descriptor`: connections with this
-  /// number or a higher one are closed. `housekeeping` is called in the same thread each `period`.
+  /// `listeners` are non-blocking, listening sockets. Connections whose descriptor number is
+  /// `max_descriptor` or higher are closed. `housekeeping` is called in the same thread once every
+  /// `period`.
   Acceptor(std::vector<base::UniqueFd> listeners, uint32_t max_descriptor, Handler handler,
            std::chrono::milliseconds period, std::function<void()> housekeeping);
 
-  /// Closes the listeners. No handler runs afterwards. Blocks until a running one has returned.
+  /// Closes the listeners. Blocks until a running handler has returned; no handler runs afterwards.
   ~Acceptor();
 
   Acceptor(const Acceptor&) = delete;
@@ -43,8 +46,8 @@ class Acceptor {
   const std::function<void()> housekeeping_;
   const base::UniqueFd stop_event_;  // eventfd(2)
 
-  // Owned by the thread.
-  base::UniqueFd reserve_;  // closed to accept, and close, a connection at the limit
+  // Used only by the thread.
+  base::UniqueFd reserve_;  // closed at the limit, so that a connection can be accepted and closed
   uint64_t refused_ = 0;
   int64_t next_log_s_ = 0;
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "agent/service/admin_service.h"
 
 #include <functional>
@@ -13,23 +15,23 @@ namespace {
 using admin::v1::WatchRequest;
 using admin::v1::WatchResponse;
 
-// A reader may be this many changes behind.
+// Maximum number of changes queued for one reader.
 constexpr size_t kMaxQueuedChanges = 4096;
-// Adoption lists what is on the target, which takes its time.
+// Adoption lists the objects of the target, which takes time.
 constexpr char kAdoptionLane[] = "adoption";
 
-/// The stream of one Watch.
+/// The stream of one Watch call.
 class WatchStream : public EventStream<WatchResponse> {
  public:
-  explicit WatchStream(const base::Context& context, InFlight::Ticket ticket)
-      : EventStream(kMaxQueuedChanges), context_(context), ticket_(std::move(ticket)) {
+  WatchStream(const base::Context& context, InFlight::Ticket ticket, QueueBudget& budget)
+      : EventStream(kMaxQueuedChanges, budget), context_(context), ticket_(std::move(ticket)) {
     callback_id_ = context_.AddCallback(
         [this] { End(grpc::Status(grpc::StatusCode::UNAVAILABLE, "the agent is stopping")); });
   }
   ~WatchStream() override { context_.RemoveCallback(callback_id_); }
 
-  /// Blocks for as long as Admin::Watch does. The last touch.
-  void Begin(Admin& admin, const WatchRequest& request) {
+  /// Blocks as long as Admin::Watch does. The caller must not use the stream afterwards.
+  void Begin(api::Admin& admin, const WatchRequest& request) {
     auto subscription = admin.Watch(
         request, [this](std::shared_ptr<const WatchResponse> change) { Send(std::move(change)); });
     if (subscription.ok()) {
@@ -49,10 +51,11 @@ class WatchStream : public EventStream<WatchResponse> {
   const base::Context context_;
   InFlight::Ticket ticket_;
   uint64_t callback_id_ = 0;
-  std::unique_ptr<Subscription> subscription_;  // goes first: it ends the use of all else
+  // Destroyed first: it ends the use of all other members.
+  std::unique_ptr<api::Subscription> subscription_;
 };
 
-/// Ends a call at once.
+/// Ends a call immediately.
 class RefusedWatch : public grpc::ServerWriteReactor<WatchResponse> {
  public:
   explicit RefusedWatch(const grpc::Status& status) { Finish(status); }
@@ -65,49 +68,49 @@ grpc::ServerUnaryReactor* AdminService::ListDevices(grpc::CallbackServerContext*
                                                     const admin::v1::ListDevicesRequest* request,
                                                     admin::v1::ListDevicesResponse* response) {
   return StartCall(environment_, *context, "Admin.ListDevices", Access::kReads, request, response,
-                   std::bind_front(&Admin::ListDevices, &admin_));
+                   std::bind_front(&api::Admin::ListDevices, &admin_));
 }
 
 grpc::ServerUnaryReactor* AdminService::GetDevice(grpc::CallbackServerContext* context,
                                                   const admin::v1::GetDeviceRequest* request,
                                                   admin::v1::Device* response) {
   return StartCall(environment_, *context, "Admin.GetDevice", Access::kReads, request, response,
-                   std::bind_front(&Admin::GetDevice, &admin_));
+                   std::bind_front(&api::Admin::GetDevice, &admin_));
 }
 
 grpc::ServerUnaryReactor* AdminService::ListVolumes(grpc::CallbackServerContext* context,
                                                     const admin::v1::ListVolumesRequest* request,
                                                     admin::v1::ListVolumesResponse* response) {
   return StartCall(environment_, *context, "Admin.ListVolumes", Access::kReads, request, response,
-                   std::bind_front(&Admin::ListVolumes, &admin_));
+                   std::bind_front(&api::Admin::ListVolumes, &admin_));
 }
 
 grpc::ServerUnaryReactor* AdminService::GetVolume(grpc::CallbackServerContext* context,
                                                   const admin::v1::GetVolumeRequest* request,
                                                   admin::v1::Volume* response) {
   return StartCall(environment_, *context, "Admin.GetVolume", Access::kReads, request, response,
-                   std::bind_front(&Admin::GetVolume, &admin_));
+                   std::bind_front(&api::Admin::GetVolume, &admin_));
 }
 
 grpc::ServerUnaryReactor* AdminService::GetStatus(grpc::CallbackServerContext* context,
                                                   const admin::v1::GetStatusRequest* request,
                                                   admin::v1::Status* response) {
   return StartCall(environment_, *context, "Admin.GetStatus", Access::kReads, request, response,
-                   std::bind_front(&Admin::GetStatus, &admin_));
+                   std::bind_front(&api::Admin::GetStatus, &admin_));
 }
 
 grpc::ServerUnaryReactor* AdminService::ListPlugins(grpc::CallbackServerContext* context,
                                                     const admin::v1::ListPluginsRequest* request,
                                                     admin::v1::ListPluginsResponse* response) {
   return StartCall(environment_, *context, "Admin.ListPlugins", Access::kReads, request, response,
-                   std::bind_front(&Admin::ListPlugins, &admin_));
+                   std::bind_front(&api::Admin::ListPlugins, &admin_));
 }
 
 grpc::ServerUnaryReactor* AdminService::ListAdoptionCandidates(
     grpc::CallbackServerContext* context, const admin::v1::ListAdoptionCandidatesRequest* request,
     admin::v1::ListAdoptionCandidatesResponse* response) {
   return StartCall(adoption_, *context, "Admin.ListAdoptionCandidates", Access::kReads, request,
-                   response, std::bind_front(&Admin::ListAdoptionCandidates, &admin_),
+                   response, std::bind_front(&api::Admin::ListAdoptionCandidates, &admin_),
                    kAdoptionLane);
 }
 
@@ -115,7 +118,7 @@ grpc::ServerUnaryReactor* AdminService::AdoptDevice(grpc::CallbackServerContext*
                                                     const admin::v1::AdoptDeviceRequest* request,
                                                     admin::v1::Device* response) {
   return StartCall(adoption_, *context, "Admin.AdoptDevice", Access::kChanges, request, response,
-                   std::bind_front(&Admin::AdoptDevice, &admin_), kAdoptionLane);
+                   std::bind_front(&api::Admin::AdoptDevice, &admin_), kAdoptionLane);
 }
 
 grpc::ServerWriteReactor<WatchResponse>* AdminService::Watch(grpc::CallbackServerContext* context,
@@ -125,7 +128,7 @@ grpc::ServerWriteReactor<WatchResponse>* AdminService::Watch(grpc::CallbackServe
   if (!ticket) {
     return new RefusedWatch(grpc::Status(grpc::StatusCode::UNAVAILABLE, "the agent is stopping"));
   }
-  auto* stream = new WatchStream(watch_context, *std::move(ticket));
+  auto* stream = new WatchStream(watch_context, *std::move(ticket), budget_);
   if (!environment_.workers.Submit([this, stream, request] { stream->Begin(admin_, *request); })) {
     stream->End(grpc::Status(grpc::StatusCode::RESOURCE_EXHAUSTED, "too many calls are waiting"));
     stream->Open();

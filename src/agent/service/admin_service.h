@@ -1,20 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <grpcpp/server_context.h>
 
-#include "agent/service/agent_api.h"
+#include "agent/api/agent_api.h"
+#include "agent/service/event_stream.h"
 #include "agent/service/unary_call.h"
 #include "sma_admin.grpc.pb.h"
 
 namespace sma::service {
 
-/// The admin service on the wire. As SmaService; `watches` are the streams of Watch, which end when
-/// their context is cancelled.
+/// The gRPC service of the admin API; see SmaService for the common rules. `watches` contains the
+/// streams of Watch, which end when their context is cancelled.
 class AdminService : public admin::v1::Admin::CallbackService {
  public:
-  /// `adoption`: what the calls run with that ask the target.
-  AdminService(Admin& admin, const CallEnvironment& environment, const CallEnvironment& adoption,
-               InFlight& watches)
+  /// `adoption` is the environment of the calls that query the target.
+  AdminService(api::Admin& admin, const CallEnvironment& environment,
+               const CallEnvironment& adoption, InFlight& watches)
       : admin_(admin), environment_(environment), adoption_(adoption), watches_(watches) {}
 
   grpc::ServerUnaryReactor* ListDevices(grpc::CallbackServerContext* context,
@@ -45,10 +48,14 @@ class AdminService : public admin::v1::Admin::CallbackService {
       grpc::CallbackServerContext* context, const admin::v1::WatchRequest* request) override;
 
  private:
-  Admin& admin_;
+  // A change takes about 1 KiB, regardless of how many watchers have it queued.
+  static constexpr size_t kMaxQueuedTogether = 65'536;
+
+  api::Admin& admin_;
   const CallEnvironment environment_;
   const CallEnvironment adoption_;
   InFlight& watches_;
+  QueueBudget budget_{kMaxQueuedTogether};
 };
 
 }  // namespace sma::service

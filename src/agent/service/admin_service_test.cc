@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "agent/service/admin_service.h"
 
 #include <atomic>
@@ -8,7 +10,7 @@
 #include <utility>
 #include <vector>
 
-#include "agent/service/server_fixture.h"
+#include "agent/service/testing/server_fixture.h"
 
 namespace sma::service {
 namespace {
@@ -33,10 +35,10 @@ class AdminServiceTest : public ServerFixture {
   std::unique_ptr<admin::v1::Admin::Stub> admin_stub_;
 };
 
-/// What an agent has behind Watch: sinks, each until its subscription ends.
+/// Replaces the agent behind Watch: calls each sink until its subscription ends.
 class Hub {
  public:
-  std::unique_ptr<Subscription> Add(WatchSink sink) {
+  std::unique_ptr<api::Subscription> Add(api::WatchSink sink) {
     std::lock_guard lock(mutex_);
     sinks_[next_] = std::move(sink);
     return std::make_unique<Entry>(*this, next_++);
@@ -45,6 +47,12 @@ class Hub {
   void Send(const std::shared_ptr<const WatchResponse>& change) {
     std::lock_guard lock(mutex_);
     for (auto& [id, sink] : sinks_) sink(change);
+  }
+
+  /// Sends each watcher a separate change.
+  void SendEach(const std::function<std::shared_ptr<const WatchResponse>()>& make) {
+    std::lock_guard lock(mutex_);
+    for (auto& [id, sink] : sinks_) sink(make());
   }
 
   size_t count() {
@@ -57,7 +65,7 @@ class Hub {
   }
 
  private:
-  class Entry : public Subscription {
+  class Entry : public api::Subscription {
    public:
     Entry(Hub& hub, int id) : hub_(hub), id_(id) {}
     ~Entry() override {
@@ -71,7 +79,7 @@ class Hub {
   };
 
   std::mutex mutex_;
-  std::map<int, WatchSink> sinks_;
+  std::map<int, api::WatchSink> sinks_;
   int next_ = 0;
 };
 
@@ -112,7 +120,7 @@ TEST_F(AdminServiceTest, EachMethodReachesTheAdmin) {
   EXPECT_TRUE(admin_stub_->AdoptDevice(&c8, {}, &device).ok());
 }
 
-TEST_F(AdminServiceTest, IsThereWhileAllOtherWorkersAreBusy) {
+TEST_F(AdminServiceTest, AnswersWhileAllOtherWorkersAreBusy) {
   GrpcServerOptions options;
   options.max_calls = 1;
   ServerFixture::StartServer(options);
@@ -133,10 +141,10 @@ TEST_F(AdminServiceTest, IsThereWhileAllOtherWorkersAreBusy) {
   caller.join();
 }
 
-TEST_F(AdminServiceTest, WatchStreamsWhatTheSinkIsGiven) {
+TEST_F(AdminServiceTest, WatchStreamsTheChangesOfTheSink) {
   StartServer();
   Hub hub;
-  EXPECT_CALL(admin_, Watch).WillOnce([&](const WatchRequest& request, WatchSink sink) {
+  EXPECT_CALL(admin_, Watch).WillOnce([&](const WatchRequest& request, api::WatchSink sink) {
     EXPECT_TRUE(request.initial_state());
     sink(Removed("first"));
     return hub.Add(std::move(sink));
@@ -159,7 +167,7 @@ TEST_F(AdminServiceTest, WatchStreamsWhatTheSinkIsGiven) {
   hub.WaitForCount(0);
 }
 
-TEST_F(AdminServiceTest, AWatchThatIsRefusedEndsWithTheReason) {
+TEST_F(AdminServiceTest, ARefusedWatchEndsWithTheReason) {
   StartServer();
   EXPECT_CALL(admin_, Watch).WillOnce(Return(absl::NotFoundError("no device 'h'")));
   grpc::ClientContext context;
@@ -175,8 +183,8 @@ TEST_F(AdminServiceTest, AWatcherThatDoesNotReadIsEnded) {
   StartServer();
   Hub hub;
   constexpr int kInitial = 10'000;
-  EXPECT_CALL(admin_, Watch).WillOnce([&](auto&, WatchSink sink) {
-    // The initial state may be larger than what may be queued later.
+  EXPECT_CALL(admin_, Watch).WillOnce([&](auto&, api::WatchSink sink) {
+    // The initial state may exceed the limit on changes queued later.
     for (int i = 0; i < kInitial; ++i) sink(Removed("x"));
     return hub.Add(std::move(sink));
   });
@@ -193,10 +201,57 @@ TEST_F(AdminServiceTest, AWatcherThatDoesNotReadIsEnded) {
   hub.WaitForCount(0);
 }
 
-TEST_F(AdminServiceTest, ManyWatchersComeAndGoWhileChangesAreSent) {
+// Each watcher watches a different device, so that no two of them share a change.
+TEST_F(AdminServiceTest, Defect57_WatchersThatNeverReadKeepALimitedNumberOfChanges) {
   StartServer();
   Hub hub;
-  EXPECT_CALL(admin_, Watch).WillRepeatedly([&](auto&, WatchSink sink) {
+  constexpr int kWatchers = 50;
+  constexpr int kChanges = 4000;
+  constexpr int kBudget = 65'536;
+  EXPECT_CALL(admin_, Watch).WillRepeatedly([&](auto&, api::WatchSink sink) {
+    return hub.Add(std::move(sink));
+  });
+  std::atomic<int> kept{0};
+  std::vector<std::unique_ptr<grpc::ClientContext>> contexts;
+  std::vector<std::unique_ptr<grpc::ClientReader<WatchResponse>>> streams;
+  for (int i = 0; i < kWatchers; ++i) {
+    contexts.push_back(std::make_unique<grpc::ClientContext>());
+    streams.push_back(admin_stub_->Watch(contexts.back().get(), {}));
+  }
+  hub.WaitForCount(kWatchers);
+  int most = 0;
+  const std::string text(100, 'x');
+  for (int i = 0; i < kChanges; ++i) {
+    hub.SendEach([&] {
+      auto* change = new WatchResponse;
+      change->set_device_removed(text);
+      ++kept;
+      return std::shared_ptr<const WatchResponse>(change, [&kept](const WatchResponse* gone) {
+        delete gone;
+        --kept;
+      });
+    });
+    most = std::max(most, kept.load());
+  }
+  // Messages that are being written are not counted in the queues.
+  EXPECT_LE(most, kBudget + 2 * kWatchers);
+  EXPECT_GT(most, kBudget / 2) << "this test does not fill the queues";
+  for (auto& context : contexts) context->TryCancel();
+  for (auto& stream : streams) {
+    WatchResponse change;
+    while (stream->Read(&change)) {
+    }
+    stream->Finish();
+  }
+  hub.WaitForCount(0);
+  server_->Stop(kPatience);
+  EXPECT_EQ(kept, 0);
+}
+
+TEST_F(AdminServiceTest, ManyWatchersStartAndEndWhileChangesAreSent) {
+  StartServer();
+  Hub hub;
+  EXPECT_CALL(admin_, Watch).WillRepeatedly([&](auto&, api::WatchSink sink) {
     return hub.Add(std::move(sink));
   });
   std::atomic<bool> stop{false};

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <chrono>
@@ -8,8 +10,8 @@
 
 namespace sma::service {
 
-/// Told of each unary call that ended: method, code, time since it came. Called from many threads
-/// at once.
+/// Called for each unary call that has ended, with its method, its code, and the time since it
+/// arrived. Called from several threads concurrently.
 using CallObserver = std::function<void(std::string_view method, absl::StatusCode code,
                                         std::chrono::nanoseconds latency)>;
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <grpcpp/support/server_callback.h>
@@ -10,46 +12,94 @@
 
 namespace sma::service {
 
-/// The answer of a call that streams: messages are queued and written one after another. Begins
-/// held, so that whoever prepares it may use it until Open(). Owns itself: gRPC ends it with
-/// OnDone(), after Open() and End().
+/// A limit on the number of messages that all streams together have queued. Each stream may use its
+/// fair share of `max_queued` messages, and more while others use less. Thread-safe.
+class QueueBudget {
+ public:
+  explicit QueueBudget(size_t max_queued) : max_queued_(max_queued) {}
+
+  void AddStream() {
+    base::MutexLock lock(mutex_);
+    ++streams_;
+  }
+  void RemoveStream() {
+    base::MutexLock lock(mutex_);
+    --streams_;
+  }
+  /// Returns true if a stream with `queued` messages may queue another one, which is then counted.
+  bool Take(size_t queued) {
+    base::MutexLock lock(mutex_);
+    if (queued_ >= max_queued_ && queued >= max_queued_ / streams_) return false;
+    ++queued_;
+    return true;
+  }
+  void Return(size_t messages) {
+    base::MutexLock lock(mutex_);
+    queued_ -= messages;
+  }
+
+ private:
+  const size_t max_queued_;
+  base::Mutex mutex_;
+  size_t streams_ SMA_GUARDED_BY(mutex_) = 0;
+  size_t queued_ SMA_GUARDED_BY(mutex_) = 0;
+};
+
+/// The response stream of a call: messages are queued and written one after another. The stream
+/// starts held, so that its creator may use it until Open(). Owns itself and is destroyed by gRPC's
+/// call of OnDone() after Open() and End().
 template <typename Message>
+// NOLINTNEXTLINE(cppcoreguidelines-virtual-class-destructor): the destructor is public and virtual
 class EventStream : public grpc::ServerWriteReactor<Message> {
  public:
-  /// What is sent after Open() and not written yet may be `max_queued` messages; then the stream
-  /// ends with RESOURCE_EXHAUSTED.
-  explicit EventStream(size_t max_queued) : max_queued_(max_queued) {}
+  /// At most `max_queued` messages that were sent after Open() may wait to be written, if `budget`
+  /// permits; beyond that the stream ends with RESOURCE_EXHAUSTED. `budget` must outlive the
+  /// stream.
+  EventStream(size_t max_queued, QueueBudget& budget) : max_queued_(max_queued), budget_(budget) {
+    budget_.AddStream();
+  }
+  ~EventStream() override {
+    {
+      base::MutexLock lock(mutex_);
+      Drop();
+    }
+    budget_.RemoveStream();
+  }
 
-  /// Nothing after the end. Thread-safe, as long as the caller knows the stream alive.
+  /// Queues `message`, which is ignored after the stream has ended. Thread-safe, as long as the
+  /// caller knows that the stream still exists.
   void Send(std::shared_ptr<const Message> message) {
     Step step;
     {
       base::MutexLock lock(mutex_);
-      if (open_ && queue_.size() >= max_queued_) {
-        SetEnd(grpc::Status(grpc::StatusCode::RESOURCE_EXHAUSTED, "the reader is too slow"));
-        queue_.clear();
-      } else if (!ending_) {
+      // Messages queued before Open() are counted, but not limited by `max_queued_`.
+      const bool fits = !open_ || queue_.size() < max_queued_;
+      if (!ending_ && fits && budget_.Take(queue_.size())) {
         queue_.push_back(std::move(message));
+      } else if (!ending_) {
+        SetEnd(grpc::Status(grpc::StatusCode::RESOURCE_EXHAUSTED,
+                            "the reader is too slow: changes were lost, start the stream again"));
+        Drop();
       }
       step = NextStep();
     }
     Do(step);
   }
 
-  /// Ends the stream with `status`; what is queued is dropped. The first end gives the status. As
-  /// for Send().
+  /// Ends the stream with `status` and drops queued messages. Only the first end has an effect.
+  /// Thread-safe under the same condition as Send().
   void End(grpc::Status status) {
     Step step;
     {
       base::MutexLock lock(mutex_);
       SetEnd(std::move(status));
-      queue_.clear();
+      Drop();
       step = NextStep();
     }
     Do(step);
   }
 
-  /// As End(), but what is queued is written before.
+  /// Like End(), but writes the queued messages first.
   void EndAfterQueued(grpc::Status status) {
     Step step;
     {
@@ -60,8 +110,8 @@ class EventStream : public grpc::ServerWriteReactor<Message> {
     Do(step);
   }
 
-  /// Lets the messages, or the end, go out. Once; whoever called it has no claim to the stream
-  /// after.
+  /// Starts writing messages, or the end. Called once; the caller must not use the stream
+  /// afterwards.
   void Open() {
     Step step;
     {
@@ -79,7 +129,7 @@ class EventStream : public grpc::ServerWriteReactor<Message> {
       writing_.reset();
       if (!ok) {
         SetEnd(grpc::Status::CANCELLED);
-        queue_.clear();
+        Drop();
       }
       step = NextStep();
     }
@@ -90,13 +140,14 @@ class EventStream : public grpc::ServerWriteReactor<Message> {
   void OnDone() final { delete this; }
 
  protected:
-  /// What goes out before all that is sent, a message each time the reader can take one; null:
-  /// there is no more. Called from Open() on, by one thread at a time, with the stream's lock held.
+  /// Returns the next message of the initial state, which is written before all messages passed to
+  /// Send(); null after the last one. Called after Open(), by one thread at a time, with the
+  /// stream's lock held.
   virtual std::shared_ptr<const Message> NextInitial() { return nullptr; }
 
  private:
-  /// What the lock's holder has to do once it has let go of it. Only one that has something to do
-  /// may touch the stream then: to any other it may be gone.
+  /// The step that the holder of the lock has to perform after releasing it. Only a thread with a
+  /// step may use the stream then; for any other thread the stream may already be destroyed.
   struct Step {
     const Message* write = nullptr;
     bool finish = false;
@@ -106,6 +157,11 @@ class EventStream : public grpc::ServerWriteReactor<Message> {
     if (ending_) return;
     ending_ = true;
     status_ = std::move(status);
+  }
+
+  void Drop() SMA_REQUIRES(mutex_) {
+    budget_.Return(queue_.size());
+    queue_.clear();
   }
 
   Step NextStep() SMA_REQUIRES(mutex_) {
@@ -121,6 +177,7 @@ class EventStream : public grpc::ServerWriteReactor<Message> {
     }
     writing_ = std::move(queue_.front());
     queue_.pop_front();
+    budget_.Return(1);
     return {.write = writing_.get(), .finish = false};
   }
 
@@ -130,6 +187,7 @@ class EventStream : public grpc::ServerWriteReactor<Message> {
   }
 
   const size_t max_queued_;
+  QueueBudget& budget_;
   base::Mutex mutex_;
   bool open_ SMA_GUARDED_BY(mutex_) = false;
   bool initial_done_ SMA_GUARDED_BY(mutex_) = false;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "agent/service/free_memory.h"
 
 #include <malloc.h>
@@ -11,8 +13,8 @@ namespace {
 
 constexpr int64_t kMinExcessBytes = 32 * 1024 * 1024;
 
-/// Bytes that are resident and not allocated: free memory of the heap, code, stacks. The
-/// allocator's own count of free bytes includes what was returned already.
+/// Returns the number of bytes that are resident but not allocated: free heap memory, code, stacks.
+/// The allocator's own count of free bytes includes bytes already returned to the system.
 int64_t ResidentExcess() {
   int64_t total_pages = 0;
   int64_t resident_pages = 0;

@@ -1,15 +1,17 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <cstdint>
 
 namespace sma::service {
 
-/// Returns memory to the system that the allocator has free, such as after a storm of streams or
+/// Returns the allocator's free memory to the system, such as after a burst of streams or
 /// connections. Not thread-safe.
 class FreeMemory {
  public:
-  /// Trims the heap (malloc_trim(3)) if 32 MiB more than after the last time are resident without
-  /// being allocated. Cheap if not; to be called every few seconds.
+  /// Trims the heap (malloc_trim(3)) if the resident but unallocated memory has grown by 32 MiB
+  /// since the last trim. Cheap otherwise; call it every few seconds.
   void ReturnToSystem();
 
  private:

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "agent/service/grpc_server.h"
 
 #include <fmt/format.h>
@@ -22,6 +24,7 @@
 #include "agent/service/tls.h"
 #include "agent/service/worker_pool.h"
 #include "base/descriptor_limit.h"
+#include "base/log_limit.h"
 #include "base/unique_fd.h"
 
 namespace sma::service {
@@ -34,22 +37,27 @@ using std::chrono::system_clock;
 
 constexpr int kMaxRequestBytes = 1024 * 1024;
 constexpr int kMaxStreamsPerConnection = 1024;
-// A client may ping this often, with or without calls, and is never cut off for more.
+// A client may send pings at this interval, with or without calls in progress, without being
+// disconnected.
 constexpr int kMinPingIntervalMs = 1000;
-// The server's own pings find peers that vanished and left streams behind.
+// The server's own pings detect peers that vanished and left streams behind.
 constexpr int kPingIntervalMs = 60'000;
 constexpr int kPingTimeoutMs = 20'000;
 constexpr int kHandshakeTimeoutMs = 10'000;
 constexpr milliseconds kReturnMemoryPeriod = seconds(5);
-// Calls that wait for nobody: a few are enough, and they are free when all others wait for the
-// target.
+// Workers for calls that do not wait for the target. A few are enough, and they remain available
+// while all others wait for the target.
 constexpr uint32_t kAdminWorkers = 8;
 constexpr milliseconds kTransportStopTime = seconds(2);
 
+// Most of these lines are caused by clients, for example one by each rejected compressed request.
 void LogFromGrpc(gpr_log_func_args* args) {
-  auto level =
-      args->severity == GPR_LOG_SEVERITY_ERROR ? spdlog::level::warn : spdlog::level::debug;
-  spdlog::log(level, "grpc: {}", args->message);
+  static base::LogLimit limit(20, 1);
+  if (args->severity == GPR_LOG_SEVERITY_ERROR) {
+    limit.Log(spdlog::level::warn, "grpc: {}", args->message);
+  } else {
+    spdlog::debug("grpc: {}", args->message);
+  }
 }
 
 void SetUpGrpcOnce() {
@@ -62,12 +70,13 @@ void SetUpGrpcOnce() {
 
 void SetArguments(grpc::ServerBuilder& builder) {
   builder.SetMaxReceiveMessageSize(kMaxRequestBytes);
-  // gRPC 1.51 decompresses a message before it compares its size with the limit, so one of 1 MB may
-  // become 1 GB. A compressed request is answered with UNIMPLEMENTED (gRPC's compression.md).
+  // gRPC 1.51 decompresses a message before it compares its size with the limit, so a message of 1
+  // MB may become 1 GB. Compressed requests are therefore answered with UNIMPLEMENTED (gRPC's
+  // compression.md).
   builder.SetCompressionAlgorithmSupportStatus(GRPC_COMPRESS_DEFLATE, false);
   builder.SetCompressionAlgorithmSupportStatus(GRPC_COMPRESS_GZIP, false);
   builder.AddChannelArgument(GRPC_ARG_ENABLE_PER_MESSAGE_DECOMPRESSION, 0);
-  // From the accept to the first HTTP/2 settings, TLS and all.
+  // Applies to the time from accept to the first HTTP/2 settings, including the TLS handshake.
   builder.AddChannelArgument(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS, kHandshakeTimeoutMs);
   builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, kMaxStreamsPerConnection);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
@@ -86,14 +95,21 @@ WorkerPool::Options PoolOptions(uint32_t max_threads) {
   return options;
 }
 
+// There are few plugins, and each limits by itself how many of its calls run.
+WorkerPool::Options PluginPoolOptions(uint32_t max_threads) {
+  WorkerPool::Options options = PoolOptions(max_threads);
+  options.lane_share = 2;
+  return options;
+}
+
 }  // namespace
 
 class GrpcServer::Impl {
  public:
-  Impl(Agent& agent, Admin& admin, GrpcServerOptions options)
+  Impl(api::Agent& agent, api::Admin& admin, GrpcServerOptions options)
       : options_(std::move(options)),
         call_workers_(PoolOptions(options_.max_calls)),
-        plugin_workers_(PoolOptions(options_.max_calls)),
+        plugin_workers_(PluginPoolOptions(options_.max_calls)),
         admin_workers_(PoolOptions(kAdminWorkers)),
         sma_service_(agent, {call_workers_, calls_, options_.observer},
                      {plugin_workers_, calls_, options_.observer},
@@ -125,7 +141,7 @@ class GrpcServer::Impl {
   uint16_t port_ = 0;
   std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> connections_;
   std::unique_ptr<grpc::Server> server_;
-  std::unique_ptr<Acceptor> acceptor_;  // first to end
+  std::unique_ptr<Acceptor> acceptor_;  // destroyed first
   std::string unix_path_;
 };
 
@@ -139,7 +155,7 @@ absl::Status GrpcServer::Impl::Start() {
     if (!tls.ok()) return tls.status();
     credentials = *std::move(tls);
   } else if (!listen->is_local) {
-    spdlog::warn("no TLS: requests, with the keys of volumes, travel in clear on {}",
+    spdlog::warn("no TLS: requests, including volume keys, are not encrypted on {}",
                  fmt::join(listen->addresses, ", "));
   }
 
@@ -152,7 +168,7 @@ absl::Status GrpcServer::Impl::Start() {
   builder.RegisterService(&health_service_);
   if (absl::Status status = BeginToListen(*listen); !status.ok()) return status;
   server_ = builder.BuildAndStart();
-  if (!server_) return absl::InternalError("gRPC does not start its server");
+  if (!server_) return absl::InternalError("gRPC failed to start the server");
   const uint32_t limit = base::DescriptorLimit();
   acceptor_ = std::make_unique<Acceptor>(
       std::move(listen->reserved), limit - base::DescriptorReserve(limit),
@@ -179,7 +195,8 @@ void GrpcServer::Impl::Stop(milliseconds timeout) {
   health_service_.Stop();
   watches_.CancelAll();
   if (!calls_.WaitUntilNone(steady_clock::now() + timeout)) {
-    spdlog::warn("{} calls are cut off, {} ms after the stop", calls_.count(), timeout.count());
+    spdlog::warn("cancelled {} calls that were still running {} ms after the stop began",
+                 calls_.count(), timeout.count());
     calls_.CancelAll();
     calls_.WaitUntilNone(base::TimePoint::max());
   }
@@ -193,7 +210,7 @@ GrpcServer::GrpcServer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 
 GrpcServer::~GrpcServer() { Stop(milliseconds(0)); }
 
-absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Start(Agent& agent, Admin& admin,
+absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Start(api::Agent& agent, api::Admin& admin,
                                                               GrpcServerOptions options) {
   auto impl = std::make_unique<Impl>(agent, admin, std::move(options));
   if (absl::Status status = impl->Start(); !status.ok()) return status;

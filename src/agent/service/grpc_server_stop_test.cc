@@ -1,10 +1,12 @@
-// How the server ends: what began is finished, within limits; nothing new begins.
+// SPDX-License-Identifier: Apache-2.0
+
+// Tests how the server stops: calls in progress finish within a time limit, and no new call starts.
 
 #include <latch>
 #include <thread>
 #include <vector>
 
-#include "agent/service/server_fixture.h"
+#include "agent/service/testing/server_fixture.h"
 #include "grpc/health/v1/health.grpc.pb.h"
 #include "sma_admin.grpc.pb.h"
 
@@ -21,7 +23,7 @@ using testing::Return;
 
 using GrpcServerStopTest = ServerFixture;
 
-TEST_F(GrpcServerStopTest, WhatBeganIsFinishedAndNothingNewBegins) {
+TEST_F(GrpcServerStopTest, CallsInProgressFinishAndNewCallsAreRefused) {
   StartServer();
   server_->SetServing(true);
   std::latch began(8), go(1);
@@ -37,7 +39,8 @@ TEST_F(GrpcServerStopTest, WhatBeganIsFinishedAndNothingNewBegins) {
   }
   began.wait();
   std::thread stopper([&] { server_->Stop(kPatience); });
-  // Refused as soon as the stop has begun, while the others are still at work.
+  // The health check is refused as soon as the stop has begun, while other calls are still in
+  // progress.
   auto health = Health::NewStub(channel_);
   HealthCheckResponse response;
   do {
@@ -51,7 +54,7 @@ TEST_F(GrpcServerStopTest, WhatBeganIsFinishedAndNothingNewBegins) {
   EXPECT_EQ(Delete("after").error_code(), grpc::StatusCode::UNAVAILABLE);
 }
 
-TEST_F(GrpcServerStopTest, WhatTakesTooLongIsCancelled) {
+TEST_F(GrpcServerStopTest, CallsThatTakeTooLongAreCancelled) {
   StartServer();
   std::latch began(4);
   EXPECT_CALL(agent_, DeleteDevice).Times(4).WillRepeatedly([&](const Context& context, auto&) {
@@ -69,18 +72,18 @@ TEST_F(GrpcServerStopTest, WhatTakesTooLongIsCancelled) {
   for (std::thread& caller : callers) caller.join();
 }
 
-TEST_F(GrpcServerStopTest, StoppingTwiceAndDestroyingDoNoHarm) {
+TEST_F(GrpcServerStopTest, StopIsIdempotent) {
   StartServer();
   server_->Stop(kPatience);
   server_->Stop(kPatience);
   server_.reset();
 }
 
-TEST_F(GrpcServerStopTest, WatchersDoNotHoldItUp) {
+TEST_F(GrpcServerStopTest, WatchersDoNotDelayTheStop) {
   StartServer();
-  EXPECT_CALL(admin_, Watch).WillOnce([](auto&, const WatchSink& sink) {
+  EXPECT_CALL(admin_, Watch).WillOnce([](auto&, const api::WatchSink& sink) {
     sink(std::make_shared<admin::v1::WatchResponse>());
-    return std::make_unique<Subscription>();
+    return std::make_unique<api::Subscription>();
   });
   auto admin = admin::v1::Admin::NewStub(channel_);
   grpc::ClientContext watch_context;
@@ -116,7 +119,7 @@ TEST_F(HealthTest, FollowsSetServing) {
     EXPECT_TRUE(status.ok()) << status.error_message();
     return response.status();
   };
-  EXPECT_EQ(check(""), HealthCheckResponse::NOT_SERVING) << "until told otherwise";
+  EXPECT_EQ(check(""), HealthCheckResponse::NOT_SERVING) << "the initial status";
   server_->SetServing(true);
   EXPECT_EQ(check(""), HealthCheckResponse::SERVING);
   EXPECT_EQ(check("sma.StorageManagementAgent"), HealthCheckResponse::SERVING);
@@ -149,12 +152,12 @@ TEST_F(HealthTest, WatchersSeeEachChange) {
   server_->Stop(kPatience);
   ASSERT_TRUE(watch->Read(&response));
   EXPECT_EQ(response.status(), HealthCheckResponse::SERVING);
-  ASSERT_TRUE(watch->Read(&response)) << "the stop is told before the stream ends";
+  ASSERT_TRUE(watch->Read(&response)) << "the stop is reported before the stream ends";
   EXPECT_EQ(response.status(), HealthCheckResponse::NOT_SERVING);
   EXPECT_FALSE(watch->Read(&response));
 }
 
-TEST_F(HealthTest, AWatcherOfAnUnknownServiceIsToldSo) {
+TEST_F(HealthTest, AWatcherOfAnUnknownServiceReceivesServiceUnknown) {
   StartServer();
   auto health = Health::NewStub(channel_);
   grpc::ClientContext context;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "agent/service/grpc_server.h"
 
 #include <grpcpp/generic/generic_stub.h>
@@ -12,7 +14,7 @@
 #include <thread>
 #include <vector>
 
-#include "agent/service/server_fixture.h"
+#include "agent/service/testing/server_fixture.h"
 
 namespace sma::service {
 namespace {
@@ -27,7 +29,7 @@ using testing::Return;
 
 using GrpcServerTest = ServerFixture;
 
-TEST_F(GrpcServerTest, CallsReachTheAgentAndAnswersTheCaller) {
+TEST_F(GrpcServerTest, RequestsReachTheAgentAndResponsesTheCaller) {
   StartServer();
   CreateDeviceResponse made;
   made.set_handle("nvmf-tcp:nqn.a");
@@ -72,7 +74,7 @@ TEST_F(GrpcServerTest, ErrorsKeepCodeAndMessage) {
   EXPECT_EQ(status.error_message(), "no device type owns the handle 'x'");
 }
 
-TEST_F(GrpcServerTest, AnExceptionHarmsItsOwnCallAlone) {
+TEST_F(GrpcServerTest, AnExceptionFailsOnlyItsOwnCall) {
   StartServer();
   EXPECT_CALL(agent_, DeleteDevice)
       .WillOnce([](auto&, auto&) -> absl::StatusOr<DeleteDeviceResponse> {
@@ -93,7 +95,7 @@ TEST_F(GrpcServerTest, TheCallersDeadlineEndsTheContext) {
   grpc::ClientContext context;
   context.set_deadline(system_clock::now() + milliseconds(300));
   EXPECT_EQ(Delete(context, "x").error_code(), grpc::StatusCode::DEADLINE_EXCEEDED);
-  server_->Stop(kPatience);  // the call itself may end later than its client
+  server_->Stop(kPatience);  // the server's side of the call may end later
   EXPECT_FALSE(seen.ok());
 }
 
@@ -127,7 +129,7 @@ TEST_F(GrpcServerTest, ACallersCancelEndsTheContext) {
   EXPECT_EQ(seen.code(), absl::StatusCode::kCancelled);
 }
 
-TEST_F(GrpcServerTest, ManyCallersAreServedAtOnce) {
+TEST_F(GrpcServerTest, CallersAreServedConcurrently) {
   StartServer();
   constexpr int kCallers = 64;
   std::latch all_inside(kCallers);
@@ -144,7 +146,7 @@ TEST_F(GrpcServerTest, ManyCallersAreServedAtOnce) {
   EXPECT_EQ(succeeded, kCallers);
 }
 
-TEST_F(GrpcServerTest, MoreThanMaxCallsWaitForTheirTurn) {
+TEST_F(GrpcServerTest, CallsBeyondMaxCallsWait) {
   GrpcServerOptions options;
   options.max_calls = 2;
   StartServer(options);
@@ -165,7 +167,7 @@ TEST_F(GrpcServerTest, MoreThanMaxCallsWaitForTheirTurn) {
   EXPECT_LE(most, 2);
 }
 
-TEST_F(GrpcServerTest, CallsOfPluginsNeverTakeThePlaceOfOthers) {
+TEST_F(GrpcServerTest, CallsForPluginsDoNotBlockOtherCalls) {
   GrpcServerOptions options;
   options.max_calls = 2;
   StartServer(options);
@@ -193,7 +195,7 @@ TEST_F(GrpcServerTest, CallsOfPluginsNeverTakeThePlaceOfOthers) {
   EXPECT_EQ(succeeded, 6);
 }
 
-TEST_F(GrpcServerTest, ACallThatWaitedBeyondItsDeadlineIsNotBegun) {
+TEST_F(GrpcServerTest, ACallThatWaitedPastItsDeadlineIsNotStarted) {
   GrpcServerOptions options;
   options.max_calls = 1;
   StartServer(options);
@@ -209,7 +211,8 @@ TEST_F(GrpcServerTest, ACallThatWaitedBeyondItsDeadlineIsNotBegun) {
   auto deadline = system_clock::now() + milliseconds(100);
   context.set_deadline(deadline);
   EXPECT_EQ(Delete(context, "second").error_code(), grpc::StatusCode::DEADLINE_EXCEEDED);
-  std::this_thread::sleep_until(deadline + milliseconds(100));  // it has passed in the server, too
+  // Make sure that the deadline has passed in the server as well.
+  std::this_thread::sleep_until(deadline + milliseconds(100));
   go.count_down();
   first.join();
   server_->Stop(kPatience);
@@ -221,7 +224,7 @@ TEST_F(GrpcServerTest, ATooLargeRequestIsRefused) {
   EXPECT_EQ(Delete(std::string(2 << 20, 'x')).error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
 }
 
-TEST_F(GrpcServerTest, TheObserverIsToldOfEachCall) {
+TEST_F(GrpcServerTest, TheObserverSeesEachCall) {
   std::atomic<int> ok{0}, failed{0};
   GrpcServerOptions options;
   options.observer = [&](std::string_view method, absl::StatusCode code,
@@ -265,9 +268,10 @@ TEST_F(GrpcServerTest, SecretsDoNotReachTheLog) {
   EXPECT_THAT(log.str(), testing::Not(HasSubstr("swordfish")));
 }
 
-/// One question to the reflection service, as bytes: its classes are not among gRPC's headers.
-std::string AskReflection(const std::shared_ptr<grpc::Channel>& channel,
-                          const std::string& request) {
+/// Sends one request to the reflection service, encoded by hand, because gRPC does not install the
+/// headers of its messages.
+std::string QueryReflection(const std::shared_ptr<grpc::Channel>& channel,
+                            const std::string& request) {
   grpc::GenericStub stub(channel);
   grpc::ClientContext context;
   grpc::CompletionQueue queue;
@@ -301,11 +305,11 @@ std::string AskReflection(const std::shared_ptr<grpc::Channel>& channel,
 TEST_F(GrpcServerTest, ReflectionNamesTheServices) {
   StartServer();
   // ServerReflectionRequest: list_services = 7, file_containing_symbol = 4.
-  std::string names = AskReflection(channel_, std::string("\x3a\x00", 2));
+  std::string names = QueryReflection(channel_, std::string("\x3a\x00", 2));
   EXPECT_THAT(names, HasSubstr("sma.StorageManagementAgent"));
   EXPECT_THAT(names, HasSubstr("sma.admin.v1.Admin"));
   EXPECT_THAT(names, HasSubstr("grpc.health.v1.Health"));
-  std::string file = AskReflection(channel_, "\x22\x17sma.CreateDeviceRequest");
+  std::string file = QueryReflection(channel_, "\x22\x17sma.CreateDeviceRequest");
   EXPECT_THAT(file, HasSubstr("CreateDeviceResponse")) << "the descriptor of the file";
 }
 

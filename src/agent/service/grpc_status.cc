@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "agent/service/grpc_status.h"
 
 #include <string>
@@ -5,7 +7,7 @@
 namespace sma::service {
 namespace {
 
-// Each byte of a message may take three on the wire (gRPC over HTTP/2, "Percent-Encoded").
+// Each byte of a message may take three bytes on the wire (gRPC over HTTP/2, "Percent-Encoded").
 constexpr size_t kMaxMessageBytes = 2048;
 
 }  // namespace
@@ -15,12 +17,12 @@ grpc::Status ToGrpcStatus(const absl::Status& status) {
   std::string message(status.message());
   if (message.size() > kMaxMessageBytes) {
     size_t end = kMaxMessageBytes;
-    // Not within a character of UTF-8.
+    // Do not cut in the middle of a UTF-8 character.
     while (end > 0 && (static_cast<unsigned char>(message[end]) & 0xc0) == 0x80) --end;
     message.resize(end);
     message += "...";
   }
-  // code() gives a canonical code for every status; those of gRPC have the same numbers.
+  // code() always returns a canonical code, and gRPC's codes have the same numbers.
   return grpc::Status(static_cast<grpc::StatusCode>(status.code()), message);
 }
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <grpcpp/support/status.h>
@@ -6,9 +8,9 @@
 
 namespace sma::service {
 
-/// The one place where an agent's error becomes gRPC's. The codes are the same; one that gRPC does
-/// not know becomes UNKNOWN. A message that is too long for a client's limit on headers (8 KiB by
-/// default) is cut.
+/// The only conversion of the agent's errors to gRPC statuses. The codes are the same; a code
+/// unknown to gRPC becomes UNKNOWN. A message that would exceed a client's limit on headers (8 KiB
+/// by default) is truncated.
 grpc::Status ToGrpcStatus(const absl::Status& status);
 
 }  // namespace sma::service

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "agent/service/grpc_status.h"
 
 #include <gtest/gtest.h>
@@ -7,7 +9,7 @@
 namespace sma::service {
 namespace {
 
-TEST(GrpcStatus, CodesAreThoseOfGrpc) {
+TEST(GrpcStatus, CodesMapToGrpcCodes) {
   EXPECT_TRUE(ToGrpcStatus(absl::OkStatus()).ok());
   struct Case {
     absl::Status status;

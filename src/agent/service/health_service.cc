@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "agent/service/health_service.h"
 
 #include <memory>
@@ -8,7 +10,7 @@ namespace {
 using grpc::health::v1::HealthCheckRequest;
 using grpc::health::v1::HealthCheckResponse;
 
-// A reader that does not read is ended; there is nothing to gain from old statuses.
+// The stream of a watcher that does not read is ended, because old statuses are of no use to it.
 constexpr size_t kMaxQueued = 64;
 
 std::shared_ptr<const HealthCheckResponse> MakeResponse(HealthCheckResponse::ServingStatus status) {
@@ -21,7 +23,8 @@ std::shared_ptr<const HealthCheckResponse> MakeResponse(HealthCheckResponse::Ser
 
 class HealthService::Watcher : public EventStream<HealthCheckResponse> {
  public:
-  explicit Watcher(HealthService& service) : EventStream(kMaxQueued), service_(service) {}
+  explicit Watcher(HealthService& service)
+      : EventStream(kMaxQueued, service.budget_), service_(service) {}
   ~Watcher() override {
     base::MutexLock lock(service_.mutex_);
     service_.watchers_.erase(this);
@@ -34,19 +37,19 @@ class HealthService::Watcher : public EventStream<HealthCheckResponse> {
 void HealthService::SetServing(bool serving) {
   base::MutexLock lock(mutex_);
   auto status = serving ? HealthCheckResponse::SERVING : HealthCheckResponse::NOT_SERVING;
-  if (!stopped_ && status != status_) Tell(status);
+  if (!stopped_ && status != status_) Notify(status);
 }
 
 void HealthService::Stop() {
   base::MutexLock lock(mutex_);
   stopped_ = true;
-  if (status_ != HealthCheckResponse::NOT_SERVING) Tell(HealthCheckResponse::NOT_SERVING);
+  if (status_ != HealthCheckResponse::NOT_SERVING) Notify(HealthCheckResponse::NOT_SERVING);
   for (Watcher* watcher : watchers_) {
     watcher->EndAfterQueued(grpc::Status(grpc::StatusCode::UNAVAILABLE, "the agent is stopping"));
   }
 }
 
-void HealthService::Tell(HealthCheckResponse::ServingStatus status) {
+void HealthService::Notify(HealthCheckResponse::ServingStatus status) {
   status_ = status;
   auto response = MakeResponse(status);
   for (Watcher* watcher : watchers_) watcher->Send(response);

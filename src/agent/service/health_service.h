@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <grpcpp/server_context.h>
@@ -11,16 +13,17 @@
 
 namespace sma::service {
 
-/// The standard health service. Unlike the one that gRPC brings, it begins with NOT_SERVING and can
-/// end its watchers, so that they do not hold up a stop. All members are thread-safe.
+/// The standard health service. Unlike gRPC's own implementation, it starts with NOT_SERVING and
+/// can end its watchers, so that they do not delay a stop. Thread-safe.
 class HealthService : public grpc::health::v1::Health::CallbackService {
  public:
-  /// `service`: full name of the one service that may be asked for, besides the server as a whole.
+  /// `service` is the full name of the only service that clients may query besides the server as a
+  /// whole.
   explicit HealthService(std::string service) : service_(std::move(service)) {}
 
   void SetServing(bool serving) SMA_EXCLUDES(mutex_);
 
-  /// NOT_SERVING for good; watchers are told, and ended.
+  /// Sets NOT_SERVING permanently, notifies the watchers and ends their streams.
   void Stop() SMA_EXCLUDES(mutex_);
 
   grpc::ServerUnaryReactor* Check(grpc::CallbackServerContext* context,
@@ -35,13 +38,17 @@ class HealthService : public grpc::health::v1::Health::CallbackService {
   class Watcher;
 
   bool Knows(const std::string& service) const { return service.empty() || service == service_; }
-  void Tell(Response::ServingStatus status) SMA_REQUIRES(mutex_);
+  void Notify(Response::ServingStatus status) SMA_REQUIRES(mutex_);
+
+  // The limit for all watchers together, which can be high because statuses are small.
+  static constexpr size_t kMaxQueuedTogether = 65'536;
 
   const std::string service_;
+  QueueBudget budget_{kMaxQueuedTogether};
   base::Mutex mutex_;
   bool stopped_ SMA_GUARDED_BY(mutex_) = false;
   Response::ServingStatus status_ SMA_GUARDED_BY(mutex_) = Response::NOT_SERVING;
-  std::set<Watcher*> watchers_ SMA_GUARDED_BY(mutex_);  // of known services
+  std::set<Watcher*> watchers_ SMA_GUARDED_BY(mutex_);  // watchers of known services
 };
 
 }  // namespace sma::service

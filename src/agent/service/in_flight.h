@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <cstdint>
@@ -9,11 +11,11 @@
 
 namespace sma::service {
 
-/// The calls that are going on, so that stopping can wait for them and then cancel them. Outlives
-/// its tickets. All members are thread-safe.
+/// The calls in progress, so that a stop can wait for them and then cancel them. Must outlive its
+/// tickets. Thread-safe.
 class InFlight {
  public:
-  /// Counts one call for as long as it lives.
+  /// Counts one call as in progress while it exists.
   class Ticket {
    public:
     Ticket(InFlight& calls, uint64_t id) : calls_(&calls), id_(id) {}
@@ -30,16 +32,16 @@ class InFlight {
     uint64_t id_;
   };
 
-  /// nullopt after Close().
+  /// Returns nullopt after Close().
   std::optional<Ticket> Add(const base::Context& context) SMA_EXCLUDES(mutex_);
 
-  /// From now on no call is added.
+  /// From now on, Add() refuses calls.
   void Close() SMA_EXCLUDES(mutex_);
 
-  /// Waits until there is none; false when `when` passes before.
+  /// Waits until no call is in progress. Returns false if `when` passes first.
   bool WaitUntilNone(base::TimePoint when) SMA_EXCLUDES(mutex_);
 
-  /// Cancels the context of each.
+  /// Cancels the contexts of all calls.
   void CancelAll() SMA_EXCLUDES(mutex_);
 
   uint32_t count() SMA_EXCLUDES(mutex_);

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "agent/service/listen.h"
 
 #include <arpa/inet.h>
@@ -23,10 +25,10 @@ constexpr std::string_view kUnix = "unix:";
 absl::Status ErrnoError(int error, const std::string& address) {
   std::string message = fmt::format("cannot listen on {}: {}", address, strerror(error));
   if (error == EADDRINUSE) return absl::AlreadyExistsError(message);
-  return absl::ErrnoToStatus(error, message);
+  return absl::Status(absl::ErrnoToStatusCode(error), message);
 }
 
-/// Keeps others away from a Unix socket that is made while it lives.
+/// Restricts the permissions of Unix sockets created during its lifetime to the owner.
 class PrivateUmask {
  public:
   PrivateUmask() : before_(::umask(0077)) {}
@@ -38,13 +40,14 @@ class PrivateUmask {
   const mode_t before_;
 };
 
-/// A socket that a dead server left is removed; that of a living one must stay.
+/// Removes the socket of a server that no longer runs; keeps the socket of a running one.
 absl::StatusOr<ListenAddresses> ReserveUnix(const std::string& address) {
   std::string path = address.substr(kUnix.size());
   sockaddr_un name{};
   name.sun_family = AF_UNIX;
   if (path.empty() || path.size() >= sizeof(name.sun_path)) {
-    return absl::InvalidArgumentError(fmt::format("'{}' is no path for a Unix socket", path));
+    return absl::InvalidArgumentError(
+        fmt::format("'{}' is not a valid path for a Unix socket", path));
   }
   std::copy(path.begin(), path.end(), name.sun_path);
   const auto* generic_name = reinterpret_cast<const sockaddr*>(&name);
@@ -53,7 +56,7 @@ absl::StatusOr<ListenAddresses> ReserveUnix(const std::string& address) {
   const bool exists = lstat(path.c_str(), &status) == 0;
   if (exists && !S_ISSOCK(status.st_mode)) {
     return absl::AlreadyExistsError(
-        fmt::format("cannot listen on {}: something else has this path", address));
+        fmt::format("cannot listen on {}: the path exists and is not a socket", address));
   }
   base::UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
   if (!fd) return ErrnoError(errno, address);
@@ -86,7 +89,8 @@ std::string ToText(const sockaddr& address, socklen_t length, uint16_t port) {
                                        : fmt::format("{}:{}", host, port);
 }
 
-/// Binds one address to `port`, or to a free one that goes there. An errno value, 0 on success.
+/// Binds one address to `port`, or to a free port if it is 0, which is then stored there. Returns
+/// an errno value; 0 on success.
 int Reserve(const addrinfo& info, uint16_t& port, base::UniqueFd& fd) {
   fd.Reset(::socket(info.ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
   if (!fd) return errno;
@@ -94,7 +98,7 @@ int Reserve(const addrinfo& info, uint16_t& port, base::UniqueFd& fd) {
   if (setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) != 0) return errno;
   sockaddr_storage address{};
   std::memcpy(&address, info.ai_addr, info.ai_addrlen);
-  // The port is at the same place in both families.
+  // The port has the same offset in both address families.
   reinterpret_cast<sockaddr_in&>(address).sin_port = htons(port);
   socklen_t length = info.ai_addrlen;
   if (::bind(fd.get(), reinterpret_cast<sockaddr*>(&address), length) != 0) return errno;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "agent/service/listen.h"
 
 #include <gmock/gmock.h>
@@ -11,7 +13,7 @@
 #include <filesystem>
 #include <fstream>
 
-#include "agent/service/server_fixture.h"
+#include "agent/service/testing/server_fixture.h"
 
 namespace sma::service {
 namespace {
@@ -20,7 +22,7 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::Return;
 
-/// A folder of its own, removed at the end.
+/// A temporary folder; deleted by the destructor.
 class TemporaryFolder {
  public:
   TemporaryFolder() {
@@ -34,7 +36,7 @@ class TemporaryFolder {
   std::string path_;
 };
 
-TEST(Listen, NumbersAndPorts) {
+TEST(Listen, NumericAddressesAndPorts) {
   auto ipv4 = ReserveListenAddresses("127.0.0.1", 0);
   ASSERT_TRUE(ipv4.ok()) << ipv4.status();
   EXPECT_NE(ipv4->port, 0);
@@ -61,15 +63,15 @@ TEST(Listen, EveryAddressOfANameHasTheSamePort) {
   EXPECT_TRUE(both->is_local);
 }
 
-TEST(Listen, RefusesWhatCannotBe) {
+TEST(Listen, RefusesInvalidAddresses) {
   EXPECT_EQ(ReserveListenAddresses("no.such.host.invalid", 1).status().code(),
             absl::StatusCode::kInvalidArgument);
-  EXPECT_FALSE(ReserveListenAddresses("192.0.2.1", 1).ok()) << "an address of nobody here";
+  EXPECT_FALSE(ReserveListenAddresses("192.0.2.1", 1).ok()) << "not an address of this host";
 }
 
 using ListenServerTest = ServerFixture;
 
-TEST_F(ListenServerTest, APortInUseIsNoticed) {
+TEST_F(ListenServerTest, APortInUseIsRefused) {
   StartServer();
   GrpcServerOptions options;
   options.address = "127.0.0.1";
@@ -79,10 +81,10 @@ TEST_F(ListenServerTest, APortInUseIsNoticed) {
   EXPECT_THAT(std::string(second.status().message()), HasSubstr(server_->addresses().front()));
   server_->Stop(kPatience);
   second = GrpcServer::Start(agent_, admin_, options);
-  EXPECT_TRUE(second.ok()) << "free again after the stop: " << second.status();
+  EXPECT_TRUE(second.ok()) << "available after the stop: " << second.status();
 }
 
-TEST_F(ListenServerTest, APortInUseWithReuseportIsNoticedToo) {
+TEST_F(ListenServerTest, APortInUseWithReuseportIsRefused) {
   base::UniqueFd fd(socket(AF_INET, SOCK_STREAM, 0));
   int one = 1;
   ASSERT_EQ(setsockopt(fd.get(), SOL_SOCKET, SO_REUSEPORT, &one, sizeof(one)), 0);
@@ -108,7 +110,7 @@ TEST_F(ListenServerTest, Ipv6IsServed) {
   EXPECT_TRUE(Delete("x").ok());
 }
 
-TEST_F(ListenServerTest, AUnixSocketIsServedAndNotTakenFromALivingServer) {
+TEST_F(ListenServerTest, AUnixSocketIsServedAndNotTakenFromARunningServer) {
   TemporaryFolder folder;
   GrpcServerOptions options;
   options.address = "unix:" + (folder / "sma.sock");
@@ -124,7 +126,7 @@ TEST_F(ListenServerTest, AUnixSocketIsServedAndNotTakenFromALivingServer) {
   EXPECT_TRUE(Delete("x").ok());
 }
 
-TEST_F(ListenServerTest, ASocketThatALostServerLeftIsReplaced) {
+TEST_F(ListenServerTest, ASocketOfAKilledServerIsReplaced) {
   TemporaryFolder folder;
   std::string path = folder / "sma.sock";
   sockaddr_un name{};
@@ -140,7 +142,7 @@ TEST_F(ListenServerTest, ASocketThatALostServerLeftIsReplaced) {
   EXPECT_TRUE(Delete("x").ok());
 }
 
-TEST_F(ListenServerTest, AFileInTheWayOfAUnixSocketIsLeftAlone) {
+TEST_F(ListenServerTest, AnExistingFileIsNotReplacedByAUnixSocket) {
   TemporaryFolder folder;
   std::ofstream(folder / "file") << "data";
   GrpcServerOptions options;

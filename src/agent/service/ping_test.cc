@@ -1,9 +1,13 @@
-// Clients that ping often, also without calls, keep their connection. spdk-csi's node agent pings
-// each 10 s and gives 1 s for the answer; gRPC's defaults end such a connection. The pings come
-// from a bare socket: gRPC's own client does not send more than one a second.
+// SPDX-License-Identifier: Apache-2.0
 
-#include "agent/service/http2_connection.h"
-#include "agent/service/server_fixture.h"
+// Clients that ping frequently, even with no call in progress, keep their connection. spdk-csi's
+// node agent pings every 10 s and waits 1 s for the answer; with gRPC's defaults such a connection
+// is closed. The
+// test sends pings from a bare socket, because gRPC's own client does not send more than one per
+// second.
+
+#include "agent/service/testing/http2_connection.h"
+#include "agent/service/testing/server_fixture.h"
 
 namespace sma::service {
 namespace {

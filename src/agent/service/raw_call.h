@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <grpcpp/support/byte_buffer.h>
@@ -10,27 +12,27 @@
 
 namespace sma::service {
 
-/// Parses `message`, as it was received, into `request` and overwrites it: its bytes lie in the
-/// read buffer of their connection, which gRPC keeps until it is full or the connection ends.
-/// Returns false if it is not a valid message. Only for messages from a socket: those of an
-/// in-process channel are the sender's.
+/// Parses the received `message` into `request` and overwrites its bytes, which are in the read
+/// buffer of their connection; gRPC keeps that buffer until it is full or the connection ends.
+/// Returns false if the message is invalid. Use this only for messages from a socket: messages of
+/// an in-process channel belong to the sender.
 bool ParseAndWipe(const grpc::ByteBuffer& message, google::protobuf::Message& request);
 
-/// As ParseAndWipe(); null if it is not a valid message.
+/// Like ParseAndWipe(). Returns null if the message is invalid.
 template <typename Request>
 std::shared_ptr<const Request> TakeMessage(const grpc::ByteBuffer& message) {
   auto request = std::make_shared<Request>();
   return ParseAndWipe(message, *request) ? request : nullptr;
 }
 
-/// Ends a call whose message is not valid, with the status that gRPC gives such calls.
+/// Ends a call whose message is invalid, with the status that gRPC uses for such calls.
 grpc::ServerUnaryReactor* RefuseMessage(grpc::CallbackServerContext& context);
 
 /// Serializes `response` into `buffer`.
 absl::Status WriteResponse(const google::protobuf::Message& response, grpc::ByteBuffer& buffer);
 
-/// As StartCall(), of a method that changes something, for a request that TakeMessage() returned;
-/// it is released when the call has ended.
+/// Like StartCall() for a method that makes changes, with a request from TakeMessage(), which is
+/// released when the call has ended.
 template <typename Response, typename Request, typename Handler>
 grpc::ServerUnaryReactor* StartRawCall(const CallEnvironment& environment,
                                        const grpc::CallbackServerContext& server_context,

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "agent/service/redact.h"
 
 #include <fmt/format.h>
@@ -9,6 +11,7 @@
 
 #include "absl/strings/escaping.h"
 #include "base/uuid.h"
+#include "sma/device_params.h"
 
 namespace sma::service {
 namespace {
@@ -48,7 +51,7 @@ class VolumePrinter : public TextFormat::FastFieldValuePrinter {
 template <typename FieldPrinter>
 void Register(TextFormat::Printer& printer, const Descriptor* message, const char* field) {
   auto field_printer = std::make_unique<FieldPrinter>();
-  // On success the printer owns it; it fails only for a field that does not exist.
+  // Fails only for a field that does not exist. On success the printer owns `field_printer`.
   if (printer.RegisterFieldValuePrinter(message->FindFieldByName(field), field_printer.get())) {
     static_cast<void>(field_printer.release());
   }
@@ -84,19 +87,9 @@ std::string Redacted(const google::protobuf::Message& message) {
 
 std::string ObjectOf(const CreateDeviceRequest& request) {
   std::string object = "no parameters";
-  switch (request.params_case()) {
-    case CreateDeviceRequest::kNvme:
-      object = fmt::format("nvme {}/{}", request.nvme().physical_id(), request.nvme().virtual_id());
-      break;
-    case CreateDeviceRequest::kVirtioBlk:
-      object = fmt::format("virtio_blk {}/{}", request.virtio_blk().physical_id(),
-                           request.virtio_blk().virtual_id());
-      break;
-    case CreateDeviceRequest::kNvmfTcp:
-      object = fmt::format("nvmf_tcp {}", Escaped(request.nvmf_tcp().subnqn()));
-      break;
-    case CreateDeviceRequest::PARAMS_NOT_SET:
-      break;
+  if (const auto* field = ParamsField(request)) {
+    object = fmt::format("{} {}", std::string(field->name()),
+                         Escaped(ParamsIdentity(*ParamsOf(request), "/")));
   }
   return request.has_volume() ? WithVolume(object, request.volume().volume_id()) : object;
 }

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <google/protobuf/message.h>
@@ -9,12 +11,12 @@
 
 namespace sma::service {
 
-/// A request as one line for a log: volume ids as UUIDs, keys and CHAP secrets as "redacted",
-/// fields that this program does not know left out. Thread-safe.
+/// Returns a request as one line for the log: volume ids as UUIDs, keys and CHAP secrets as
+/// "redacted", without unknown fields. Thread-safe.
 std::string Redacted(const google::protobuf::Message& message);
 
-/// What a call is about, in a few words and without secrets: handle, volume, or what identifies a
-/// new device. Everything that a client wrote is escaped and cut.
+/// Returns a short description of the object of a call, without secrets: the handle, the volume, or
+/// the identifying fields of a new device. Text from the client is escaped and truncated.
 std::string ObjectOf(const CreateDeviceRequest& request);
 std::string ObjectOf(const DeleteDeviceRequest& request);
 std::string ObjectOf(const AttachVolumeRequest& request);
@@ -25,7 +27,7 @@ std::string ObjectOf(const admin::v1::GetDeviceRequest& request);
 std::string ObjectOf(const admin::v1::GetVolumeRequest& request);
 std::string ObjectOf(const admin::v1::AdoptDeviceRequest& request);
 
-/// For requests about no single object.
+/// Returns a placeholder, for requests that concern no single object.
 inline std::string ObjectOf(const google::protobuf::Message&) { return "-"; }
 
 }  // namespace sma::service

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "agent/service/redact.h"
 
 #include <gmock/gmock.h>
@@ -53,13 +55,13 @@ TEST(Redact, KeysAndSecretsAreNeverPrinted) {
 }
 
 TEST(Redact, UnknownFieldsAreNotPrinted) {
-  // Field 2000 of a message that this program knows: a secret of the future.
+  // Field 2000 of a known message stands for a secret of a future version.
   VolumeCryptoParameters crypto;
   crypto.GetReflection()->MutableUnknownFields(&crypto)->AddLengthDelimited(2000, "swordfish");
   ExpectNoSecret(Redacted(crypto));
 }
 
-TEST(Redact, ObjectsAreNamedInAFewWords) {
+TEST(Redact, ObjectsAreDescribedBriefly) {
   CreateDeviceRequest create;
   EXPECT_EQ(ObjectOf(create), "no parameters");
   create.mutable_nvmf_tcp()->set_subnqn("nqn.a");
@@ -76,7 +78,7 @@ TEST(Redact, ObjectsAreNamedInAFewWords) {
   EXPECT_EQ(ObjectOf(qos), "h");
 }
 
-TEST(Redact, WhatAClientWroteCannotForgeALogLine) {
+TEST(Redact, TextFromAClientCannotForgeALogLine) {
   DeleteDeviceRequest request;
   request.set_handle("nvmf-tcp:a\n2026-01-01 info: all is well\x1b[31m" + std::string(5000, 'x'));
   std::string object = ObjectOf(request);

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "agent/service/sma_service.h"
 
 #include <functional>
@@ -13,14 +15,14 @@ grpc::ServerUnaryReactor* SmaService::CreateDevice(grpc::CallbackServerContext* 
   if (!request) return RefuseMessage(*context);
   return StartRawCall<CreateDeviceResponse>(
       EnvironmentFor(*request), *context, "CreateDevice", request, response,
-      std::bind_front(&Agent::CreateDevice, &agent_), agent_.NeighbourOf(*request));
+      std::bind_front(&api::Agent::CreateDevice, &agent_), agent_.NeighbourOf(*request));
 }
 
 grpc::ServerUnaryReactor* SmaService::DeleteDevice(grpc::CallbackServerContext* context,
                                                    const DeleteDeviceRequest* request,
                                                    DeleteDeviceResponse* response) {
   return StartCall(EnvironmentFor(request->handle()), *context, "DeleteDevice", Access::kChanges,
-                   request, response, std::bind_front(&Agent::DeleteDevice, &agent_),
+                   request, response, std::bind_front(&api::Agent::DeleteDevice, &agent_),
                    agent_.NeighbourOf(*request));
 }
 
@@ -31,22 +33,22 @@ grpc::ServerUnaryReactor* SmaService::AttachVolume(grpc::CallbackServerContext* 
   if (!request) return RefuseMessage(*context);
   return StartRawCall<AttachVolumeResponse>(
       EnvironmentFor(request->device_handle()), *context, "AttachVolume", request, response,
-      std::bind_front(&Agent::AttachVolume, &agent_), agent_.NeighbourOf(*request));
+      std::bind_front(&api::Agent::AttachVolume, &agent_), agent_.NeighbourOf(*request));
 }
 
 grpc::ServerUnaryReactor* SmaService::DetachVolume(grpc::CallbackServerContext* context,
                                                    const DetachVolumeRequest* request,
                                                    DetachVolumeResponse* response) {
-  return StartCall(EnvironmentFor(request->device_handle()), *context, "DetachVolume",
-                   Access::kChanges, request, response,
-                   std::bind_front(&Agent::DetachVolume, &agent_), agent_.NeighbourOf(*request));
+  return StartCall(
+      EnvironmentFor(request->device_handle()), *context, "DetachVolume", Access::kChanges, request,
+      response, std::bind_front(&api::Agent::DetachVolume, &agent_), agent_.NeighbourOf(*request));
 }
 
 grpc::ServerUnaryReactor* SmaService::SetQos(grpc::CallbackServerContext* context,
                                              const SetQosRequest* request,
                                              SetQosResponse* response) {
   return StartCall(EnvironmentFor(request->device_handle()), *context, "SetQos", Access::kChanges,
-                   request, response, std::bind_front(&Agent::SetQos, &agent_),
+                   request, response, std::bind_front(&api::Agent::SetQos, &agent_),
                    agent_.NeighbourOf(*request));
 }
 
@@ -55,7 +57,7 @@ grpc::ServerUnaryReactor* SmaService::GetQosCapabilities(grpc::CallbackServerCon
                                                          GetQosCapabilitiesResponse* response) {
   const bool is_plugins = agent_.IsPlugins(request->device_type());
   return StartCall(is_plugins ? plugins_ : reads_, *context, "GetQosCapabilities", Access::kReads,
-                   request, response, std::bind_front(&Agent::GetQosCapabilities, &agent_));
+                   request, response, std::bind_front(&api::Agent::GetQosCapabilities, &agent_));
 }
 
 }  // namespace sma::service

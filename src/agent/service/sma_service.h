@@ -1,15 +1,17 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <grpcpp/server_context.h>
 
-#include "agent/service/agent_api.h"
+#include "agent/api/agent_api.h"
 #include "agent/service/unary_call.h"
 #include "sma.grpc.pb.h"
 
 namespace sma::service {
 
-/// The methods of the published service, of which those whose requests carry secrets get the
-/// request as it was received, so that it can be overwritten.
+/// The methods of the published service. Methods whose requests contain secrets receive the request
+/// as raw bytes, so that it can be overwritten.
 using SmaServiceBase = StorageManagementAgent::WithRawCallbackMethod_CreateDevice<
     StorageManagementAgent::WithCallbackMethod_DeleteDevice<
         StorageManagementAgent::WithRawCallbackMethod_AttachVolume<
@@ -18,13 +20,13 @@ using SmaServiceBase = StorageManagementAgent::WithRawCallbackMethod_CreateDevic
                     StorageManagementAgent::WithCallbackMethod_GetQosCapabilities<
                         StorageManagementAgent::Service>>>>>>;
 
-/// The published service on the wire: each method starts a call of the Agent's method. gRPC calls
-/// it in its own threads, which it never blocks.
+/// The gRPC service of the published API: each method starts a call of the corresponding Agent
+/// method. gRPC calls the service on gRPC's own threads, which the service never blocks.
 class SmaService : public SmaServiceBase {
  public:
-  /// `plugins`: what calls run with that are about devices of plugins. `reads`: those that wait for
-  /// nobody.
-  SmaService(Agent& agent, const CallEnvironment& environment, const CallEnvironment& plugins,
+  /// `plugins` is the environment of calls for devices of plugins; `reads` is the environment of
+  /// calls that do not wait for the target.
+  SmaService(api::Agent& agent, const CallEnvironment& environment, const CallEnvironment& plugins,
              const CallEnvironment& reads)
       : agent_(agent), environment_(environment), plugins_(plugins), reads_(reads) {}
 
@@ -52,7 +54,7 @@ class SmaService : public SmaServiceBase {
     return agent_.IsPlugins(subject) ? plugins_ : environment_;
   }
 
-  Agent& agent_;
+  api::Agent& agent_;
   const CallEnvironment environment_;
   const CallEnvironment plugins_;
   const CallEnvironment reads_;

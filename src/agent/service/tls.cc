@@ -1,10 +1,18 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "agent/service/tls.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <grpcpp/security/tls_certificate_provider.h>
 #include <grpcpp/security/tls_credentials_options.h>
 #include <openssl/err.h>
 #include <openssl/ssl.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include "base/unique_fd.h"
 
 namespace sma::service {
 namespace {
@@ -16,29 +24,38 @@ absl::Status OpenSslError(const std::string& path, std::string_view what) {
       fmt::format("{}: {}: {}", path, what, reason != nullptr ? reason : "unknown reason"));
 }
 
-/// gRPC would only refuse every connection, later and in silence.
-absl::Status Check(const TlsFiles& files) {
-  std::unique_ptr<SSL_CTX, void (*)(SSL_CTX*)> context(SSL_CTX_new(TLS_server_method()),
-                                                       SSL_CTX_free);
-  if (!context) return absl::InternalError("OpenSSL gives no context");
-  if (SSL_CTX_use_certificate_chain_file(context.get(), files.cert.c_str()) != 1) {
-    return OpenSslError(files.cert, "no certificate in PEM");
-  }
-  if (SSL_CTX_use_PrivateKey_file(context.get(), files.key.c_str(), SSL_FILETYPE_PEM) != 1) {
-    return OpenSslError(files.key, "no private key in PEM for this certificate");
-  }
-  if (!files.client_ca.empty() &&
-      SSL_CTX_load_verify_file(context.get(), files.client_ca.c_str()) != 1) {
-    return OpenSslError(files.client_ca, "no certificates in PEM");
+absl::Status CheckReadable(const TlsFiles& files) {
+  for (const std::string* path : {&files.cert, &files.key, &files.client_ca}) {
+    if (path->empty()) continue;
+    const base::UniqueFd file(::open(path->c_str(), O_RDONLY | O_CLOEXEC));
+    if (!file) return absl::InvalidArgumentError(fmt::format("{}: {}", *path, strerror(errno)));
   }
   return absl::OkStatus();
 }
 
 }  // namespace
 
+absl::Status CheckTlsFiles(const TlsFiles& files) {
+  if (absl::Status status = CheckReadable(files); !status.ok()) return status;
+  std::unique_ptr<SSL_CTX, void (*)(SSL_CTX*)> context(SSL_CTX_new(TLS_server_method()),
+                                                       SSL_CTX_free);
+  if (!context) return absl::InternalError("OpenSSL cannot create a context");
+  if (SSL_CTX_use_certificate_chain_file(context.get(), files.cert.c_str()) != 1) {
+    return OpenSslError(files.cert, "not a PEM certificate");
+  }
+  if (SSL_CTX_use_PrivateKey_file(context.get(), files.key.c_str(), SSL_FILETYPE_PEM) != 1) {
+    return OpenSslError(files.key, "not the PEM private key of this certificate");
+  }
+  if (!files.client_ca.empty() &&
+      SSL_CTX_load_verify_file(context.get(), files.client_ca.c_str()) != 1) {
+    return OpenSslError(files.client_ca, "not PEM certificates");
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<std::shared_ptr<grpc::ServerCredentials>> MakeTlsCredentials(const TlsFiles& files) {
   namespace tls = grpc::experimental;
-  if (absl::Status status = Check(files); !status.ok()) return status;
+  if (absl::Status status = CheckTlsFiles(files); !status.ok()) return status;
   auto provider = std::make_shared<tls::FileWatcherCertificateProvider>(
       files.key, files.cert, files.client_ca, files.reload_s);
   tls::TlsServerCredentialsOptions options(provider);

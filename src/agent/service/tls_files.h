@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <cstdint>
@@ -5,12 +7,12 @@
 
 namespace sma::service {
 
-/// Paths of PEM files.
+/// The paths of the PEM files for TLS.
 struct TlsFiles {
-  std::string cert;        // the server's, with the chain behind it
-  std::string key;         // its private key
+  std::string cert;        // the server's certificate, followed by its chain
+  std::string key;         // private key of the certificate
   std::string client_ca;   // empty: clients need no certificate
-  uint32_t reload_s = 30;  // how often it is looked whether the files have changed
+  uint32_t reload_s = 30;  // interval at which the files are checked for changes
 };
 
 }  // namespace sma::service

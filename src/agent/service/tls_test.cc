@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "agent/service/tls.h"
 
 #include <gmock/gmock.h>
@@ -14,8 +16,8 @@
 #include <string>
 #include <thread>
 
-#include "agent/service/http2_connection.h"
-#include "agent/service/server_fixture.h"
+#include "agent/service/testing/http2_connection.h"
+#include "agent/service/testing/server_fixture.h"
 
 namespace sma::service {
 namespace {
@@ -32,7 +34,7 @@ std::string BioText(BIO* bio) {
   return std::string(data, static_cast<size_t>(size));
 }
 
-/// A key and a certificate, both in PEM: signed by another identity, or by itself.
+/// A key and a certificate in PEM, signed by another identity or self-signed.
 class Identity {
  public:
   explicit Identity(const char* name, const Identity* issuer = nullptr)
@@ -86,7 +88,7 @@ class TlsTest : public ServerFixture {
 
   std::string Write(const std::string& name, const std::string& text) {
     std::string path = folder_ + "/" + name;
-    // As certificate managers do: a new file takes the place of the old one.
+    // Replaces the old file with a new one, as certificate managers do.
     std::ofstream(path + ".new") << text;
     std::filesystem::rename(path + ".new", path);
     return path;
@@ -101,7 +103,8 @@ class TlsTest : public ServerFixture {
     EXPECT_CALL(agent_, DeleteDevice).WillRepeatedly(Return(DeleteDeviceResponse()));
   }
 
-  /// A call of a new client that trusts `authority` and shows `client`, if one is given.
+  /// Makes a call as a new client that trusts `authority` and presents `client`'s certificate, if
+  /// given.
   grpc::Status CallAs(const Identity& authority, const Identity* client) {
     grpc::SslCredentialsOptions options;
     options.pem_root_certs = authority.cert();
@@ -110,7 +113,7 @@ class TlsTest : public ServerFixture {
       options.pem_cert_chain = client->cert();
     }
     grpc::ChannelArguments arguments;
-    arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);  // a connection of its own
+    arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);  // its own connection
     stub_ = StorageManagementAgent::NewStub(grpc::CreateCustomChannel(
         server_->addresses().front(), grpc::SslCredentials(options), arguments));
     return Delete("x");
@@ -123,12 +126,12 @@ class TlsTest : public ServerFixture {
 
 TEST_F(TlsTest, ServesTlsAndNothingElse) {
   StartTls(false);
-  EXPECT_EQ(Delete("x").error_code(), grpc::StatusCode::UNAVAILABLE) << "in clear";
+  EXPECT_EQ(Delete("x").error_code(), grpc::StatusCode::UNAVAILABLE) << "without TLS";
   EXPECT_TRUE(CallAs(authority_, nullptr).ok());
   EXPECT_FALSE(CallAs(Identity("another authority"), nullptr).ok());
 }
 
-TEST_F(TlsTest, MutualTlsWantsACertificateOfTheAuthority) {
+TEST_F(TlsTest, MutualTlsRequiresACertificateOfTheAuthority) {
   StartTls(true);
   Identity client("client", &authority_);
   Identity stranger("stranger");
@@ -137,12 +140,13 @@ TEST_F(TlsTest, MutualTlsWantsACertificateOfTheAuthority) {
   EXPECT_FALSE(CallAs(authority_, nullptr).ok());
 }
 
-TEST_F(TlsTest, HalfAHandshakeIsNotHeldForLong) {
+TEST_F(TlsTest, AnIncompleteHandshakeTimesOut) {
   StartTls(false);
   base::UniqueFd silent = ConnectTo(server_->port());
   base::UniqueFd half = ConnectTo(server_->port());
   ASSERT_TRUE(silent && half);
-  // The begin of a ClientHello (RFC 8446 section 5.1): a record of 512 bytes, of which 4 come.
+  // The beginning of a ClientHello (RFC 8446 section 5.1): the header announces a record of 512
+  // bytes, of which only 4 are sent.
   const char hello[] = {0x16, 0x03, 0x01, 0x02, 0x00, 0x01, 0x00, 0x01, static_cast<char>(0xfc)};
   ASSERT_EQ(send(half.get(), hello, sizeof(hello), 0), static_cast<ssize_t>(sizeof(hello)));
   for (const base::UniqueFd* fd : {&silent, &half}) {
@@ -154,7 +158,7 @@ TEST_F(TlsTest, HalfAHandshakeIsNotHeldForLong) {
   EXPECT_TRUE(CallAs(authority_, nullptr).ok());
 }
 
-TEST_F(TlsTest, NewFilesAreTakenWithoutARestart) {
+TEST_F(TlsTest, NewFilesAreUsedWithoutARestart) {
   StartTls(false);
   ASSERT_TRUE(CallAs(authority_, nullptr).ok());
   Identity new_authority("new authority");

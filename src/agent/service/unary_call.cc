@@ -1,21 +1,27 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "agent/service/unary_call.h"
 
 #include <spdlog/spdlog.h>
 
 #include <exception>
 
-#include "absl/strings/escaping.h"
 #include "agent/service/grpc_status.h"
+#include "base/log_limit.h"
 
 namespace sma::service {
 namespace {
 
 using std::chrono::steady_clock;
 
-// A longer one is no limit.
+// A call with a longer timeout is treated as having no deadline.
 constexpr std::chrono::seconds kLongestTimeout = std::chrono::hours(24 * 365);
 
-/// No handler throws on purpose; one that does harms its own call alone.
+// Limits on the log lines about calls.
+constexpr uint32_t kLogBurst = 1000;
+constexpr uint32_t kLogPerSecond = 50;
+
+/// Handlers should not throw; if one does, only its own call fails.
 absl::Status RunGuarded(const UnaryCall::Work& work, const base::Context& context) {
   try {
     return work(context);
@@ -26,21 +32,25 @@ absl::Status RunGuarded(const UnaryCall::Work& work, const base::Context& contex
 
 void Log(const char* method, const std::string& object, Access access, const absl::Status& status,
          double elapsed_ms) {
+  // The lines are limited because a client may repeat rejected calls, and calls that change
+  // nothing, indefinitely.
+  static base::LogLimit failed(kLogBurst, kLogPerSecond);
+  static base::LogLimit done(kLogBurst, kLogPerSecond);
   if (!status.ok()) {
-    spdlog::info("{} {}: {} in {:.1f} ms: {}", method, object,
-                 absl::StatusCodeToString(status.code()), elapsed_ms,
-                 absl::Utf8SafeCHexEscape(status.message()));
-    return;
+    failed.Log(spdlog::level::info, "{} {}: {} in {:.1f} ms: {}", method, object,
+               absl::StatusCodeToString(status.code()), elapsed_ms, std::string(status.message()));
+  } else if (access == Access::kChanges) {
+    done.Log(spdlog::level::info, "{} {}: OK in {:.1f} ms", method, object, elapsed_ms);
+  } else {
+    spdlog::debug("{} {}: OK in {:.1f} ms", method, object, elapsed_ms);
   }
-  spdlog::log(access == Access::kChanges ? spdlog::level::info : spdlog::level::debug,
-              "{} {}: OK in {:.1f} ms", method, object, elapsed_ms);
 }
 
 }  // namespace
 
 base::Context ContextOf(const grpc::CallbackServerContext& server_context) {
-  // deadline() would overflow: a timeout has up to eight digits of hours (gRPC over HTTP/2,
-  // "Timeout"), and a time point 64 bits of nanoseconds, 292 years.
+  // deadline() could overflow: a timeout has up to eight digits of hours (gRPC over HTTP/2,
+  // "Timeout"), while a time point has 64 bits of nanoseconds, which is 292 years.
   const gpr_timespec deadline =
       gpr_convert_clock_type(server_context.raw_deadline(), GPR_CLOCK_REALTIME);
   const gpr_timespec left = gpr_time_sub(deadline, gpr_now(GPR_CLOCK_REALTIME));
@@ -78,7 +88,7 @@ UnaryCall* UnaryCall::Start(const CallEnvironment& environment,
 }
 
 void UnaryCall::Run(const Work& work) {
-  // It may have waited for its worker beyond its time.
+  // The deadline may have passed while the call waited for a worker.
   absl::Status status = context_.status();
   if (status.ok()) status = RunGuarded(work, context_);
   End(status);
@@ -89,7 +99,8 @@ void UnaryCall::End(const absl::Status& status) {
   Log(method_, object_, access_, status,
       std::chrono::duration<double, std::milli>(latency).count());
   if (environment_.observer) environment_.observer(method_, status.code(), latency);
-  Finish(ToGrpcStatus(status));  // the last touch: OnDone() may come at once, in another thread
+  // Must be the last use of this object, since OnDone() may run immediately on another thread.
+  Finish(ToGrpcStatus(status));
 }
 
 }  // namespace sma::service

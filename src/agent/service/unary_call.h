@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <grpcpp/server_context.h>
@@ -19,31 +21,30 @@
 
 namespace sma::service {
 
-/// What calls run with; outlives them.
+/// The environment in which calls run; must outlive them.
 struct CallEnvironment {
   WorkerPool& workers;
   InFlight& in_flight;
   const CallObserver& observer;
 };
 
-/// How loud a method is in the log: those that change nothing are told at level debug, if they
-/// succeed.
+/// Selects the log level of a method: successful calls that only read are logged at level debug.
 enum class Access { kReads, kChanges };
 
-/// One unary call. Its work runs on a worker, with a context that ends at the caller's deadline and
-/// when the caller cancels or goes away. Owns itself: gRPC ends it with OnDone().
+/// One unary call. Its work runs on a worker, with a context that ends at the caller's deadline, or
+/// when the caller cancels or disconnects. Owns itself and is destroyed by gRPC's call of OnDone().
 class UnaryCall : public grpc::ServerUnaryReactor {
  public:
   using Work = std::function<absl::Status(const base::Context&)>;
 
-  /// `method` must outlive the call. `lane` as for WorkerPool::Submit. gRPC takes the call that is
-  /// returned.
+  /// `method` must outlive the call. For `lane` see WorkerPool::Submit. gRPC takes ownership of the
+  /// returned call.
   static UnaryCall* Start(const CallEnvironment& environment,
                           const grpc::CallbackServerContext& server_context, const char* method,
                           Access access, std::string object, Work work, std::string lane);
 
-  /// Also when the client's deadline passes, which may be a moment before it does here: the client
-  /// has its answer then, so what the call still does must not stay.
+  /// Also called when the client's deadline passes, possibly slightly before it passes here: the
+  /// client has then received its answer, so the effects of the call must be rolled back.
   void OnCancel() override { context_.Cancel(); }
   void OnDone() override { delete this; }
 
@@ -63,14 +64,15 @@ class UnaryCall : public grpc::ServerUnaryReactor {
   std::optional<InFlight::Ticket> ticket_;
 };
 
-/// The context of a call that ends with gRPC's deadline, without one never.
+/// Returns a context that ends at gRPC's deadline; without a deadline it never ends.
 base::Context ContextOf(const grpc::CallbackServerContext& server_context);
 
-/// At level debug, the whole request without its secrets.
+/// Logs the complete request, without secrets, at level debug.
 void LogRequest(const char* method, const google::protobuf::Message& request);
 
-/// Starts a call that is answered by `handler`, an absl::StatusOr<Response>(const base::Context&,
-/// const Request&). gRPC keeps request and response for as long as the call lives.
+/// Starts a call that is answered by `handler`, a function with the signature
+/// absl::StatusOr<Response>(const base::Context&, const Request&). gRPC keeps request and response
+/// alive until the call has ended.
 template <typename Request, typename Response, typename Handler>
 grpc::ServerUnaryReactor* StartCall(const CallEnvironment& environment,
                                     const grpc::CallbackServerContext& server_context,

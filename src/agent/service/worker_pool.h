@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <pthread.h>
@@ -15,42 +17,45 @@
 
 namespace sma::service {
 
-/// Threads for work that blocks. There are only as many as are busy at once, at most `max_threads`;
-/// one that has had nothing to do for `idle_time` ends, and the allocator's free memory goes back
-/// to the system. All members are thread-safe.
+/// Threads for work that blocks. The pool has as many threads as are busy at the same time, at most
+/// `max_threads`; a thread that has been idle for `idle_time` ends, and the allocator's free memory
+/// is returned to the system. Thread-safe.
 class WorkerPool {
  public:
   struct Options {
     uint32_t max_threads = 128;
-    uint32_t max_of_lane = 32;    // threads at work for one lane at once
-    uint32_t max_in_lanes = 96;   // for all lanes together
-    uint32_t max_waiting = 4096;  // pieces of work that no thread has begun
+    uint32_t max_of_lane = 32;    // threads that run work of one lane at the same time
+    uint32_t max_in_lanes = 96;   // the same for all lanes together
+    uint32_t lane_share = 8;      // a lane may have 1/n of the threads that are left for lanes
+    uint32_t max_waiting = 4096;  // work items that no thread has started
     size_t stack_bytes = 256 * 1024;
     std::chrono::milliseconds idle_time{10'000};
   };
 
   explicit WorkerPool(const Options& options) : options_(options) {}
 
-  /// Runs what was submitted, then returns. Nothing may be submitted any more.
+  /// Returns when all submitted work has run. No work may be submitted meanwhile.
   ~WorkerPool();
 
   WorkerPool(const WorkerPool&) = delete;
   WorkerPool& operator=(const WorkerPool&) = delete;
 
-  /// Runs `work` in one of the threads, in the order of submission where there are more pieces than
-  /// threads. `lane`: whom the work may have to wait for; a part of the threads only does work of
-  /// one lane, or of all, so that those of others, and those without one, go on. False, and it will
-  /// never run, where too much waits already or no thread can be had.
+  /// Runs `work` in one of the threads, in the order of submission if there are more work items
+  /// than threads. `lane` names the peer or object that the work may wait for: the numbers of
+  /// threads that run work of one lane, and of all lanes together, are limited, so that work of
+  /// other lanes and work without a lane can proceed. The more threads lanes use, the fewer each
+  /// may have, at least one. Returns false if too much work is waiting or no thread can be started;
+  /// `work` then never runs.
   [[nodiscard]] bool Submit(std::function<void()> work, const std::string& lane = {})
       SMA_EXCLUDES(mutex_);
 
-  /// Threads at present.
+  /// Returns the current number of threads.
   uint32_t thread_count() SMA_EXCLUDES(mutex_);
 
  private:
   struct Lane {
     uint32_t running = 0;
-    std::deque<std::function<void()>> held;  // what has to wait for its lane
+    std::deque<std::function<void()>> held;  // waits for room in its lane
   };
 
   static void* ThreadMain(void* pool);
@@ -61,20 +66,20 @@ class WorkerPool {
   void Run() SMA_EXCLUDES(mutex_);
   bool StartThread() SMA_REQUIRES(mutex_);
   void JoinEnded() SMA_REQUIRES(mutex_);
-  void GiveMemoryBack() SMA_REQUIRES(mutex_);
+  void ReturnMemory() SMA_REQUIRES(mutex_);
 
   const Options options_;
   base::Mutex mutex_;
   base::CondVar work_or_stop_;
   base::CondVar thread_ended_;
   std::deque<std::function<void()>> waiting_ SMA_GUARDED_BY(mutex_);
-  std::map<std::string, Lane> lanes_ SMA_GUARDED_BY(mutex_);  // those with work
+  std::map<std::string, Lane> lanes_ SMA_GUARDED_BY(mutex_);  // lanes that have work
   uint32_t running_in_lanes_ SMA_GUARDED_BY(mutex_) = 0;
   size_t held_count_ SMA_GUARDED_BY(mutex_) = 0;
   uint32_t threads_ SMA_GUARDED_BY(mutex_) = 0;
   std::vector<pthread_t> ended_ SMA_GUARDED_BY(mutex_);  // to be joined
   uint32_t idle_threads_ SMA_GUARDED_BY(mutex_) = 0;
-  std::chrono::steady_clock::time_point memory_given_back_ SMA_GUARDED_BY(mutex_);
+  std::chrono::steady_clock::time_point memory_returned_ SMA_GUARDED_BY(mutex_);
   bool stopping_ SMA_GUARDED_BY(mutex_) = false;
 };
 

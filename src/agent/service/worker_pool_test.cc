@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "agent/service/worker_pool.h"
 
 #include <gtest/gtest.h>
@@ -7,6 +9,7 @@
 #include <fstream>
 #include <latch>
 #include <memory>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -22,7 +25,7 @@ WorkerPool::Options Small(uint32_t max_threads) {
   return options;
 }
 
-TEST(WorkerPool, GrowsAsFarAsItMay) {
+TEST(WorkerPool, GrowsUpToMaxThreads) {
   WorkerPool pool(Small(8));
   EXPECT_EQ(pool.thread_count(), 0u);
   std::latch all_run(8), go(1);
@@ -33,7 +36,7 @@ TEST(WorkerPool, GrowsAsFarAsItMay) {
       go.wait();
     }));
   }
-  all_run.wait();  // ends only if all eight run at once
+  all_run.wait();  // returns only if all eight run at the same time
   for (int i = 0; i < 20; ++i) ASSERT_TRUE(pool.Submit([&] { ++later; }));
   EXPECT_EQ(pool.thread_count(), 8u);
   EXPECT_EQ(later, 0);
@@ -41,7 +44,7 @@ TEST(WorkerPool, GrowsAsFarAsItMay) {
   while (later < 20) std::this_thread::yield();
 }
 
-// Those who wait for one neighbour have a part of the threads only.
+// Work that waits for one peer may use only some of the threads.
 TEST(WorkerPool, Defect49_WorkOfOneLaneLeavesThreadsToOthers) {
   WorkerPool::Options options = Small(8);
   options.max_of_lane = 2;
@@ -68,7 +71,35 @@ TEST(WorkerPool, Defect49_WorkOfOneLaneLeavesThreadsToOthers) {
   while (of_bad < 60) std::this_thread::yield();
 }
 
-TEST(WorkerPool, WhatIsHeldForItsLaneCountsAsWaiting) {
+// Several blocked lanes, each with more work than its share, leave threads to the next lanes.
+TEST(WorkerPool, Defect49_ManyBlockedLanesLeaveThreadsToTheNextLanes) {
+  WorkerPool::Options options = Small(128);
+  WorkerPool pool(options);
+  std::latch go(1);
+  std::atomic<int> of_bad = 0;
+  std::atomic<int> of_others = 0;
+  constexpr int kLanes = 20, kEach = 40;
+  for (int lane = 0; lane < kLanes; ++lane) {
+    for (int i = 0; i < kEach; ++i) {
+      auto block = [&] {
+        go.wait();
+        ++of_bad;
+      };
+      ASSERT_TRUE(pool.Submit(block, "bad " + std::to_string(lane)));
+    }
+  }
+  for (int lane = 0; lane < 3; ++lane) {
+    ASSERT_TRUE(pool.Submit([&] { ++of_others; }, "good " + std::to_string(lane)));
+  }
+  const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+  while (of_others < 3 && std::chrono::steady_clock::now() < until) std::this_thread::yield();
+  EXPECT_EQ(of_others, 3);
+  EXPECT_EQ(of_bad, 0);
+  go.count_down();
+  while (of_bad < kLanes * kEach) std::this_thread::yield();
+}
+
+TEST(WorkerPool, WorkHeldForItsLaneCountsAsWaiting) {
   WorkerPool::Options options = Small(4);
   options.max_of_lane = 1;
   options.max_waiting = 3;
@@ -101,10 +132,11 @@ size_t ResidentBytes() {
   return resident_pages * static_cast<size_t>(::sysconf(_SC_PAGESIZE));
 }
 
-// What was freed below a piece that is still in use stays with the allocator until it is told.
+// Until malloc_trim() is called, the allocator keeps memory that was freed below an allocation that
+// is still in use.
 TEST(WorkerPool, IdleThreadsGiveMemoryBack) {
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || defined(__clang__)
-  GTEST_SKIP() << "sanitizers have an allocator of their own";
+  GTEST_SKIP() << "sanitizers replace the allocator";
 #endif
   constexpr size_t kPiece = 32 << 10, kPieces = 2048;
   WorkerPool pool(Small(1));
@@ -113,7 +145,7 @@ TEST(WorkerPool, IdleThreadsGiveMemoryBack) {
   std::latch freed(1);
   ASSERT_TRUE(pool.Submit([&] {
     for (auto& piece : pieces) {
-      piece = std::make_unique<char[]>(kPiece);  // zeroed, so that the memory is there
+      piece = std::make_unique<char[]>(kPiece);  // zeroed, so that the pages are resident
     }
     for (size_t i = 0; i + 1 < kPieces; ++i) pieces[i].reset();
     freed_bytes = ResidentBytes();
@@ -124,7 +156,7 @@ TEST(WorkerPool, IdleThreadsGiveMemoryBack) {
   EXPECT_LT(ResidentBytes() + kPieces * kPiece / 2, freed_bytes);
 }
 
-TEST(WorkerPool, OneThreadIsEnoughForOneCallAtATime) {
+TEST(WorkerPool, SequentialCallsNeedOneThread) {
   WorkerPool::Options options = Small(8);
   options.idle_time = std::chrono::seconds(60);
   WorkerPool pool(options);
@@ -133,11 +165,12 @@ TEST(WorkerPool, OneThreadIsEnoughForOneCallAtATime) {
     ASSERT_TRUE(pool.Submit([&] { done.count_down(); }));
     done.wait();
   }
-  // A thread that has just run its work may not be idle yet when the next comes.
+  // A thread that has just finished its work may not be idle yet when the next work item is
+  // submitted.
   EXPECT_LE(pool.thread_count(), 3u);
 }
 
-TEST(WorkerPool, RefusesMoreThanMayWait) {
+TEST(WorkerPool, RefusesWorkBeyondMaxWaiting) {
   WorkerPool::Options options = Small(1);
   options.max_waiting = 2;
   std::latch running(1), go(1);
@@ -154,7 +187,7 @@ TEST(WorkerPool, RefusesMoreThanMayWait) {
     EXPECT_FALSE(pool.Submit([&] { ++run; }));
     go.count_down();
   }
-  EXPECT_EQ(run, 2) << "what was taken is run before the pool ends";
+  EXPECT_EQ(run, 2) << "accepted work runs before the pool ends";
 }
 
 }  // namespace

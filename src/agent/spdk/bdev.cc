@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "agent/spdk/bdev.h"
 
 #include <fmt/format.h>
@@ -20,20 +22,22 @@ using std::chrono::nanoseconds;
 
 constexpr char kGetBdevs[] = "bdev_get_bdevs";
 
-// How long the target may go on changing limits that were set before.
+// How long to retry while the target is still applying earlier limits.
 constexpr std::chrono::seconds kQosBusyTime{2};
 constexpr milliseconds kQosRetryPeriod{20};
 
-std::vector<std::string> SubsystemNqns(const Json& entry) {
-  std::vector<std::string> nqns;
+std::vector<NamespacePath> ParsePaths(const Json& entry) {
+  std::vector<NamespacePath> paths;
   const Json* driver = Member(entry, "driver_specific");
-  if (driver == nullptr) return nqns;
+  if (driver == nullptr) return paths;
   for (const Json* path : ElementsOf(*driver, "nvme")) {
     const Json* trid = Member(*path, "trid");
     if (trid == nullptr) continue;
-    if (auto nqn = StringMember(*trid, "subnqn")) nqns.push_back(*nqn);
+    if (auto nqn = StringMember(*trid, "subnqn")) {
+      paths.push_back({.address = ParseAddress(*trid), .subnqn = *std::move(nqn)});
+    }
   }
-  return nqns;
+  return paths;
 }
 
 bool IsNvme(const Json& entry) {
@@ -58,8 +62,9 @@ std::optional<Bdev> ParseEntry(const Json& entry) {
             .claimed = BoolMember(entry, "claimed").value_or(false),
             .block_count = UintMember(entry, "num_blocks").value_or(0),
             .is_nvme = IsNvme(entry),
-            .subsystem_nqns = SubsystemNqns(entry),
+            .paths = ParsePaths(entry),
             .crypto = ParseCryptoLayer(entry)};
+  for (const NamespacePath& path : bdev.paths) bdev.subsystem_nqns.push_back(path.subnqn);
   for (const Json* alias : ElementsOf(entry, "aliases")) {
     if (alias->is_string()) bdev.aliases.push_back(alias->get<std::string>());
   }
@@ -77,7 +82,7 @@ bool IsNoSuchBdev(const absl::Status& status) {
   return error && (error->code == -ENODEV || error->code == -ETIMEDOUT);
 }
 
-// The target changes limits in the background and refuses others until it is done.
+// The target applies limits in the background and refuses further changes until it has finished.
 bool IsQosBusy(const absl::Status& status) {
   std::optional<jsonrpc::TargetError> error = jsonrpc::GetTargetError(status);
   return error &&
@@ -89,8 +94,6 @@ bool IsQosBusy(const absl::Status& status) {
 bool IsComplete(const Bdev& bdev) {
   return bdev.uuid && bdev.block_count > 0 && (!bdev.is_nvme || !bdev.subsystem_nqns.empty());
 }
-
-Request GetBdevs() { return {kGetBdevs, nullptr}; }
 
 Request GetBdev(std::string_view name, milliseconds wait) {
   Json params{{"name", name}};
@@ -111,23 +114,13 @@ Request SetQosLimit(std::string_view name, const RateLimits& limits) {
 }
 
 absl::StatusOr<std::vector<Bdev>> ParseBdevs(const Json& answer) {
-  if (!answer.is_array()) return MalformedAnswer(kGetBdevs);
-  std::vector<Bdev> bdevs;
-  for (const Json& entry : answer) {
-    std::optional<Bdev> bdev = ParseEntry(entry);
-    if (!bdev) return MalformedAnswer(kGetBdevs);
-    bdevs.push_back(*std::move(bdev));
-  }
-  return bdevs;
+  return ParseArray(answer, kGetBdevs, ParseEntry);
 }
 
 absl::StatusOr<std::optional<Bdev>> ParseBdev(const absl::StatusOr<Json>& answer) {
   if (IsNoSuchBdev(answer.status())) return std::nullopt;
   if (!answer.ok()) return answer.status();
-  absl::StatusOr<std::vector<Bdev>> bdevs = ParseBdevs(*answer);
-  if (!bdevs.ok()) return bdevs.status();
-  if (bdevs->size() != 1) return MalformedAnswer(kGetBdevs);
-  return std::optional(std::move(bdevs->front()));
+  return TakeOnly(ParseBdevs(*answer), kGetBdevs);
 }
 
 absl::StatusOr<std::optional<Bdev>> FindBdev(jsonrpc::Caller& target, const base::Context& context,
@@ -138,9 +131,9 @@ absl::StatusOr<std::optional<Bdev>> FindBdev(jsonrpc::Caller& target, const base
     wait = std::clamp(left * 3 / 4, nanoseconds(0), wait);
   }
   const Request request = GetBdev(name, std::chrono::duration_cast<milliseconds>(wait));
-  absl::StatusOr<std::optional<Bdev>> bdev =
-      ParseBdev(target.CallMany(context, {&request, 1}).front());
+  absl::StatusOr<std::optional<Bdev>> bdev = ParseBdev(target.Call(context, request));
   if (bdev.ok() && !*bdev && wait < wanted) {
+    context.NoteCutShort();
     return absl::DeadlineExceededError(
         fmt::format("bdev {} did not appear before the deadline of the call", name));
   }

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "agent/spdk/bdev_iscsi.h"
 
 #include <fmt/format.h>
@@ -7,6 +9,7 @@
 namespace sma::spdk {
 namespace {
 
+// Returns a URL of the form
 // iscsi://[USER%SECRET@]PORTAL/TARGET/LUN[?target_user=USER&target_password=SECRET]
 std::string UrlOf(const IscsiUnit& unit) {
   std::string login;

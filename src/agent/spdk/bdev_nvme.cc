@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "agent/spdk/bdev_nvme.h"
 
 #include <cerrno>
@@ -36,6 +38,35 @@ bool HasCode(const absl::Status& status, int code) {
   return error && error->code == code;
 }
 
+// Returns null if the entry has no name.
+std::optional<DiscoveryService> ParseDiscoveryService(const Json& entry) {
+  std::optional<std::string> name = StringMember(entry, "name");
+  if (!name) return std::nullopt;
+  const Json* trid = Member(entry, "trid");
+  DiscoveryService service{
+      .name = *name, .address = trid ? ParseAddress(*trid) : TransportAddress(), .referrals = {}};
+  for (const Json* referral : ElementsOf(entry, "referrals")) {
+    const Json* other = Member(*referral, "trid");
+    if (other != nullptr) service.referrals.push_back(ParseAddress(*other));
+  }
+  return service;
+}
+
+// Returns null if the entry has no name.
+std::optional<Controller> ParseController(const Json& entry) {
+  std::optional<std::string> name = StringMember(entry, "name");
+  if (!name) return std::nullopt;
+  Controller controller{.name = *name, .paths = {}};
+  for (const Json* path : ElementsOf(entry, "ctrlrs")) {
+    const Json* trid = Member(*path, "trid");
+    if (trid == nullptr) continue;
+    controller.paths.push_back({.address = ParseAddress(*trid),
+                                .subnqn = StringMember(*trid, "subnqn").value_or(""),
+                                .state = StringMember(*path, "state").value_or("")});
+  }
+  return controller;
+}
+
 }  // namespace
 
 Request StartDiscovery(std::string_view name, const TransportAddress& address,
@@ -61,45 +92,27 @@ Request DetachController(std::string_view name) {
   return {"bdev_nvme_detach_controller", {{"name", name}}};
 }
 
+Request DetachPath(std::string_view name, const TransportAddress& address,
+                   std::string_view subnqn) {
+  return {"bdev_nvme_detach_controller",
+          {{"name", name},
+           {"trtype", address.trtype},
+           {"adrfam", address.adrfam},
+           {"traddr", address.traddr},
+           {"trsvcid", address.trsvcid},
+           {"subnqn", subnqn}}};
+}
+
 Request GetControllers() { return {kGetNvmeControllers, nullptr}; }
 
 Request GetController(std::string_view name) { return {kGetNvmeControllers, {{"name", name}}}; }
 
 absl::StatusOr<std::vector<DiscoveryService>> ParseDiscoveryInfo(const Json& answer) {
-  if (!answer.is_array()) return MalformedAnswer(kGetDiscoveryInfo);
-  std::vector<DiscoveryService> services;
-  for (const Json& entry : answer) {
-    std::optional<std::string> name = StringMember(entry, "name");
-    if (!name) return MalformedAnswer(kGetDiscoveryInfo);
-    const Json* trid = Member(entry, "trid");
-    DiscoveryService service{
-        .name = *name, .address = trid ? ParseAddress(*trid) : TransportAddress(), .referrals = {}};
-    for (const Json* referral : ElementsOf(entry, "referrals")) {
-      const Json* other = Member(*referral, "trid");
-      if (other != nullptr) service.referrals.push_back(ParseAddress(*other));
-    }
-    services.push_back(std::move(service));
-  }
-  return services;
+  return ParseArray(answer, kGetDiscoveryInfo, ParseDiscoveryService);
 }
 
 absl::StatusOr<std::vector<Controller>> ParseControllers(const Json& answer) {
-  if (!answer.is_array()) return MalformedAnswer(kGetNvmeControllers);
-  std::vector<Controller> controllers;
-  for (const Json& entry : answer) {
-    std::optional<std::string> name = StringMember(entry, "name");
-    if (!name) return MalformedAnswer(kGetNvmeControllers);
-    Controller controller{.name = *name, .paths = {}};
-    for (const Json* path : ElementsOf(entry, "ctrlrs")) {
-      const Json* trid = Member(*path, "trid");
-      if (trid == nullptr) continue;
-      controller.paths.push_back({.address = ParseAddress(*trid),
-                                  .subnqn = StringMember(*trid, "subnqn").value_or(""),
-                                  .state = StringMember(*path, "state").value_or("")});
-    }
-    controllers.push_back(std::move(controller));
-  }
-  return controllers;
+  return ParseArray(answer, kGetNvmeControllers, ParseController);
 }
 
 bool IsKnownDiscovery(const absl::Status& status) { return HasCode(status, -EEXIST); }
@@ -109,7 +122,8 @@ bool IsKnownPath(const absl::Status& status) { return HasCode(status, -EALREADY)
 bool IsPathOfAnother(const absl::Status& status) { return HasCode(status, -EEXIST); }
 
 bool IsUnknownName(const absl::Status& status) {
-  return HasCode(status, -ENOENT) || HasCode(status, -ENODEV);
+  // SPDK returns ENXIO if the controller does not have the path.
+  return HasCode(status, -ENOENT) || HasCode(status, -ENODEV) || HasCode(status, -ENXIO);
 }
 
 }  // namespace sma::spdk

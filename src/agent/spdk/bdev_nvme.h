@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <string>
@@ -10,64 +12,68 @@
 
 namespace sma::spdk {
 
-/// A discovery service that the target follows: it attaches the controllers that the service lists.
+/// A discovery service that the target has started: it attaches the controllers of the discovery
+/// log.
 struct DiscoveryService {
   std::string name;
   TransportAddress address;
-  std::vector<TransportAddress> referrals;  // other discovery services that this one lists
+  std::vector<TransportAddress> referrals;  // other discovery services in this one's log
 };
 
-/// One of the paths to a remote subsystem.
+/// A path to a remote subsystem.
 struct ControllerPath {
   TransportAddress address;
   std::string subnqn;
-  std::string state{};  // of the target's association: "enabled", "reconnect_is_delayed", ...
+  std::string state{};  // of the path in SPDK: "enabled", "reconnect_is_delayed", ...
 
   bool is_up() const { return state == "enabled"; }
 };
 
-/// A remote subsystem that the target is connected to.
+/// A bdev_nvme controller: a remote subsystem to which the target is connected.
 struct Controller {
   std::string name;
   std::vector<ControllerPath> paths;
 };
 
-// Requests of the target's NVMe-oF host. Connections that they make wait for a remote that is gone
-// and never give it up, and so does I/O: `ctrlr_loss_timeout_sec` is -1.
+// Requests for the target's NVMe-oF host. The connections that they create, and I/O on these, wait
+// indefinitely for an unreachable remote: `ctrlr_loss_timeout_sec` is -1.
 
-/// Answered at once; the target goes on trying until the service is stopped. `hostnqn` empty: the
-/// target's own.
+/// Starts a discovery service. The target answers immediately, and tries to connect until the
+/// service is stopped. If `hostnqn` is empty, the target's own is used.
 jsonrpc::Request StartDiscovery(std::string_view name, const TransportAddress& address,
                                 std::string_view hostnqn);
 jsonrpc::Request StopDiscovery(std::string_view name);
 jsonrpc::Request GetDiscoveryInfo();
 
-/// Where there is a controller of this name, `address` becomes another path to it. Answered when it
-/// is connected or has failed.
+/// Attaches a controller, or adds `address` as a path if a controller with this name exists. The
+/// target answers when the path is connected or the connection has failed.
 jsonrpc::Request AttachController(std::string_view name, const TransportAddress& address,
                                   std::string_view subnqn, std::string_view hostnqn);
 jsonrpc::Request DetachController(std::string_view name);
+/// Removes one path of a controller; the last one removes the controller.
+jsonrpc::Request DetachPath(std::string_view name, const TransportAddress& address,
+                            std::string_view subnqn);
 jsonrpc::Request GetControllers();
 
-/// What bdev_nvme_get_discovery_info answered. INTERNAL when it is malformed.
+/// Parses the answer of bdev_nvme_get_discovery_info. Returns INTERNAL if it is malformed.
 absl::StatusOr<std::vector<DiscoveryService>> ParseDiscoveryInfo(const jsonrpc::Json& answer);
 
-/// Of the controller `name` alone.
+/// Queries only the controller `name`.
 jsonrpc::Request GetController(std::string_view name);
 
-/// What bdev_nvme_get_controllers answered. INTERNAL when it is malformed.
+/// Parses the answer of bdev_nvme_get_controllers. Returns INTERNAL if it is malformed.
 absl::StatusOr<std::vector<Controller>> ParseControllers(const jsonrpc::Json& answer);
 
-/// Whether the target refused to start a service because it follows one of this name or at this
-/// address.
+/// Returns true if the target refused to start a discovery service because a service with this name
+/// or address is already running.
 bool IsKnownDiscovery(const absl::Status& status);
 
-/// Whether the target refused to attach a controller because it has the path: the controller of
-/// this name does, or another one does.
+/// Returns true if the target refused to attach a controller because the path already exists, in
+/// the controller with this name or, for IsPathOfAnother, in another controller.
 bool IsKnownPath(const absl::Status& status);
 bool IsPathOfAnother(const absl::Status& status);
 
-/// Whether the target said that there is no service or controller of this name.
+/// Returns true if the target has no service or controller with this name.
 bool IsUnknownName(const absl::Status& status);
 
 }  // namespace sma::spdk

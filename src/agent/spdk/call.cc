@@ -1,10 +1,16 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "agent/spdk/call.h"
 
 #include <fmt/format.h>
 
 #include <utility>
 
+#include "agent/spdk/firm_deadline.h"
+
 namespace sma::spdk {
+
+thread_local bool FirmDeadline::is_set_ = false;
 
 Results CallToEnd(jsonrpc::Caller& target, const base::Context& context,
                   std::span<const jsonrpc::Request> requests) {
@@ -12,7 +18,8 @@ Results CallToEnd(jsonrpc::Caller& target, const base::Context& context,
     return Results(requests.size(), status);
   }
   base::TimePoint deadline = context.deadline();
-  if (deadline < base::TimePoint::max() - kSettleTime) deadline += kSettleTime;
+  const bool has_grace = !FirmDeadline::IsSet() && deadline < base::TimePoint::max() - kSettleTime;
+  if (has_grace) deadline += kSettleTime;
   base::Context longer = base::Context::WithDeadline(deadline);
   uint64_t callback = context.AddCallback([longer] { longer.Cancel(); });
   Results results = target.CallMany(longer, requests);

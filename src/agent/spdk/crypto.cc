@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "agent/spdk/crypto.h"
 
 #include <cerrno>
@@ -28,7 +30,7 @@ std::optional<CryptoKey> ParseKeyEntry(const Json& entry) {
   CryptoKey key;
   key.name = StringMember(entry, "name").value_or("");
   key.cipher = StringMember(entry, "cipher").value_or("");
-  // Not told of a key that was given with its bdev.
+  // The target omits the tweak mode of a key that was created inline with its bdev.
   key.tweak_mode = StringMember(entry, "tweak_mode").value_or(kSimpleLba);
   key.key = StringMember(entry, "key").value_or("");
   key.key2 = StringMember(entry, "key2").value_or("");

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <optional>
@@ -11,7 +13,7 @@
 
 namespace sma::spdk {
 
-/// A key as the target tells it; overwritten when it goes. Movable.
+/// A key as the target reports it; its destructor overwrites it. Movable.
 struct CryptoKey {
   CryptoKey() = default;
   CryptoKey(CryptoKey&&) = default;
@@ -21,45 +23,47 @@ struct CryptoKey {
   std::string name{};
   std::string cipher{};      // "AES_XTS"
   std::string tweak_mode{};  // "SIMPLE_LBA"
-  std::string key{};         // hex digits of either case
-  std::string key2{};        // empty: none
+  std::string key{};         // hex digits, upper or lower case
+  std::string key2{};        // empty: no second key
 };
 
-/// The UUID of every crypto bdev on the bdev with the UUID `base` (SPDK, vbdev_crypto.c).
+/// Returns the UUID that SPDK gives to a crypto bdev on a bdev with the UUID `base`
+/// (vbdev_crypto.c).
 base::Uuid CryptoBdevUuid(const base::Uuid& base);
 
-/// The cipher and the tweak mode that the target calls so; nullopt: none.
+/// Converts the target's name of a cipher or tweak mode. Returns nullopt if it is unknown.
 std::optional<VolumeCryptoParameters::Cipher> CipherOf(std::string_view name);
 std::optional<VolumeCryptoParameters::TweakMode> TweakModeOf(std::string_view name);
 
-/// What the target calls a cipher and a tweak mode; null: nothing.
+/// Returns the target's name of a cipher or tweak mode; null if the target does not support it.
 const char* CipherName(VolumeCryptoParameters::Cipher cipher);
 const char* TweakModeName(VolumeCryptoParameters::TweakMode mode);
 
-// Requests of the target's crypto methods. Those with keys are to be wiped by WipeKeys.
+// Requests for the target's crypto methods. Callers use WipeKeys to wipe requests that contain
+// keys.
 
 jsonrpc::Request CreateCryptoKey(std::string_view name, const CryptoParams& params);
 jsonrpc::Request GetCryptoKey(std::string_view name);
 jsonrpc::Request DestroyCryptoKey(std::string_view name);
-/// A crypto bdev with a key that was created before.
+/// Creates a crypto bdev with an existing key.
 jsonrpc::Request CreateCryptoBdev(std::string_view name, std::string_view base_name,
                                   std::string_view key_name);
-/// A crypto bdev with a key of its own, which goes with it and which the target calls
-/// InlineKeyName. Its tweak mode is SIMPLE_LBA. `driver`: the crypto driver's name; empty: not
-/// said.
+/// Creates a crypto bdev with its own key, which the target names InlineKeyName() and deletes with
+/// the bdev. The tweak mode is SIMPLE_LBA. `driver` is the name of the crypto driver; if it is
+/// empty, the parameter is omitted.
 jsonrpc::Request CreateCryptoBdevInline(std::string_view name, std::string_view base_name,
                                         const CryptoParams& params, std::string_view driver);
 std::string InlineKeyName(std::string_view bdev_name, VolumeCryptoParameters::Cipher cipher);
 jsonrpc::Request DeleteCryptoBdev(std::string_view name);
 
-/// Overwrites the keys in a request, or in an answer of accel_crypto_keys_get.
+/// Overwrites the keys in a request or in an answer of accel_crypto_keys_get.
 void WipeKeys(jsonrpc::Json& value);
 
-/// What accel_crypto_keys_get answered for one name: nullopt when there is no such key. Wipes the
-/// answer. INTERNAL when it is malformed.
+/// Parses and wipes the answer of accel_crypto_keys_get for one name. Returns nullopt if there is
+/// no such key, INTERNAL if the answer is malformed.
 absl::StatusOr<std::optional<CryptoKey>> ParseCryptoKey(absl::StatusOr<jsonrpc::Json>& answer);
 
-/// Whether the target said that a key, or a bdev, does not exist.
+/// Returns true if the target answered that the key (or bdev) does not exist.
 bool IsNoSuchKey(const absl::Status& status);
 bool IsNoSuchCryptoBdev(const absl::Status& status);
 

@@ -1,4 +1,6 @@
-#include "agent/spdk/fake_target.h"
+// SPDX-License-Identifier: Apache-2.0
+
+#include "agent/spdk/testing/fake_target.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -24,7 +26,7 @@ std::vector<Json> ReadRecording(const std::string& file) {
   return calls;
 }
 
-// Whether `actual` has nothing that `expected` does not have, and the same values.
+// Returns true if every member of `actual` is in `expected` with the same value.
 bool IsPartOf(const Json& actual, const Json& expected) {
   if (actual.is_object() && expected.is_object()) {
     for (const auto& [name, value] : actual.items()) {
@@ -42,7 +44,7 @@ bool IsPartOf(const Json& actual, const Json& expected) {
   return actual == expected;
 }
 
-// Makes a recorded call and compares the answer.
+// Sends a recorded call and compares the answer.
 void Replay(FakeTarget& target, const Json& call) {
   absl::StatusOr<Json> answer =
       target.Operator(call["method"], call.value("params", Json::object()));
@@ -88,7 +90,7 @@ TEST(FakeTargetTest, AnswersVhostCallsAsRecorded) {
   for (const Json& call : ReadRecording("vhost.jsonl")) Replay(target, call);
 }
 
-TEST(FakeTargetTest, LimitsAreKeptUnlessNamed) {
+TEST(FakeTargetTest, UnnamedLimitsRemainUnchanged) {
   FakeTarget target;
   target.AddBdev("00000001-1111-4222-8333-444444444444");
   std::vector<Json> calls = ReadRecording("bdev_qos.jsonl");
@@ -119,7 +121,7 @@ class FaultTest : public testing::Test {
   std::vector<Request> requests_{kMakeSubsystem, kGet};
 };
 
-TEST_F(FaultTest, RefusedCallDoesNothingAndOthersGoOn) {
+TEST_F(FaultTest, RefusedCallHasNoEffectOnOthers) {
   FailFirst(Fault::kRefuse);
   auto results = target_.CallMany(Context::Background(), requests_);
   EXPECT_FALSE(jsonrpc::IsFateUnknown(results[0].status()));
@@ -129,7 +131,7 @@ TEST_F(FaultTest, RefusedCallDoesNothingAndOthersGoOn) {
   EXPECT_EQ(target_.generation(), 1u);
 }
 
-TEST_F(FaultTest, LostAnswerLeavesTheActDone) {
+TEST_F(FaultTest, LostAnswerMeansExecuted) {
   FailFirst(Fault::kLoseAnswer);
   auto results = target_.CallMany(Context::Background(), requests_);
   EXPECT_TRUE(jsonrpc::IsFateUnknown(results[0].status()));
@@ -138,7 +140,7 @@ TEST_F(FaultTest, LostAnswerLeavesTheActDone) {
   EXPECT_EQ(target_.generation(), 2u);
 }
 
-TEST_F(FaultTest, DroppedCallIsUnknownAndNotDone) {
+TEST_F(FaultTest, DroppedCallIsUnknownAndNotExecuted) {
   FailFirst(Fault::kDropCall);
   auto results = target_.CallMany(Context::Background(), requests_);
   EXPECT_TRUE(jsonrpc::IsFateUnknown(results[0].status()));
@@ -161,7 +163,7 @@ TEST_F(FaultTest, HangingCallEndsWithItsContext) {
   EXPECT_TRUE(Exists());
 }
 
-TEST_F(FaultTest, RestartLosesAllAndConnectsAnew) {
+TEST_F(FaultTest, RestartLosesAllStateAndReconnects) {
   uint64_t told = 0;
   target_.SetOnConnect([&](uint64_t generation) { told = generation; });
   const std::string empty = target_.Dump();

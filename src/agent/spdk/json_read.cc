@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "agent/spdk/json_read.h"
 
 namespace sma::spdk {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <cstdint>
@@ -10,23 +12,23 @@
 
 namespace sma::spdk {
 
-/// What happened to a bdev.
+/// An event of a bdev.
 struct BdevEvent {
   enum class Kind { kRegistered, kUnregistered, kOther };
 
-  uint64_t id = 0;  // counts from 0 with the start of the target
+  uint64_t id = 0;  // counts from 0 at the start of the target
   Kind kind = Kind::kOther;
-  std::string bdev_name;  // no more of it than EventName gives
+  std::string bdev_name;  // truncated like EventName()
 };
 
-/// The events with `first_id` and later ids, oldest first. The target keeps the last 1024 and
-/// answers at once.
+/// Requests the events with id `first_id` or higher, oldest first. The target keeps the last 1024
+/// events and answers immediately.
 jsonrpc::Request GetNotifications(uint64_t first_id);
 
-/// What notify_get_notifications answered. INTERNAL when it is malformed.
+/// Parses the answer of notify_get_notifications. Returns INTERNAL if it is malformed.
 absl::StatusOr<std::vector<BdevEvent>> ParseNotifications(const jsonrpc::Json& answer);
 
-/// A bdev's name as events have it: SPDK cuts it off after 127 bytes.
+/// Returns a bdev's name as it appears in events: SPDK truncates it to 127 bytes.
 std::string_view EventName(std::string_view bdev_name);
 
 }  // namespace sma::spdk

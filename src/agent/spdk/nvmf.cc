@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "agent/spdk/nvmf.h"
 
 #include <cerrno>
@@ -34,7 +36,7 @@ Json FormatAddress(const TransportAddress& address) {
   return json;
 }
 
-// 0 and FFFFFFFFh name no namespace (NVMe Base 2.0 §3.2.1).
+// 0 and FFFFFFFFh are not valid NSIDs (NVMe Base 2.0 §3.2.1).
 std::optional<uint32_t> ValidNsid(std::optional<uint64_t> number) {
   if (!number || *number == 0 || *number >= UINT32_MAX) return std::nullopt;
   return static_cast<uint32_t>(*number);
@@ -138,23 +140,13 @@ Request RemoveNamespace(std::string_view nqn, uint32_t nsid) {
 }
 
 absl::StatusOr<std::vector<Subsystem>> ParseSubsystems(const Json& answer) {
-  if (!answer.is_array()) return MalformedAnswer(kGetSubsystems);
-  std::vector<Subsystem> subsystems;
-  for (const Json& entry : answer) {
-    std::optional<Subsystem> subsystem = ParseSubsystemEntry(entry);
-    if (!subsystem) return MalformedAnswer(kGetSubsystems);
-    subsystems.push_back(*std::move(subsystem));
-  }
-  return subsystems;
+  return ParseArray(answer, kGetSubsystems, ParseSubsystemEntry);
 }
 
 absl::StatusOr<std::optional<Subsystem>> ParseSubsystem(const absl::StatusOr<Json>& answer) {
   if (IsNoSuchSubsystem(answer.status())) return std::nullopt;
   if (!answer.ok()) return answer.status();
-  absl::StatusOr<std::vector<Subsystem>> subsystems = ParseSubsystems(*answer);
-  if (!subsystems.ok()) return subsystems.status();
-  if (subsystems->size() != 1) return MalformedAnswer(kGetSubsystems);
-  return std::optional(std::move(subsystems->front()));
+  return TakeOnly(ParseSubsystems(*answer), kGetSubsystems);
 }
 
 absl::StatusOr<uint32_t> ParseNsid(const Json& answer) {
@@ -167,13 +159,23 @@ absl::StatusOr<std::optional<Subsystem>> FindSubsystem(jsonrpc::Caller& target,
                                                        const base::Context& context,
                                                        std::string_view nqn) {
   const Request request = GetSubsystem(nqn);
-  return ParseSubsystem(target.CallMany(context, {&request, 1}).front());
+  return ParseSubsystem(target.Call(context, request));
+}
+
+absl::StatusOr<size_t> CountHosts(jsonrpc::Caller& target, const base::Context& context,
+                                  std::string_view nqn) {
+  const Request request{"nvmf_subsystem_get_controllers", {{"nqn", nqn}}};
+  const absl::StatusOr<Json> controllers = target.Call(context, request);
+  if (jsonrpc::GetTargetError(controllers.status())) return 0;
+  if (!controllers.ok()) return controllers.status();
+  if (!controllers->is_array()) return MalformedAnswer("nvmf_subsystem_get_controllers");
+  return controllers->size();
 }
 
 bool IsNoSuchSubsystem(const absl::Status& status) {
   std::optional<jsonrpc::TargetError> error = jsonrpc::GetTargetError(status);
   if (!error) return false;
-  // Older SPDKs answer -ENODEV where newer ones say which subsystem was not found.
+  // Older SPDK versions answer -ENODEV; newer ones name the subsystem that was not found.
   if (error->code == -ENODEV) return true;
   return error->code == jsonrpc::kInvalidParams &&
          error->message.starts_with("Subsystem with NQN ") &&

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "agent/spdk/qos.h"
 
 #include <fmt/format.h>
@@ -9,7 +11,7 @@ namespace sma::spdk {
 namespace {
 
 constexpr uint64_t kIosPerThousand = 1000;
-// The target counts bytes in 64 bits.
+// The target stores bytes in 64 bits.
 constexpr uint64_t kMaxMebibytes = UINT64_MAX >> 20;
 
 absl::StatusOr<std::optional<uint64_t>> Convert(std::string_view name, uint64_t limit, uint64_t max,

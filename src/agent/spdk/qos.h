@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <cstdint>
@@ -8,14 +10,14 @@
 
 namespace sma::spdk {
 
-/// In QosLimit: leave the limit as it is.
+/// The value in a QosLimit that leaves a limit unchanged.
 inline constexpr uint64_t kKeepLimit = UINT64_MAX;
 
-/// The limits that a bdev can have.
+/// Returns the limits that bdevs support.
 GetQosCapabilitiesResponse::QosCapabilities BdevQosCapabilities();
 
-/// `limits` in the target's units; those that are kept are unset. INVALID_ARGUMENT: a limit is too
-/// large for them.
+/// Converts `limits` to the target's units; limits to be left unchanged are unset. Returns
+/// INVALID_ARGUMENT if a limit exceeds the target's range.
 absl::StatusOr<RateLimits> ToRateLimits(const QosLimit& limits);
 
 }  // namespace sma::spdk

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -5,8 +7,8 @@
 
 #include "agent/spdk/bdev.h"
 #include "agent/spdk/call.h"
-#include "agent/spdk/fake_target.h"
 #include "agent/spdk/nvmf.h"
+#include "agent/spdk/testing/fake_target.h"
 #include "jsonrpc/error.h"
 
 namespace sma::spdk {
@@ -85,7 +87,7 @@ TEST_F(SpdkTest, MalformedAnswersAreErrors) {
   EXPECT_FALSE(ParseBdev(Json::array()).ok());
 }
 
-TEST_F(SpdkTest, AddressesCompareByMeaning) {
+TEST_F(SpdkTest, EquivalentAddressesAreEqual) {
   const TransportAddress a{"TCP", "IPv6", "::1", "4420"};
   EXPECT_TRUE(SameAddress(a, {"tcp", "ipv6", "0:0::0:1", "4420"}));
   EXPECT_TRUE(SameAddress(a, {"tcp", "", "::1", ""}));
@@ -115,8 +117,8 @@ TEST_F(SpdkTest, WaitForBdevLeavesTimeToAnswer) {
   EXPECT_FALSE(context.done());
 }
 
-// It was waited for as long as was asked for: the deadline has nothing to do with its absence.
-TEST_F(SpdkTest, WaitForBdevThatEndsBeforeTheDeadlineTellsThatThereIsNone) {
+// The entire `wait` has passed, so the bdev's absence is known regardless of the deadline.
+TEST_F(SpdkTest, WaitForBdevThatEndsBeforeTheDeadlineReturnsNone) {
   Context context = Context::WithTimeout(std::chrono::seconds(20));
   auto absent = FindBdev(target_, context, kVolume, milliseconds(20));
   ASSERT_TRUE(absent.ok()) << absent.status();
@@ -133,7 +135,7 @@ TEST_F(SpdkTest, LimitsAreSetAndReadBack) {
   EXPECT_EQ((*bdev)->limits, (RateLimits{2000, 0, 8, 0}));
 }
 
-TEST_F(SpdkTest, NothingIsSentWhenTheCallerIsGone) {
+TEST_F(SpdkTest, NothingIsSentAfterTheContextHasEnded) {
   Context context = Context::Background();
   context.Cancel();
   EXPECT_EQ(DoToEnd(target_, context, CreateSubsystem(kNqn, true)).code(),

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "agent/spdk/vhost.h"
 
 #include <cerrno>
@@ -16,14 +18,14 @@ using jsonrpc::Request;
 
 constexpr char kGetControllers[] = "vhost_get_controllers";
 
-// Its errors have the codes "invalid params" and "internal error"; only the words tell which errno
-// value it was.
+// SPDK's vhost errors have the codes "invalid params" and "internal error"; only the message
+// identifies the errno value.
 bool IsErrno(const absl::Status& status, int error) {
   std::optional<jsonrpc::TargetError> answer = jsonrpc::GetTargetError(status);
   return answer && (answer->code == -error || answer->message == std::strerror(error));
 }
 
-// nullopt for a controller of another kind.
+// Returns nullopt for a controller of another type.
 std::optional<VhostBlkController> ParseBlkController(const Json& entry) {
   const Json* backend = Member(entry, "backend_specific");
   const Json* block = backend == nullptr ? nullptr : Member(*backend, "block");
@@ -70,11 +72,11 @@ absl::StatusOr<std::optional<VhostBlkController>> ParseVhostController(
   if (!controllers.ok()) return controllers.status();
   if (controllers->size() == 1) return std::optional(std::move(controllers->front()));
   if (answer->size() != 1) return MalformedAnswer(kGetControllers);
-  return absl::AlreadyExistsError("there is a vhost controller of that name without virtio-blk");
+  return absl::AlreadyExistsError("a vhost controller of another type has this name");
 }
 
 bool IsNoSuchVhostDevice(const absl::Status& status) { return IsErrno(status, ENODEV); }
-bool IsVhostControllerThere(const absl::Status& status) { return IsErrno(status, EEXIST); }
+bool IsVhostControllerExisting(const absl::Status& status) { return IsErrno(status, EEXIST); }
 bool IsVhostControllerBusy(const absl::Status& status) { return IsErrno(status, EBUSY); }
 
 }  // namespace sma::spdk

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <cstddef>
@@ -13,32 +15,32 @@
 
 namespace sma::spdk {
 
-/// A vhost controller with a virtio-blk device.
+/// A vhost-user controller of a virtio-blk device.
 struct VhostBlkController {
   std::string name;
-  std::string bdev_name;     // the bdev's own, no alias; empty: it is gone
-  size_t session_count = 0;  // front ends that are connected
+  std::string bdev_name;     // the name, not an alias; empty: the bdev no longer exists
+  size_t session_count = 0;  // connected front ends
 };
 
-/// `bdev_name` may be an alias.
+/// Creates a vhost-blk controller. `bdev_name` may be an alias.
 jsonrpc::Request CreateVhostBlkController(std::string_view name, std::string_view bdev_name,
                                           bool packed_ring);
 jsonrpc::Request GetVhostControllers();
 jsonrpc::Request GetVhostController(std::string_view name);
 jsonrpc::Request DeleteVhostController(std::string_view name);
 
-/// What vhost_get_controllers answered, without controllers of other kinds. INTERNAL when it is
-/// malformed.
+/// Parses the answer of vhost_get_controllers, omitting controllers of other types. Returns
+/// INTERNAL if it is malformed.
 absl::StatusOr<std::vector<VhostBlkController>> ParseVhostControllers(const jsonrpc::Json& answer);
 
-/// What vhost_get_controllers answered for one name: nullopt when there is no such controller.
-/// ALREADY_EXISTS: it is of another kind.
+/// Parses the answer of vhost_get_controllers for one name. Returns nullopt if there is no such
+/// controller, ALREADY_EXISTS if it is of another type.
 absl::StatusOr<std::optional<VhostBlkController>> ParseVhostController(
     const absl::StatusOr<jsonrpc::Json>& answer);
 
-/// Why vhost_create_blk_controller or vhost_delete_controller was refused.
+/// Classify the error of vhost_create_blk_controller or vhost_delete_controller.
 bool IsNoSuchVhostDevice(const absl::Status& status);  // no such controller, or no such bdev
-bool IsVhostControllerThere(const absl::Status& status);
+bool IsVhostControllerExisting(const absl::Status& status);
 bool IsVhostControllerBusy(const absl::Status& status);
 
 }  // namespace sma::spdk

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "agent/volume/address.h"
 
 #include <fmt/format.h>
@@ -25,8 +27,8 @@ bool IsPort(std::string_view text) {
   return error == std::errc() && end == text.data() + text.size() && port != 0;
 }
 
-// getaddrinfo(3) knows no deadline: it runs in a thread of its own, which nobody waits for longer
-// than the caller may.
+// A lookup of a host name. getaddrinfo(3) cannot be cancelled and has no timeout: it runs in a
+// detached thread, and the caller stops waiting for it when its context ends.
 struct Lookup {
   base::Mutex mutex;
   base::CondVar changed;
@@ -35,10 +37,10 @@ struct Lookup {
   std::string ip SMA_GUARDED_BY(mutex);
 };
 
-void Look(const std::shared_ptr<Lookup>& lookup, const HostLookUp& look_up,
-          const std::string& host) {
+void RunLookup(const std::shared_ptr<Lookup>& lookup, const ResolveFunction& resolve,
+               const std::string& host) {
   std::string ip;
-  int error = look_up(host, ip);
+  int error = resolve(host, ip);
   MutexLock lock(lookup->mutex);
   lookup->ip = std::move(ip);
   lookup->error = error;
@@ -59,7 +61,7 @@ absl::StatusOr<nvmf::Address> CheckAddress(const nvmf::Address& address, std::st
     return bad("trtype is neither tcp nor rdma:", address.trtype());
   }
   checked.set_trsvcid(address.trsvcid().empty() ? std::string(default_port) : address.trsvcid());
-  if (!IsPort(checked.trsvcid())) return bad("trsvcid is no port:", address.trsvcid());
+  if (!IsPort(checked.trsvcid())) return bad("trsvcid is not a valid port:", address.trsvcid());
   std::optional<base::IpAddress> ip = base::IpAddress::Parse(address.traddr());
   if (!ip && !base::IsHostName(address.traddr())) {
     return bad("traddr is neither an IP address nor a host name:", address.traddr());
@@ -69,10 +71,12 @@ absl::StatusOr<nvmf::Address> CheckAddress(const nvmf::Address& address, std::st
 }
 
 absl::Status ResolveHost(const base::Context& context, nvmf::Address& address,
-                         const HostLookUp& look_up) {
+                         const ResolveFunction& resolve) {
   if (base::IpAddress::Parse(address.traddr())) return absl::OkStatus();
   auto lookup = std::make_shared<Lookup>();
-  std::thread([lookup, look_up, host = address.traddr()] { Look(lookup, look_up, host); }).detach();
+  std::thread([lookup, resolve, host = address.traddr()] {
+    RunLookup(lookup, resolve, host);
+  }).detach();
   uint64_t callback = context.AddCallback([lookup] {
     MutexLock lock(lookup->mutex);
     lookup->changed.NotifyAll();
@@ -80,13 +84,14 @@ absl::Status ResolveHost(const base::Context& context, nvmf::Address& address,
   absl::Status status;
   {
     MutexLock lock(lookup->mutex);
-    // Asked before each wait: a cancel that came before has notified nobody.
+    // The context is checked before each wait, because its callback does not run for a cancellation
+    // that preceded AddCallback.
     while (!lookup->done && (status = context.status()).ok()) {
       lookup->changed.WaitUntil(lookup->mutex, context.deadline());
     }
     if (!status.ok()) {
-      status = absl::Status(
-          status.code(), fmt::format("host {}: nobody told its address in time", address.traddr()));
+      status = absl::Status(status.code(), fmt::format("host {}: the name was not resolved in time",
+                                                       address.traddr()));
     }
     if (lookup->done && lookup->error == 0) {
       status = absl::OkStatus();
@@ -108,6 +113,10 @@ spdk::TransportAddress ToTransportAddress(const nvmf::Address& address) {
           .adrfam = ip && ip->is_v6() ? "ipv6" : "ipv4",
           .traddr = address.traddr(),
           .trsvcid = address.trsvcid()};
+}
+
+std::string NodeName(const spdk::TransportAddress& address) {
+  return fmt::format("{} port {}", address.traddr, address.trsvcid);
 }
 
 }  // namespace sma::volume

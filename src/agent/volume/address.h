@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <functional>
@@ -12,22 +14,27 @@
 
 namespace sma::volume {
 
-/// `address` in one spelling: the type in lower case ("tcp" when it is missing), the port there
-/// (`default_port` when it is missing), an IP address in its canonical form. A host name stays.
-/// INVALID_ARGUMENT, with `field` as what it is about.
+/// Returns `address` in canonical form: the type in lower case ("tcp" if missing), with a port
+/// (`default_port` if missing), and with an IP address in its canonical spelling. A host name is
+/// left as it is. Returns INVALID_ARGUMENT if a part is invalid, with a message that begins with
+/// `field`.
 absl::StatusOr<nvmf::Address> CheckAddress(const nvmf::Address& address, std::string_view field,
                                            std::string_view default_port);
 
-/// What base::LookUpHost does.
-using HostLookUp = std::function<int(const std::string& host, std::string& ip)>;
+/// Same contract as base::LookUpHost.
+using ResolveFunction = std::function<int(const std::string& host, std::string& ip)>;
 
-/// Puts the IP address in the place of a host name in an address that CheckAddress gave: the one
-/// that the system puts first. Blocks, no longer than `context` allows, whatever `look_up` does.
-/// INVALID_ARGUMENT: there is no such host. UNAVAILABLE: nobody can tell now.
+/// Replaces the host name in an address from CheckAddress with the first IP address that the
+/// system's resolver returns. Blocks until `context` ends at the latest, even if `resolve` hangs.
+/// Returns INVALID_ARGUMENT if the host does not exist, UNAVAILABLE if it cannot be resolved at
+/// present.
 absl::Status ResolveHost(const base::Context& context, nvmf::Address& address,
-                         const HostLookUp& look_up = base::LookUpHost);
+                         const ResolveFunction& resolve = base::LookUpHost);
 
-/// A resolved address as the target takes it.
+/// Converts a resolved address to the target's form.
 spdk::TransportAddress ToTransportAddress(const nvmf::Address& address);
+
+/// Returns the name of the storage node to which `address` belongs.
+std::string NodeName(const spdk::TransportAddress& address);
 
 }  // namespace sma::volume

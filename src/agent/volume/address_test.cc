@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "agent/volume/address.h"
 
 #include <gtest/gtest.h>
@@ -33,7 +35,7 @@ std::string Checked(const std::string& trtype, const std::string& traddr,
   return checked->trtype() + " " + checked->traddr() + " " + checked->trsvcid();
 }
 
-TEST(AddressTest, ComesOutInOneSpelling) {
+TEST(AddressTest, HasOneCanonicalForm) {
   EXPECT_EQ(Checked("TCP", "127.0.0.1", "4420"), "tcp 127.0.0.1 4420");
   EXPECT_EQ(Checked("Rdma", "10.1.2.3", "4420"), "rdma 10.1.2.3 4420");
   EXPECT_EQ(Checked("", "127.0.0.1", ""), "tcp 127.0.0.1 8009");
@@ -42,14 +44,15 @@ TEST(AddressTest, ComesOutInOneSpelling) {
   EXPECT_EQ(Checked("tcp", "Storage-1.Example.COM", "8009"), "tcp storage-1.example.com 8009");
 }
 
-TEST(AddressTest, WhatIsNoneIsRefusedByName) {
+TEST(AddressTest, InvalidAddressesAreRefused) {
   for (const char* trtype : {"tpc", "fc", "TCP ", "pcie"}) {
     EXPECT_TRUE(Checked(trtype, "127.0.0.1", "1").starts_with("field: trtype")) << trtype;
   }
   for (const char* port : {"0", "65536", "-1", "+1", "1x", " 1", "http", "0x10"}) {
     EXPECT_TRUE(Checked("tcp", "127.0.0.1", port).starts_with("field: trsvcid")) << port;
   }
-  // The last ones are no IPv4 addresses, though the system takes them for such.
+  // The last hosts in the list are not valid IPv4 addresses, although the system's resolver accepts
+  // them.
   for (const char* host : {"", ".", "a..b", "-a", "a b", "a/b", "[::1]", "::g", "1.2.3.4.5",
                            "127.1", "0x7f000001.1", "256.0.0.1"}) {
     EXPECT_TRUE(Checked("tcp", host, "1").starts_with("field: traddr")) << host;
@@ -61,7 +64,7 @@ TEST(AddressTest, WhatIsNoneIsRefusedByName) {
   EXPECT_EQ(Checked("tcp", long_name.substr(1), "1"), "tcp " + long_name.substr(1) + " 1");
 }
 
-TEST(AddressTest, TheTargetIsToldTheFamily) {
+TEST(AddressTest, TheTargetGetsTheAddressFamily) {
   EXPECT_EQ(ToTransportAddress(Address("tcp", "10.0.0.1", "1")).adrfam, "ipv4");
   EXPECT_EQ(ToTransportAddress(Address("tcp", "fd00::1", "1")).adrfam, "ipv6");
 }
@@ -82,7 +85,7 @@ TEST(AddressTest, ThisHostHasAnAddress) {
   EXPECT_TRUE(address.traddr() == "127.0.0.1" || address.traddr() == "::1") << address.traddr();
 }
 
-TEST(AddressTest, ErrorsOfALookUp) {
+TEST(AddressTest, ErrorsOfALookup) {
   auto code = [](int error) {
     nvmf::Address address = Address("tcp", "storage", "1");
     absl::Status status =
@@ -97,11 +100,11 @@ TEST(AddressTest, ErrorsOfALookUp) {
   EXPECT_EQ(code(EAI_AGAIN), StatusCode::kUnavailable);
 }
 
-// A look-up that takes as long as the test wants.
+// A resolver that takes as long as the test requires.
 class SlowLookUp {
  public:
   ~SlowLookUp() { Answer(); }
-  HostLookUp function() {
+  ResolveFunction function() {
     return [state = state_](const std::string& /*host*/, std::string& ip) {
       base::MutexLock lock(state->mutex);
       while (!state->may_answer) state->changed.Wait(state->mutex);
@@ -124,7 +127,7 @@ class SlowLookUp {
   const std::shared_ptr<State> state_ = std::make_shared<State>();
 };
 
-TEST(AddressTest, ASlowLookUpIsWaitedForAsLongAsTheCallerMay) {
+TEST(AddressTest, ASlowLookupEndsWithTheCallersContext) {
   SlowLookUp slow;
   nvmf::Address address = Address("tcp", "storage", "1");
   EXPECT_EQ(

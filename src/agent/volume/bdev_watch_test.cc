@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "agent/volume/bdev_watch.h"
 
 #include <gtest/gtest.h>
@@ -6,9 +8,9 @@
 #include <string>
 #include <vector>
 
-#include "agent/spdk/fake_target.h"
 #include "agent/spdk/notify.h"
-#include "agent/volume/scripted_target.h"
+#include "agent/spdk/testing/fake_target.h"
+#include "agent/volume/testing/scripted_target.h"
 
 namespace sma::volume {
 namespace {
@@ -68,7 +70,7 @@ class BdevWatchTest : public testing::Test {
   BdevWatch watch_{target_};
 };
 
-TEST_F(BdevWatchTest, WhatGoesAndComesIsToldOnce) {
+TEST_F(BdevWatchTest, LossAndReturnAreReportedOnce) {
   Watch({1, 2});
   EXPECT_TRUE(Poll().empty());
   SetRemote({2, 3});
@@ -79,7 +81,7 @@ TEST_F(BdevWatchTest, WhatGoesAndComesIsToldOnce) {
   EXPECT_TRUE(Poll().empty());
 }
 
-TEST_F(BdevWatchTest, OneCallWhileNothingHappens) {
+TEST_F(BdevWatchTest, OneRoundTripIfNothingHappens) {
   Watch({1, 2, 3});
   Poll();
   target_.ResetCounts();
@@ -87,7 +89,7 @@ TEST_F(BdevWatchTest, OneCallWhileNothingHappens) {
   Watch({1, 2, 3});
   Poll();
   EXPECT_EQ(target_.methods(), std::vector<std::string>(2, "notify_get_notifications"));
-  // Of others nothing is asked for.
+  // Bdevs of other volumes are not queried.
   target_.AddBdev(UuidText(50));
   ASSERT_TRUE(target_.Operator("bdev_null_delete", {{"name", UuidText(50)}}).ok());
   target_.ResetCounts();
@@ -95,7 +97,7 @@ TEST_F(BdevWatchTest, OneCallWhileNothingHappens) {
   EXPECT_EQ(target_.calls(), 1u);
 }
 
-TEST_F(BdevWatchTest, ABdevThatWasReplacedIsTold) {
+TEST_F(BdevWatchTest, AReplacedBdevIsReported) {
   Watch({1});
   Poll();
   SetRemote({2});
@@ -104,7 +106,7 @@ TEST_F(BdevWatchTest, ABdevThatWasReplacedIsTold) {
   EXPECT_TRUE(Poll().empty());
 }
 
-TEST_F(BdevWatchTest, TheRecordMayBeWrongAtFirst) {
+TEST_F(BdevWatchTest, TheRecordMayBeOutdatedAtFirst) {
   watch_.SetVolumes(
       {Row(1), Row(2, absl::StatusCode::kNotFound), Row(8), Row(9, absl::StatusCode::kNotFound)});
   EXPECT_EQ(Poll(), (std::set<Uuid>{Id(2), Id(8)}));
@@ -121,7 +123,7 @@ TEST_F(BdevWatchTest, OnlyAttachedVolumesAreWatched) {
   EXPECT_TRUE(Poll().empty());
 }
 
-// Of an encrypted volume the device exports another bdev than the volume's own.
+// For an encrypted volume, the device exports the layer instead of the volume's own bdev.
 TEST_F(BdevWatchTest, TheExportedBdevIsWatchedToo) {
   record::Volume row = Row(1);
   row.bdev_name = "crypt";
@@ -133,7 +135,20 @@ TEST_F(BdevWatchTest, TheExportedBdevIsWatchedToo) {
   EXPECT_EQ(Poll(), std::set<Uuid>{Id(1)});
 }
 
-TEST_F(BdevWatchTest, EventsThatTheTargetNoLongerHasAreMadeUpFor) {
+// For example, after a restart of the agent.
+TEST_F(BdevWatchTest, ALayerThatIsMissingAtTheFirstPollIsReported) {
+  record::Volume row = Row(1);
+  row.bdev_name = "crypt";
+  row.params.mutable_crypto();
+  watch_.SetVolumes({row});
+  EXPECT_EQ(Poll(), std::set<Uuid>{Id(1)});
+  EXPECT_TRUE(Poll().empty());
+  target_.Operator("bdev_null_create", {{"name", "crypt"}, {"num_blocks", 8}, {"block_size", 512}})
+      .value();
+  EXPECT_EQ(Poll(), std::set<Uuid>{Id(1)});
+}
+
+TEST_F(BdevWatchTest, LostEventsCauseAQueryOfAllBdevs) {
   Watch({1, 2, 3});
   Poll();
   SetRemote({2, 3});
@@ -142,7 +157,7 @@ TEST_F(BdevWatchTest, EventsThatTheTargetNoLongerHasAreMadeUpFor) {
   EXPECT_TRUE(Poll().empty());
 }
 
-TEST_F(BdevWatchTest, ARestartedTargetCountsAnew) {
+TEST_F(BdevWatchTest, ARestartedTargetNumbersItsEventsFromTheStart) {
   Watch({1});
   Poll();
   target_.Restart();
@@ -151,7 +166,7 @@ TEST_F(BdevWatchTest, ARestartedTargetCountsAnew) {
   EXPECT_EQ(Poll(), std::set<Uuid>{Id(1)});
 }
 
-TEST_F(BdevWatchTest, NothingIsLostWithAnError) {
+TEST_F(BdevWatchTest, NothingIsLostAfterAnError) {
   Watch({1, 2});
   Poll();
   SetRemote({2});
@@ -165,7 +180,7 @@ TEST_F(BdevWatchTest, NothingIsLostWithAnError) {
   EXPECT_EQ(Poll(), std::set<Uuid>{Id(1)});
 }
 
-TEST_F(BdevWatchTest, ManyVolumesAreLookedUpInPortions) {
+TEST_F(BdevWatchTest, ManyVolumesAreQueriedInBatches) {
   std::vector<int> numbers;
   for (int i = 1; i <= 150; ++i) numbers.push_back(i);
   SetRemote(numbers);
@@ -177,7 +192,7 @@ TEST_F(BdevWatchTest, ManyVolumesAreLookedUpInPortions) {
   EXPECT_EQ(Poll().size(), numbers.size());
 }
 
-TEST(BdevWatchOfOthersTest, ATargetWithoutNotificationsIsLeftInPeace) {
+TEST(BdevWatchOfOthersTest, ATargetWithoutNotificationsIsNotQueried) {
   ScriptedTarget target;
   target.answers["notify_get_notifications"] = ScriptedTarget::Refusal(jsonrpc::kMethodNotFound);
   BdevWatch watch(target);

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "agent/volume/check_connection.h"
 
 #include <fmt/format.h>
@@ -72,7 +74,7 @@ bool IsIscsiName(std::string_view name) {
   return known_type && name.size() <= kMaxIscsiNameSize && spdk::IsUrlSafe(name);
 }
 
-// ADDRESS:PORT with the port there; empty when `portal` is none.
+// Returns `portal` as ADDRESS:PORT, with the default port if it has none; empty if it is invalid.
 std::string CheckedPortal(std::string_view portal) {
   std::string_view host = portal;
   std::string_view port = kIscsiPort;
@@ -103,7 +105,7 @@ absl::Status CheckChap(std::string_view field, const iscsi::ChapCredentials& cha
   auto is_good = [](const std::string& text) {
     return !text.empty() && text.size() <= kMaxChapSize && spdk::IsUrlSafe(text);
   };
-  // The text of a secret does not belong into a message.
+  // The message must not contain the secret.
   if (!is_good(chap.user()) || chap.user().find(':') != std::string::npos) {
     return Bad(field, "user is empty, too long or holds one of %@/?&=#:");
   }

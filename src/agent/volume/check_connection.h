@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include "absl/status/status.h"
@@ -6,12 +8,13 @@
 
 namespace sma::volume {
 
-/// Checks how a volume is to be connected and brings it to one form: addresses in one spelling and
-/// each once, ports there. No address is looked up. INVALID_ARGUMENT.
+/// Checks the connection parameters of a volume and converts them to canonical form: addresses are
+/// converted by CheckAddress, and duplicates are removed. Does not resolve host names. Returns
+/// INVALID_ARGUMENT if a parameter is invalid.
 absl::Status CheckConnection(VolumeParameters& params);
 
-/// Puts IP addresses in the places of host names of NVMe-oF addresses. Blocks, no longer than
-/// `context` allows. Errors as ResolveHost.
+/// Replaces host names in NVMe-oF addresses with IP addresses. Blocks until `context` ends at the
+/// latest. Returns the errors of ResolveHost.
 absl::Status ResolveHosts(const base::Context& context, VolumeParameters& params);
 
 }  // namespace sma::volume

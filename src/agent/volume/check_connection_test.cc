@@ -1,15 +1,17 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "agent/volume/check_connection.h"
 
 #include <gtest/gtest.h>
 
 #include <string>
 
-#include "agent/volume/params_text.h"
+#include "agent/volume/testing/params_text.h"
 
 namespace sma::volume {
 namespace {
 
-// What CheckConnection makes of it, on one line, or why it refuses it.
+// Returns the result of CheckConnection on one line, or its error.
 std::string Checked(const std::string& text) {
   VolumeParameters params = ParamsFrom(text);
   absl::Status status = CheckConnection(params);
@@ -24,9 +26,9 @@ bool IsRefused(const std::string& text, const std::string& field) {
   return Checked(text).starts_with("volume." + field + ":");
 }
 
-TEST(CheckConnectionTest, AVolumeOfTheTargetsOwnNeedsNothing) { EXPECT_EQ(Checked(""), ""); }
+TEST(CheckConnectionTest, ALocalVolumeNeedsNoConnection) { EXPECT_EQ(Checked(""), ""); }
 
-TEST(CheckConnectionTest, DiscoveryEndpointsComeOutOnceAndComplete) {
+TEST(CheckConnectionTest, DiscoveryEndpointsAreCompletedWithoutDuplicates) {
   EXPECT_EQ(Checked(R"(nvmf { discovery {
                 discovery_endpoints { trtype: "TCP" traddr: "127.0.0.1" trsvcid: "4420" }
                 discovery_endpoints { traddr: "0:0::1" }
@@ -49,7 +51,7 @@ TEST(CheckConnectionTest, ADirectConnectionNeedsItsSubsystem) {
       IsRefused(R"(nvmf { subnqn: "x" direct { addresses { traddr: "::1" } } })", "nvmf.subnqn"));
 }
 
-TEST(CheckConnectionTest, WhatIsMissingOrTooMuch) {
+TEST(CheckConnectionTest, MissingAndSuperfluousParameters) {
   EXPECT_TRUE(IsRefused("nvmf { }", "nvmf"));
   EXPECT_TRUE(IsRefused("nvmf { discovery { } }", "nvmf.discovery.discovery_endpoints"));
   EXPECT_TRUE(
@@ -116,7 +118,7 @@ TEST(CheckConnectionTest, NoSecretIsInAMessage) {
   }
 }
 
-TEST(CheckConnectionTest, NamesOfHostsAreReplaced) {
+TEST(CheckConnectionTest, HostNamesAreReplaced) {
   VolumeParameters params = ParamsFrom(R"(nvmf { discovery {
       discovery_endpoints { trtype: "tcp" traddr: "10.0.0.1" trsvcid: "1" }
       discovery_endpoints { trtype: "tcp" traddr: "localhost" trsvcid: "2" } } })");

@@ -1,5 +1,8 @@
-// A volume's connection of any content is refused, or comes out in a form that stays as it is; what
-// a target tells of its connections, whatever it is, is read or refused.
+// SPDX-License-Identifier: Apache-2.0
+
+// Checks that connection parameters with any content are either rejected or converted to a
+// canonical form that does not change when checked again, and that any answer of a target about its
+// connections is either parsed or rejected.
 
 #include <google/protobuf/stubs/logging.h>
 
@@ -72,7 +75,7 @@ void TryAnswer(std::string_view text) {
 }  // namespace
 
 extern "C" int LLVMFuzzerInitialize(int* /*argc*/, char*** /*argv*/) {
-  google::protobuf::SetLogHandler(nullptr);  // it complains of each text that is not UTF-8
+  google::protobuf::SetLogHandler(nullptr);  // silences its complaints about invalid UTF-8
   return 0;
 }
 

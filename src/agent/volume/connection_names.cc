@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "agent/volume/connection_names.h"
 
 #include <fmt/format.h>
@@ -15,7 +17,8 @@ std::string_view WithoutDigits(std::string_view text) {
 
 }  // namespace
 
-// The target names controllers by appending a number, hence the character at the end.
+// The target appends a number to a service's name to name its controllers; the final '_' separates
+// the two.
 std::string ServiceName(const spdk::TransportAddress& address, const base::Uuid& volume) {
   return ServiceKey(address) + volume.ToString() + "_";
 }
@@ -53,6 +56,12 @@ std::optional<std::string> ServiceOfController(std::string_view controller_name)
     return std::nullopt;
   }
   return std::string(name);
+}
+
+bool IsControllerOf(std::string_view controller_name, std::string_view service) {
+  if (!controller_name.starts_with(service)) return false;
+  const std::string_view number = controller_name.substr(service.size());
+  return !number.empty() && number.find_first_not_of("0123456789") == std::string_view::npos;
 }
 
 bool HasAgentsForm(std::string_view name) { return name.starts_with(kPrefix); }

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <optional>
@@ -9,30 +11,35 @@
 
 namespace sma::volume {
 
-// Names of what the agent has the target connect to. A name ends with the id of the volume that it
-// was made for first: two agents on one target never give the same name, so that what has a name of
-// the record is this agent's. The record of version 1.0 has names without the id.
+// Names of the connections that the agent creates on the target. A name ends with the id of the
+// volume for which the connection was first created. Therefore two agents that share a target never
+// use the same name, and a connection whose name is in the record belongs to this agent. Records of
+// version 1.0 have names without the id.
 //
-// The target names what it makes after them: a discovery service S attaches controllers S0, S1, …,
+// The target derives other names from them: a discovery service S attaches controllers S0, S1, …,
 // and a controller C has bdevs Cn1, Cn2, … (SPDK, bdev_nvme.c).
 
-/// Of the discovery service at `address`.
+/// Returns the name of a discovery service at `address`.
 std::string ServiceName(const spdk::TransportAddress& address, const base::Uuid& volume);
-/// What the names of all services at `address` have in common: they begin with this.
+/// Returns the prefix of the names of all services at `address`.
 std::string ServiceKey(const spdk::TransportAddress& address);
 
-/// Of the connection to a subsystem without a discovery service.
+/// Returns the name of the connection to a subsystem that is attached without a discovery service.
 std::string ControllerName(std::string_view subnqn, const base::Uuid& volume);
 std::string ControllerKey(std::string_view subnqn);
 
-/// The key that a name begins with, be it of a service or a controller.
+/// Returns the key (ServiceKey or ControllerKey) with which a name begins.
 std::string_view KeyOf(std::string_view name);
 
-/// The controller that a bdev of this name belongs to; nullopt if the name does not have the form.
+/// Returns the controller to which a bdev of this name belongs, or nullopt if the name has a
+/// different form.
 std::optional<std::string> ControllerOfBdev(std::string_view bdev_name);
-/// The service of this agent's that may have attached a controller of this name.
+/// Returns this agent's service that may have attached a controller of this name.
 std::optional<std::string> ServiceOfController(std::string_view controller_name);
-/// Whether the name has the form of the names above.
+/// Returns true if a discovery service of this name, whoever started it, may have attached a
+/// controller of this name.
+bool IsControllerOf(std::string_view controller_name, std::string_view service);
+/// Returns true if a name has one of the forms above.
 bool HasAgentsForm(std::string_view name);
 
 }  // namespace sma::volume

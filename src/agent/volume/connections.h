@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <chrono>
@@ -13,9 +15,10 @@
 #include "absl/status/statusor.h"
 #include "agent/record/record.h"
 #include "agent/volume/controllers.h"
-#include "agent/volume/discovery.h"
+#include "agent/volume/discovery_connections.h"
 #include "agent/volume/iscsi_units.h"
 #include "agent/volume/remote_nodes.h"
+#include "agent/volume/request.h"
 #include "agent/volume/shared_connections.h"
 #include "base/context.h"
 #include "jsonrpc/caller.h"
@@ -24,83 +27,94 @@
 
 namespace sma::volume {
 
-/// The connections to volumes on other machines: what `row.params` asks for becomes a bdev whose
-/// name or alias is the volume's id. Nothing is connected for a volume that is a bdev of the
-/// target's own. Thread-safe, as Volumes is; the methods block.
+/// Connections to volumes on storage nodes: creates a bdev, whose name or alias is the volume's id,
+/// according to the connection parameters in `row.params`. Does nothing for a volume that is a
+/// local bdev of the target. Thread-safe, with the locking rules of Volumes; the methods block.
 class Connections {
  public:
-  /// The secrets of the connection of a row.
+  /// Returns the secrets of the connection of a row.
   using SecretsOf = std::function<absl::StatusOr<VolumeParameters>(const record::Volume& row)>;
 
-  /// `target` and `record` outlive this.
+  /// `target` and `record` must outlive this object.
   Connections(std::chrono::nanoseconds timeout, jsonrpc::Caller& target, record::Record& record,
               SecretsOf secrets_of);
 
-  /// What a volume that is connected like this may come to use: record::Volume::connection.
+  /// Returns the names of the connections that a volume with these parameters may use later, in the
+  /// form of record::Volume::connection.
   std::string Plan(const base::Uuid& volume, const VolumeParameters& params) const;
 
-  /// Connects, and waits for the bdev; `row.connection` is then what it uses and hangs on. After an
-  /// error: Release, unless it is ALREADY_EXISTS, where nothing was done. NOT_FOUND: it did not
-  /// appear in time, and why. INVALID_ARGUMENT: it is not in the subsystem asked for.
-  /// ALREADY_EXISTS: another bdev has the name, or another volume is the same logical unit.
-  /// UNAVAILABLE: the storage node has not answered lately.
+  /// Connects a volume and waits for its bdev; `row.connection` then names the connections that it
+  /// uses and depends on. After an error call Release, except after ALREADY_EXISTS, when nothing
+  /// was done. Returns NOT_FOUND, with the reason, if the bdev did not appear in time;
+  /// INVALID_ARGUMENT if the volume is not in the requested subsystem; ALREADY_EXISTS if another
+  /// bdev has the name or another volume is the same logical unit; UNAVAILABLE if the storage node
+  /// has not answered recently.
   Outcome Connect(const base::Context& context, const VolumeParameters& secrets,
                   record::Volume& row);
 
-  /// Connects an attached volume in the ways of `asked` besides those that it has, makes sure of
-  /// the others as Restore does, and waits for the bdev. What it may come to use is in the record
-  /// before. INVALID_ARGUMENT: `asked` is another kind of connection, or another subsystem or
-  /// logical unit.
+  /// Connects an attached volume through the addresses in `asked` as well, restores its other
+  /// connections as Restore does, and waits for the bdev. The names of new connections are written
+  /// to the record first. Returns INVALID_ARGUMENT if `asked` is a different kind of connection or
+  /// names a different subsystem or logical unit.
   absl::Status Extend(const base::Context& context, const VolumeParameters& asked,
                       const VolumeParameters& secrets, record::Volume& row);
 
-  /// Disconnects what no other volume uses or hangs on. OK when there is nothing left to do.
+  /// Releases the connections that no other volume uses or depends on. Returns OK if none are left.
   absl::Status Release(const base::Context& context, const record::Volume& row);
 
-  /// Ends attempts to connect the volume that are made for it alone.
+  /// Ends attempts to connect that are made for this volume alone.
   absl::Status EndAttempts(const base::Context& context, const record::Volume& row);
 
-  /// While a volume is taken off its device: where no path to it is up, and nothing else hangs on
-  /// its connection, releases that. I/O that waits for the remote then fails. Sends `before` to the
-  /// target together with that. `only_known`: goes by what is known of the paths; else the target
-  /// is asked.
+  /// Returns the requests that remove what is on top of a volume's bdev.
+  using RemovalOf = std::function<std::vector<jsonrpc::Request>(const record::Volume& row)>;
+  /// Called while a volume is being detached from its device: releases the volume's connections if
+  /// none of its paths is up and no other volume depends on them, except volumes that are being
+  /// detached as well. I/O that waits for the storage node then fails. In the same batch, before,
+  /// sends the requests that `removal_of` returns for these volumes. If `only_known` is set, uses
+  /// the known state of the paths instead of querying the target first.
   absl::Status ReleaseIfDown(const base::Context& context, const record::Volume& row,
-                             std::vector<jsonrpc::Request> before, bool only_known);
+                             const RemovalOf& removal_of, bool only_known);
 
-  /// Asks the target what it is connected to, where any of `rows` needs to know.
-  absl::Status Look(const base::Context& context, const std::vector<record::Volume>& rows);
+  /// Queries the target's connections, if any of `rows` depends on one.
+  absl::Status Refresh(const base::Context& context, const std::vector<record::Volume>& rows);
 
-  /// Makes again what is missing of the connection of an attached volume. Never waits for a node
-  /// that does not answer. UNAVAILABLE: it is being connected in the background.
+  /// See IscsiUnits::AcceptsLogin.
+  static bool AcceptsLogin(const base::Context& context, const record::Volume& row,
+                           const VolumeRequest& login) {
+    return IscsiUnits::AcceptsLogin(context, row, login);
+  }
+
+  /// Recreates the missing connections of an attached volume. Never waits for a node that does not
+  /// answer: returns UNAVAILABLE while the volume is being connected in the background.
   absl::Status Restore(const base::Context& context, record::Volume& row);
-  /// Whether attempts to connect the volume are made in the background.
+  /// Returns true while the volume is being connected in the background.
   bool IsRestoring(const record::Volume& row) const;
+
+  /// Same contract as the function WhyMissing (missing.h).
+  absl::Status WhyMissing(const record::Volume& row) const { return discovery_.WhyMissing(row); }
+  /// Returns true if the storage nodes of an attached volume without a bdev answer, and say that
+  /// they do not have it. Queries the target and, unless they are known not to answer, the nodes.
+  bool IsGone(const base::Context& context, const record::Volume& row);
 
   SharedConnections& shared() { return shared_; }
   RemoteNodes& nodes() { return nodes_; }
-  /// The volumes that a connection was restored for: of a key given to RemoteNodes.
+  /// Returns the volumes that use the connection with the RemoteNodes key `key`.
   std::vector<base::Uuid> VolumesOf(const std::string& key);
 
  private:
-  absl::Status JoinServices(const base::Context& context, base::TimePoint until,
-                            record::Volume& row);
-  absl::Status WaitForLog(const base::Context& context, const record::Volume& row,
-                          const spdk::TransportAddress& next, base::TimePoint until);
-  absl::Status LeaveServices(const base::Context& context, record::Volume& row);
-  absl::Status RestoreServices(const base::Context& context, record::Volume& row);
-  bool IsUser(const base::Context& context, const base::Uuid& volume, const std::string& name);
-  absl::Status KickServices(const base::Context& context, const record::Volume& row);
   RemoteSubsystem SubsystemOf(const record::Volume& row) const;
-  absl::Status CheckNode(const base::Context& context, const record::Volume& row,
-                         const spdk::Bdev& bdev);
-  absl::Status CheckPaths(const record::Volume& row, const std::string& controller,
-                          const std::set<std::string>& nqns, const std::set<std::string>& hosts);
-  std::string WhyNotFound(const base::Context& context, const record::Volume& row);
-  /// Services that ask as another host than the volume's; to be added to a message.
-  std::string OtherHosts(const record::Volume& row) const;
+  absl::Status CheckPathUp(const base::Context& context, const record::Volume& row);
+  absl::Status CheckNotLocal(const base::Context& context, const record::Volume& row);
+  Outcome ConnectDirect(const base::Context& context, base::TimePoint until, record::Volume& row);
+  absl::Status UndoExtend(const record::Volume& before,
+                          const std::vector<spdk::TransportAddress>& added, record::Volume& row);
+  absl::Status WhyNotFound(const base::Context& context, const record::Volume& row, bool has_waited,
+                           bool is_cut_off);
   absl::Status WaitForBdev(const base::Context& context, const std::string& subnqn,
                            record::Volume& row, base::TimePoint until);
   absl::Status WriteConnection(const record::Volume& row, std::string connection);
+  absl::Status ReleaseAllAtOnce(const base::Context& context, const record::Volume& row,
+                                const std::vector<std::string>& names, const RemovalOf& removal_of);
   SharedNames NamesOf(const record::Volume& row) const;
   absl::Status Leave(const base::Context& context, const record::Volume& row,
                      const std::string& name, bool is_going = true);
@@ -109,8 +123,8 @@ class Connections {
   jsonrpc::Caller& target_;
   record::Record& record_;
   SharedConnections shared_;
-  DiscoveryServices services_;
-  RemoteNodes nodes_;  // its threads use what is before it
+  RemoteNodes nodes_;  // declared last, because its threads use the members above
+  DiscoveryConnections discovery_;
   Controllers controllers_;
   IscsiUnits units_;
 };

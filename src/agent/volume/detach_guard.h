@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <chrono>
@@ -10,11 +12,13 @@
 
 namespace sma::volume {
 
-/// Releases the connections of volumes whose remote is down while another thread waits for the
-/// device that exports them: at once by what is known, and every second by what the target says.
+/// Releases the connections of volumes whose storage node is down, in a separate thread, while the
+/// owner waits for a device to release the volumes: first based on the known states of the paths,
+/// then every second after querying the target.
 class DetachGuard {
  public:
-  /// Releases what can be. `only_known`: goes by what is known of the remotes.
+  /// Releases the connections that are down. If `only_known` is set, uses the known states of the
+  /// paths instead of querying the target.
   using Release = std::function<void(const base::Context& context, bool only_known)>;
 
   explicit DetachGuard(Release release)
@@ -50,7 +54,7 @@ class DetachGuard {
   base::Mutex mutex_;
   base::CondVar changed_;
   bool done_ SMA_GUARDED_BY(mutex_) = false;
-  std::thread thread_;  // the last: uses what is before it
+  std::thread thread_;  // declared last, because it uses the members above
 };
 
 }  // namespace sma::volume

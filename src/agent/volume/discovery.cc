@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "agent/volume/discovery.h"
 
 #include <fmt/format.h>
@@ -21,13 +23,17 @@ using std::chrono::steady_clock;
 
 namespace {
 
-// A service that is being stopped keeps its address for a moment.
+// How long to wait for a service that is being stopped, which occupies its address until it has
+// ended.
 constexpr std::chrono::seconds kStopTime{5};
 constexpr milliseconds kMinPause{10};
 constexpr milliseconds kMaxPause{250};
-constexpr std::chrono::seconds kKickPeriod{10};
-// How long a service that was started may take to attach what it lists.
+constexpr std::chrono::seconds kRestartPeriod{10};
+// How long a started service may take to attach the subsystems that it lists.
 constexpr milliseconds kAttachTime{500};
+
+// How long after the start of a service concurrent calls may not yet have seen its referrals.
+constexpr std::chrono::seconds kRecentTime{2};
 
 bool Serves(const DiscoveryService& service, const TransportAddress& address) {
   return spdk::SameAddress(service.address, address) ||
@@ -39,7 +45,7 @@ bool Serves(const DiscoveryService& service, const TransportAddress& address) {
 }  // namespace
 
 std::string DiscoveryServices::PlanName(const TransportAddress& address, const Uuid& volume) const {
-  return connections_.FindByKey(ServiceKey(address)).value_or(ServiceName(address, volume));
+  return connections_.PlanName(ServiceKey(address), ServiceName(address, volume));
 }
 
 std::optional<std::string> DiscoveryServices::HostOf(const std::string& name) const {
@@ -57,7 +63,7 @@ void DiscoveryServices::ForgetUnused(const std::string& name) {
   if (connections_.IsUsed(name)) return;
   base::MutexLock lock(mutex_);
   hosts_.erase(name);
-  kicked_.erase(name);
+  restarted_.erase(name);
   started_.erase(name);
 }
 
@@ -78,9 +84,10 @@ absl::StatusOr<DiscoveryServices::Joined> DiscoveryServices::Join(const Context&
     if (*joined) return Joined{.name = **joined};
     const auto now = steady_clock::now();
     if (now >= end) {
-      return absl::UnavailableError(
-          fmt::format("discovery service {} port {}: the target refuses it, but does not list it",
-                      address.traddr, address.trsvcid));
+      return absl::UnavailableError(fmt::format(
+          "discovery service {} port {}: the target refuses to start it because it is a "
+          "duplicate, but does not list it",
+          address.traddr, address.trsvcid));
     }
     if (absl::Status status = context.SleepUntil(now + pause); !status.ok()) return status;
   }
@@ -115,22 +122,22 @@ absl::StatusOr<DiscoveryServices::Started> DiscoveryServices::Start(const Contex
   return Started::kRefused;
 }
 
-// Uses the service that serves `address`; nullopt: there is none at the moment.
+// Uses the service that serves `address`; returns nullopt if there is none at present.
 absl::StatusOr<std::optional<std::string>> DiscoveryServices::JoinServing(
     const Context& context, const Uuid& volume, const TransportAddress& address) {
-  if (absl::Status status = connections_.LookAtServices(context); !status.ok()) return status;
+  if (absl::Status status = connections_.RefreshServices(context); !status.ok()) return status;
   std::optional<std::string> name = FindServing(address);
   if (!name) return std::nullopt;
   if (!connections_.IsUsed(*name)) return std::string();
   absl::StatusOr<UseCounts::Held> held = connections_.Lock(context, *name);
   if (!held.ok()) return held.status();
-  // Its last user may have left meanwhile.
+  // The last user may have left it in the meantime.
   if (held->users().empty()) return std::nullopt;
   held->users().insert(volume);
   return name;
 }
 
-absl::StatusOr<DiscoveryServices::Joined> DiscoveryServices::JoinAgain(
+absl::StatusOr<DiscoveryServices::Joined> DiscoveryServices::Rejoin(
     const Context& context, const Uuid& volume, const std::string& name,
     const TransportAddress& address, const std::string& hostnqn,
     const std::vector<std::string>& used) {
@@ -142,18 +149,18 @@ absl::StatusOr<DiscoveryServices::Joined> DiscoveryServices::JoinAgain(
   return Join(context, volume, name, address, hostnqn);
 }
 
-void DiscoveryServices::NoteThere(const Uuid& volume) {
+void DiscoveryServices::NoteBdevExists(const Uuid& volume) {
   base::MutexLock lock(mutex_);
-  std::erase_if(kicked_for_, [&](const auto& kicked) { return kicked.first == volume; });
+  std::erase_if(restarted_for_, [&](const auto& restarted) { return restarted.first == volume; });
 }
 
-absl::Status DiscoveryServices::Kick(const Context& context, const Uuid& volume,
-                                     const std::string& name) {
+absl::Status DiscoveryServices::Restart(const Context& context, const Uuid& volume,
+                                        const std::string& name) {
   {
     base::MutexLock lock(mutex_);
     const auto now = steady_clock::now();
-    auto [last, is_first] = kicked_.emplace(name, now);
-    if (!is_first && now - last->second < kKickPeriod) return absl::OkStatus();
+    auto [last, is_first] = restarted_.emplace(name, now);
+    if (!is_first && now - last->second < kRestartPeriod) return absl::OkStatus();
     last->second = now;
   }
   absl::StatusOr<UseCounts::Held> held = connections_.Lock(context, name);
@@ -169,15 +176,16 @@ absl::Status DiscoveryServices::Kick(const Context& context, const Uuid& volume,
       base::MutexLock lock(mutex_);
       const auto started = started_.find(name);
       if (started != started_.end() && steady_clock::now() - started->second < kAttachTime) {
-        kicked_.erase(name);
+        restarted_.erase(name);
         return absl::OkStatus();
       }
-      if (!kicked_for_.emplace(volume, name).second) return absl::OkStatus();
+      if (!restarted_for_.emplace(volume, name).second) return absl::OkStatus();
     }
-    absl::StatusOr<bool> is_bare = connections_.IsBare(context, name);
-    if (!is_bare.ok() || !*is_bare) return is_bare.status();
+    absl::StatusOr<bool> has_no_volumes = connections_.HasNoVolumes(context, name);
+    if (!has_no_volumes.ok() || !*has_no_volumes) return has_no_volumes.status();
   }
-  spdlog::info("volume {}: discovery service {} is started again", volume.ToString(), name);
+  spdlog::info("volume {}: missing on the target, restarting discovery service {}",
+               volume.ToString(), name);
   connections_.services().Remove(name);
   const jsonrpc::Request requests[] = {spdk::StopDiscovery(name),
                                        spdk::StartDiscovery(name, service->address, *host)};
@@ -187,6 +195,12 @@ absl::Status DiscoveryServices::Kick(const Context& context, const Uuid& volume,
   status = spdk::DoToEnd(target_, context, requests[1]);
   if (status.ok()) connections_.services().Put(generation, name, *service);
   return status;
+}
+
+bool DiscoveryServices::IsRecentlyStarted(const std::string& name) const {
+  base::MutexLock lock(mutex_);
+  auto started = started_.find(name);
+  return started != started_.end() && steady_clock::now() - started->second < kRecentTime;
 }
 
 bool DiscoveryServices::IsServing(const std::string& name, const TransportAddress& address) const {

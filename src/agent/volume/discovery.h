@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <map>
@@ -18,62 +20,66 @@
 
 namespace sma::volume {
 
-/// The discovery services that volumes are found through. A target follows one service at an
-/// address, whatever its name and host NQN, and takes the services that this one refers to for the
-/// same: so volumes share them. A service that the agent did not start is used and never stopped.
-/// Its host NQN is that of the first volume that used it, for as long as any does, also when the
-/// service is started again: what the others were found through stays the same.
-/// Thread-safe; a caller that waits for one service delays nobody who wants another.
+/// The discovery services through which volumes are found. A target follows only one service for
+/// each address, whatever its name and host NQN, and treats the services to which it refers as the
+/// same service. Volumes therefore share services. A service that the agent did not start is used,
+/// but never stopped. A service keeps the host NQN of the first volume that used it until its last
+/// user leaves, even if it is restarted, so that it lists the same subsystems for the other
+/// volumes. Thread-safe; a caller that waits for one service does not delay callers for others.
 class DiscoveryServices {
  public:
-  /// `target` and `connections` outlive this.
+  /// `target` and `connections` must outlive this object.
   DiscoveryServices(jsonrpc::Caller& target, SharedConnections& connections)
       : target_(target), connections_(connections) {}
 
-  /// The name of the service for `address` that `volume` would use or start.
+  /// Returns the name of the service for `address` that `volume` would use or start.
   std::string PlanName(const spdk::TransportAddress& address, const base::Uuid& volume) const;
 
-  /// Adds what the record says, oldest volume first. Call it before other threads use this.
-  /// `hostnqn`: the host NQN of the volume that uses the service `name`.
+  /// Adds a volume of the record that uses the service `name`, with the volume's host NQN. The
+  /// oldest volume must be added first. Call this before other threads use this object.
   void AddHost(const std::string& name, const std::string& hostnqn) { KeepHost(name, hostnqn); }
 
   struct Joined {
-    std::string name;         // of the service; empty: one that the agent did not start
+    std::string name;         // the service; empty: the agent did not start it
     bool is_started = false;  // by this call
   };
-  /// Has the target follow the service at `address` for `volume`, under `name` if it follows none
-  /// there. After an error, SharedConnections::Leave(name).
+  /// Makes the target follow the discovery service at `address` on behalf of `volume`, under `name`
+  /// if it does not follow it yet. After an error call SharedConnections::Leave(name).
   absl::StatusOr<Joined> Join(const base::Context& context, const base::Uuid& volume,
                               const std::string& name, const spdk::TransportAddress& address,
                               const std::string& hostnqn);
 
-  /// As Join, for a volume that is known to use the services `used`: no remote call where, as far
-  /// as is known since SharedConnections::LookAtServices, one of these or another's is at
-  /// `address`.
-  absl::StatusOr<Joined> JoinAgain(const base::Context& context, const base::Uuid& volume,
-                                   const std::string& name, const spdk::TransportAddress& address,
-                                   const std::string& hostnqn,
-                                   const std::vector<std::string>& used);
+  /// Like Join, for a volume that already uses the services `used`. Makes no remote call if, as of
+  /// the last SharedConnections::RefreshServices, one of them or a service that the agent did not
+  /// start serves `address`.
+  absl::StatusOr<Joined> Rejoin(const base::Context& context, const base::Uuid& volume,
+                                const std::string& name, const spdk::TransportAddress& address,
+                                const std::string& hostnqn, const std::vector<std::string>& used);
 
-  /// The service that serves `address`, itself or by a referral, as far as is known.
+  /// Returns the service that is known to serve `address`, itself or through a referral.
   std::optional<std::string> FindServing(const spdk::TransportAddress& address) const;
 
-  /// Whether the service `name` serves `address`, itself or by a referral, as far as is known.
+  /// Returns true if the service `name` is known to serve `address`, itself or through a referral.
   bool IsServing(const std::string& name, const spdk::TransportAddress& address) const;
 
-  /// Stops and starts a service that lists the volume but attaches nothing, which the target does
-  /// when another service, now stopped, had attached it before. No volume may hang on the service.
-  /// At most once in a while for each service; one that has attached controllers, whose bdevs the
-  /// target left out because it had them of the other service, only once for each volume that is
-  /// missing, until NoteThere.
-  absl::Status Kick(const base::Context& context, const base::Uuid& volume,
-                    const std::string& name);
-  /// The bdev of the volume is on the target.
-  void NoteThere(const base::Uuid& volume);
+  /// Restarts a service that lists the volume but has not attached it: the target skips a subsystem
+  /// that another service had attached, even if that one has been stopped since. Does nothing if a
+  /// volume depends on the service. Limits how often a service is restarted. A service that has
+  /// attached other controllers is restarted only once for each missing volume until NoteBdevExists
+  /// is called.
+  absl::Status Restart(const base::Context& context, const base::Uuid& volume,
+                       const std::string& name);
+  /// To be called when the bdev of the volume exists.
+  void NoteBdevExists(const base::Uuid& volume);
 
-  /// As which host a service asks what there is; nullopt: unknown. Empty: the target's own.
+  /// Returns true if the service was started so recently that another call may have started, at the
+  /// same time, a service that refers to it.
+  bool IsRecentlyStarted(const std::string& name) const;
+
+  /// Returns the host NQN with which a service connects; empty for the target's own, nullopt if
+  /// unknown.
   std::optional<std::string> HostOf(const std::string& name) const;
-  /// Forgets what is kept of services that nobody uses any more.
+  /// Forgets the service `name` if it has no user left.
   void ForgetUnused(const std::string& name);
 
  private:
@@ -89,10 +95,10 @@ class DiscoveryServices {
   jsonrpc::Caller& target_;
   SharedConnections& connections_;
   mutable base::Mutex mutex_;
-  std::map<std::string, std::string> hosts_ SMA_GUARDED_BY(mutex_);  // by the service's name
-  std::map<std::string, base::TimePoint> kicked_ SMA_GUARDED_BY(mutex_);
+  std::map<std::string, std::string> hosts_ SMA_GUARDED_BY(mutex_);  // NQNs by service
+  std::map<std::string, base::TimePoint> restarted_ SMA_GUARDED_BY(mutex_);
   std::map<std::string, base::TimePoint> started_ SMA_GUARDED_BY(mutex_);
-  std::set<std::pair<base::Uuid, std::string>> kicked_for_ SMA_GUARDED_BY(mutex_);
+  std::set<std::pair<base::Uuid, std::string>> restarted_for_ SMA_GUARDED_BY(mutex_);
 };
 
 }  // namespace sma::volume

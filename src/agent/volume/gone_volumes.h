@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <chrono>
@@ -9,15 +11,16 @@
 
 namespace sma::volume {
 
-/// Since when attached volumes have been missing, as far as this process has seen. Thread-safe.
+/// Keeps track of how long attached volumes have been missing. The data is not persistent.
+/// Thread-safe.
 class GoneVolumes {
  public:
-  /// `period` 0: no volume is ever overdue.
+  /// A volume that has been missing for `period` is overdue; with 0, no volume ever is.
   explicit GoneVolumes(std::chrono::nanoseconds period) : period_(period) {}
 
-  /// Keeps whether `volume` is missing now. True when it has been missing at each look for longer
-  /// than the period.
-  bool Look(const base::Uuid& volume, bool is_missing) {
+  /// Notes whether `volume` is missing now. Returns true if it is overdue: it was missing in every
+  /// call for longer than the period.
+  bool Update(const base::Uuid& volume, bool is_missing) {
     base::MutexLock lock(mutex_);
     if (!is_missing) {
       since_.erase(volume);
@@ -28,7 +31,7 @@ class GoneVolumes {
     return period_ > std::chrono::nanoseconds(0) && now - since > period_;
   }
 
-  /// The volume is not attached any more.
+  /// To be called when the volume was detached.
   void Forget(const base::Uuid& volume) {
     base::MutexLock lock(mutex_);
     since_.erase(volume);

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <cstdint>
@@ -11,27 +13,28 @@
 
 namespace sma::volume {
 
-/// What is known to be on the target, by name, for as long as the connection to it lasts.
+/// A cache of objects on the target, by name, valid for one connection (generation) to the target.
 /// Thread-safe.
 template <typename Object>
 class KnownObjects {
  public:
-  /// To be taken before the target is asked what it has.
-  struct Mark {
+  /// The state of the cache before a query; to be taken before the query is sent.
+  struct Snapshot {
     uint64_t generation = 0;
     uint64_t changes = 0;
   };
-  Mark mark(uint64_t generation) const {
+  Snapshot snapshot(uint64_t generation) const {
     base::MutexLock lock(mutex_);
     return {generation, changes_};
   }
 
-  /// What the target answered. Where something was changed since `mark` the answer may be old: then
-  /// only objects that both have are brought up to date.
-  void Replace(const Mark& mark, std::vector<Object> objects) {
+  /// Replaces the contents with the answer of a query that began at `snapshot`. If the cache was
+  /// changed since then, the answer may be outdated: objects that are in both are updated, and all
+  /// others remain as they are in the cache.
+  void Replace(const Snapshot& snapshot, std::vector<Object> objects) {
     base::MutexLock lock(mutex_);
-    if (mark.generation < generation_) return;
-    const bool is_old = changes_ != mark.changes && mark.generation == generation_;
+    if (snapshot.generation < generation_) return;
+    const bool is_old = changes_ != snapshot.changes && snapshot.generation == generation_;
     std::map<std::string, Object> by_name;
     for (Object& object : objects) {
       std::string name = object.name;
@@ -39,11 +42,12 @@ class KnownObjects {
       by_name.emplace(std::move(name), std::move(object));
     }
     if (is_old) by_name.merge(objects_);
-    generation_ = mark.generation;
+    generation_ = snapshot.generation;
     objects_ = std::move(by_name);
   }
 
-  /// `generation`: the connection's before the target was called.
+  /// Adds or replaces an object. `generation` is that of the connection before the target was
+  /// called.
   void Put(uint64_t generation, const std::string& name, Object object) {
     base::MutexLock lock(mutex_);
     ++changes_;
@@ -53,7 +57,8 @@ class KnownObjects {
     objects_.insert_or_assign(name, std::move(object));
   }
 
-  /// As Put, of what `change` makes of the object, or of an empty one.
+  /// Like Put, but calls `change` to modify the object in place; a new object is
+  /// default-constructed first.
   template <typename Change>
   void Update(uint64_t generation, const std::string& name, const Change& change) {
     base::MutexLock lock(mutex_);
@@ -77,7 +82,7 @@ class KnownObjects {
     return found->second;
   }
 
-  /// The name of the first object for which `matches` is true.
+  /// Returns the name of the first object for which `matches` returns true.
   template <typename Predicate>
   std::optional<std::string> FindIf(uint64_t generation, const Predicate& matches) const {
     base::MutexLock lock(mutex_);

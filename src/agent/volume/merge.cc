@@ -1,7 +1,10 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "agent/volume/merge.h"
 
 #include <algorithm>
 
+#include "absl/strings/match.h"
 #include "agent/spdk/nvmf.h"
 #include "agent/volume/address.h"
 
@@ -19,7 +22,7 @@ void AddMissing(const Addresses& asked, Addresses& known) {
   }
 }
 
-absl::Status Differs(const char* what) {
+absl::Status DiffersError(const char* what) {
   return absl::InvalidArgumentError(std::string("volume: is attached through ").append(what));
 }
 
@@ -31,25 +34,26 @@ absl::Status MergeConnection(const VolumeParameters& asked, VolumeParameters& kn
   }
   if (known.connection_params_case() == VolumeParameters::CONNECTION_PARAMS_NOT_SET) {
     if (asked.has_nvmf()) *known.mutable_nvmf() = asked.nvmf();
-    // An iSCSI bdev would have to have the name of the one that is there.
-    return asked.has_iscsi() ? Differs("a bdev of the target's own") : absl::OkStatus();
+    // The iSCSI bdev would need the name of the existing local bdev.
+    return asked.has_iscsi() ? DiffersError("a bdev of the target's own") : absl::OkStatus();
   }
   if (asked.connection_params_case() != known.connection_params_case()) {
-    return Differs("another kind of connection");
+    return DiffersError("another kind of connection");
   }
   if (asked.has_iscsi()) {
     const auto& a = asked.iscsi();
     const auto& b = known.iscsi();
-    bool same = a.portal() == b.portal() && a.target_iqn() == b.target_iqn() && a.lun() == b.lun();
-    return same ? absl::OkStatus() : Differs("another logical unit");
+    const bool same = a.portal() == b.portal() && a.lun() == b.lun() &&
+                      absl::EqualsIgnoreCase(a.target_iqn(), b.target_iqn());
+    return same ? absl::OkStatus() : DiffersError("another logical unit");
   }
   const nvmf::VolumeConnectionParameters& from = asked.nvmf();
   nvmf::VolumeConnectionParameters& to = *known.mutable_nvmf();
   if (from.connection_params_case() != to.connection_params_case()) {
-    return Differs("another kind of connection");
+    return DiffersError("another kind of connection");
   }
   if (from.has_direct()) {
-    if (from.subnqn() != to.subnqn()) return Differs("another subsystem");
+    if (from.subnqn() != to.subnqn()) return DiffersError("another subsystem");
     AddMissing(from.direct().addresses(), *to.mutable_direct()->mutable_addresses());
   } else {
     AddMissing(from.discovery().discovery_endpoints(),

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include "absl/status/status.h"
@@ -5,10 +7,10 @@
 
 namespace sma::volume {
 
-/// Adds to `known`, the connection of an attached volume, the addresses of `asked` that it does not
-/// have. A volume attached as a bdev of the target's own gets the connection of `asked`.
-/// INVALID_ARGUMENT: they are of different kinds, or of another subsystem or logical unit; then
-/// `known` is as it was.
+/// Adds the addresses of `asked` that are missing to `known`, the connection of an attached volume.
+/// A volume that was attached as a local bdev of the target gets the connection of `asked`. Returns
+/// INVALID_ARGUMENT, and leaves `known` unchanged, if the two are of different kinds or lead to
+/// different subsystems or logical units.
 absl::Status MergeConnection(const VolumeParameters& asked, VolumeParameters& known);
 
 }  // namespace sma::volume

@@ -1,15 +1,17 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "agent/volume/merge.h"
 
 #include <gtest/gtest.h>
 
 #include <string>
 
-#include "agent/volume/params_text.h"
+#include "agent/volume/testing/params_text.h"
 
 namespace sma::volume {
 namespace {
 
-// What is known after `asked` came to `known`; "refused" when that cannot be.
+// Returns `known` after merging `asked` into it, or "refused".
 std::string Merged(const std::string& known, const std::string& asked) {
   VolumeParameters merged = ParamsFrom(known);
   absl::Status status = MergeConnection(ParamsFrom(asked), merged);
@@ -50,7 +52,7 @@ TEST(MergeTest, NewEndpointsAreAddedOnce) {
             OneLine(Discovery(a + Endpoint("tcp", "10.0.0.1", "8010"))));
 }
 
-TEST(MergeTest, NothingAskedForIsNothingNew) {
+TEST(MergeTest, AnEmptyRequestAddsNothing) {
   const std::string known = Discovery(Endpoint("tcp", "10.0.0.1", "8009"));
   EXPECT_EQ(Merged(known, ""), OneLine(known));
   EXPECT_EQ(Merged("", known), OneLine(known));

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "agent/volume/probe.h"
 
 #include <netdb.h>
@@ -12,6 +14,7 @@
 #include <memory>
 
 #include "base/unique_fd.h"
+#include "base/uuid.h"
 
 namespace sma::volume {
 namespace {
@@ -21,7 +24,7 @@ using std::chrono::milliseconds;
 constexpr milliseconds kProbeTime{1000};
 
 std::string Words(int error) {
-  if (error == ECONNREFUSED) return "the connection was refused";
+  if (error == ECONNREFUSED) return kRefused;
   if (error == ETIMEDOUT) return "nobody answers";
   return strerrordesc_np(error);
 }
@@ -48,6 +51,15 @@ int ConnectError(const addrinfo& address, milliseconds time) {
 }
 
 }  // namespace
+
+base::TimePoint ProbeEnd(const base::Context& context) {
+  return std::chrono::steady_clock::now() + TimeFor(context);
+}
+
+std::string ProbeHost(const std::string& hostnqn) {
+  if (!hostnqn.empty()) return hostnqn;
+  return "nqn.2014-08.org.nvmexpress:uuid:" + base::Uuid::Random().ToString();
+}
 
 std::string WhyUnreachable(const base::Context& context, const std::string& ip,
                            const std::string& port) {

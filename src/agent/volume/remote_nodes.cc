@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "agent/volume/remote_nodes.h"
 
 #include <fmt/format.h>
@@ -16,10 +18,10 @@ using std::chrono::steady_clock;
 
 namespace {
 
-// Threads that restore connections: to one node that answers, and in all.
+// The maximum number of restoring threads: for one node that answers, and in total.
 constexpr int kThreadsPerNode = 8;
 constexpr int kMaxThreads = 128;
-// After an attempt that failed, doubled with each.
+// The pause after the first failed attempt; it is doubled with each further failure.
 constexpr milliseconds kShortestPause{250};
 constexpr milliseconds kLongestPause{10000};
 
@@ -27,7 +29,7 @@ milliseconds PauseAfter(int failures) {
   return std::min(kLongestPause, kShortestPause * (1 << std::min(failures - 1, 8)));
 }
 
-// An attempt that is not answered for so long counts against the node before it has ended.
+// An attempt that has had no answer for this long counts against the node even before it ends.
 constexpr std::chrono::seconds kSuspicion{2};
 
 }  // namespace
@@ -57,6 +59,26 @@ absl::Status RemoteNodes::DownError(const std::string& name, const Node& node) c
 
 absl::Status RemoteNodes::Admit(const std::string& name) const {
   MutexLock lock(mutex_);
+  return AdmitLocked(name);
+}
+
+absl::StatusOr<RemoteNodes::Visit> RemoteNodes::BeginVisit(const std::string& name) {
+  MutexLock lock(mutex_);
+  if (absl::Status status = AdmitLocked(name); !status.ok()) return status;
+  Node& node = nodes_[name];
+  if (IsDown(node) && node.visits > 0) return DownError(name, node);
+  if (node.visits++ == 0 && node.tried_since == TimePoint()) node.tried_since = steady_clock::now();
+  return Visit(*this, name);
+}
+
+void RemoteNodes::EndVisit(const std::string& name) {
+  MutexLock lock(mutex_);
+  Node& node = nodes_[name];
+  if (--node.visits == 0) node.tried_since = {};
+  EraseIfIdle(name);
+}
+
+absl::Status RemoteNodes::AdmitLocked(const std::string& name) const {
   auto found = nodes_.find(name);
   if (found == nodes_.end()) return absl::OkStatus();
   const Node& node = found->second;
@@ -65,13 +87,13 @@ absl::Status RemoteNodes::Admit(const std::string& name) const {
   const bool is_tried = node.tried_since != TimePoint() && !node.is_good;
   if (is_tried && now - node.tried_since > kSuspicion) {
     return absl::UnavailableError(
-        fmt::format("storage node {} does not answer an attempt that is under way", name));
+        fmt::format("storage node {} has not answered the connection attempt in progress", name));
   }
   return absl::OkStatus();
 }
 
 void RemoteNodes::Note(Node& node, const absl::Status& status) {
-  // A target that is not reachable says nothing of the node.
+  // The target itself was unreachable, which says nothing about the node.
   if (absl::IsUnavailable(status) || absl::IsCancelled(status)) return;
   node.is_good = !absl::IsDeadlineExceeded(status);
   if (node.is_good) {
@@ -91,19 +113,20 @@ void RemoteNodes::Report(const std::string& name, const absl::Status& status) {
   changed_.NotifyAll();
 }
 
-// What is known of a node that is up is nothing to be kept.
+// Removes the entry of a node that is up or was last down long ago, if it is no longer in use.
 void RemoteNodes::EraseIfIdle(const std::string& name) {
   auto found = nodes_.find(name);
   if (found == nodes_.end()) return;
   const Node& node = found->second;
   const bool forgets = !IsDown(node) || steady_clock::now() - node.next > kLongestPause;
-  if (node.jobs.empty() && node.threads == 0 && forgets) nodes_.erase(found);
+  const bool is_idle = node.jobs.empty() && node.threads == 0 && node.visits == 0;
+  if (is_idle && forgets) nodes_.erase(found);
 }
 
 absl::Status RemoteNodes::Restore(const std::string& name, const std::string& key, Attempt attempt,
                                   bool waits) {
   MutexLock lock(mutex_);
-  if (stopping_) return absl::UnavailableError("the agent is being stopped");
+  if (stopping_) return absl::CancelledError("the agent is shutting down");
   const auto now = steady_clock::now();
   std::shared_ptr<Job>& known = jobs_[key];
   Node& node = nodes_[name];
@@ -119,21 +142,23 @@ absl::Status RemoteNodes::Restore(const std::string& name, const std::string& ke
   }
   const std::shared_ptr<Job> job = known;
   TimePoint until = node.is_good ? now + kPatience : node.patient_until;
-  if (!waits) until = now;
+  if (!waits || (!node.is_good && now < impatient_until_)) until = now;
   while (!job->is_done && job->failures == 0 && !stopping_ && steady_clock::now() < until &&
          !IsDown(nodes_[name])) {
     changed_.WaitUntil(mutex_, until);
   }
   if (job->is_done) return absl::OkStatus();
-  // Always the same text: it is kept as the volume's error.
+  const bool in_vain = until > now && steady_clock::now() >= until;
+  if (in_vain) impatient_until_ = steady_clock::now() + kImpatience;
+  // The message must not change from call to call, because it is stored as the volume's last error.
   const Node& current = nodes_[name];
   if (IsDown(current)) {
     return absl::UnavailableError(
         fmt::format("storage node {} does not answer: {}", name, current.reason));
   }
   if (!job->last.ok()) {
-    return absl::UnavailableError(fmt::format("storage node {}: {}; it is tried again", name,
-                                              std::string(job->last.message())));
+    return absl::UnavailableError(
+        fmt::format("storage node {}: {}; retrying", name, std::string(job->last.message())));
   }
   return absl::UnavailableError(
       fmt::format("storage node {} is being connected and has not answered yet", name));
@@ -163,7 +188,8 @@ bool RemoteNodes::Cancel(const std::string& key) {
   return true;
 }
 
-// One thread tries a node that is not known to answer; others help when it does.
+// A single thread connects to a node that is not known to answer; further threads are started once
+// it answers.
 void RemoteNodes::StartThread(const std::string& name, Node& node) {
   const int wanted = node.is_good ? kThreadsPerNode : 1;
   if (node.threads >= std::min<int>(wanted, static_cast<int>(node.jobs.size()))) return;
@@ -173,7 +199,7 @@ void RemoteNodes::StartThread(const std::string& name, Node& node) {
   std::thread([this, name] { Run(name); }).detach();
 }
 
-// Null: there is nothing to do before `wake`.
+// Returns null if there is nothing to do before `wake`.
 std::shared_ptr<RemoteNodes::Job> RemoteNodes::NextJob(Node& node, std::string& key,
                                                        TimePoint& wake) {
   const auto now = steady_clock::now();
@@ -207,7 +233,7 @@ void RemoteNodes::Run(const std::string& name) {
     TimePoint wake;
     const std::shared_ptr<Job> job = NextJob(nodes_[name], key, wake);
     if (job == nullptr) {
-      // One thread is enough to wait.
+      // One waiting thread is enough for a node.
       if (nodes_[name].threads > 1) break;
       changed_.WaitUntil(mutex_, wake);
       continue;
@@ -234,12 +260,15 @@ void RemoteNodes::RunJob(const std::string& name, const std::string& key,
   mutex_.Lock();
   job->is_running = false;
   job->last = status;
-  if (job->is_cancelled || stopping_) return changed_.NotifyAll();
   Node& node = nodes_[name];
-  const bool was_down = IsDown(node);
+  // This is also needed after a cancelled attempt, since no other attempt is admitted while one
+  // seems to be in progress.
   node.tried_since = {};
+  if (job->is_cancelled || stopping_) return changed_.NotifyAll();
+  const bool was_down = IsDown(node);
   Note(node, status);
-  if (!was_down && IsDown(node)) spdlog::warn("storage node {}: {}", name, node.reason);
+  if (!was_down && IsDown(node))
+    spdlog::warn("storage node {}: does not answer, retrying: {}", name, node.reason);
   if (!status.ok()) {
     job->next = steady_clock::now() + PauseAfter(++job->failures);
     return changed_.NotifyAll();

@@ -1,35 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <chrono>
 #include <functional>
 #include <map>
 #include <memory>
-#include <optional>
 #include <set>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "base/context.h"
 #include "base/mutex.h"
 #include "jsonrpc/call_scope.h"
 
 namespace sma::volume {
 
-/// The storage nodes that volumes are connected to by calls that wait for the node: NVMe-oF
-/// subsystems without a discovery service, and iSCSI. Each node, known by its address, is a failure
-/// domain: while it does not answer, calls for it end at once with the reason, its connections are
-/// restored in the background by threads of its own, and no other node is affected. Thread-safe.
+/// The storage nodes to which volumes are connected over NVMe-oF, directly or through discovery
+/// services, or over iSCSI. Each node is identified by its address and is a failure domain: while
+/// it does not answer, calls for it fail immediately with the reason, its own threads restore its
+/// connections in the background, and no other node is affected. Thread-safe.
 class RemoteNodes {
  public:
-  /// How long an attempt may take.
+  /// The time limit of an attempt.
   static constexpr std::chrono::seconds kAttemptTime{10};
-  /// A node that has not answered for this long is taken for down. Nobody waits for it any longer.
+  /// A node that has not answered for this long is considered down: calls no longer wait for it.
   static constexpr std::chrono::milliseconds kPatience{200};
 
-  /// Connects; blocks for as long as the context allows. DEADLINE_EXCEEDED: the node did not
-  /// answer. UNAVAILABLE: the target was not reachable. Any other error: the node refused.
+  /// An attempt that took at least this long may have had no answer, whatever the target says.
+  static constexpr std::chrono::seconds kSilence{1};
+  /// After a wait in vain, calls do not wait for other nodes for this long. Thus a device with
+  /// volumes on many such nodes, which are restored one after the other, does not wait for each.
+  static constexpr std::chrono::seconds kImpatience{1};
+
+  /// A function that connects; it blocks until its context ends at the latest. Returns
+  /// DEADLINE_EXCEEDED if the node did not answer, UNAVAILABLE if the target was not reachable, any
+  /// other error if the node refused.
   using Attempt = std::function<absl::Status(const base::Context&)>;
 
   RemoteNodes() = default;
@@ -37,30 +47,55 @@ class RemoteNodes {
   RemoteNodes(const RemoteNodes&) = delete;
   RemoteNodes& operator=(const RemoteNodes&) = delete;
 
-  /// Called with the key of each connection that was restored in the background, in any thread.
-  /// Set it before other threads use this.
+  /// `on_restored` is called, on any thread, with the key of each connection that was restored in
+  /// the background. Call this before other threads use this object.
   void SetOnRestored(std::function<void(const std::string& key)> on_restored) {
     on_restored_ = std::move(on_restored);
   }
 
-  /// Ends all attempts. Nothing is restored, and the callback is not called, any more.
+  /// Ends all attempts and waits for them. Afterwards nothing is restored and the callback is not
+  /// called.
   void Stop();
 
-  /// OK: an attempt for `node` may be made. UNAVAILABLE: it did not answer lately; the message says
-  /// since when and why, and when the next attempt is allowed.
+  /// An attempt that the caller itself makes, which lasts as long as this object exists. During an
+  /// attempt for a node that is not known to be up, other attempts are refused after a short time.
+  class Visit {
+   public:
+    Visit(RemoteNodes& nodes, std::string node) : nodes_(&nodes), node_(std::move(node)) {}
+    Visit(Visit&& other) noexcept : nodes_(std::exchange(other.nodes_, nullptr)) {
+      node_ = std::move(other.node_);
+    }
+    Visit& operator=(Visit&& other) noexcept {
+      std::swap(nodes_, other.nodes_);
+      std::swap(node_, other.node_);
+      return *this;
+    }
+    ~Visit() {
+      if (nodes_ != nullptr) nodes_->EndVisit(node_);
+    }
+
+   private:
+    RemoteNodes* nodes_;
+    std::string node_;
+  };
+  /// Like Admit, and begins an attempt. A node that is down gets one attempt at a time.
+  absl::StatusOr<Visit> BeginVisit(const std::string& node);
+
+  /// Returns OK if an attempt for `node` may be made; UNAVAILABLE if the node has not answered
+  /// recently. The message says since when and why, and when the next attempt is allowed.
   absl::Status Admit(const std::string& node) const;
-  /// What came of an attempt that the caller made by itself.
+  /// Reports the result of an attempt that the caller made itself.
   void Report(const std::string& node, const absl::Status& status);
 
-  /// Has the connection `key` restored by `attempt`, again and again with growing pauses until it
-  /// succeeds or Cancel(key). If `waits`, waits for the first attempt, for kPatience at most. OK:
-  /// it is connected. UNAVAILABLE: it is being connected in the background; the message has the
-  /// error of the last attempt. Idempotent.
+  /// Restores the connection `key` in the background: repeats `attempt`, with growing pauses, until
+  /// it succeeds or Cancel(key) is called. If `waits` is set, waits up to kPatience for the first
+  /// attempt. Returns OK if the connection is established, otherwise UNAVAILABLE with the error of
+  /// the last attempt in the message. Idempotent.
   absl::Status Restore(const std::string& node, const std::string& key, Attempt attempt,
                        bool waits = true);
-  /// Whether the connection is being restored.
+  /// Returns true while the connection is being restored.
   bool IsRestoring(const std::string& key) const;
-  /// Ends the attempts for `key`, one that is under way as well, and waits for that. False: there
+  /// Ends the attempts for `key`, and waits for one that is in progress. Returns false if there
   /// were none.
   bool Cancel(const std::string& key);
 
@@ -68,7 +103,7 @@ class RemoteNodes {
   struct Job {
     std::string node;
     Attempt attempt;
-    jsonrpc::CallObjects objects;  // that it is about
+    jsonrpc::CallObjects objects;  // for jsonrpc::CallScope
     base::Context context = base::Context::Background();
     bool is_running = false;
     bool is_cancelled = false;
@@ -80,15 +115,18 @@ class RemoteNodes {
   struct Node {
     std::set<std::string> jobs;  // keys
     int threads = 0;
-    bool is_good = false;          // answered last time
-    int failures = 0;              // attempts without an answer, one after the other
-    base::TimePoint down_since{};  // of the first of these
-    base::TimePoint next{};        // no attempt before
+    int visits = 0;
+    bool is_good = false;          // the last attempt was answered
+    int failures = 0;              // consecutive attempts without an answer
+    base::TimePoint down_since{};  // time of the first of these
+    base::TimePoint next{};        // earliest time of the next attempt
     base::TimePoint patient_until{};
-    base::TimePoint tried_since{};  // of the attempt that is under way; zero: none
+    base::TimePoint tried_since{};  // start of the attempt in progress; zero: none
     std::string reason;
   };
 
+  absl::Status AdmitLocked(const std::string& name) const SMA_REQUIRES(mutex_);
+  void EndVisit(const std::string& name);
   static bool IsDown(const Node& node) { return node.failures > 0; }
   absl::Status DownError(const std::string& name, const Node& node) const;
   void Note(Node& node, const absl::Status& status) SMA_REQUIRES(mutex_);
@@ -105,6 +143,8 @@ class RemoteNodes {
   base::CondVar changed_;
   bool stopping_ SMA_GUARDED_BY(mutex_) = false;
   int threads_ SMA_GUARDED_BY(mutex_) = 0;
+  // Until then, Restore does not wait for further nodes: one has just not answered in time.
+  base::TimePoint impatient_until_ SMA_GUARDED_BY(mutex_){};
   std::map<std::string, Node> nodes_ SMA_GUARDED_BY(mutex_);
   std::map<std::string, std::shared_ptr<Job>> jobs_ SMA_GUARDED_BY(mutex_);
 };

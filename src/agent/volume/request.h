@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <optional>
@@ -10,29 +12,30 @@
 
 namespace sma::volume {
 
-/// A volume as a client asked for it, checked.
+/// A checked request for a volume.
 struct VolumeRequest {
   base::Uuid id;
-  VolumeParameters params;                 // without keys and secrets: what the record may keep
-  VolumeParameters secrets;                // those of the connection alone, in their places
+  VolumeParameters params;                 // as the record may keep them: no keys or secrets
+  VolumeParameters secrets;                // the connection's secrets alone
   std::optional<crypto::VolumeKeys> keys;  // unset: not encrypted
 };
 
-/// INVALID_ARGUMENT: not 16 bytes.
+/// Returns INVALID_ARGUMENT unless `bytes` has 16 bytes.
 absl::StatusOr<base::Uuid> CheckVolumeId(const std::string& bytes);
 
-/// Checks what can be checked without asking anyone; of the parameters for encryption nothing but
-/// their form (Encryption::Check). Transport addresses come out in one spelling: types
-/// in lower case, ports there. INVALID_ARGUMENT: the id or a parameter is no good.
+/// Checks everything that can be checked without a remote call. Checks only the form of the
+/// encryption parameters; Encryption::Check does the rest. Transport addresses are returned in
+/// canonical form: types in lower case, with ports. Returns INVALID_ARGUMENT if the id or a
+/// parameter is invalid.
 absl::StatusOr<VolumeRequest> CheckVolume(const VolumeParameters& params);
 
-/// Moves the secrets of the connection out of `params`; what is returned has nothing else.
+/// Moves the connection's secrets out of `params`; the result contains nothing else.
 VolumeParameters TakeSecrets(VolumeParameters& params);
 
-/// Whether there is anything in what TakeSecrets returned.
+/// Returns true if a result of TakeSecrets holds a secret.
 bool HasSecrets(const VolumeParameters& secrets);
 
-/// `params` with `secrets` in their places again.
+/// Returns `params` with `secrets` restored to their fields.
 VolumeParameters WithSecrets(VolumeParameters params, const VolumeParameters& secrets);
 
 }  // namespace sma::volume

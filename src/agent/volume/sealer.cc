@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "agent/volume/sealer.h"
 
 #include <endian.h>
@@ -15,8 +17,8 @@ using base::MutexLock;
 
 namespace {
 
-// In the record: the size of the first part (little-endian), the vault's text of the keys, its text
-// of the connection's secrets.
+// The format in the record: the size of the first part (little-endian), the keys in the KeyVault's
+// format, and the connection's secrets in the KeyVault's format.
 struct Parts {
   std::string_view keys{};
   std::string_view secrets{};
@@ -68,7 +70,7 @@ absl::StatusOr<VolumeParameters> Sealer::Open(const base::Uuid& id, const std::s
   const std::string_view kept = Split(sealed).secrets;
   if (kept.empty()) {
     return absl::FailedPreconditionError(fmt::format(
-        "volume {}: its secrets are not kept over a restart of the agent: attach it again",
+        "volume {}: its secrets were lost when the agent was restarted: attach it again",
         id.ToString()));
   }
   absl::StatusOr<base::Secret> text = vault_.Recover(id, kept);
@@ -100,7 +102,7 @@ absl::StatusOr<crypto::VolumeKeys> Sealer::OpenKeys(const base::Uuid& id, const 
   return crypto::VolumeKeys::FromSecret(params, secret->bytes());
 }
 
-bool Sealer::ShouldSealAgain(const base::Uuid& id, const std::string& sealed) const {
+bool Sealer::ShouldReseal(const base::Uuid& id, const std::string& sealed) const {
   return !HasKeys(sealed) || (vault_.can_recover() && !vault_.Recover(id, Split(sealed).keys).ok());
 }
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <map>
@@ -13,35 +15,38 @@
 
 namespace sma::volume {
 
-/// Keeps the keys that volumes are encrypted with and the secrets of their connections, in what
-/// goes to record::Volume::sealed. Thread-safe.
+/// Encrypts ("seals") the keys of volumes and the secrets of their connections for
+/// record::Volume::sealed. Thread-safe.
 ///
-/// Without a sealing key, of the keys only a fingerprint is kept, and secrets of connections in
-/// memory alone, for as long as the rows are in the record.
+/// Without a sealing key, only a fingerprint of the keys is stored in the record, and the
+/// connection's secrets are kept in memory for as long as the volume's row exists.
 class Sealer {
  public:
   explicit Sealer(std::optional<base::Secret> sealing_key) : vault_(std::move(sealing_key)) {}
 
-  /// What to keep; empty when there is nothing. `keys` null: not encrypted.
+  /// Returns the sealed text; empty if there is nothing to keep. `keys` is null for a volume that
+  /// is not encrypted.
   std::string Seal(const base::Uuid& id, const VolumeParameters& secrets,
                    const crypto::VolumeKeys* keys);
 
-  /// The secrets of the connection. FAILED_PRECONDITION: they are not kept, or cannot be read.
+  /// Returns the connection's secrets. Returns FAILED_PRECONDITION if they were not kept or cannot
+  /// be read, and DATA_LOSS if they are damaged.
   absl::StatusOr<VolumeParameters> Open(const base::Uuid& id, const std::string& sealed);
 
-  /// The row of the volume goes.
+  /// Forgets a volume whose row is being removed.
   void Forget(const base::Uuid& id);
 
-  /// Whether something is kept of the volume's keys.
+  /// Returns true if `sealed` has the volume's keys or their fingerprint.
   static bool HasKeys(const std::string& sealed);
-  /// Whether these are the keys that something is kept of.
+  /// Returns true if `sealed` was created from `keys`.
   static bool SameKeys(const base::Uuid& id, const std::string& sealed,
                        const crypto::VolumeKeys& keys);
-  /// The keys. FAILED_PRECONDITION, DATA_LOSS: as KeyVault::Recover.
+  /// Returns the keys. Returns FAILED_PRECONDITION or DATA_LOSS in the same cases as
+  /// KeyVault::Recover.
   absl::StatusOr<crypto::VolumeKeys> OpenKeys(const base::Uuid& id, const std::string& sealed,
                                               const VolumeCryptoParameters& params) const;
-  /// Whether Seal would now keep keys that `sealed` does not give back.
-  bool ShouldSealAgain(const base::Uuid& id, const std::string& sealed) const;
+  /// Returns true if Seal could now keep keys that cannot be recovered from `sealed`.
+  bool ShouldReseal(const base::Uuid& id, const std::string& sealed) const;
 
  private:
   const crypto::KeyVault vault_;

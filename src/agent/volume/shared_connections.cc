@@ -1,42 +1,138 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "agent/volume/shared_connections.h"
 
+#include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
 #include <utility>
 
 #include "agent/spdk/call.h"
+#include "agent/volume/address.h"
 #include "agent/volume/connection_names.h"
 
 namespace sma::volume {
 
 using base::Context;
-using base::MutexLock;
 using base::Uuid;
 using jsonrpc::Request;
 
 namespace {
 
-// How many bdevs are asked for together.
-constexpr size_t kMaxLookUps = 128;
+// The maximum number of bdevs queried in one batch.
+constexpr size_t kMaxQueries = 128;
 
-// Names of services end with the character that keeps them apart from the number of a controller.
+// The name of a service ends with the separator that precedes a controller's number.
 bool IsService(const std::string& name) { return name.ends_with('_'); }
+
+// Returns true if the volume is connected directly through this address.
+bool IsAt(const record::Volume& row, const spdk::TransportAddress& address) {
+  const auto& addresses = row.params.nvmf().direct().addresses();
+  return std::any_of(addresses.begin(), addresses.end(), [&](const nvmf::Address& other) {
+    return spdk::SameAddress(ToTransportAddress(other), address);
+  });
+}
 
 }  // namespace
 
 SharedConnections::SharedConnections(jsonrpc::Caller& target, record::Record& record)
     : target_(target), record_(record) {
   for (const record::Volume& row : record.Volumes()) {
-    Track(row.id);
+    SetPaths(row);
     for (const std::string& name : SharedNames::Parse(row.connection).All()) {
       counts_.Add(name, row.id);
     }
   }
 }
 
-std::optional<std::string> SharedConnections::FindByKey(std::string_view key) const {
-  return counts_.FindUsed(key, [&](const std::string& name) { return KeyOf(name) == key; });
+void SharedConnections::Track(const Uuid& volume, const VolumeParameters& params) {
+  bdevs_.Track(volume);
+  std::set<RemotePath> paths;
+  for (const nvmf::Address& address : params.nvmf().direct().addresses()) {
+    paths.insert(RemotePath::Of(ToTransportAddress(address), params.nvmf().subnqn()));
+  }
+  bdevs_.AddPaths(volume, paths);
+}
+
+void SharedConnections::SetPaths(const record::Volume& row) {
+  bdevs_.ForgetPaths(row.id);
+  bdevs_.AddPaths(row.id, SharedNames::Parse(row.connection).paths);
+  Track(row.id, row.params);
+}
+
+std::optional<std::string> SharedConnections::FindByKey(
+    std::string_view key, const std::function<bool(const std::string& name)>& matches) const {
+  return counts_.FindUsed(key, [&](const std::string& name) {
+    return KeyOf(name) == key && (matches == nullptr || matches(name));
+  });
+}
+
+bool SharedConnections::IsAtAnyOf(const std::string& name,
+                                  const std::vector<spdk::TransportAddress>& addresses) const {
+  bool is_at = false;
+  record_.VisitVolumes([&](const record::Volume& row) {
+    if (is_at || !Contains(SharedNames::Parse(row.connection).controllers, name)) return;
+    is_at = std::any_of(addresses.begin(), addresses.end(),
+                        [&](const auto& address) { return IsAt(row, address); });
+  });
+  return is_at;
+}
+
+absl::StatusOr<bool> SharedConnections::IsNeededByOthers(const Context& context, const Uuid& volume,
+                                                         const std::string& name,
+                                                         const spdk::TransportAddress& address) {
+  absl::StatusOr<UseCounts::Held> held = Lock(context, name);
+  if (!held.ok()) return held.status();
+  return IsNeededBy(held->users(), volume, address);
+}
+
+// Returns true if one of `users` other than `volume` names the address, or names none: the target
+// does not attach a path twice, so a volume that was found by discovery may depend on any of them.
+bool SharedConnections::IsNeededBy(const std::set<Uuid>& users, const Uuid& volume,
+                                   const spdk::TransportAddress& address) const {
+  return std::any_of(users.begin(), users.end(), [&](const Uuid& user) {
+    if (user == volume) return false;
+    const std::optional<record::Volume> row = record_.FindVolume(user);
+    return row && (!row->params.nvmf().has_direct() || IsAt(*row, address));
+  });
+}
+
+absl::Status SharedConnections::RemovePath(const Context& context, const Uuid& volume,
+                                           const std::string& name, const std::string& subnqn,
+                                           const spdk::TransportAddress& address, bool is_going) {
+  absl::StatusOr<UseCounts::Held> held = Lock(context, name);
+  if (!held.ok()) return held.status();
+  const std::set<Uuid>& users = held->users();
+  const bool is_released =
+      is_going &&
+      std::all_of(users.begin(), users.end(), [&](const Uuid& user) { return user == volume; });
+  if (is_released || IsNeededBy(users, volume, address)) return absl::OkStatus();
+  if (absl::Status status = RefreshControllers(context); !status.ok()) return status;
+  const uint64_t generation = target_.generation();
+  const std::optional<spdk::Controller> known = controllers_.Find(generation, name);
+  const bool is_last =
+      !known ||
+      std::none_of(known->paths.begin(), known->paths.end(), [&](const spdk::ControllerPath& path) {
+        return path.is_up() && !spdk::SameAddress(path.address, address);
+      });
+  if (is_last) return absl::OkStatus();
+  absl::Status status = spdk::DoToEnd(target_, context, spdk::DetachPath(name, address, subnqn));
+  if (!status.ok() && !spdk::IsUnknownName(status)) return status;
+  if (controllers_.Find(generation, name)) {
+    controllers_.Update(generation, name, [&](spdk::Controller& controller) {
+      std::erase_if(controller.paths, [&](const spdk::ControllerPath& path) {
+        return spdk::SameAddress(path.address, address);
+      });
+    });
+  }
+  return absl::OkStatus();
+}
+
+std::string SharedConnections::PlanName(std::string_view key, std::string name) {
+  base::MutexLock lock(mutex_);
+  if (std::optional<std::string> used = FindByKey(key)) return *std::move(used);
+  return planned_.try_emplace(std::string(key), std::move(name)).first->second;
 }
 
 SharedNames SharedConnections::HangsOn(const std::string& controller) const {
@@ -57,8 +153,9 @@ absl::StatusOr<bool> SharedConnections::CountOne(const Context& context, const U
   return true;
 }
 
-// False: nobody uses the connections that a controller of this name would go with. They are
-// another's, or have just been released.
+// Counts `volume` as a user of the connections to which a controller of this name would belong.
+// Returns false if no volume uses them, either because the agent did not create them or because it
+// has just released them.
 absl::StatusOr<bool> SharedConnections::CountController(const Context& context, const Uuid& volume,
                                                         const std::string& controller,
                                                         SharedNames& names) {
@@ -72,6 +169,7 @@ absl::StatusOr<bool> SharedConnections::CountController(const Context& context, 
 absl::StatusOr<bool> SharedConnections::CountHanging(const Context& context, const Uuid& volume,
                                                      const spdk::Bdev& bdev, SharedNames& names) {
   NoteBdev(target_.generation(), volume, bdev);
+  names.paths = bdevs_.PathsOf(volume);
   const std::optional<std::string> controller =
       bdev.is_nvme ? ControllerOfBdev(bdev.name) : std::nullopt;
   if (!controller || !HasAgentsForm(*controller)) return true;
@@ -85,13 +183,19 @@ absl::StatusOr<bool> SharedConnections::CountHanging(const Context& context, con
 
 absl::Status SharedConnections::CountKnown(const Context& context, const Uuid& volume,
                                            SharedNames& names) {
-  const std::optional<KnownBdev> known = FindBdev(volume);
+  names.paths = bdevs_.PathsOf(volume);
+  const std::optional<KnownBdev> known = bdevs_.Find(target_.generation(), volume);
   if (!known || known->controller.empty()) return absl::OkStatus();
   return CountController(context, volume, known->controller, names).status();
 }
 
 absl::Status SharedConnections::Leave(const Context& context, const Uuid& volume,
                                       const std::string& name, bool is_going) {
+  {
+    base::MutexLock lock(mutex_);
+    auto planned = planned_.find(KeyOf(name));
+    if (planned != planned_.end() && planned->second == name) planned_.erase(planned);
+  }
   absl::StatusOr<UseCounts::Held> held = Lock(context, name);
   if (!held.ok()) return held.status();
   held->users().erase(volume);
@@ -101,7 +205,7 @@ absl::Status SharedConnections::Leave(const Context& context, const Uuid& volume
   absl::Status status = hanging.status();
   if (status.ok() && !hanging->empty()) {
     held->users() = *hanging;
-    for (const Uuid& other : *hanging) status.Update(KeepHanging(other, name));
+    for (const Uuid& other : *hanging) status.Update(RecordHanging(other, name));
     if (status.ok()) return status;
   }
   if (status.ok()) status = Disconnect(context, name);
@@ -117,41 +221,57 @@ absl::StatusOr<std::set<Uuid>> SharedConnections::UsersOf(const Context& context
 }
 
 absl::StatusOr<bool> SharedConnections::IsIdle(const Context& context, const std::string& name) {
-  absl::StatusOr<Reach> reach = ReachOf(context, name);
-  if (!reach.ok()) return reach.status();
-  return reach->controllers.empty();
+  absl::StatusOr<Dependents> dependents = FindDependents(context, name);
+  if (!dependents.ok()) return dependents.status();
+  return dependents->controllers.empty();
 }
 
-absl::StatusOr<bool> SharedConnections::IsBare(const Context& context, const std::string& name) {
+absl::StatusOr<bool> SharedConnections::HasNoVolumes(const Context& context,
+                                                     const std::string& name) {
   absl::StatusOr<std::set<Uuid>> hanging = FindHanging(context, std::nullopt, name);
   if (!hanging.ok()) return hanging.status();
   return hanging->empty();
 }
 
-absl::StatusOr<bool> SharedConnections::IsLast(const Context& context, const Uuid& volume,
-                                               const std::string& name) {
+// A volume that is being removed still uses the connection: the target removes its namespace only
+// when its I/O has ended. If such volumes kept the connection for each other, no I/O would end.
+absl::StatusOr<std::optional<std::set<Uuid>>> SharedConnections::FindOthersThatGo(
+    const Context& context, const Uuid& volume, const std::string& name) {
   absl::StatusOr<UseCounts::Held> held = Lock(context, name);
   if (!held.ok()) return held.status();
-  const bool has_others = std::any_of(held->users().begin(), held->users().end(),
-                                      [&](const Uuid& user) { return user != volume; });
-  if (has_others) return false;
+  std::set<Uuid> others = held->users();
+  others.erase(volume);
+  const bool any_stays =
+      std::any_of(others.begin(), others.end(), [&](const Uuid& user) { return Stays(user); });
+  if (any_stays) return std::nullopt;
   absl::StatusOr<std::set<Uuid>> hanging = FindHanging(context, volume, name);
   if (!hanging.ok()) return hanging.status();
-  return hanging->empty();
+  if (!hanging->empty()) return std::nullopt;
+  return others;
 }
 
-// So that an agent that starts after this one counts them, too.
-absl::Status SharedConnections::KeepHanging(const Uuid& volume, const std::string& name) {
-  std::optional<record::Volume> row = record_.FindVolume(volume);
-  if (!row) return absl::OkStatus();
-  SharedNames names = SharedNames::Parse(row->connection);
-  IsService(name) ? names.AddService(name) : names.AddController(name);
-  std::string text = names.ToText();
-  if (text == row->connection) return absl::OkStatus();
-  row->connection = std::move(text);
-  record::Change change;
-  change.put_volumes.push_back(*std::move(row));
-  return record_.Write(std::move(change), record::Durability::kProcess);
+// Returns true if the volume is in the record and not being removed.
+bool SharedConnections::Stays(const Uuid& volume) const {
+  const std::optional<record::Volume> row = record_.FindVolume(volume);
+  return row && row->state != record::VolumeState::kDetaching;
+}
+
+// Writes to the record that `volume` depends on the connection, for the next start of the agent.
+absl::Status SharedConnections::RecordHanging(const Uuid& volume, const std::string& name) {
+  // Uses Update, because the lock of the volume is not held here.
+  auto make = [&] {
+    record::Change change;
+    std::optional<record::Volume> row = record_.FindVolume(volume);
+    if (!row) return change;
+    SharedNames names = SharedNames::Parse(row->connection);
+    IsService(name) ? names.AddService(name) : names.AddController(name);
+    std::string text = names.ToText();
+    if (text == row->connection) return change;
+    row->connection = std::move(text);
+    change.put_volumes.push_back(*std::move(row));
+    return change;
+  };
+  return record_.Update(make, record::Durability::kProcess);
 }
 
 absl::Status SharedConnections::Disconnect(const Context& context, const std::string& name) {
@@ -164,48 +284,33 @@ absl::Status SharedConnections::Disconnect(const Context& context, const std::st
   return spdk::IsUnknownName(status) ? absl::OkStatus() : status;
 }
 
-absl::StatusOr<SharedConnections::Reach> SharedConnections::ReachOf(const Context& context,
-                                                                    const std::string& name) {
+absl::StatusOr<SharedConnections::Dependents> SharedConnections::FindDependents(
+    const Context& context, const std::string& name) {
   absl::StatusOr<std::vector<spdk::Controller>> controllers;
   if (IsService(name)) {
-    controllers = AskControllers(context);
+    controllers = QueryControllers(context);
   } else {
     const Request request = spdk::GetController(name);
-    absl::StatusOr<jsonrpc::Json> answer = std::move(target_.CallMany(context, {&request, 1})[0]);
-    if (spdk::IsUnknownName(answer.status())) return Reach();
+    absl::StatusOr<jsonrpc::Json> answer = target_.Call(context, request);
+    if (spdk::IsUnknownName(answer.status())) return Dependents();
     if (!answer.ok()) return answer.status();
     controllers = spdk::ParseControllers(*answer);
   }
   if (!controllers.ok()) return controllers.status();
-  Reach reach;
+  Dependents dependents;
   for (const spdk::Controller& controller : *controllers) {
     if (controller.name != name && ServiceOfController(controller.name) != name) continue;
-    reach.controllers.insert(controller.name);
-    for (const spdk::ControllerPath& path : controller.paths) reach.nqns.insert(path.subnqn);
+    dependents.controllers.insert(controller.name);
+    for (const spdk::ControllerPath& path : controller.paths) dependents.nqns.insert(path.subnqn);
   }
-  return reach;
+  return dependents;
 }
 
-// A bdev may have moved from one controller to another of the same subsystem: volumes of other
-// subsystems need not be asked for.
-std::vector<Uuid> SharedConnections::CandidatesFor(const Reach& reach,
-                                                   const std::optional<Uuid>& except) {
-  const uint64_t generation = target_.generation();
-  std::set<Uuid> candidates;
-  {
-    MutexLock lock(mutex_);
-    if (unknown_since_ != generation) {
-      unknown_since_ = generation;
-      for (const auto& [id, bdev] : bdevs_) {
-        if (bdev.generation != generation) unknown_.insert(id);
-      }
-    }
-    candidates = unknown_;
-    for (const std::string& nqn : reach.nqns) {
-      auto found = by_nqn_.find(nqn);
-      if (found != by_nqn_.end()) candidates.insert(found->second.begin(), found->second.end());
-    }
-  }
+// A bdev may have moved between controllers of the same subsystem; only volumes that may be in
+// these subsystems need to be queried.
+std::vector<Uuid> SharedConnections::CandidatesOf(const Dependents& dependents,
+                                                  const std::optional<Uuid>& except) {
+  std::set<Uuid> candidates = bdevs_.FindCandidates(target_.generation(), dependents.nqns);
   if (except) candidates.erase(*except);
   std::vector<Uuid> present;
   for (const Uuid& id : candidates) {
@@ -219,87 +324,35 @@ std::vector<Uuid> SharedConnections::CandidatesFor(const Reach& reach,
 absl::StatusOr<std::set<Uuid>> SharedConnections::FindHanging(const Context& context,
                                                               const std::optional<Uuid>& except,
                                                               const std::string& name) {
-  absl::StatusOr<Reach> reach = ReachOf(context, name);
-  if (!reach.ok()) return reach.status();
+  absl::StatusOr<Dependents> dependents = FindDependents(context, name);
+  if (!dependents.ok()) return dependents.status();
   std::set<Uuid> hanging;
-  if (reach->controllers.empty()) return hanging;
-  const std::vector<Uuid> candidates = CandidatesFor(*reach, except);
-  if (absl::Status status = LookUp(context, candidates); !status.ok()) return status;
+  if (dependents->controllers.empty()) return hanging;
+  const std::vector<Uuid> candidates = CandidatesOf(*dependents, except);
+  if (absl::Status status = QueryBdevs(context, candidates); !status.ok()) return status;
   for (const Uuid& id : candidates) {
-    const std::optional<KnownBdev> known = FindBdev(id);
-    if (known && reach->controllers.contains(known->controller)) hanging.insert(id);
+    const std::optional<KnownBdev> known = bdevs_.Find(target_.generation(), id);
+    if (known && dependents->controllers.contains(known->controller)) hanging.insert(id);
   }
   return hanging;
 }
 
-void SharedConnections::EraseIndex(const Uuid& volume) {
-  auto known = bdevs_.find(volume);
-  if (known == bdevs_.end()) return;
-  for (const std::string& nqn : known->second.subsystem_nqns) {
-    auto found = by_nqn_.find(nqn);
-    if (found == by_nqn_.end()) continue;
-    found->second.erase(volume);
-    if (found->second.empty()) by_nqn_.erase(found);
-  }
-}
-
-void SharedConnections::Track(const Uuid& volume) {
-  MutexLock lock(mutex_);
-  if (bdevs_.try_emplace(volume).second) unknown_.insert(volume);
-}
-
-void SharedConnections::Forget(const Uuid& volume) {
-  MutexLock lock(mutex_);
-  EraseIndex(volume);
-  bdevs_.erase(volume);
-  unknown_.erase(volume);
-}
-
-void SharedConnections::NoteBdev(uint64_t generation, const Uuid& volume,
-                                 const std::optional<spdk::Bdev>& bdev) {
-  KnownBdev known{.generation = generation,
-                  .is_there = bdev.has_value(),
-                  .controller = {},
-                  .subsystem_nqns = {}};
-  const bool is_complete = bdev && spdk::IsComplete(*bdev);
-  if (bdev && bdev->is_nvme) {
-    known.controller = ControllerOfBdev(bdev->name).value_or("");
-    known.subsystem_nqns = bdev->subsystem_nqns;
-  }
-  MutexLock lock(mutex_);
-  EraseIndex(volume);
-  for (const std::string& nqn : known.subsystem_nqns) by_nqn_[nqn].insert(volume);
-  bdevs_.insert_or_assign(volume, std::move(known));
-  if (is_complete) {
-    unknown_.erase(volume);
-  } else {
-    unknown_.insert(volume);
-  }
-}
-
-std::optional<SharedConnections::KnownBdev> SharedConnections::FindBdev(const Uuid& volume) const {
-  const uint64_t generation = target_.generation();
-  MutexLock lock(mutex_);
-  auto found = bdevs_.find(volume);
-  if (found == bdevs_.end() || found->second.generation != generation) return std::nullopt;
-  return found->second;
-}
-
-absl::Status SharedConnections::LookAtBdevs(const Context& context,
-                                            const std::vector<Uuid>& volumes) {
+absl::Status SharedConnections::RefreshBdevs(const Context& context,
+                                             const std::vector<Uuid>& volumes) {
   std::vector<Uuid> unknown;
   for (const Uuid& id : volumes) {
-    const std::optional<KnownBdev> known = FindBdev(id);
+    const std::optional<KnownBdev> known = bdevs_.Find(target_.generation(), id);
     const bool is_known = known && !known->controller.empty() &&
                           controllers_.Find(target_.generation(), known->controller);
     if (!is_known) unknown.push_back(id);
   }
-  return LookUp(context, unknown);
+  return QueryBdevs(context, unknown);
 }
 
-absl::Status SharedConnections::LookUp(const Context& context, const std::vector<Uuid>& volumes) {
-  for (size_t begin = 0; begin < volumes.size(); begin += kMaxLookUps) {
-    const size_t end = std::min(begin + kMaxLookUps, volumes.size());
+absl::Status SharedConnections::QueryBdevs(const Context& context,
+                                           const std::vector<Uuid>& volumes) {
+  for (size_t begin = 0; begin < volumes.size(); begin += kMaxQueries) {
+    const size_t end = std::min(begin + kMaxQueries, volumes.size());
     std::vector<Request> requests;
     for (size_t i = begin; i < end; ++i) requests.push_back(spdk::GetBdev(volumes[i].ToString()));
     const uint64_t generation = target_.generation();
@@ -313,51 +366,63 @@ absl::Status SharedConnections::LookUp(const Context& context, const std::vector
   return absl::OkStatus();
 }
 
-absl::Status SharedConnections::LookAtServices(const Context& context) {
-  const auto mark = services_.mark(target_.generation());
-  const Request request = spdk::GetDiscoveryInfo();
-  const spdk::Results answers = target_.CallMany(context, {&request, 1});
-  if (!answers[0].ok()) return answers[0].status();
-  absl::StatusOr<std::vector<spdk::DiscoveryService>> services =
-      spdk::ParseDiscoveryInfo(*answers[0]);
+absl::Status SharedConnections::RefreshServices(const Context& context) {
+  const auto before = services_.snapshot(target_.generation());
+  const absl::StatusOr<jsonrpc::Json> answer = target_.Call(context, spdk::GetDiscoveryInfo());
+  if (!answer.ok()) return answer.status();
+  absl::StatusOr<std::vector<spdk::DiscoveryService>> services = spdk::ParseDiscoveryInfo(*answer);
   if (!services.ok()) return services.status();
-  services_.Replace(mark, *std::move(services));
+  services_.Replace(before, *std::move(services));
   return absl::OkStatus();
 }
 
-absl::Status SharedConnections::LookAtControllers(const Context& context) {
-  return AskControllers(context).status();
+absl::Status SharedConnections::RefreshControllers(const Context& context) {
+  return QueryControllers(context).status();
 }
 
-absl::StatusOr<std::vector<spdk::Controller>> SharedConnections::AskControllers(
+absl::StatusOr<std::vector<spdk::Controller>> SharedConnections::QueryControllers(
     const Context& context) {
-  const auto mark = controllers_.mark(target_.generation());
-  const Request request = spdk::GetControllers();
-  const spdk::Results answers = target_.CallMany(context, {&request, 1});
-  if (!answers[0].ok()) return answers[0].status();
-  absl::StatusOr<std::vector<spdk::Controller>> controllers = spdk::ParseControllers(*answers[0]);
-  if (controllers.ok()) controllers_.Replace(mark, *controllers);
+  const auto before = controllers_.snapshot(target_.generation());
+  const absl::StatusOr<jsonrpc::Json> answer = target_.Call(context, spdk::GetControllers());
+  if (!answer.ok()) return answer.status();
+  absl::StatusOr<std::vector<spdk::Controller>> controllers = spdk::ParseControllers(*answer);
+  if (controllers.ok()) controllers_.Replace(before, *controllers);
   return controllers;
 }
 
+absl::Status SharedConnections::CheckNamespace(const Uuid& volume) const {
+  const std::optional<KnownBdev> known = bdevs_.Find(target_.generation(), volume);
+  if (!known || !known->is_there || known->is_namespace) return absl::OkStatus();
+  return absl::AlreadyExistsError(
+      fmt::format("volume {}: the target has bdev {} under this UUID, which does not come from the "
+                  "volume's storage node",
+                  volume.ToString(), known->name));
+}
+
 bool SharedConnections::IsMissing(const Uuid& volume) const {
-  const std::optional<KnownBdev> known = FindBdev(volume);
+  const std::optional<KnownBdev> known = bdevs_.Find(target_.generation(), volume);
   return known && !known->is_there;
 }
 
 std::string SharedConnections::ControllerOf(const Uuid& volume) const {
-  const std::optional<KnownBdev> known = FindBdev(volume);
+  const std::optional<KnownBdev> known = bdevs_.Find(target_.generation(), volume);
   return known ? known->controller : std::string();
 }
 
 std::optional<PathCount> SharedConnections::PathsOf(const Uuid& volume) const {
-  const std::optional<KnownBdev> known = FindBdev(volume);
+  const std::optional<KnownBdev> known = bdevs_.Find(target_.generation(), volume);
   if (!known || known->controller.empty()) return std::nullopt;
   const std::optional<spdk::Controller> controller =
       controllers_.Find(target_.generation(), known->controller);
   if (!controller) return std::nullopt;
-  PathCount count{.up = 0, .total = static_cast<uint32_t>(controller->paths.size())};
-  for (const spdk::ControllerPath& path : controller->paths) count.up += path.is_up() ? 1 : 0;
+  // A path that the target no longer has is one that is down: it was lost, or not yet restored.
+  std::set<RemotePath> all = bdevs_.PathsOf(volume);
+  PathCount count;
+  for (const spdk::ControllerPath& path : controller->paths) {
+    all.insert(RemotePath::Of(path.address, path.subnqn));
+    count.up += path.is_up() ? 1 : 0;
+  }
+  count.total = static_cast<uint32_t>(all.size());
   return count;
 }
 

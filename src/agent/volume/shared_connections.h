@@ -1,6 +1,9 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <optional>
 #include <set>
@@ -13,16 +16,18 @@
 #include "agent/record/record.h"
 #include "agent/spdk/bdev.h"
 #include "agent/spdk/bdev_nvme.h"
+#include "agent/volume/known_bdevs.h"
 #include "agent/volume/known_objects.h"
 #include "agent/volume/shared_names.h"
 #include "agent/volume/use_counts.h"
 #include "base/context.h"
 #include "base/mutex.h"
 #include "jsonrpc/caller.h"
+#include "sma.pb.h"
 
 namespace sma::volume {
 
-/// How many of the paths to a volume's remote subsystem are up.
+/// The number of paths to a volume's remote subsystem, and of those that are up.
 struct PathCount {
   uint32_t up = 0;
   uint32_t total = 0;
@@ -30,74 +35,114 @@ struct PathCount {
   friend bool operator==(const PathCount&, const PathCount&) = default;
 };
 
-/// The connections that the agent has the target make, discovery services and controllers: which
-/// volumes use them or hang on them, and what the target last said of them.
+/// The connections that the agent creates on the target, which are discovery services and
+/// controllers: keeps track of the volumes that use them or depend on them, and of the target's
+/// last description of them.
 ///
-/// A volume *uses* a connection that was made for it. It *hangs on* the one that its bdev belongs
-/// to, which may have been made for another volume: a target attaches a path once, whichever
-/// service lists it, and detaches it with the service that did. So a connection is released only
-/// when no volume uses it and none in the record hangs on it. Connections with names that are not
-/// in the record are another's: never counted, never released.
+/// A volume *uses* a connection that was created for it. It *depends on* the connection to which
+/// its bdev belongs, which may have been created for another volume: a target attaches a path only
+/// once, whichever service lists it, and detaches it together with that service. Therefore a
+/// connection is released only when no volume uses it and no volume in the record depends on it. A
+/// connection whose name is not in the record belongs to another owner: it is never counted and
+/// never released.
 ///
-/// Thread-safe. Methods with a context block, for as long as it allows.
+/// Thread-safe. Methods with a context block until it ends at the latest.
 class SharedConnections {
  public:
-  /// `target` and `record` outlive this. Counts what the rows of the record say.
+  /// `target` and `record` must outlive this object. Counts the connections in the record's rows.
   SharedConnections(jsonrpc::Caller& target, record::Record& record);
 
-  /// The name of a connection of the agent's whose key (KeyOf) is `key`; nullopt: there is none.
-  std::optional<std::string> FindByKey(std::string_view key) const;
+  /// Returns the name of the agent's connection whose key (KeyOf) is `key`, and for which `matches`
+  /// returns true if it is set; nullopt if there is none.
+  std::optional<std::string> FindByKey(
+      std::string_view key,
+      const std::function<bool(const std::string& name)>& matches = nullptr) const;
+  /// Returns true if a volume that is connected directly through `name` names one of the addresses.
+  /// Visits all volumes of the record.
+  bool IsAtAnyOf(const std::string& name,
+                 const std::vector<spdk::TransportAddress>& addresses) const;
+  /// Returns true if a user of the controller `name` other than `volume` names the address, or may
+  /// depend on it because it names no addresses.
+  absl::StatusOr<bool> IsNeededByOthers(const base::Context& context, const base::Uuid& volume,
+                                        const std::string& name,
+                                        const spdk::TransportAddress& address);
+  /// Removes a path from the controller `name`, unless IsNeededByOthers is true, or no other path
+  /// is up, or `is_going` is true and `volume` is the only user, so that the path is released with
+  /// the controller.
+  absl::Status RemovePath(const base::Context& context, const base::Uuid& volume,
+                          const std::string& name, const std::string& subnqn,
+                          const spdk::TransportAddress& address, bool is_going);
+  /// Returns the name of the agent's connection with this key: the one in use; otherwise the one
+  /// that an earlier caller plans to create; otherwise `name`, which is then planned. Concurrent
+  /// callers therefore create only one connection. A plan ends with the first Leave of its name.
+  std::string PlanName(std::string_view key, std::string name);
   bool IsUsed(const std::string& name) const { return counts_.IsUsed(name); }
-  /// The volumes that use or hang on a connection.
+  /// Returns the volumes that are counted for a connection.
   absl::StatusOr<std::set<base::Uuid>> UsersOf(const base::Context& context,
                                                const std::string& name);
   absl::StatusOr<UseCounts::Held> Lock(const base::Context& context, const std::string& name) {
     return counts_.Lock(context, name);
   }
 
-  /// Counts `volume` as a user of the connections that its bdev hangs on, and adds them to `names`.
-  /// False: the bdev was removed meanwhile.
+  /// Counts `volume` as a user of the connections that its bdev depends on, and adds them to
+  /// `names`. Returns false if the bdev was removed meanwhile.
   absl::StatusOr<bool> CountHanging(const base::Context& context, const base::Uuid& volume,
                                     const spdk::Bdev& bdev, SharedNames& names);
-  /// The same from what is known of its bdev, without a remote call.
+  /// Like CountHanging, but uses the last known description of the bdev and makes no remote call.
   absl::Status CountKnown(const base::Context& context, const base::Uuid& volume,
                           SharedNames& names);
 
-  /// Releases the connection `name` if nobody but `volume` uses it and nothing hangs on it; else
-  /// `volume` merely does not use it any more. OK when it does not exist.
-  /// `is_going`: the volume itself need not be found through it any more, either.
+  /// Ends the use of the connection `name` by `volume`, and releases the connection if no other
+  /// volume uses it or depends on it. Returns OK if it does not exist. `is_going` is true if the
+  /// volume is being released, so that its own bdev does not keep the connection.
   absl::Status Leave(const base::Context& context, const base::Uuid& volume,
                      const std::string& name, bool is_going = true);
-  /// Whether the connection `name`, which the caller holds, has no controllers on the target.
+  /// Returns true if the connection `name`, whose lock the caller holds, has no controllers.
+  /// Queries the target.
   absl::StatusOr<bool> IsIdle(const base::Context& context, const std::string& name);
-  /// Whether no attached volume hangs on the connection `name`, which the caller holds. Asks the
-  /// target.
-  absl::StatusOr<bool> IsBare(const base::Context& context, const std::string& name);
-  /// Whether Leave would release the connection. Asks the target.
-  absl::StatusOr<bool> IsLast(const base::Context& context, const base::Uuid& volume,
-                              const std::string& name);
-  /// The volume is in the record now, or soon.
-  void Track(const base::Uuid& volume);
-  /// The volume is not in the record any more.
-  void Forget(const base::Uuid& volume);
+  /// Returns true if no attached volume depends on the connection `name`, whose lock the caller
+  /// holds. Queries the target.
+  absl::StatusOr<bool> HasNoVolumes(const base::Context& context, const std::string& name);
+  /// Returns the volumes other than `volume` that are counted for the connection `name`, if all of
+  /// them are being removed and nothing else depends on it, so that it may be released at once;
+  /// nullopt otherwise. Queries the target.
+  absl::StatusOr<std::optional<std::set<base::Uuid>>> FindOthersThatGo(const base::Context& context,
+                                                                       const base::Uuid& volume,
+                                                                       const std::string& name);
+  /// Adds a volume that is in the record or will soon be added to it, and the paths to the
+  /// addresses that it names.
+  void Track(const base::Uuid& volume, const VolumeParameters& params);
+  /// Returns the paths through which the volume was ever found, or should be reachable.
+  std::set<RemotePath> KnownPathsOf(const base::Uuid& volume) const {
+    return bdevs_.PathsOf(volume);
+  }
+  /// Replaces these paths by those that a row contains.
+  void SetPaths(const record::Volume& row);
+  /// Removes a volume that is no longer in the record.
+  void Forget(const base::Uuid& volume) { bdevs_.Forget(volume); }
 
-  /// What the target said of the bdev of `volume`; nullopt: there is none. `generation`: of the
-  /// target before it was asked.
+  /// Same contract as KnownBdevs::Note.
   void NoteBdev(uint64_t generation, const base::Uuid& volume,
-                const std::optional<spdk::Bdev>& bdev);
-  /// Asks the target for the bdevs of those of `volumes` of which nothing is known, or whose
-  /// controller is not there any more.
-  absl::Status LookAtBdevs(const base::Context& context, const std::vector<base::Uuid>& volumes);
-  absl::Status LookAtServices(const base::Context& context);
-  absl::Status LookAtControllers(const base::Context& context);
+                const std::optional<spdk::Bdev>& bdev) {
+    bdevs_.Note(generation, volume, bdev);
+  }
+  /// Query the target for, respectively, the bdevs of those `volumes` that have no description or
+  /// whose controller no longer exists; all discovery services; all controllers.
+  absl::Status RefreshBdevs(const base::Context& context, const std::vector<base::Uuid>& volumes);
+  absl::Status RefreshServices(const base::Context& context);
+  absl::Status RefreshControllers(const base::Context& context);
 
-  /// Whether the target said lately that there is no bdev of the volume.
+  /// Returns ALREADY_EXISTS if the target, when it was last queried, had a bdev under the name
+  /// or UUID of the volume that is no namespace of a remote subsystem with this UUID.
+  absl::Status CheckNamespace(const base::Uuid& volume) const;
+  /// Returns true if the volume had no bdev when the target was last queried.
   bool IsMissing(const base::Uuid& volume) const;
-  /// The controller that the volume's bdev belongs to, as it was last seen; empty: none, or
-  /// unknown.
+  /// Returns the controller to which the volume's bdev last belonged; empty if there is none or it
+  /// is unknown.
   std::string ControllerOf(const base::Uuid& volume) const;
 
-  /// As of the last LookAtControllers; nullopt: not known, or not an NVMe volume.
+  /// Returns the paths as of the last RefreshControllers, including those through which the volume
+  /// was found earlier; nullopt if they are unknown or the volume is not an NVMe volume.
   std::optional<PathCount> PathsOf(const base::Uuid& volume) const;
 
   KnownObjects<spdk::DiscoveryService>& services() { return services_; }
@@ -106,20 +151,12 @@ class SharedConnections {
   const KnownObjects<spdk::Controller>& controllers() const { return controllers_; }
 
  private:
-  // The bdev of a volume, as it was last described.
-  struct KnownBdev {
-    uint64_t generation = 0;
-    bool is_there = false;
-    std::string controller;  // empty: it does not belong to a remote subsystem, or is not there
-    std::vector<std::string> subsystem_nqns;
-  };
-  // What goes with a connection.
-  struct Reach {
+  // The objects that are removed together with a connection.
+  struct Dependents {
     std::set<std::string> controllers;
-    std::set<std::string> nqns;  // of their subsystems
+    std::set<std::string> nqns;  // of the controllers' subsystems
   };
 
-  std::optional<KnownBdev> FindBdev(const base::Uuid& volume) const;
   SharedNames HangsOn(const std::string& controller) const;
   absl::StatusOr<bool> CountOne(const base::Context& context, const base::Uuid& volume,
                                 const std::string& name, SharedNames& names);
@@ -128,26 +165,25 @@ class SharedConnections {
   absl::StatusOr<std::set<base::Uuid>> FindHanging(const base::Context& context,
                                                    const std::optional<base::Uuid>& except,
                                                    const std::string& name);
-  absl::StatusOr<Reach> ReachOf(const base::Context& context, const std::string& name);
-  std::vector<base::Uuid> CandidatesFor(const Reach& reach,
-                                        const std::optional<base::Uuid>& except);
-  absl::Status LookUp(const base::Context& context, const std::vector<base::Uuid>& volumes);
-  absl::Status KeepHanging(const base::Uuid& volume, const std::string& name);
+  absl::StatusOr<Dependents> FindDependents(const base::Context& context, const std::string& name);
+  std::vector<base::Uuid> CandidatesOf(const Dependents& dependents,
+                                       const std::optional<base::Uuid>& except);
+  bool Stays(const base::Uuid& volume) const;
+  bool IsNeededBy(const std::set<base::Uuid>& users, const base::Uuid& volume,
+                  const spdk::TransportAddress& address) const;
+  absl::Status QueryBdevs(const base::Context& context, const std::vector<base::Uuid>& volumes);
+  absl::Status RecordHanging(const base::Uuid& volume, const std::string& name);
   absl::Status Disconnect(const base::Context& context, const std::string& name);
-  absl::StatusOr<std::vector<spdk::Controller>> AskControllers(const base::Context& context);
-  void EraseIndex(const base::Uuid& volume) SMA_REQUIRES(mutex_);
+  absl::StatusOr<std::vector<spdk::Controller>> QueryControllers(const base::Context& context);
 
   jsonrpc::Caller& target_;
   record::Record& record_;
   UseCounts counts_;
   KnownObjects<spdk::DiscoveryService> services_;
   KnownObjects<spdk::Controller> controllers_;
-  mutable base::Mutex mutex_;
-  std::map<base::Uuid, KnownBdev> bdevs_ SMA_GUARDED_BY(mutex_);
-  std::map<std::string, std::set<base::Uuid>> by_nqn_ SMA_GUARDED_BY(mutex_);  // of bdevs_
-  // Volumes whose bdev is not known, or was not there, since the target's `unknown_since_`.
-  std::set<base::Uuid> unknown_ SMA_GUARDED_BY(mutex_);
-  uint64_t unknown_since_ SMA_GUARDED_BY(mutex_) = 0;
+  KnownBdevs bdevs_;
+  base::Mutex mutex_;
+  std::map<std::string, std::string, std::less<>> planned_ SMA_GUARDED_BY(mutex_);  // by key
 };
 
 }  // namespace sma::volume

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <map>
@@ -16,10 +18,11 @@
 
 namespace sma::volume {
 
-/// Which volumes use a connection of the target, known by its name. Thread-safe.
+/// The volumes that use each connection of the target, by the connection's name. Thread-safe.
 class UseCounts {
  public:
-  /// The users of one connection, while nobody else may look at them or change the connection.
+  /// The lock of one connection and its users. Only the holder may read or change the users, or
+  /// change the connection.
   class Held {
    public:
     Held(UseCounts& counts, base::LockTable::Held lock, std::string name);
@@ -35,16 +38,17 @@ class UseCounts {
     std::set<base::Uuid>* users_;
   };
 
-  /// Adds what the record says. Call it before other threads use this.
+  /// Adds a user from the record. Call this before other threads use this object.
   void Add(const std::string& name, const base::Uuid& user);
 
-  /// Waits as long as `context` allows. A caller holds one name at a time.
+  /// Locks one connection; waits until `context` ends at the latest. A caller may hold only one
+  /// lock.
   absl::StatusOr<Held> Lock(const base::Context& context, const std::string& name);
 
-  /// Whether the connection has a user, or somebody holds it to become one.
+  /// Returns true if the connection has users, or is locked by a caller that may become one.
   bool IsUsed(const std::string& name) const;
 
-  /// The first used name that begins with `prefix` and for which `matches` is true.
+  /// Returns the first used name that begins with `prefix` and for which `matches` returns true.
   template <typename Predicate>
   std::optional<std::string> FindUsed(std::string_view prefix, const Predicate& matches) const {
     base::MutexLock lock(mutex_);
@@ -57,7 +61,7 @@ class UseCounts {
 
  private:
   base::LockTable locks_;
-  mutable base::Mutex mutex_;  // of the map; each set belongs to the holder of its lock
+  mutable base::Mutex mutex_;  // guards the map; the lock of a name guards its set
   std::map<std::string, std::set<base::Uuid>, std::less<>> users_ SMA_GUARDED_BY(mutex_);
 };
 

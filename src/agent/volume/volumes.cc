@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "agent/volume/volumes.h"
 
 #include <fmt/format.h>
@@ -9,13 +11,52 @@
 #include "agent/spdk/bdev.h"
 #include "agent/spdk/bdev_nvme.h"
 #include "agent/spdk/call.h"
+#include "agent/spdk/crypto.h"
 #include "agent/volume/check_connection.h"
 #include "base/lock_table.h"
+#include "base/secret.h"
 #include "jsonrpc/call_scope.h"
 
 namespace sma::volume {
 
 namespace {
+
+// The maximum number of entries for layers of volumes that were not attached, before they are
+// removed.
+constexpr size_t kSpareLayers = 1000;
+
+// Returns true if `request` has the same CHAP login as the volume with `params` and `secrets`.
+bool SameLogin(const VolumeRequest& request, const VolumeParameters& params,
+               const VolumeParameters& secrets) {
+  const iscsi::VolumeConnectionParameters& asked = request.params.iscsi();
+  return asked.chap().user() == params.iscsi().chap().user() &&
+         asked.mutual_chap().user() == params.iscsi().mutual_chap().user() &&
+         base::SecretsEqual(request.secrets.iscsi().chap().secret(),
+                            secrets.iscsi().chap().secret()) &&
+         base::SecretsEqual(request.secrets.iscsi().mutual_chap().secret(),
+                            secrets.iscsi().mutual_chap().secret());
+}
+
+// Copies the CHAP users. The secrets are not part of these parameters.
+void SetLogin(const iscsi::VolumeConnectionParameters& from,
+              iscsi::VolumeConnectionParameters& to) {
+  *to.mutable_chap() = from.chap();
+  to.clear_mutual_chap();
+  if (from.has_mutual_chap()) *to.mutable_mutual_chap() = from.mutual_chap();
+}
+
+// Returns the name of the bdev that has the UUID of a remote volume and does not come from a
+// storage node: another client's, which appeared while the volume's own was missing. An iSCSI bdev
+// of the agent has the volume's id as its name.
+std::optional<std::string> FindImpostor(jsonrpc::Caller& target, const base::Context& context,
+                                        SharedConnections& shared, const record::Volume& row) {
+  if (!shared.ControllerOf(row.id).empty()) return std::nullopt;
+  auto bdev = spdk::FindBdev(target, context, row.id.ToString(), std::chrono::nanoseconds(0));
+  if (!bdev.ok() || !*bdev) return std::nullopt;
+  const bool is_remote =
+      row.params.has_iscsi() ? (*bdev)->name == row.id.ToString() : (*bdev)->is_nvme;
+  return is_remote ? std::nullopt : std::optional((*bdev)->name);
+}
 
 bool NeedsConnection(const VolumeParameters& params) {
   return params.has_nvmf() || params.has_iscsi();
@@ -33,7 +74,9 @@ Volumes::Volumes(Options options, jsonrpc::Caller& target, record::Record& recor
       sealer_(std::move(sealing_key)),
       connections_(options.discovery_timeout, target, record,
                    [this](const record::Volume& row) { return SecretsOf(row); }),
-      encryption_(target, std::move(engine), sealer_) {}
+      encryption_(options.late_action_time, target, std::move(engine), sealer_) {
+  for (const record::Volume& row : record.Volumes()) NoteLayer(row);
+}
 
 Volumes::~Volumes() { Stop(); }
 
@@ -60,6 +103,41 @@ absl::StatusOr<VolumeRequest> Volumes::Check(const base::Context& context,
   return request;
 }
 
+void Volumes::NoteLayer(const record::Volume& row) {
+  if (!row.params.has_crypto()) return;
+  const size_t kept = 2 * record_.volume_count() + kSpareLayers;
+  base::MutexLock lock(layers_mutex_);
+  layers_.emplace(spdk::CryptoBdevUuid(row.id), row.id);
+  // Failed attaches leave entries behind.
+  if (layers_.size() <= kept) return;
+  std::erase_if(layers_, [&](const auto& layer) {
+    return layer.second != row.id && !record_.FindVolume(layer.second);
+  });
+}
+
+void Volumes::ForgetLayer(const base::Uuid& volume) {
+  base::MutexLock lock(layers_mutex_);
+  layers_.erase(spdk::CryptoBdevUuid(volume));
+}
+
+absl::Status Volumes::CheckLayers(const record::Volume& row) const {
+  {
+    base::MutexLock lock(layers_mutex_);
+    auto found = layers_.find(row.id);
+    if (found != layers_.end()) {
+      return absl::AlreadyExistsError(
+          fmt::format("volume {} has the UUID of the crypto bdev of volume {}", row.id.ToString(),
+                      found->second.ToString()));
+    }
+  }
+  if (!row.params.has_crypto()) return absl::OkStatus();
+  const base::Uuid layer = spdk::CryptoBdevUuid(row.id);
+  if (!record_.FindVolume(layer)) return absl::OkStatus();
+  return absl::AlreadyExistsError(
+      fmt::format("volume {}: its crypto bdev would have the UUID of volume {}", row.id.ToString(),
+                  layer.ToString()));
+}
+
 absl::StatusOr<record::Volume> Volumes::NewRow(const VolumeRequest& request,
                                                const std::string& device_handle) {
   record::Volume row;
@@ -68,13 +146,14 @@ absl::StatusOr<record::Volume> Volumes::NewRow(const VolumeRequest& request,
   row.params = request.params;
   row.bdev_name = BaseBdevName(row);
   row.connection = connections_.Plan(request.id, request.params);
-  connections_.shared().Track(request.id);
+  connections_.shared().Track(request.id, request.params);
   row.created = row.state_since = std::chrono::system_clock::now();
   row.sealed = sealer_.Seal(request.id, request.secrets, request.keys ? &*request.keys : nullptr);
+  NoteLayer(row);
   return row;
 }
 
-std::chrono::nanoseconds Volumes::WaitOf(const record::Volume& row) const {
+std::chrono::nanoseconds Volumes::BdevWaitOf(const record::Volume& row) const {
   bool is_there = IsRemote(row) || row.params.has_crypto();
   return is_there ? std::chrono::nanoseconds(0) : options_.local_wait;
 }
@@ -89,7 +168,8 @@ Outcome Volumes::Connect(const base::Context& context, const VolumeRequest& requ
   return std::move(outcome).AfterUndo(Release(spdk::UndoContext(), row));
 }
 
-// The device that exports a volume waits for its bdev; the layer that encrypts does not.
+// Waits for the bdev of an encrypted volume: the crypto engine does not wait for its base bdev,
+// while a device waits for the bdev that it exports.
 absl::Status Volumes::FindLocal(const base::Context& context, const record::Volume& row) {
   if (!row.params.has_crypto()) return absl::OkStatus();
   absl::StatusOr<std::optional<spdk::Bdev>> bdev =
@@ -100,62 +180,81 @@ absl::Status Volumes::FindLocal(const base::Context& context, const record::Volu
       fmt::format("volume {} was not found on the target", row.id.ToString()));
 }
 
-// What the connection of the volume needs to be made again.
+// Returns the secrets with which the volume's connection can be recreated.
 absl::StatusOr<VolumeParameters> Volumes::SecretsOf(const record::Volume& row) {
   if (!row.params.has_iscsi() || !row.params.iscsi().has_chap()) return VolumeParameters();
   return sealer_.Open(row.id, row.sealed);
 }
 
-bool Volumes::IsKnownSame(const VolumeRequest& request, const record::Volume& row) const {
+bool Volumes::MatchesRecord(const VolumeRequest& request, const record::Volume& row) const {
   return !IsRemote(row) && !NeedsConnection(request.params) &&
-         encryption_.IsKnownSame(request, row);
+         encryption_.MatchesRecord(request, row);
 }
 
-absl::Status Volumes::ConnectAgain(const base::Context& context, const VolumeRequest& request,
-                                   record::Volume& row) {
+absl::Status Volumes::RepeatConnect(const base::Context& context, const VolumeRequest& request,
+                                    record::Volume& row) {
   if (!IsRemote(row) && !NeedsConnection(request.params)) {
-    return encryption_.SetupAgain(context, request, row);
+    return encryption_.RepeatSetup(context, request, row);
   }
+  // Checked first, because a request that is refused must not change the connection.
+  absl::Status status = encryption_.CheckRepeated(request, row);
+  if (!status.ok()) return status;
   absl::StatusOr<VolumeParameters> secrets = SecretsOf(row);
-  if (!secrets.ok() && HasSecrets(request.secrets)) {
-    // They were not kept, and here they are again. What is kept of keys is not touched.
-    std::string sealed = sealer_.Seal(row.id, request.secrets, nullptr);
-    if (!row.params.has_crypto()) row.sealed = std::move(sealed);
-    secrets = request.secrets;
+  status = secrets.status();
+  if (status.ok()) status = connections_.Extend(context, request.params, *secrets, row);
+  const bool has_others =
+      HasSecrets(request.secrets) && (!secrets.ok() || !SameLogin(request, row.params, *secrets));
+  // The secrets on the storage node may have been changed, or the old ones were not kept.
+  const bool is_other_login = row.params.has_iscsi() && has_others;
+  const bool tries_others = !status.ok() && is_other_login;
+  if (tries_others) {
+    record::Volume changed = row;
+    SetLogin(request.params.iscsi(), *changed.params.mutable_iscsi());
+    const absl::Status other =
+        connections_.Extend(context, request.params, request.secrets, changed);
+    if (!other.ok()) return secrets.ok() ? status : other;
+    row = std::move(changed);
+    status = other;
   }
-  if (!secrets.ok()) return secrets.status();
-  absl::Status status = connections_.Extend(context, request.params, *secrets, row);
-  return status.ok() ? encryption_.SetupAgain(context, request, row) : status;
+  // While the unit is connected, a new login is only stored, for the next time that the unit has to
+  // be connected.
+  const bool keeps_others = status.ok() && is_other_login && !tries_others &&
+                            connections_.AcceptsLogin(context, row, request);
+  if (keeps_others) SetLogin(request.params.iscsi(), *row.params.mutable_iscsi());
+  if (status.ok()) status = encryption_.RepeatSetup(context, request, row);
+  if (status.ok() && (tries_others || keeps_others)) {
+    row.sealed = sealer_.Seal(row.id, request.secrets, request.keys ? &*request.keys : nullptr);
+  }
+  return status;
 }
 
 absl::Status Volumes::Release(const base::Context& context, const record::Volume& row) {
-  // A layer whose base goes is out of reach, and its key with it.
+  // Once the base bdev is removed, the layer and its key can no longer be found.
   const std::vector<std::string> object = {base::LockTable::Volume(row.id).name};
   const bool may_get_layer = row.params.has_crypto() && IsRemote(row) &&
                              target_.MayActLate(object, options_.late_action_time);
   if (absl::Status status = encryption_.Cleanup(context, row); !status.ok()) return status;
   if (may_get_layer) {
-    return absl::UnavailableError(fmt::format(
-        "volume {}: the target may still act on a call that was given up", row.id.ToString()));
+    return absl::UnavailableError(
+        fmt::format("volume {}: the target may still act on an earlier call that was abandoned",
+                    row.id.ToString()));
   }
-  // An attach that failed may have set the limits of the volume's last life.
-  if (row.state == record::VolumeState::kAttaching && record_.FindLimits(row.id)) {
+  // An attach that failed may have applied limits that were kept from an earlier attachment. Those
+  // of an encrypted volume were on its layer; limits on the bdev below are not the agent's.
+  if (row.state == record::VolumeState::kAttaching && !row.params.has_crypto() &&
+      record_.FindLimits(row.id)) {
     if (absl::Status status = ClearLimits(context, row); !status.ok()) return status;
   }
   if (absl::Status status = connections_.Release(context, row); !status.ok()) return status;
   sealer_.Forget(row.id);
+  ForgetLayer(row.id);
   return absl::OkStatus();
 }
 
 absl::StatusOr<std::string> Volumes::FindBdevName(const base::Context& context,
                                                   const record::Volume& row) {
-  if (row.state != record::VolumeState::kAttaching) return row.bdev_name;
+  if (row.state == record::VolumeState::kAttached || !row.attachment.empty()) return row.bdev_name;
   return encryption_.FindBdevName(context, row);
-}
-
-absl::Status Volumes::ClearLimitsBelowLayer(const base::Context& context,
-                                            const record::Volume& row) {
-  return row.bdev_name == BaseBdevName(row) ? absl::OkStatus() : ClearLimits(context, row);
 }
 
 absl::Status Volumes::ClearLimits(const base::Context& context, const record::Volume& row) {
@@ -175,8 +274,10 @@ std::unique_ptr<DetachGuard> Volumes::BeginDetach(const base::Context& context,
           const base::Context& limited, bool is_known) {
         const jsonrpc::CallScope scope(objects);
         for (const record::Volume& row : rows) {
-          absl::Status status =
-              connections_.ReleaseIfDown(limited, row, encryption_.RemovalRequests(row), is_known);
+          auto removal_of = [this](const record::Volume& volume) {
+            return encryption_.RemovalRequests(volume);
+          };
+          absl::Status status = connections_.ReleaseIfDown(limited, row, removal_of, is_known);
           if (!status.ok()) {
             spdlog::debug("volume {}: {}", row.id.ToString(), std::string(status.message()));
           }
@@ -186,15 +287,25 @@ std::unique_ptr<DetachGuard> Volumes::BeginDetach(const base::Context& context,
 
 absl::Status Volumes::BeginRestore(const base::Context& context,
                                    const std::vector<record::Volume>& rows) {
-  return connections_.Look(context, rows);
+  return connections_.Refresh(context, rows);
 }
 
-absl::Status Volumes::Restore(const base::Context& context, record::Volume& row) {
+absl::Status Volumes::Restore(const base::Context& context, record::Volume& row, bool& may_export) {
+  absl::Status status = IsRemote(row) ? connections_.Restore(context, row) : absl::OkStatus();
   if (IsRemote(row)) {
-    absl::Status status = connections_.Restore(context, row);
-    if (!status.ok()) return status;
+    const auto impostor = FindImpostor(target_, context, connections_.shared(), row);
+    if (impostor) {
+      may_export = false;
+      return absl::AlreadyExistsError(
+          fmt::format("volume {}: bdev {} has its UUID, but does not come from its storage node",
+                      row.id.ToString(), *impostor));
+    }
   }
-  return encryption_.Restore(context, row);
+  if (status.ok()) return encryption_.Restore(context, row, may_export);
+  // The bdev under the volume's name or UUID may be another one.
+  may_export =
+      !absl::IsAlreadyExists(status) && encryption_.IsExportable(context, row).value_or(false);
+  return status;
 }
 
 }  // namespace sma::volume

@@ -1,9 +1,13 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <chrono>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -16,74 +20,86 @@
 #include "agent/volume/request.h"
 #include "agent/volume/sealer.h"
 #include "base/context.h"
+#include "base/mutex.h"
 #include "jsonrpc/caller.h"
 
 namespace sma::volume {
 
 struct Options {
-  /// How long a bdev of the target's own may take to appear.
+  /// How long to wait for a local bdev of the target to appear.
   std::chrono::nanoseconds local_wait = std::chrono::seconds(1);
-  /// How long a remote volume may take to be found and connected.
+  /// The time limit for finding and connecting a remote volume.
   std::chrono::nanoseconds discovery_timeout = std::chrono::seconds(10);
   /// How long after its connection was lost the target may still act on a call.
   std::chrono::nanoseconds late_action_time = std::chrono::seconds(2);
 };
 
-/// Whether the volume's bdev is made or brought by the agent, so that it can go and come back.
+/// Returns true if the agent connects the target to the volume, whose bdev can then disappear and
+/// reappear.
 bool IsRemote(const record::Volume& row);
 
-/// What is between a volume and the device that exports it: the connection to the machine that has
-/// it, and the layer that encrypts it. The core calls this in the order
-///   attach:  NewRow → (row to the record) → Connect → device attaches row.bdev_name → limits
-///   detach:  device detaches → Release → (row out of the record)
+/// Everything between a volume and the device that exports it: the connection to its storage node,
+/// and the layer that encrypts it. The core calls this in the order
+///   attach:  NewRow → (write the row) → Connect → device attaches row.bdev_name → limits
+///   detach:  device detaches → Release → (remove the row)
 ///   restore: BeginRestore once → Restore for each row → device restores
-/// A volume that is a bdev of the target's own and not encrypted passes through without a remote
-/// call. Thread-safe; the methods for one volume are called under that volume's lock, or under its
-/// device's lock taken exclusively. They block, for as long as their context allows, where nothing
-/// else is said.
+/// For a volume that is a local bdev of the target and not encrypted, no remote call is made.
+/// Thread-safe; the methods for one volume are called with that volume's lock held, or its device's
+/// lock held exclusively. Unless stated otherwise, they block until their context ends at the
+/// latest.
 ///
-/// Errors. Target not reachable: UNAVAILABLE. Where something could not be undone, or may still be
-/// done by the target, the outcome is unknown: then Release is called later, as often as it takes.
+/// All methods return UNAVAILABLE if the target is not reachable. The outcome is unknown if
+/// something could not be rolled back, or if the target may still act on a call: then Release must
+/// be called later, and repeated until it succeeds.
 class Volumes {
  public:
-  /// `target` and `record` outlive this; what the record's rows use is counted. Writes to the
-  /// record nothing but record::Volume::connection. `engine` encrypts volumes; `sealing_key` seals
-  /// their keys and secrets in the record.
+  /// `target` and `record` must outlive this object. Counts the connections that the record's rows
+  /// use; writes only record::Volume::connection to the record. `engine` encrypts volumes;
+  /// `sealing_key` seals their keys and secrets in the record.
   Volumes(Options options, jsonrpc::Caller& target, record::Record& record,
           std::unique_ptr<CryptoEngine> engine, std::optional<base::Secret> sealing_key);
   ~Volumes();
 
-  /// Called with volumes whose connection was restored in the background, in any thread; their
-  /// devices can be restored then. Set it before other threads use this.
+  /// `on_connected` is called, on any thread, with volumes whose connection was restored in the
+  /// background, so that their devices can be restored. Call this before other threads use this
+  /// object.
   void SetOnConnected(std::function<void(const std::vector<base::Uuid>& volumes)> on_connected);
   /// Ends all background work.
   void Stop() { connections_.nodes().Stop(); }
 
-  /// Name of the engine that encrypts volumes.
+  /// Returns the name of the engine that encrypts volumes.
   std::string_view engine_name() const { return encryption_.engine_name(); }
 
-  /// CheckVolume, and the parameters for encryption; host names are looked up. No call to the
-  /// target. INVALID_ARGUMENT. UNAVAILABLE: nobody tells the address of a host.
+  /// Checks a request with CheckVolume and Encryption::Check, and resolves host names. Does not
+  /// call the target. Returns INVALID_ARGUMENT, or UNAVAILABLE if a host name cannot be resolved at
+  /// present.
   absl::StatusOr<VolumeRequest> Check(const base::Context& context,
                                       const VolumeParameters& params) const;
 
-  /// The row of a volume that is about to be attached, in state kAttaching, secrets sealed. No
-  /// remote call.
+  /// Returns the row of a volume that is about to be attached: in state kAttaching, with its
+  /// secrets sealed. Makes no remote call.
   absl::StatusOr<record::Volume> NewRow(const VolumeRequest& request,
                                         const std::string& device_handle);
 
-  /// How long the device may wait for the bdev of `row` after Connect.
-  std::chrono::nanoseconds WaitOf(const record::Volume& row) const;
+  /// Returns ALREADY_EXISTS if the id of `row` is the UUID of the layer of another volume, or vice
+  /// versa. A device type that does not claim its bdev would find such a layer by that UUID, and a
+  /// host would get the clear text of the other volume. Call this after the row was written to the
+  /// record: the later one of two concurrent calls then fails. Makes no remote call.
+  absl::Status CheckLayers(const record::Volume& row) const;
 
-  /// Makes the connection and the layers of a row that NewRow made and the record has, so that
-  /// there is a bdev `row.bdev_name`; fills in of `row` what is to be kept. Takes back what it did
-  /// when it fails. NOT_FOUND: the volume was not found in time. INVALID_ARGUMENT: it is not in the
-  /// subsystem asked for.
+  /// Returns how long the device may wait for the bdev of `row` after Connect.
+  std::chrono::nanoseconds BdevWaitOf(const record::Volume& row) const;
+
+  /// Creates the connection and the layer for a row that NewRow returned and that has been written
+  /// to the record, so that the bdev `row.bdev_name` exists, and completes `row`. Rolls back if it
+  /// fails. Returns NOT_FOUND if the volume was not found in time, INVALID_ARGUMENT if it is not in
+  /// the requested subsystem.
   Outcome Connect(const base::Context& context, const VolumeRequest& request, record::Volume& row);
 
-  /// In place of Connect, for a device that takes plans (DeviceManager::takes_plans): not null
-  /// where all that has to be made can be made along with the device's own calls, and then nothing
-  /// is made yet. `request` outlives the plan. UNAVAILABLE.
+  /// To be used instead of Connect for a device that takes plans (DeviceManager::takes_plans).
+  /// Creates nothing yet: the plan's requests are sent in one batch with the device's own calls.
+  /// Returns null if Connect must be called instead. `request` must outlive the plan. Returns
+  /// UNAVAILABLE if the target is not reachable.
   absl::StatusOr<std::unique_ptr<BdevPlan>> Plan(const base::Context& context,
                                                  const VolumeRequest& request,
                                                  record::Volume& row) {
@@ -91,79 +107,102 @@ class Volumes {
     return encryption_.Plan(context, request, row);
   }
 
-  /// Makes sure that a volume that another agent has attached is as `request` says. `row`, which
-  /// NewRow made, then holds what is to be kept. `exported`: the bdev that its device exports.
-  /// INVALID_ARGUMENT: it is encrypted in another way. FAILED_PRECONDITION: the device exports
-  /// something else.
-  absl::Status TakeOver(const base::Context& context, const VolumeRequest& request,
-                        record::Volume& row, const std::string& exported) {
-    return encryption_.TakeOver(context, request, row, exported);
+  /// Checks that a volume that another agent attached is configured as `request` specifies, and
+  /// completes `row`, which NewRow returned. `exported` is the bdev that the volume's device
+  /// exports. Returns INVALID_ARGUMENT if the volume is encrypted in a different way, and
+  /// FAILED_PRECONDITION if the device exports something else.
+  absl::Status VerifyAndAdopt(const base::Context& context, const VolumeRequest& request,
+                              record::Volume& row, const std::string& exported) {
+    return encryption_.VerifyAndAdopt(context, request, row, exported);
   }
 
-  /// Fills in of `row`, of a volume that another agent has attached, how it is encrypted, so that
-  /// it is never exported in clear. Its keys are kept as those of other volumes are.
-  /// FAILED_PRECONDITION: it cannot be adopted, and why.
-  absl::Status Adopt(const base::Context& context, const std::string& exported,
-                     record::Volume& row) {
-    connections_.shared().Track(row.id);
-    return encryption_.Adopt(context, exported, row);
+  /// Completes the row of a volume that another agent attached with the way in which it is
+  /// encrypted, so that it is never exported in clear. Its keys are kept like those of other
+  /// volumes. Sets the `status` of each volume: FAILED_PRECONDITION, with the reason, if it cannot
+  /// be adopted.
+  void Adopt(const base::Context& context, std::span<Adoption> adoptions) {
+    encryption_.AdoptAll(context, adoptions);
+    for (Adoption& adoption : adoptions) {
+      if (adoption.status.ok()) adoption.status = CheckLayers(*adoption.row);
+    }
+  }
+  /// To be called before a row that Adopt completed is written.
+  void NoteAdopted(const record::Volume& row) {
+    connections_.shared().Track(row.id, row.params);
+    NoteLayer(row);
   }
 
-  /// Removes limits from the volume's own bdev: those that count are on the layer that its device
-  /// exports. Nothing for a volume without a layer. OK when the bdev does not exist.
-  absl::Status ClearLimitsBelowLayer(const base::Context& context, const record::Volume& row);
+  /// Returns true if `request` is for a local, encrypted volume that, according to the record, is
+  /// attached with the same parameters, so that one query of its device shows whether it is
+  /// complete. Makes no remote call.
+  bool MatchesRecord(const VolumeRequest& request, const record::Volume& row) const;
 
-  /// Whether `request` asks for an encrypted volume of this target that is by the record just as it
-  /// should be, so that one look at its device tells whether it is. No remote call.
-  bool IsKnownSame(const VolumeRequest& request, const record::Volume& row) const;
+  /// Handles a repeated request for an attached volume: connects it through new addresses as well
+  /// as the old ones, restores the connection as Restore does, and completes `row`. Returns
+  /// INVALID_ARGUMENT if the request's parameters differ from those in use.
+  absl::Status RepeatConnect(const base::Context& context, const VolumeRequest& request,
+                             record::Volume& row);
 
-  /// A volume that is attached is asked for again: new addresses are used besides the old ones, and
-  /// the connection is made sure of as by Restore. `row` then holds what is to be kept.
-  /// INVALID_ARGUMENT: asked for with other parameters than those in use.
-  absl::Status ConnectAgain(const base::Context& context, const VolumeRequest& request,
-                            record::Volume& row);
-
-  /// While volumes are being taken off their device: a device waits for the I/O under way to a
-  /// volume, and that for its remote. For as long as the guard lives, where no path to a volume's
-  /// remote is up and nothing else hangs on its connection, the connection is released, and the I/O
-  /// fails. Attempts to connect the volumes are ended before this returns. Release still has to be
-  /// called. Null: none of `rows` is remote.
+  /// Call this before volumes are detached from their device, and keep the guard until they are
+  /// detached. A device waits for I/O in progress to a volume, and this I/O waits for the storage
+  /// node. During the guard's lifetime, if no path to a volume is up and no other volume depends on
+  /// its connection, the connection is released, so that the I/O fails. Attempts to connect the
+  /// volumes are ended before this returns. Release must still be called. Returns null if none of
+  /// `rows` is remote.
   std::unique_ptr<DetachGuard> BeginDetach(const base::Context& context,
                                            std::vector<record::Volume> rows);
 
-  /// Removes the layers, and releases the connection if nothing else uses it or hangs on it. The
-  /// device has released the bdev before. OK when there is nothing left to do. UNAVAILABLE: the
-  /// connection of an encrypted volume stays for as long as the target may still make its layer.
+  /// Removes the layer, and releases the connections that no other volume uses or depends on. The
+  /// device must already have released the bdev. Returns OK if nothing is left to do. Returns
+  /// UNAVAILABLE, and keeps the connection of an encrypted volume, while the target may still
+  /// create its layer.
   absl::Status Release(const base::Context& context, const record::Volume& row);
 
-  /// The name of the bdev that a device exports of a volume that is to be removed: that of the
-  /// row, or of its layer, where the attach was not finished and the row does not have it. One
-  /// round trip for an unfinished attach of an encrypted volume, otherwise none.
+  /// Returns the name of the bdev that a device exports for a volume that is to be removed: the
+  /// name in the row, or the layer's name if the attach did not finish and the row does not have it
+  /// yet. Takes one round trip for an unfinished attach of an encrypted volume, otherwise none.
   absl::StatusOr<std::string> FindBdevName(const base::Context& context, const record::Volume& row);
 
-  /// Looks at the target what is there of what `rows` share; before a Restore of many rows.
+  /// Queries the connections of `rows` on the target; call this before calling Restore for many
+  /// rows.
   absl::Status BeginRestore(const base::Context& context, const std::vector<record::Volume>& rows);
 
-  /// Makes sure of the connection and the layers of an attached volume, and makes again what is
-  /// missing. `row` then holds what is to be kept. Does not wait for the bdev to appear: the device
-  /// tells whether it did. Does not wait for a storage node that does not answer: UNAVAILABLE with
-  /// the reason then, IsConnecting() is true, and the callback of SetOnConnected is called when it
-  /// is connected. No remote call where nothing is missing, but for layers and iSCSI.
-  absl::Status Restore(const base::Context& context, record::Volume& row);
-  /// Whether the volume is being connected in the background.
+  /// Recreates the missing parts of the connection and the layer of an attached volume, and
+  /// completes `row`. Does not wait for the bdev to appear: the device reports whether it did. Does
+  /// not wait for a storage node that does not answer: returns UNAVAILABLE with the reason,
+  /// IsConnecting() returns true, and the callback of SetOnConnected is called once the volume is
+  /// connected. If nothing is missing, makes no remote call except for encrypted and iSCSI volumes.
+  /// `may_export` is always set: it is false if the bdev that `row` names may belong to another
+  /// owner, so that the device must not export it.
+  absl::Status Restore(const base::Context& context, record::Volume& row, bool& may_export);
+  /// Returns why the target has no bdev of an attached volume: NOT_FOUND if its storage nodes are
+  /// connected and do not have it, or if it is local; UNAVAILABLE, with the addresses, if a node is
+  /// not connected. Uses the known state of the connections; makes no remote call.
+  absl::Status WhyMissing(const record::Volume& row) const { return connections_.WhyMissing(row); }
+  /// Returns true if the storage nodes of a remote volume without a bdev answer now, and say that
+  /// they do not have it. Queries the target and the nodes.
+  bool IsGone(const base::Context& context, const record::Volume& row) {
+    return connections_.IsGone(context, row);
+  }
+  /// Returns true while the volume is being connected in the background.
   bool IsConnecting(const record::Volume& row) const { return connections_.IsRestoring(row); }
 
-  /// Paths to the remote subsystem of a volume, as of the last LookAtPaths; nullopt: unknown, or
-  /// the volume has none. A bdev of a volume without a path that is up does no I/O.
+  /// Returns the paths to the remote subsystem of a volume as of the last RefreshPaths; nullopt if
+  /// they are unknown or the volume has none. Without a path that is up, the volume's bdev does no
+  /// I/O.
   std::optional<PathCount> PathsOf(const base::Uuid& volume) {
     return connections_.shared().PathsOf(volume);
   }
-  /// Asks the target for the states of all paths: one call, no bdev is asked for.
-  absl::Status LookAtPaths(const base::Context& context) {
-    return connections_.shared().LookAtControllers(context);
+  /// Returns true if, as of the last RefreshPaths, no path to a remote volume is up.
+  bool IsDown(const record::Volume& row) {
+    const std::optional<PathCount> paths = PathsOf(row.id);
+    return IsRemote(row) && paths && paths->up == 0;
   }
-  /// What the target said of the bdev of a volume; nullopt: it has none. `generation`: of the
-  /// target before it was asked.
+  /// Queries the states of all paths in one call, without querying bdevs.
+  absl::Status RefreshPaths(const base::Context& context) {
+    return connections_.shared().RefreshControllers(context);
+  }
+  /// Same contract as KnownBdevs::Note.
   void NoteBdev(uint64_t generation, const base::Uuid& volume,
                 const std::optional<spdk::Bdev>& bdev) {
     connections_.shared().NoteBdev(generation, volume, bdev);
@@ -172,6 +211,8 @@ class Volumes {
  private:
   absl::Status ClearLimits(const base::Context& context, const record::Volume& row);
   absl::Status FindLocal(const base::Context& context, const record::Volume& row);
+  void NoteLayer(const record::Volume& row);
+  void ForgetLayer(const base::Uuid& volume);
   absl::StatusOr<VolumeParameters> SecretsOf(const record::Volume& row);
 
   const Options options_;
@@ -180,6 +221,9 @@ class Volumes {
   Sealer sealer_;
   Connections connections_;
   Encryption encryption_;
+  mutable base::Mutex layers_mutex_;
+  // Encrypted volumes, by the UUID of their layer's bdev.
+  std::map<base::Uuid, base::Uuid> layers_ SMA_GUARDED_BY(layers_mutex_);
 };
 
 }  // namespace sma::volume

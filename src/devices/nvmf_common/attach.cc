@@ -1,4 +1,6 @@
-// How volumes become namespaces and cease to be.
+// SPDX-License-Identifier: Apache-2.0
+
+// Attaching and detaching volumes as namespaces.
 
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
@@ -34,8 +36,8 @@ absl::Status IsImpostor(const DeviceVolume& volume, const std::string& nqn,
                   ns.nsid, nqn, ns.bdev_name));
 }
 
-// The namespace of `subsystem` that exports the volume, as far as the record or the target know
-// its bdev. Null when there is none.
+// Returns the namespace of `subsystem` that exports the volume, by the bdev's name from the target
+// or the record; null if there is none.
 const spdk::Namespace* FindExported(const spdk::Subsystem& subsystem, const DeviceVolume& volume,
                                     const std::optional<spdk::Bdev>& bdev) {
   if (bdev) return FindNamespace(subsystem, volume.id, bdev->name);
@@ -67,8 +69,8 @@ absl::StatusOr<SubsystemDevices::Found> SubsystemDevices::Query(const base::Cont
   return ParseFound(results[0], results[1]);
 }
 
-// What makes the bdev, if anything does, the namespace, and the questions whose answers tell that
-// it is in the right subsystem and of the right bdev: all in one round trip.
+// Sends everything in one round trip: the creation of the bdev, if needed, the namespace, and the
+// queries that show whether the namespace is in the right subsystem and exports the right bdev.
 OutcomeOr<std::string> SubsystemDevices::Attach(const base::Context& context,
                                                 const SubsystemSpec& spec,
                                                 const DeviceVolume& volume) {
@@ -76,33 +78,40 @@ OutcomeOr<std::string> SubsystemDevices::Attach(const base::Context& context,
   if (volume.plan != nullptr) requests = volume.plan->TakeRequests();
   const size_t planned = requests.size();
   requests.push_back(spdk::GetSubsystem(spec.nqn));
-  requests.push_back(spdk::AddNamespace(spec.nqn, NamespaceOf(volume)));
   requests.push_back(spdk::GetBdev(volume.bdev_name));
+  requests.push_back(spdk::AddNamespace(spec.nqn, NamespaceOf(volume)));
   spdk::Results results = spdk::CallToEnd(target_, context, requests);
   Outcome made;
   if (volume.plan != nullptr) {
     made = volume.plan->CheckResults(std::span(requests).first(planned),
                                      std::span(results).first(planned));
   }
-  const absl::StatusOr<jsonrpc::Json>& answer = results[planned + 1];
-  absl::StatusOr<Found> found = ParseFound(results[planned], results[planned + 2]);
+  absl::StatusOr<Found> found = ParseFound(results[planned], results[planned + 1]);
+  const absl::StatusOr<jsonrpc::Json>& answer = results[planned + 2];
   DeviceVolume ready = volume;
   ready.plan = nullptr;
   if (!made.ok()) {
-    // What the target made of the bdev is known only after the namespace is there.
+    // The state of the bdev is only known after the namespace has been added.
     if (!answer.ok() && Outcome(answer.status()).is_settled()) return made;
     return UndoAttach(std::move(made), spec, ready, answer);
   }
   if (answer.ok()) return FinishAttach(context, spec, ready, found, answer);
-  if (!jsonrpc::GetTargetError(answer.status())) return answer.status();
-  // One that came too early for a target that does not keep the order is sent again.
+  if (!jsonrpc::GetTargetError(answer.status())) {
+    // This holds regardless of the outcome of the request: a bdev that was already exported is not
+    // exported twice.
+    const bool was_exported = found.ok() && found->subsystem && found->bdev &&
+                              FindNamespace(*found->subsystem, volume.id, found->bdev->name);
+    return was_exported ? Outcome::NotDone(answer.status()) : Outcome(answer.status());
+  }
+  // The request is sent again, because a target that does not keep the order may have executed it
+  // before the bdev existed.
   if (volume.plan != nullptr && !spdk::IsNoSuchSubsystem(answer.status())) {
     return Attach(context, spec, ready);
   }
   return AttachRefused(context, spec, ready, found, answer.status());
 }
 
-// The target has added the namespace; looks whether it is the right one.
+// Checks the namespace that the target has added.
 OutcomeOr<std::string> SubsystemDevices::FinishAttach(const base::Context& context,
                                                       const SubsystemSpec& spec,
                                                       const DeviceVolume& volume,
@@ -115,10 +124,10 @@ OutcomeOr<std::string> SubsystemDevices::FinishAttach(const base::Context& conte
     status = NotOwned(spec.nqn);
   }
   if (status.ok() && !found->bdev) {
-    status = VolumeError(absl::StatusCode::kUnavailable, volume, "went away");
+    status = VolumeError(absl::StatusCode::kUnavailable, volume, "was removed from the target");
   }
   if (status.ok() && found->subsystem) {
-    // Hosts that find two disks with one UUID take either.
+    // Hosts that find two namespaces with the same UUID may use either one.
     const spdk::Namespace* other = FindImpostor(*found->subsystem, volume.id, found->bdev->name);
     if (other != nullptr) status = IsImpostor(volume, spec.nqn, *other);
   }
@@ -129,7 +138,8 @@ OutcomeOr<std::string> SubsystemDevices::FinishAttach(const base::Context& conte
   return Attachment{.nsid = *nsid, .bdev_name = found->bdev->name}.ToString();
 }
 
-// Removes a namespace that the target has added, or may have, in whichever subsystem it did.
+// Removes a namespace that the target has added, or may have added, from whichever subsystem has
+// it.
 Outcome SubsystemDevices::UndoAttach(Outcome why, const SubsystemSpec& spec,
                                      const DeviceVolume& volume,
                                      const absl::StatusOr<jsonrpc::Json>& answer) {
@@ -138,29 +148,30 @@ Outcome SubsystemDevices::UndoAttach(Outcome why, const SubsystemSpec& spec,
   if (nsid.ok()) {
     undone = spdk::DoToEnd(target_, spdk::UndoContext(), spdk::RemoveNamespace(spec.nqn, *nsid));
   }
-  // Refused, or not known what there is to remove.
+  // The removal was refused, or the NSID is unknown.
   if (!nsid.ok() || jsonrpc::GetTargetError(undone.status())) {
     undone = Detach(spdk::UndoContext(), spec, volume);
   }
   return undone.ok() ? why : Outcome::Unknown(why.status());
 }
 
-// The target says of most things that it does not like about a namespace only "Invalid parameters":
-// finds out what it is, and waits for a bdev that is not there yet.
+// SPDK reports most errors of a namespace as "Invalid parameters", so this determines the reason.
+// Also waits for a bdev that does not exist yet.
 OutcomeOr<std::string> SubsystemDevices::AttachRefused(const base::Context& context,
                                                        const SubsystemSpec& spec,
                                                        const DeviceVolume& volume,
                                                        const absl::StatusOr<Found>& found,
                                                        absl::Status refusal) {
-  // By the time of a look another call may have created it again.
+  // Returned without a query, because another call may have recreated the subsystem by then.
   if (spdk::IsNoSuchSubsystem(refusal)) return NotOnTarget(spec.nqn);
-  if (!found.ok()) return found.status();
+  // Whatever became of the query, the namespace was refused.
+  if (!found.ok()) return Outcome::NotDone(found.status());
   if (!found->subsystem) return NotOnTarget(spec.nqn);
   const spdk::Subsystem& subsystem = *found->subsystem;
   if (!IsOwned(spec, subsystem)) return NotOwned(spec.nqn);
   if (!found->bdev && volume.wait > std::chrono::nanoseconds(0)) {
     auto bdev = spdk::FindBdev(target_, context, volume.bdev_name, volume.wait);
-    if (!bdev.ok()) return bdev.status();
+    if (!bdev.ok()) return Outcome::NotDone(bdev.status());
     DeviceVolume there = volume;
     there.wait = std::chrono::nanoseconds(0);
     if (*bdev) return Attach(context, spec, there);
@@ -169,7 +180,8 @@ OutcomeOr<std::string> SubsystemDevices::AttachRefused(const base::Context& cont
     return VolumeError(absl::StatusCode::kNotFound, volume, "was not found on the target");
   }
   if (const spdk::Namespace* ns = FindNamespace(subsystem, volume.id, found->bdev->name)) {
-    return Attachment{.nsid = ns->nsid, .bdev_name = ns->bdev_name}.ToString();
+    return {Attachment{.nsid = ns->nsid, .bdev_name = ns->bdev_name}.ToString(),
+            Outcome::WasThere()};
   }
   if (const spdk::Namespace* ns = FindImpostor(subsystem, volume.id, found->bdev->name)) {
     return IsImpostor(volume, spec.nqn, *ns);
@@ -181,31 +193,32 @@ OutcomeOr<std::string> SubsystemDevices::AttachRefused(const base::Context& cont
   const uint32_t max = subsystem.max_namespaces;
   if (max != 0 && subsystem.namespaces.size() >= max) {
     return absl::ResourceExhaustedError(
-        fmt::format("subsystem {} has {} namespaces already, as many as it can", spec.nqn, max));
+        fmt::format("subsystem {} already has {} namespaces, which is its maximum", spec.nqn, max));
   }
   return VolumeError(absl::StatusCode::kInternal, volume,
                      fmt::format("was refused: {}", std::string(refusal.message())));
 }
 
-// A removal cannot be taken back without the hosts noticing, and the NSID may be somebody else's
-// namespace by now, the NQN somebody else's subsystem: the target is asked before.
+// A removal cannot be rolled back without the hosts noticing, and the NSID or the NQN may belong to
+// another client by now, so the target is queried first.
 Outcome SubsystemDevices::Detach(const base::Context& context, const SubsystemSpec& spec,
                                  const DeviceVolume& volume) {
   absl::StatusOr<Found> found = Query(context, spec.nqn, volume.bdev_name);
   if (!found.ok()) return found.status();
-  if (!found->subsystem) return absl::OkStatus();
+  if (!found->subsystem) return Outcome::WasGone();
   const spdk::Namespace* ns = FindExported(*found->subsystem, volume, found->bdev);
-  if (ns == nullptr) return absl::OkStatus();
-  // An attach that was not finished may have reached a subsystem that had just replaced ours.
+  if (ns == nullptr) return Outcome::WasGone();
+  // An unfinished attach may have added the namespace to a subsystem that had just replaced the
+  // agent's.
   const bool was_attached = !volume.attachment.empty();
   if (was_attached && !IsOwned(spec, *found->subsystem)) {
-    spdlog::warn("{}: volume {} is left attached: {}", spec.nqn, volume.id.ToString(),
+    spdlog::warn("{}: volume {} is not detached: {}", spec.nqn, volume.id.ToString(),
                  std::string(NotOwned(spec.nqn).message()));
-    return absl::OkStatus();
+    return Outcome::WasGone();
   }
   absl::Status status = spdk::DoToEnd(target_, context, spdk::RemoveNamespace(spec.nqn, ns->nsid));
   if (!jsonrpc::GetTargetError(status)) return status;
-  // Somebody else, or the loss of the bdev, may have been faster.
+  // The namespace may have been removed by another client, or with its bdev.
   found = Query(context, spec.nqn, volume.bdev_name);
   if (!found.ok()) return found.status();
   const bool is_gone =

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "devices/nvmf_common/attachment.h"
 
 #include <fmt/format.h>

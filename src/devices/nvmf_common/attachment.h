@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <cstdint>
@@ -5,13 +7,13 @@
 
 namespace sma::nvmf_common {
 
-/// What the agent records as the attachment of a volume that is a namespace: "NSID BDEV", or "NSID"
+/// The attachment that the agent records for a volume that is a namespace: "NSID BDEV", or "NSID"
 /// in records of earlier versions.
 struct Attachment {
-  uint32_t nsid = 0;        // 0: not known
-  std::string bdev_name{};  // the target's own name of the exported bdev; empty: not known
+  uint32_t nsid = 0;        // 0: unknown
+  std::string bdev_name{};  // the target's name of the exported bdev; empty: unknown
 
-  /// A text of another form gives an attachment of which nothing is known.
+  /// Returns an empty attachment if `text` has a different form.
   static Attachment Parse(const std::string& text);
   std::string ToString() const;
 };

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "devices/nvmf_common/comparison.h"
 
 #include <fmt/format.h>
@@ -9,9 +11,19 @@
 namespace sma::nvmf_common {
 namespace {
 
+constexpr size_t kSerialNumberLength = 20;
+
 template <typename List>
 bool Contains(const List& list, const std::string& text) {
   return std::find(list.begin(), list.end(), text) != list.end();
+}
+
+// Returns true if the serial number may be one of NewSerialNumber, unlike SPDK's default, which
+// consists of zeros.
+bool IsUnique(std::string_view serial_number) {
+  return serial_number.size() == kSerialNumberLength &&
+         serial_number.find_first_not_of("0123456789abcdef") == std::string_view::npos &&
+         serial_number.find_first_not_of(serial_number.front()) != std::string_view::npos;
 }
 
 }  // namespace
@@ -65,14 +77,21 @@ const spdk::Namespace* FindImpostor(const spdk::Subsystem& subsystem, const base
   return nullptr;
 }
 
-// The first 20 hexadecimal digits of a random UUID: 74 random bits.
+// Returns the first 20 hexadecimal digits of a random UUID: 74 random bits.
 std::string NewSerialNumber() {
-  constexpr size_t kSerialNumberLength = 20;
   return base::Uuid::Random().ToHex().substr(0, kSerialNumberLength);
 }
 
 bool IsOwned(const SubsystemSpec& spec, const spdk::Subsystem& actual) {
-  return spec.serial_number.empty() || spec.serial_number == actual.serial_number;
+  if (spec.serial_number.empty()) return true;
+  if (spec.serial_number != actual.serial_number) return false;
+  if (IsUnique(spec.serial_number)) return true;
+  const bool has_host =
+      std::any_of(spec.hosts.begin(), spec.hosts.end(),
+                  [&](const std::string& host) { return Contains(actual.hosts, host); });
+  const bool is_empty =
+      actual.hosts.empty() && actual.listeners.empty() && actual.namespaces.empty();
+  return has_host || is_empty || HasListener(spec, actual);
 }
 
 Missing FindMissing(const SubsystemSpec& spec, const spdk::Subsystem* actual,
@@ -105,9 +124,9 @@ std::vector<std::string> Differences(const SubsystemSpec& spec, const Missing& m
   for (size_t i : missing.volumes) {
     words.push_back(fmt::format("volume {} is missing", volumes[i].id.ToString()));
   }
-  if (missing.any_host) words.push_back("not every host is allowed");
+  if (missing.any_host) words.push_back("access by any host is not allowed");
   if (actual->allow_any_host && !spec.allow_any_host) {
-    words.push_back("every host is allowed, which was not asked for");
+    words.push_back("access by any host is allowed, but was not requested");
   }
   return words;
 }

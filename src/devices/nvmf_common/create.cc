@@ -1,4 +1,6 @@
-// How a device is made, and what is undone when that fails.
+// SPDX-License-Identifier: Apache-2.0
+
+// Creates a device, and rolls back if that fails.
 
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
@@ -8,6 +10,8 @@
 
 #include "devices/nvmf_common/attachment.h"
 #include "devices/nvmf_common/comparison.h"
+#include "devices/nvmf_common/inverse.h"
+#include "devices/nvmf_common/listen_check.h"
 #include "devices/nvmf_common/subsystem_devices.h"
 #include "jsonrpc/error.h"
 
@@ -17,46 +21,20 @@ using jsonrpc::Request;
 
 namespace {
 
-// The call that takes back `request`, which succeeded with `answer`; nullopt for one that changed
-// nothing that could be taken back.
-std::optional<Request> Inverse(const Request& request, const jsonrpc::Json& answer) {
-  if (request.method == "nvmf_subsystem_add_ns") {
-    absl::StatusOr<uint32_t> nsid = spdk::ParseNsid(answer);
-    if (!nsid.ok()) return std::nullopt;
-    return spdk::RemoveNamespace(request.params["nqn"].get<std::string>(), *nsid);
-  }
-  Request inverse = request;
-  if (request.method == "nvmf_subsystem_add_host") {
-    inverse.method = "nvmf_subsystem_remove_host";
-  } else if (request.method == "nvmf_subsystem_add_listener") {
-    inverse.method = "nvmf_subsystem_remove_listener";
-  } else {
-    return std::nullopt;
-  }
-  return inverse;
-}
-
-// The error of a call, with what it was about.
+// Returns the error of a request with the name of the object that it affects.
 absl::Status Failure(const Request& request, const absl::Status& error) {
-  std::string what;
-  if (request.params.contains("host")) {
-    what = fmt::format("host {}", request.params["host"].get<std::string>());
-  } else if (request.params.contains("listen_address")) {
-    const jsonrpc::Json& address = request.params["listen_address"];
-    what = fmt::format("listener {}",
-                       DescribeAddress({.trtype = "",
-                                        .adrfam = "",
-                                        .traddr = address["traddr"].get<std::string>(),
-                                        .trsvcid = address.value("trsvcid", std::string())}));
-  } else {
-    return error;
+  if (request.params.contains("listen_address")) {
+    return WithListenReason(spdk::ParseAddress(request.params["listen_address"]), error);
   }
-  return absl::Status(error.code(), fmt::format("{}: {}", what, std::string(error.message())));
+  if (!request.params.contains("host")) return error;
+  return absl::Status(error.code(),
+                      fmt::format("host {}: {}", request.params["host"].get<std::string>(),
+                                  std::string(error.message())));
 }
 
 absl::Status Exists(const std::string& nqn) {
   return absl::AlreadyExistsError(
-      fmt::format("subsystem {} is on the target already and was not made by this agent", nqn));
+      fmt::format("subsystem {} exists on the target and was not created by this agent", nqn));
 }
 
 }  // namespace
@@ -100,28 +78,29 @@ OutcomeOr<std::string> SubsystemDevices::Create(const base::Context& context,
   }
   const std::span own_requests = std::span(requests).subspan(planned);
   const std::span own_results = std::span(results).subspan(planned);
-  // What came of the bdev is not for this to find out.
-  auto with_its_fate = [&made](Outcome outcome) {
+  // The caller determines the outcome for the bdev.
+  auto with_bdev_outcome = [&made](Outcome outcome) {
     return made.is_unknown() ? Outcome::Unknown(outcome.status()) : outcome;
   };
   if (!own_results.front().ok()) {
-    return with_its_fate(UndoRefused(nqn, own_requests, own_results));
+    return with_bdev_outcome(UndoRefused(nqn, own_requests, own_results));
   }
 
-  // From here on the subsystem is ours: undoing is deleting it.
+  // From here on the subsystem belongs to the agent, so a rollback deletes it.
   known_.Add(nqn);
   OutcomeOr<std::string> attachment =
       made.ok() ? FinishCreate(context, spec, volume, own_requests, own_results) : made;
   Outcome outcome = attachment.ok() ? Outcome(context.status()) : attachment.outcome();
-  if (!outcome.ok()) return with_its_fate(UndoCreated(std::move(outcome), nqn));
+  if (!outcome.ok()) return with_bdev_outcome(UndoCreated(std::move(outcome), nqn));
   return attachment;
 }
 
-// Finds out what came of the parts of a subsystem that was created; the attachment of its volume.
+// Checks the results for the parts of a subsystem that was created. Returns the attachment of its
+// volume.
 OutcomeOr<std::string> SubsystemDevices::FinishCreate(
     const base::Context& context, const SubsystemSpec& spec, const DeviceVolume* volume,
     std::span<const Request> requests, std::span<const absl::StatusOr<jsonrpc::Json>> results) {
-  // The last two are about the volume.
+  // The last two results concern the volume.
   const size_t parts = results.size() - (volume != nullptr ? 2 : 0);
   for (size_t i = 1; i < parts; ++i) {
     if (!results[i].ok()) return Failure(requests[i], results[i].status());
@@ -133,7 +112,8 @@ OutcomeOr<std::string> SubsystemDevices::FinishCreate(
   absl::StatusOr<std::optional<spdk::Bdev>> bdev = spdk::ParseBdev(results[parts + 1]);
   if (!answer.ok()) {
     if (!jsonrpc::GetTargetError(answer.status())) return answer.status();
-    // A call that came too early for a target that does not keep the order is sent again.
+    // The request is sent again, because a target that does not keep the order may have executed it
+    // before the bdev existed.
     if (volume->plan != nullptr) return Attach(context, spec, ready);
     return AttachRefused(context, spec, ready, Query(context, spec.nqn, volume->bdev_name),
                          answer.status());
@@ -142,7 +122,8 @@ OutcomeOr<std::string> SubsystemDevices::FinishCreate(
   if (!nsid.ok()) return nsid.status();
   if (!bdev.ok()) return bdev.status();
   if (!*bdev) {
-    return absl::UnavailableError(fmt::format("volume {} went away", volume->id.ToString()));
+    return absl::UnavailableError(
+        fmt::format("volume {} was removed from the target", volume->id.ToString()));
   }
   return Attachment{.nsid = *nsid, .bdev_name = (*bdev)->name}.ToString();
 }
@@ -150,17 +131,17 @@ OutcomeOr<std::string> SubsystemDevices::FinishCreate(
 Outcome SubsystemDevices::UndoCreated(Outcome why, const std::string& nqn) {
   absl::Status undone = spdk::DoToEnd(target_, spdk::UndoContext(), spdk::DeleteSubsystem(nqn));
   if (!undone.ok() && !spdk::IsNoSuchSubsystem(undone)) {
-    spdlog::warn("subsystem {} could not be deleted again: {}", nqn, undone.ToString());
+    spdlog::warn("subsystem {} could not be rolled back, will retry: {}", nqn, undone.ToString());
     return Outcome::Unknown(why.status());
   }
   known_.Remove(nqn);
-  // Nothing is left of it, whatever became of its parts.
+  // Nothing remains, regardless of the outcome of the parts.
   if (why.needs_setup()) return why;
   return Outcome::NotDone(why.status());
 }
 
-// The subsystem was not created, or it is not known whether it was. If it is there already, what
-// was added went to another's.
+// Rolls back after the subsystem was not created or the outcome is unknown. If the subsystem
+// already existed, the parts were added to another client's subsystem.
 Outcome SubsystemDevices::UndoRefused(const std::string& nqn, std::span<const Request> requests,
                                       std::span<const absl::StatusOr<jsonrpc::Json>> results) {
   const absl::Status& refusal = results.front().status();
@@ -171,20 +152,29 @@ Outcome SubsystemDevices::UndoRefused(const std::string& nqn, std::span<const Re
   }
   known_.Add(nqn);
   std::vector<Request> inverses;
+  bool is_undone = true;
   for (size_t i = 1; i < results.size(); ++i) {
+    if (Outcome(results[i].status()).is_unknown()) is_undone = false;
     if (!results[i].ok()) continue;
-    if (auto inverse = Inverse(requests[i], *results[i])) inverses.push_back(*std::move(inverse));
+    if (auto inverse = InverseOf(requests[i], *results[i])) inverses.push_back(*std::move(inverse));
   }
   if (!inverses.empty()) {
     for (const auto& undone : spdk::CallToEnd(target_, spdk::UndoContext(), inverses)) {
-      if (!undone.ok()) spdlog::error("{}: {}", nqn, undone.status().ToString());
+      if (undone.ok()) continue;
+      spdlog::warn("{}: rollback failed, will retry: {}", nqn, undone.status().ToString());
+      is_undone = false;
     }
   }
   absl::StatusOr<std::optional<spdk::Subsystem>> found =
       spdk::FindSubsystem(target_, spdk::UndoContext(), nqn);
-  if (found.ok() && *found) return Exists(nqn);
-  if (found.ok()) known_.Remove(nqn);
-  return Outcome::NotDone(refusal);
+  if (found.ok() && !*found) {
+    known_.Remove(nqn);
+    return Outcome::NotDone(refusal);
+  }
+  const absl::Status why = found.ok() ? Exists(nqn) : refusal;
+  // UndoCreate settles this later, because a tenant's host or volume must not remain on another
+  // client's subsystem.
+  return is_undone ? Outcome::NotDone(why) : Outcome::Unknown(why);
 }
 
 Outcome SubsystemDevices::UndoCreate(const base::Context& context, const SubsystemSpec& spec,
@@ -199,30 +189,41 @@ Outcome SubsystemDevices::UndoCreate(const base::Context& context, const Subsyst
   known_.Add(spec.nqn);
   if (!IsOwned(spec, **found)) return RemoveIntended(context, spec, volume, **found);
   if (!IsPartOf(**found, spec, volume)) {
-    spdlog::warn("{}: left alone, it has what a failed CreateDevice did not make", spec.nqn);
+    spdlog::warn(
+        "{}: not removed, because it has parts that the failed CreateDevice did not create",
+        spec.nqn);
     return absl::OkStatus();
   }
   return Delete(context, spec);
 }
 
-// Somebody else created a subsystem of this NQN just before a CreateDevice whose answers nobody has
-// seen: what the call added to it has to go. What was there already the target has refused to add
-// again, but nobody knows any more which parts these were. A host or listener that the call asked
-// for is taken for what the call added, because a tenant's host must not stay on another's
-// subsystem. It is the owner's where his namespaces would be out of reach without it, or where his
-// subsystem is just the one that was asked for, without a volume: then another agent has created
-// it, and the call was refused as a whole.
+// Handles the case that another client created a subsystem with this NQN just before a CreateDevice
+// whose answers were lost: the parts that the call added to it must be removed. The target refused
+// to add parts that existed already, but which ones these were is no longer known. A host or
+// listener of the request is assumed to have been added by the call, because a tenant's host must
+// not remain on another client's subsystem. It is assumed to belong to the owner if the subsystem's
+// namespaces would be unreachable without it, or if the subsystem is exactly the requested one
+// without a volume, in which case another agent has created it and the call was rejected
+// completely.
 Outcome SubsystemDevices::RemoveIntended(const base::Context& context, const SubsystemSpec& spec,
                                          const DeviceVolume* volume,
                                          const spdk::Subsystem& actual) {
-  if (volume != nullptr) {
-    if (Outcome outcome = Detach(context, spec, *volume); !outcome.ok()) return outcome;
-  }
-  if (volume == nullptr && IsEqual(spec, actual)) {
-    spdlog::warn("{}: left alone, it was created by somebody else as it was asked for", spec.nqn);
+  const bool has_volume = std::any_of(
+      actual.namespaces.begin(), actual.namespaces.end(),
+      [&](const spdk::Namespace& ns) { return volume != nullptr && ns.uuid == volume->id; });
+  if (IsEqual(spec, actual) && has_volume == (volume != nullptr) &&
+      !(has_volume && HasOtherNamespaces(actual, volume))) {
+    spdlog::warn("{}: not removed, another client has created it exactly as requested", spec.nqn);
     return absl::OkStatus();
   }
-  const bool has_namespaces = HasOtherNamespaces(actual, volume);
+  // Null if a namespace with the volume's UUID belongs to the owner.
+  const DeviceVolume* removed = volume;
+  if (volume != nullptr) {
+    Outcome outcome = Detach(context, spec, *volume);
+    if (!outcome.ok()) return outcome;
+    if (outcome.was_gone()) removed = nullptr;
+  }
+  const bool has_namespaces = HasOtherNamespaces(actual, removed);
   std::vector<Request> requests;
   if (!has_namespaces || actual.allow_any_host || !HasOnlyHosts(spec, actual)) {
     for (const std::string& host : spec.hosts) {
@@ -234,7 +235,7 @@ Outcome SubsystemDevices::RemoveIntended(const base::Context& context, const Sub
     requests.push_back(spdk::RemoveListener(spec.nqn, spec.listener));
   }
   if (requests.empty()) return absl::OkStatus();
-  spdlog::warn("{}: {}: removing what an unfinished CreateDevice added to it", spec.nqn,
+  spdlog::warn("{}: {}: removing the objects that an unfinished CreateDevice added", spec.nqn,
                std::string(NotOwned(spec.nqn).message()));
   for (const auto& result : spdk::CallToEnd(target_, context, requests)) {
     if (!result.ok() && !jsonrpc::GetTargetError(result.status())) return result.status();

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <cstdint>
@@ -9,11 +11,11 @@
 
 namespace sma::nvmf_common {
 
-/// Which subsystems the target had when it was last asked. Tells for which names the target need
-/// not be asked again before a device is made. Thread-safe.
+/// The names of the target's subsystems at the last listing, which show for which names a device
+/// can be created without a query. Thread-safe.
 class KnownSubsystems {
  public:
-  /// `generation`: of the connection that the list came by.
+  /// `generation` is that of the connection on which the listing was made.
   void Replace(uint64_t generation, std::set<std::string, std::less<>> nqns) {
     base::MutexLock lock(mutex_);
     generation_ = generation;
@@ -28,8 +30,14 @@ class KnownSubsystems {
     nqns_.erase(nqn);
   }
 
-  /// False when the target may have a subsystem of this name, as far as connection `generation`
-  /// knows.
+  /// Returns true if the listing was made on connection `generation`.
+  bool IsOf(uint64_t generation) const {
+    base::MutexLock lock(mutex_);
+    return generation_ == generation;
+  }
+
+  /// Returns true if the listing was made on connection `generation` and has no subsystem with this
+  /// name.
   bool IsAbsent(uint64_t generation, std::string_view nqn) const {
     base::MutexLock lock(mutex_);
     return generation_ == generation && !nqns_.contains(nqn);
@@ -37,7 +45,7 @@ class KnownSubsystems {
 
  private:
   mutable base::Mutex mutex_;
-  uint64_t generation_ SMA_GUARDED_BY(mutex_) = 0;  // 0: never asked
+  uint64_t generation_ SMA_GUARDED_BY(mutex_) = 0;  // 0: no listing yet
   std::set<std::string, std::less<>> nqns_ SMA_GUARDED_BY(mutex_);
 };
 

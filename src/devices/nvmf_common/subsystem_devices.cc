@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "devices/nvmf_common/subsystem_devices.h"
 
 #include <spdlog/spdlog.h>
@@ -16,19 +18,19 @@ absl::Status SubsystemDevices::Prepare(const base::Context& context) {
   return status;
 }
 
-// Deleting cannot be undone, and the NQN may be somebody else's subsystem by now: the target is
-// asked before.
+// A deletion cannot be rolled back, and the NQN may belong to another client's subsystem by now, so
+// the target is queried first.
 Outcome SubsystemDevices::Delete(const base::Context& context, const SubsystemSpec& spec) {
   absl::StatusOr<std::optional<spdk::Subsystem>> found =
       spdk::FindSubsystem(target_, context, spec.nqn);
   if (!found.ok()) return found.status();
   if (*found && !IsOwned(spec, **found)) {
-    spdlog::warn("{}: left alone: {}", spec.nqn, std::string(NotOwned(spec.nqn).message()));
+    spdlog::warn("{}: not removed: {}", spec.nqn, std::string(NotOwned(spec.nqn).message()));
     known_.Add(spec.nqn);
     return absl::OkStatus();
   }
   if (*found) {
-    // Its namespaces are removed with the subsystem.
+    // The namespaces are deleted with the subsystem.
     absl::Status status = spdk::DoToEnd(target_, context, spdk::DeleteSubsystem(spec.nqn));
     if (!status.ok() && !spdk::IsNoSuchSubsystem(status)) {
       if (!jsonrpc::GetTargetError(status)) return status;
@@ -42,7 +44,9 @@ Outcome SubsystemDevices::Delete(const base::Context& context, const SubsystemSp
 
 Outcome SubsystemDevices::SetQos(const base::Context& context, const DeviceVolume* volume,
                                  const QosLimit& maximum) {
-  if (volume == nullptr) return absl::UnimplementedError("a device has no limits of its own");
+  if (volume == nullptr)
+    return absl::UnimplementedError(
+        "limits can only be set on the volumes of a device, not on the device itself");
   absl::StatusOr<spdk::RateLimits> limits = spdk::ToRateLimits(maximum);
   if (!limits.ok()) return limits.status();
   return spdk::SetQosLimits(target_, context, volume->bdev_name, *limits);

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <atomic>
@@ -20,7 +22,7 @@
 
 namespace sma::nvmf_common {
 
-/// The subsystems that were on the target at one time.
+/// A snapshot of the target's subsystems.
 class SubsystemListing : public DeviceListing {
  public:
   explicit SubsystemListing(std::vector<spdk::Subsystem> subsystems) {
@@ -30,29 +32,33 @@ class SubsystemListing : public DeviceListing {
     }
   }
 
-  /// Null: there was none of this name.
+  /// Returns null if there was none with this NQN.
   const spdk::Subsystem* Find(const std::string& nqn) const {
     auto found = subsystems_.find(nqn);
     return found == subsystems_.end() ? nullptr : &found->second;
   }
+  /// See DeviceManager::FingerprintOf. Returns 0 if there was no subsystem with this NQN.
+  uint64_t FingerprintOf(const std::string& nqn) const;
   const std::map<std::string, spdk::Subsystem>& subsystems() const { return subsystems_; }
 
  private:
   std::map<std::string, spdk::Subsystem> subsystems_;
 };
 
-/// Devices that are NVMe-oF subsystems, for device managers: volumes are their namespaces and
-/// `attachment` is an Attachment as text. Each method does what the one of DeviceManager does.
+/// Devices that are NVMe-oF subsystems, for device managers: volumes are namespaces, and
+/// `attachment` is an Attachment as text. Each method has the contract of the DeviceManager method
+/// with the same name.
 ///
-/// A subsystem belongs to a device if it has the serial number of the device's spec. One that
-/// somebody else created under the same NQN is never changed or deleted; calls about its device end
-/// with ALREADY_EXISTS, or, where the device is to be removed, with OK.
-/// A namespace is a volume's if it has the volume's UUID and exports the volume's bdev.
+/// A subsystem belongs to a device if it has the serial number of the device's spec. A subsystem
+/// that another client created with the same NQN is never changed or deleted; calls about its
+/// device return ALREADY_EXISTS, or OK if the device is to be deleted.
+/// A namespace belongs to a volume if it has the volume's UUID and exports the volume's bdev.
 /// Thread-safe.
 class SubsystemDevices {
  public:
-  /// `target` outlives this. `transport`: the one of the devices' listeners, "tcp" say, created
-  /// with `transport_options` (further parameters, null: none) where the target does not have it.
+  /// `target` must outlive this object. `transport` is the transport of the devices' listeners, for
+  /// example "tcp". If the target does not have it, it is created with the additional parameters in
+  /// `transport_options`, which may be null.
   SubsystemDevices(jsonrpc::Caller& target, std::string transport,
                    jsonrpc::Json transport_options = {})
       : target_(target),
@@ -72,15 +78,18 @@ class SubsystemDevices {
   Outcome Detach(const base::Context& context, const SubsystemSpec& spec,
                  const DeviceVolume& volume);
   absl::StatusOr<std::unique_ptr<SubsystemListing>> List(const base::Context& context);
-  /// `request.listing`, if any, is a SubsystemListing.
+  absl::StatusOr<std::unique_ptr<SubsystemListing>> ListOf(const base::Context& context,
+                                                           std::span<const std::string> nqns);
+  /// `request.listing`, if not null, is a SubsystemListing.
   RestoreResult Restore(const base::Context& context, const SubsystemSpec& spec,
                         const RestoreRequest& request);
-  /// Of a volume; null: of a device, which has no limits.
+  /// Sets the limits of `volume`. Returns UNIMPLEMENTED if `volume` is null, because a device
+  /// itself has no limits.
   Outcome SetQos(const base::Context& context, const DeviceVolume* volume, const QosLimit& maximum);
   static GetQosCapabilitiesResponse QosCapabilities();
 
  private:
-  /// A subsystem and a bdev, each as far as the target has it.
+  /// A subsystem and a bdev; nullopt if it does not exist on the target.
   struct Found {
     std::optional<spdk::Subsystem> subsystem;
     std::optional<spdk::Bdev> bdev;
@@ -91,7 +100,7 @@ class SubsystemDevices {
   absl::StatusOr<Found> Query(const base::Context& context, const std::string& nqn,
                               const std::string& bdev_name);
 
-  // create.cc
+  // Implemented in create.cc.
   OutcomeOr<std::string> FinishCreate(const base::Context& context, const SubsystemSpec& spec,
                                       const DeviceVolume* volume,
                                       std::span<const jsonrpc::Request> requests,
@@ -102,7 +111,7 @@ class SubsystemDevices {
   Outcome RemoveIntended(const base::Context& context, const SubsystemSpec& spec,
                          const DeviceVolume* volume, const spdk::Subsystem& actual);
 
-  // attach.cc
+  // Implemented in attach.cc.
   OutcomeOr<std::string> FinishAttach(const base::Context& context, const SubsystemSpec& spec,
                                       const DeviceVolume& volume,
                                       const absl::StatusOr<Found>& found,
@@ -113,23 +122,20 @@ class SubsystemDevices {
                                        const DeviceVolume& volume,
                                        const absl::StatusOr<Found>& found, absl::Status refusal);
 
-  // restore.cc
-  spdk::Results SendMissing(const base::Context& context, const SubsystemSpec& spec,
-                            const RestoreRequest& request, const BdevNames& bdev_names,
-                            const spdk::Subsystem* actual);
-
   jsonrpc::Caller& target_;
   const std::string transport_;
   const jsonrpc::Json transport_options_;
   KnownSubsystems known_;
-  std::atomic<uint64_t> prepared_generation_ = 0;  // of the connection that has the transport
+  // Generation of the connection on which the transport was created.
+  std::atomic<uint64_t> prepared_generation_ = 0;
 };
 
-/// The namespaces of a subsystem that was found on the target, each as the volume that its UUID
-/// names: `bdev_name` is the bdev that it exports, which may be another one than the volume's.
+/// Returns the namespaces of a subsystem on the target as volumes identified by their UUIDs.
+/// `bdev_name` is the exported bdev, which may differ from the volume's.
 std::vector<DeviceVolume> VolumesOf(const spdk::Subsystem& subsystem);
 
-/// ALREADY_EXISTS: the subsystem with this NQN is somebody else's.
+/// Returns an ALREADY_EXISTS error that says that the subsystem with this NQN belongs to another
+/// client.
 absl::Status NotOwned(const std::string& nqn);
 
 }  // namespace sma::nvmf_common

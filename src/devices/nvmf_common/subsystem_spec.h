@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <string>
@@ -13,13 +15,14 @@ struct SubsystemSpec {
   bool allow_any_host = false;
   std::vector<std::string> hosts;
   spdk::TransportAddress listener;
-  /// The serial number that marks the subsystem as the device's, DeviceSpec::mark. A subsystem of
-  /// the same NQN with another one is somebody else's. Empty: not known, so that any is accepted.
+  /// The serial number that marks the subsystem as the device's (DeviceSpec::mark). A subsystem
+  /// with the same NQN and another serial number belongs to another client. If it is empty, it is
+  /// unknown, and any serial number is accepted.
   std::string serial_number;
 };
 
-/// A new mark for a device that is about to be created: 20 printable characters (NVMe Base 2.0
-/// §5.17.2.1, SN), different for each call. Thread-safe.
+/// Returns a new mark for a device to be created: 20 printable characters (NVMe Base 2.0 §5.17.2.1,
+/// SN), different for each call. Thread-safe.
 std::string NewSerialNumber();
 
 }  // namespace sma::nvmf_common

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "devices/nvmf_tcp/nvmf_tcp_manager.h"
 
 #include <fmt/format.h>
@@ -80,6 +82,18 @@ absl::StatusOr<std::unique_ptr<DeviceListing>> NvmfTcpManager::List(const base::
   return subsystems_.List(context);
 }
 
+absl::StatusOr<std::unique_ptr<DeviceListing>> NvmfTcpManager::ListOf(
+    const base::Context& context, std::span<const std::string> handles) {
+  std::vector<std::string> nqns;
+  for (const std::string& handle : handles) nqns.push_back(NqnOf(handle));
+  return subsystems_.ListOf(context, nqns);
+}
+
+uint64_t NvmfTcpManager::FingerprintOf(const DeviceListing& listing,
+                                       std::string_view handle) const {
+  return static_cast<const SubsystemListing&>(listing).FingerprintOf(NqnOf(handle));
+}
+
 RestoreResult NvmfTcpManager::Restore(const base::Context& context, const RestoreRequest& request) {
   return subsystems_.Restore(context, SpecOf(request.device), request);
 }
@@ -113,11 +127,12 @@ std::vector<AdoptionCandidate> NvmfTcpManager::ListAdoptionCandidates(
     }
     absl::StatusOr<DeviceSpec> device = Describe(request);
     if (subsystem.listeners.size() != 1) {
-      candidate.obstacle = fmt::format("has {} listeners, not one", subsystem.listeners.size());
+      candidate.obstacle =
+          fmt::format("has {} listeners instead of one", subsystem.listeners.size());
     } else if (!device.ok()) {
       candidate.obstacle = std::string(device.status().message());
     } else if (!nvmf_common::IsEqual(SpecOf(*device), subsystem)) {
-      candidate.obstacle = "its listener is not of NVMe/TCP";
+      candidate.obstacle = "its listener is not an NVMe/TCP listener";
     }
     candidate.device =
         device.ok() ? *std::move(device) : DeviceSpec{.handle = HandleOf(nqn), .params = request};

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <memory>
@@ -14,10 +16,10 @@
 
 namespace sma::nvmf_tcp {
 
-/// Devices that are NVMe-oF subsystems with one NVMe/TCP listener; volumes are their namespaces.
+/// Devices that are NVMe-oF subsystems with one NVMe/TCP listener; volumes are namespaces.
 class NvmfTcpManager : public DeviceManager {
  public:
-  /// `target` outlives the manager.
+  /// `target` must outlive the manager.
   explicit NvmfTcpManager(jsonrpc::Caller& target) : subsystems_(target, "tcp") {}
 
   std::string_view name() const override { return "nvmf_tcp"; }
@@ -41,6 +43,9 @@ class NvmfTcpManager : public DeviceManager {
   Outcome DetachVolume(const base::Context& context, const DeviceSpec& device,
                        const DeviceVolume& volume) override;
   absl::StatusOr<std::unique_ptr<DeviceListing>> List(const base::Context& context) override;
+  absl::StatusOr<std::unique_ptr<DeviceListing>> ListOf(
+      const base::Context& context, std::span<const std::string> handles) override;
+  uint64_t FingerprintOf(const DeviceListing& listing, std::string_view handle) const override;
   RestoreResult Restore(const base::Context& context, const RestoreRequest& request) override;
   Outcome SetQos(const base::Context& context, const DeviceSpec& device, const DeviceVolume* volume,
                  const QosLimit& maximum) override;

@@ -1,9 +1,14 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include <gmock/gmock.h>
+
 #include <gtest/gtest.h>
 
+#include <set>
 #include <thread>
 
-#include "devices/nvmf_tcp/nvmf_tcp_fixture.h"
+#include "devices/nvmf_tcp/params.h"
+#include "devices/nvmf_tcp/testing/nvmf_tcp_fixture.h"
 
 namespace sma::nvmf_tcp {
 namespace {
@@ -29,7 +34,7 @@ TEST_F(NvmfTcpTest, CreateWithVolumeTakesOneRoundTrip) {
   EXPECT_EQ(subsystem["namespaces"][0]["nguid"], "00000001111142228333444444444444");
 }
 
-TEST_F(NvmfTcpTest, TransportIsMadeOncePerConnection) {
+TEST_F(NvmfTcpTest, TransportIsCreatedOncePerConnection) {
   EXPECT_TRUE(manager_.Prepare(context_).ok());
   EXPECT_EQ(target_.calls(), 0u);
   target_.Restart();
@@ -37,7 +42,7 @@ TEST_F(NvmfTcpTest, TransportIsMadeOncePerConnection) {
   EXPECT_THAT(target_.methods()[0], "nvmf_create_transport");
 }
 
-TEST_F(NvmfTcpTest, NameIsLookedUpUnlessKnownToBeFree) {
+TEST_F(NvmfTcpTest, NameIsQueriedUnlessKnownToBeUnused) {
   auto existing = manager_.FindExisting(context_, device_);
   ASSERT_TRUE(existing.ok());
   EXPECT_FALSE(existing->has_value());
@@ -48,9 +53,9 @@ TEST_F(NvmfTcpTest, NameIsLookedUpUnlessKnownToBeFree) {
   EXPECT_EQ(target_.calls(), 1u);
 }
 
-TEST_F(NvmfTcpTest, EqualDeviceIsFoundAndLeftAsItIs) {
-  MakeByHand();
-  AddNamespaceByHand(kVolume);
+TEST_F(NvmfTcpTest, EqualDeviceIsFoundAndNotChanged) {
+  CreateAsOperator();
+  AddNamespaceAsOperator(kVolume);
   ASSERT_TRUE(manager_.List(context_).ok());
   const std::string before = target_.Dump();
   auto existing = manager_.FindExisting(context_, device_);
@@ -61,8 +66,8 @@ TEST_F(NvmfTcpTest, EqualDeviceIsFoundAndLeftAsItIs) {
   EXPECT_EQ(target_.Dump(), before);
 }
 
-TEST_F(NvmfTcpTest, DifferentDeviceOfTheNameIsRefused) {
-  MakeByHand();
+TEST_F(NvmfTcpTest, DifferentDeviceWithTheNameIsRefused) {
+  CreateAsOperator();
   ASSERT_TRUE(manager_.List(context_).ok());
   for (const DeviceSpec& other : {Describe("4421"), Describe("4420", true)}) {
     EXPECT_EQ(manager_.FindExisting(context_, other).status().code(),
@@ -73,8 +78,9 @@ TEST_F(NvmfTcpTest, DifferentDeviceOfTheNameIsRefused) {
             absl::StatusCode::kAlreadyExists);
 }
 
-// Someone makes the subsystem between our look and our call: what was added to it goes again.
-TEST_F(NvmfTcpTest, LostRaceForANameHarmsNothing) {
+// Another client creates the subsystem between the agent's query and its calls: parts added by the
+// agent are removed.
+TEST_F(NvmfTcpTest, LostRaceForANameIsRolledBack) {
   Operator("nvmf_create_subsystem", {{"nqn", kNqn}, {"allow_any_host", true}});
   const std::string before = target_.Dump();
   DeviceVolume volume = Volume(kVolume);
@@ -84,16 +90,16 @@ TEST_F(NvmfTcpTest, LostRaceForANameHarmsNothing) {
   EXPECT_EQ(target_.Dump(), before);
 }
 
-TEST_F(NvmfTcpTest, LostRaceLeavesWhatWasThere) {
-  MakeByHand();
-  AddNamespaceByHand(kOther);
+TEST_F(NvmfTcpTest, LostRaceKeepsExistingParts) {
+  CreateAsOperator();
+  AddNamespaceAsOperator(kOther);
   const std::string before = target_.Dump();
   DeviceVolume volume = Volume(kVolume);
   EXPECT_FALSE(manager_.CreateDevice(context_, device_, &volume).ok());
   EXPECT_EQ(target_.Dump(), before);
 }
 
-TEST_F(NvmfTcpTest, EachRefusedStepIsUndone) {
+TEST_F(NvmfTcpTest, EachRefusedStepIsRolledBack) {
   DeviceVolume volume = Volume(kVolume);
   for (uint64_t failing = 0; failing < 4; ++failing) {
     target_.ResetCounts();
@@ -107,7 +113,7 @@ TEST_F(NvmfTcpTest, EachRefusedStepIsUndone) {
   }
 }
 
-TEST_F(NvmfTcpTest, LostAnswersAreUndoneLater) {
+TEST_F(NvmfTcpTest, LostAnswersAreRolledBackLater) {
   DeviceVolume volume = Volume(kVolume);
   for (Fault fault : {Fault::kLoseAnswer, Fault::kDropCall}) {
     bool failed = true;
@@ -130,16 +136,16 @@ TEST_F(NvmfTcpTest, LostAnswersAreUndoneLater) {
   }
 }
 
-TEST_F(NvmfTcpTest, UndoLeavesWhatIsNotItsOwn) {
+TEST_F(NvmfTcpTest, UndoKeepsObjectsOfOthers) {
   DeviceVolume volume = Volume(kVolume);
-  MakeByHand();
-  AddNamespaceByHand(kOther);
+  CreateAsOperator();
+  AddNamespaceAsOperator(kOther);
   const std::string before = target_.Dump();
   EXPECT_TRUE(manager_.UndoCreate(context_, device_, &volume).ok());
   EXPECT_EQ(target_.Dump(), before);
 }
 
-TEST_F(NvmfTcpTest, CallerGoneMeansNothingIsLeft) {
+TEST_F(NvmfTcpTest, CancelledCallIsRolledBack) {
   target_.SetRoundTrip(std::chrono::milliseconds(30));
   DeviceVolume volume = Volume(kVolume);
   Context context = Context::WithTimeout(std::chrono::milliseconds(10));
@@ -148,7 +154,7 @@ TEST_F(NvmfTcpTest, CallerGoneMeansNothingIsLeft) {
   EXPECT_EQ(target_.Dump(), empty_);
 }
 
-TEST_F(NvmfTcpTest, VolumeThatDoesNotComeIsNotFound) {
+TEST_F(NvmfTcpTest, VolumeThatDoesNotAppearIsNotFound) {
   DeviceVolume volume = Volume("00000009-1111-4222-8333-444444444444");
   volume.wait = std::chrono::milliseconds(5);
   EXPECT_EQ(manager_.CreateDevice(context_, device_, &volume).status().code(),
@@ -174,13 +180,13 @@ TEST_F(AttachTest, AttachTakesOneRoundTripAndDetachTwo) {
   EXPECT_EQ(*attachment, At(1, kVolume));
   EXPECT_EQ(target_.round_trips(), 1u);
   EXPECT_THAT(Subsystem()["namespaces"], SizeIs(1));
-  // Nothing is removed before it is known to be the volume's.
+  // Nothing is removed before it is known to belong to the volume.
   EXPECT_TRUE(manager_.DetachVolume(context_, device_, Volume(kVolume, "1")).ok());
   EXPECT_EQ(target_.round_trips(), 3u);
   EXPECT_EQ(target_.Dump(), without_volume_);
 }
 
-TEST_F(AttachTest, AgainIsSuccess) {
+TEST_F(AttachTest, RepeatedCallsSucceed) {
   for (int i = 0; i < 2; ++i) {
     EXPECT_EQ(*manager_.AttachVolume(context_, device_, Volume(kVolume)), At(1, kVolume));
   }
@@ -190,7 +196,7 @@ TEST_F(AttachTest, AgainIsSuccess) {
   EXPECT_EQ(target_.Dump(), without_volume_);
 }
 
-TEST_F(AttachTest, ErrorsSayWhatIsWrong) {
+TEST_F(AttachTest, ErrorsNameTheReason) {
   EXPECT_EQ(manager_.AttachVolume(context_, device_, Volume("00000009-1111-4222-8333-444444444444"))
                 .status()
                 .code(),
@@ -203,7 +209,7 @@ TEST_F(AttachTest, ErrorsSayWhatIsWrong) {
   EXPECT_THAT(std::string(status.message()), HasSubstr(kVolume));
 }
 
-TEST_F(AttachTest, FullSubsystemIsToldApart) {
+TEST_F(AttachTest, FullSubsystemIsDistinguished) {
   for (int i = 0; i < 32; ++i) {
     std::string uuid = "000001" + std::to_string(10 + i) + "-1111-4222-8333-444444444444";
     target_.AddBdev(uuid);
@@ -213,7 +219,7 @@ TEST_F(AttachTest, FullSubsystemIsToldApart) {
             absl::StatusCode::kResourceExhausted);
 }
 
-TEST_F(AttachTest, BdevThatComesLateIsAttached) {
+TEST_F(AttachTest, BdevThatAppearsLateIsAttached) {
   DeviceVolume volume = Volume("00000009-1111-4222-8333-444444444444");
   volume.wait = std::chrono::seconds(20);
   std::thread maker([&] {
@@ -226,7 +232,7 @@ TEST_F(AttachTest, BdevThatComesLateIsAttached) {
   EXPECT_THAT(Subsystem()["namespaces"], SizeIs(1));
 }
 
-TEST_F(AttachTest, CallerGoneMeansNothingIsLeft) {
+TEST_F(AttachTest, CancelledCallIsRolledBack) {
   target_.SetRoundTrip(std::chrono::milliseconds(30));
   Context context = Context::WithTimeout(std::chrono::milliseconds(10));
   EXPECT_EQ(manager_.AttachVolume(context, device_, Volume(kVolume)).status().code(),
@@ -234,18 +240,18 @@ TEST_F(AttachTest, CallerGoneMeansNothingIsLeft) {
   EXPECT_EQ(target_.Dump(), without_volume_);
 }
 
-// The volume's bdev vanished, and its NSID was given to another namespace meanwhile.
-TEST_F(AttachTest, DetachDoesNotRemoveWhatGotItsNsid) {
+// The volume's bdev was removed, and its NSID was then assigned to another namespace.
+TEST_F(AttachTest, DetachKeepsANamespaceWithTheReusedNsid) {
   ASSERT_TRUE(manager_.AttachVolume(context_, device_, Volume(kVolume)).ok());
   Operator("bdev_null_delete", {{"name", kVolume}});
-  AddNamespaceByHand(kOther);
+  AddNamespaceAsOperator(kOther);
   const std::string before = target_.Dump();
   EXPECT_TRUE(manager_.DetachVolume(context_, device_, Volume(kVolume, "1")).ok());
   EXPECT_EQ(target_.Dump(), before);
 }
 
 TEST_F(AttachTest, DetachFindsAVolumeThatMoved) {
-  AddNamespaceByHand(kOther);
+  AddNamespaceAsOperator(kOther);
   ASSERT_EQ(*manager_.AttachVolume(context_, device_, Volume(kVolume)), At(2, kVolume));
   EXPECT_TRUE(manager_.DetachVolume(context_, device_, Volume(kVolume, "1")).ok());
   EXPECT_THAT(Subsystem()["namespaces"], SizeIs(1));
@@ -263,7 +269,7 @@ TEST_F(AttachTest, Defect11_ErrorIsNotAbsence) {
   EXPECT_FALSE(manager_.List(context_).ok());
 }
 
-TEST_F(AttachTest, DeleteTakesTheNamespacesAlong) {
+TEST_F(AttachTest, DeleteRemovesTheNamespaces) {
   ASSERT_TRUE(manager_.AttachVolume(context_, device_, Volume(kVolume)).ok());
   target_.ResetCounts();
   EXPECT_TRUE(manager_.DeleteDevice(context_, device_, {}).ok());
@@ -299,7 +305,7 @@ class RestoreTest : public AttachTest {
   std::string complete_;
 };
 
-TEST_F(RestoreTest, NothingMissingTakesOneLook) {
+TEST_F(RestoreTest, CompleteDeviceTakesOneQuery) {
   target_.ResetCounts();
   RestoreResult result = Restore();
   EXPECT_TRUE(result.status.ok());
@@ -310,7 +316,7 @@ TEST_F(RestoreTest, NothingMissingTakesOneLook) {
   EXPECT_EQ(target_.Dump(), complete_);
 }
 
-TEST_F(RestoreTest, EachPieceThatIsMissingIsMadeAgain) {
+TEST_F(RestoreTest, EachMissingPartIsRecreated) {
   struct Removal {
     const char* method;
     Json params;
@@ -334,10 +340,10 @@ TEST_F(RestoreTest, EachPieceThatIsMissingIsMadeAgain) {
   }
 }
 
-TEST_F(RestoreTest, WhatAnOperatorAddedStays) {
+TEST_F(RestoreTest, OperatorsAdditionsStay) {
   Operator("nvmf_subsystem_add_host", {{"nqn", kNqn}, {"host", "nqn.2016-06.io.spdk:host9"}});
   Operator("nvmf_subsystem_add_listener", {{"nqn", kNqn}, {"listen_address", Address("4499")}});
-  AddNamespaceByHand(kOther);
+  AddNamespaceAsOperator(kOther);
   const std::string before = target_.Dump();
   EXPECT_TRUE(Restore().status.ok());
   EXPECT_EQ(target_.Dump(), before);
@@ -353,7 +359,7 @@ TEST_F(RestoreTest, AnyHostIsAllowedAgainAndNeverForbidden) {
   EXPECT_EQ(Subsystem()["allow_any_host"], true);
 }
 
-TEST_F(RestoreTest, EmptyTargetGetsAllBackUnderTheSameNsid) {
+TEST_F(RestoreTest, EmptyTargetIsRestoredWithTheSameNsids) {
   RestartTarget();
   target_.AddBdev(kVolume);
   target_.AddBdev(kOther);
@@ -366,7 +372,7 @@ TEST_F(RestoreTest, EmptyTargetGetsAllBackUnderTheSameNsid) {
   EXPECT_EQ(target_.Dump(), complete_);
 }
 
-// A host that comes back to a subsystem without its namespace takes the disk for removed.
+// A host that reconnects to a subsystem without its namespace treats the namespace as removed.
 TEST_F(RestoreTest, ListenerWaitsForTheVolumes) {
   RestartTarget();
   RestoreResult result = Restore(true, /*expose_incomplete=*/false);
@@ -378,7 +384,7 @@ TEST_F(RestoreTest, ListenerWaitsForTheVolumes) {
   EXPECT_THAT(Subsystem()["listen_addresses"], SizeIs(1));
 }
 
-TEST_F(RestoreTest, DeviceIsExposedWithoutItsVolumesInTheEnd) {
+TEST_F(RestoreTest, DeviceIsFinallyExposedWithoutItsVolumes) {
   RestartTarget();
   RestoreResult result = Restore(true, /*expose_incomplete=*/true);
   EXPECT_TRUE(result.status.ok()) << result.status;
@@ -435,7 +441,7 @@ class LimitsTest : public AttachTest {
   }
 };
 
-TEST_F(LimitsTest, AreSetInTheTargetsUnitsOrKept) {
+TEST_F(LimitsTest, AreConvertedToTheTargetsUnitsOrKept) {
   ASSERT_TRUE(Set(1, 2, 3, 4).ok());
   EXPECT_EQ(Limits(), Json::parse(R"({"rw_ios_per_sec":1000,"r_mbytes_per_sec":2,
                                       "w_mbytes_per_sec":3,"rw_mbytes_per_sec":4})"));
@@ -451,19 +457,70 @@ TEST_F(LimitsTest, Defect26_ThousandsDoNotOverflow) {
   EXPECT_TRUE(Set(UINT64_MAX / 1000, (uint64_t{1} << 44) - 1, 0, 0).ok());
 }
 
-TEST_F(LimitsTest, BusyTargetIsAskedAgain) {
+TEST_F(LimitsTest, RequestIsRepeatedForABusyTarget) {
   target_.SetFaultPlan(
       [](uint64_t index, const Request&) { return index < 2 ? Fault::kBusy : Fault::kNone; });
   EXPECT_TRUE(Set(1, 0, 0, 0).ok());
   EXPECT_EQ(target_.calls(), 3u);
 }
 
-TEST_F(LimitsTest, OfTheWholeDeviceAreNotSupported) {
+TEST_F(LimitsTest, AreNotSupportedForADevice) {
   EXPECT_EQ(manager_.SetQos(context_, device_, nullptr, {}).code(),
             absl::StatusCode::kUnimplemented);
   EXPECT_FALSE(manager_.GetQosCapabilities(context_)->has_max_device_caps());
   EXPECT_TRUE(manager_.GetQosCapabilities(context_)->max_volume_caps().rw_iops());
   EXPECT_FALSE(manager_.GetQosCapabilities(context_)->max_volume_caps().rd_iops());
+}
+
+// SPDK's answers are limited to 32 MiB, so a large number of devices is queried by name.
+TEST_F(NvmfTcpTest, Defect56_ManyDevicesAreListedInPortions) {
+  constexpr int kMany = 600;
+  std::vector<std::string> handles;
+  for (int i = 0; i < kMany; ++i) {
+    const std::string nqn = "nqn.2016-06.io.spdk:many-" + std::to_string(i);
+    handles.push_back(HandleOf(nqn));
+    if (i > 0) Operator("nvmf_create_subsystem", {{"nqn", nqn}});
+  }
+  target_.SetFaultPlan([&](uint64_t, const jsonrpc::Request& request) {
+    EXPECT_TRUE(request.params.is_object() && request.params.contains("nqn"));
+    return spdk::Fault::kNone;
+  });
+  target_.ResetCounts();
+  auto listing = manager_.ListOf(context_, handles);
+  ASSERT_TRUE(listing.ok()) << listing.status();
+  EXPECT_EQ(target_.calls(), static_cast<size_t>(kMany));
+  EXPECT_LE(target_.round_trips(), 5u);
+  EXPECT_EQ(manager_.FingerprintOf(**listing, handles[0]), 0u) << "it is missing";
+  EXPECT_NE(manager_.FingerprintOf(**listing, handles[1]), 0u);
+  target_.SetFaultPlan(nullptr);
+  // A small number of devices is queried with one listing.
+  target_.ResetCounts();
+  ASSERT_TRUE(manager_.ListOf(context_, std::span(handles).first(10)).ok());
+  EXPECT_EQ(target_.calls(), 1u);
+}
+
+TEST_F(NvmfTcpTest, AFingerprintDiffersWhenTheSubsystemDoes) {
+  const std::string handle = device_.handle;
+  std::set<uint64_t> seen;
+  auto is_new = [&] {
+    auto listing = manager_.List(context_);
+    return listing.ok() && seen.insert(manager_.FingerprintOf(**listing, handle)).second;
+  };
+  CreateAsOperator();
+  EXPECT_TRUE(is_new());
+  EXPECT_FALSE(is_new());
+  AddNamespaceAsOperator(kVolume);
+  EXPECT_TRUE(is_new());
+  AddNamespaceAsOperator(kOther);
+  EXPECT_TRUE(is_new());
+  Operator("nvmf_subsystem_add_host", {{"nqn", kNqn}, {"host", "nqn.2016-06.io.spdk:other"}});
+  EXPECT_TRUE(is_new());
+  Operator("nvmf_subsystem_add_listener", {{"nqn", kNqn}, {"listen_address", Address("4421")}});
+  EXPECT_TRUE(is_new());
+  Operator("nvmf_subsystem_allow_any_host", {{"nqn", kNqn}, {"allow_any_host", true}});
+  EXPECT_TRUE(is_new());
+  Operator("nvmf_delete_subsystem", {{"nqn", kNqn}});
+  EXPECT_TRUE(is_new());
 }
 
 }  // namespace

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "devices/nvmf_tcp/params.h"
 
 #include <fmt/format.h>
@@ -19,8 +21,8 @@ absl::Status Invalid(std::string_view field, std::string_view value, std::string
   return absl::InvalidArgumentError(fmt::format("nvmf_tcp.{}: '{}' {}", field, value, why));
 }
 
-// SPDK wants a name after the domain, which the standard leaves open; the discovery subsystem's
-// NQN has none.
+// SPDK requires a name after the domain, which the standard leaves optional; the discovery
+// subsystem's NQN has none.
 bool IsSubsystemNqn(std::string_view nqn) {
   return base::IsValidNqn(nqn) && nqn.find(':') != std::string_view::npos;
 }
@@ -64,6 +66,10 @@ absl::StatusOr<DeviceParameters> Canonical(const DeviceParameters& params) {
 }
 
 std::string HandleOf(std::string_view nqn) { return std::string(kHandlePrefix).append(nqn); }
+
+std::string NqnOf(std::string_view handle) {
+  return std::string(handle.substr(kHandlePrefix.size()));
+}
 
 bool IsHandle(std::string_view handle) {
   return handle.starts_with(kHandlePrefix) && IsSubsystemNqn(handle.substr(kHandlePrefix.size()));

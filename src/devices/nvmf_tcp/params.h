@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <optional>
@@ -10,17 +12,19 @@
 
 namespace sma::nvmf_tcp {
 
-/// Checks parameters as a client gave them, and writes them in one form for each meaning: addresses
-/// as numbers, hosts sorted and each once. INVALID_ARGUMENT.
+/// Checks parameters from a client and returns their canonical form: numeric addresses, and hosts
+/// sorted without duplicates. Returns INVALID_ARGUMENT if a parameter is invalid.
 absl::StatusOr<DeviceParameters> Canonical(const DeviceParameters& params);
 
-/// The handle of the device whose subsystem is `nqn`.
+/// Returns the handle of the device with the subsystem `nqn`.
 std::string HandleOf(std::string_view nqn);
 
-/// Whether `handle` is one that HandleOf gives for a valid subsystem.
+/// NqnOf() returns the NQN for a handle of this type; IsHandle() returns true for the handles that
+/// HandleOf() returns for valid subsystems.
+std::string NqnOf(std::string_view handle);
 bool IsHandle(std::string_view handle);
 
-/// Where the device listens, of parameters in canonical form.
+/// Returns the address of the device's listener. `params` must be in canonical form.
 spdk::TransportAddress AddressOf(const DeviceParameters& params);
 
 }  // namespace sma::nvmf_tcp

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "devices/nvmf_tcp/params.h"
 
 #include <gmock/gmock.h>
@@ -76,7 +78,7 @@ TEST(CanonicalTest, RefusesWhatIsNotValid) {
   }
 }
 
-// A handle like "nvmf-tcp;nqn.a" was matched by its prefix.
+// Earlier versions accepted a handle such as "nvmf-tcp;nqn.a" because of its prefix.
 TEST(HandleTest, Defect10_HandlesHaveAStrictGrammar) {
   EXPECT_TRUE(IsHandle(HandleOf("nqn.2016-06.io.spdk:cnode0")));
   for (const char* bad :

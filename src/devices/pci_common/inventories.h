@@ -1,27 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <map>
-#include <string>
+#include <memory>
+#include <optional>
 
 #include "absl/status/statusor.h"
 #include "agent/qmp/hot_plug.h"
-#include "agent/qmp/machines.h"
 #include "base/context.h"
+#include "base/mutex.h"
 
 namespace sma::pci_common {
 
-/// What the VMs of a device type had plugged at one time. Immutable.
+/// The devices plugged into VMs, for one comparison. Each VM is queried once, when the first of its
+/// devices is compared, so that a slow VM delays only its own devices. Thread-safe.
 class Inventories {
  public:
-  /// Asks all VMs at once. One that does not answer within two seconds is unknown; it delays no
-  /// other and is no error.
-  static Inventories Take(const base::Context& context, const qmp::Buses& buses);
-
-  /// Whether the VM has the device `id`. UNAVAILABLE and others: why it is not known.
-  absl::StatusOr<bool> IsPlugged(const qmp::Client& vm, const std::string& id) const;
+  /// Returns the devices of the VM; valid as long as this object. Blocks up to two seconds while
+  /// the VM is queried. Returns UNAVAILABLE or another error if the query failed, the same for all
+  /// devices of the VM.
+  absl::StatusOr<const qmp::Inventory*> Of(const base::Context& context, qmp::Client& vm);
 
  private:
-  std::map<const qmp::Client*, absl::StatusOr<qmp::Inventory>> by_vm_;
+  struct Entry {
+    base::Mutex mutex;  // held while the VM is queried
+    std::optional<absl::StatusOr<qmp::Inventory>> inventory SMA_GUARDED_BY(mutex);
+  };
+
+  base::Mutex mutex_;
+  std::map<const qmp::Client*, std::unique_ptr<Entry>> by_vm_ SMA_GUARDED_BY(mutex_);
 };
 
 }  // namespace sma::pci_common

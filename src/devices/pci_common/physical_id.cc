@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "devices/pci_common/physical_id.h"
 
 #include <charconv>

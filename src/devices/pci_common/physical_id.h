@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <cstdint>
@@ -7,11 +9,11 @@
 
 namespace sma::pci_common {
 
-/// `prefix` and the number in decimal: the name of a device's objects.
+/// Returns `prefix` followed by the decimal number: the name of a device's objects.
 std::string NameOf(std::string_view prefix, uint32_t physical_id);
 
-/// The number in a name that NameOf gives; nullopt for any other text. A number has one form only:
-/// no sign, no leading zeros.
+/// Returns the number in a name created by NameOf; nullopt for any other text, including numbers
+/// with a sign or leading zeros.
 std::optional<uint32_t> PhysicalIdOf(std::string_view prefix, std::string_view name);
 
 }  // namespace sma::pci_common

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "devices/vfiouser/params.h"
 
 #include "devices/pci_common/physical_id.h"
@@ -21,6 +23,10 @@ std::string DeviceName(const DeviceSpec& device) {
 
 std::string NqnOf(const DeviceSpec& device) {
   return std::string(kNqnPrefix).append(DeviceName(device));
+}
+
+std::string NqnOf(std::string_view handle) {
+  return std::string(handle.substr(kHandlePrefix.size()));
 }
 
 std::optional<uint32_t> PhysicalIdOf(std::string_view nqn) {

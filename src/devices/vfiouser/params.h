@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <cstdint>
@@ -10,21 +12,23 @@
 
 namespace sma::vfiouser {
 
-/// The name of the device in its machine, and of its folder: "vfiouser-5".
+/// Returns the name of the device in its VM, and of its folder: "vfiouser-5".
 std::string DeviceName(uint32_t physical_id);
 std::string DeviceName(const DeviceSpec& device);
 
-/// The NQN of a device's subsystem.
+/// Returns the NQN of a device's subsystem.
 std::string NqnOf(const DeviceSpec& device);
+/// Returns the NQN for a handle of this type.
+std::string NqnOf(std::string_view handle);
 
-/// The physical id in an NQN that NqnOf gives; nullopt for any other.
+/// Returns the physical id in an NQN created by NqnOf; nullopt for any other NQN.
 std::optional<uint32_t> PhysicalIdOf(std::string_view nqn);
 
-/// The handle of a device, and whether `handle` is one of some device's.
+/// HandleOf() returns the handle of a device; IsHandle() returns true if `handle` has that form.
 std::string HandleOf(uint32_t physical_id);
 bool IsHandle(std::string_view handle);
 
-/// What the device is on the target when its folder is `folder`.
+/// Returns the subsystem of a device whose folder is `folder`.
 nvmf_common::SubsystemSpec SpecOf(const DeviceSpec& device, const std::string& folder);
 
 }  // namespace sma::vfiouser

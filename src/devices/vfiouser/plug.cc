@@ -1,4 +1,6 @@
-// The device in its virtual machine.
+// SPDX-License-Identifier: Apache-2.0
+
+// Plugs devices into their VMs.
 
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
@@ -7,6 +9,8 @@
 #include <utility>
 
 #include "agent/qmp/hot_plug.h"
+#include "devices/pci_common/place.h"
+#include "devices/pci_common/unplug.h"
 #include "devices/vfiouser/params.h"
 #include "devices/vfiouser/socket_folder.h"
 #include "devices/vfiouser/vfiouser_manager.h"
@@ -14,83 +18,119 @@
 
 namespace sma::vfiouser {
 
+using pci_common::PlugState;
 using std::chrono::steady_clock;
 
 namespace {
 
 constexpr char kDriver[] = "vfio-user-pci";  // of QEMU 10.1 and later
 
-// Seen with 11.1.3: when a function that has MSI-X is unplugged, QEMU takes the region of the
-// pending bits out of a BAR that is gone, and aborts by an assertion.
+// Observed with QEMU 11.1.3: when a function with MSI-X is unplugged, QEMU removes the pending bit
+// array from a BAR that no longer exists, and aborts with a failed assertion.
 constexpr std::pair kAbortingVersion(11, 1);
 constexpr char kPendingBits[] = "VFIO MSIX PBA[0]";
 
-// Whether the machine survives that it is asked to unplug the device.
-absl::Status CheckUnplug(const base::Context& context, qmp::Client& machine,
-                         const std::string& name) {
-  absl::StatusOr<qmp::Greeting> greeting = machine.WaitConnected(context);
+// Returns OK if QEMU can unplug the device without aborting.
+absl::Status CheckUnplug(const base::Context& context, qmp::Client& vm, const std::string& name) {
+  absl::StatusOr<qmp::Greeting> greeting = vm.WaitConnected(context);
   if (!greeting.ok()) return greeting.status();
   if (std::pair(greeting->major_version, greeting->minor_version) != kAbortingVersion)
     return absl::OkStatus();
-  absl::StatusOr<std::set<std::string>> parts = qmp::ListParts(machine, context, name);
+  absl::StatusOr<std::set<std::string>> parts = qmp::ListParts(vm, context, name);
   if (absl::IsNotFound(parts.status())) return absl::OkStatus();
   if (!parts.ok()) return parts.status();
   if (!parts->contains(kPendingBits)) return absl::OkStatus();
   return absl::FailedPreconditionError(fmt::format(
-      "QEMU {}.{} at {} would abort, and its guest with it: it cannot unplug {}, a "
-      "vfio-user device with MSI-X; end the machine first",
-      greeting->major_version, greeting->minor_version, machine.address().ToString(), name));
+      "QEMU {}.{} at {} cannot unplug {}, a vfio-user device with MSI-X, without aborting and "
+      "ending the VM: stop the VM first",
+      greeting->major_version, greeting->minor_version, vm.address().ToString(), name));
 }
 
 }  // namespace
 
-// True also where nothing is plugged.
-absl::StatusOr<bool> VfioUserManager::IsPlugged(const base::Context& context,
-                                                const DeviceSpec& device) const {
-  absl::StatusOr<qmp::Place> place = PlaceOf(device);
-  if (!place.ok()) return place.status();
-  if (!place->machine) return true;
-  absl::StatusOr<qmp::Inventory> inventory = qmp::TakeInventory(*place->machine, context);
-  if (!inventory.ok()) return inventory.status();
-  return inventory->devices.contains(DeviceName(device));
+// A VM does not show which agent or operator plugged a function.
+absl::Status VfioUserManager::NotPluggedHere(const std::string& name) {
+  return absl::AlreadyExistsError(fmt::format(
+      "the VM already has a device {}, which does not belong to a device of this agent", name));
 }
 
-Outcome VfioUserManager::Plug(const base::Context& context, const DeviceSpec& device) {
-  absl::StatusOr<qmp::Place> place = PlaceOf(device);
-  if (!place.ok()) return place.status();
-  if (!place->machine) return absl::OkStatus();
+// The device in its VM.
+qmp::PciDevice VfioUserManager::FunctionOf(const DeviceSpec& device) const {
   const std::string socket = fmt::format("{}/{}", FolderOf(device), kSocketName);
-  const qmp::PciDevice function{.id = DeviceName(device),
-                                .driver = kDriver,
-                                .bus = place->bus,
-                                .slot = place->slot,
-                                .properties = {{"socket", {{"type", "unix"}, {"path", socket}}}}};
-  return qmp::Plug(*place->machine, context, function);
+  return {.id = DeviceName(device),
+          .driver = kDriver,
+          .bus = {},
+          .properties = {{"socket", {{"type", "unix"}, {"path", socket}}}},
+          .vm_uuid = pci_common::ParsePlace(device.place).vm_uuid};
 }
 
-absl::Status VfioUserManager::Unplug(const base::Context& context, qmp::Client& machine,
-                                     const std::string& name) {
-  absl::Status status = CheckUnplug(context, machine, name);
-  return status.ok() ? qmp::Unplug(machine, context, name) : status;
+absl::StatusOr<PlugState> VfioUserManager::QueryPlug(const base::Context& context,
+                                                     const DeviceSpec& device,
+                                                     pci_common::Inventories& inventories) const {
+  absl::StatusOr<qmp::PciSlot> slot = SlotOf(device);
+  if (!slot.ok()) return slot.status();
+  return pci_common::QueryPlug(context, inventories, options_.buses, *slot,
+                               pci_common::ParsePlace(device.place), FunctionOf(device));
 }
 
-// OK when the machine does not have the device any more.
-Outcome VfioUserManager::Release(const base::Context& context, const DeviceSpec& device) {
-  // A device whose bus is not configured any more can be in no machine that is known.
-  absl::StatusOr<qmp::Place> place = PlaceOf(device);
-  if (!place.ok() || !place->machine) return absl::OkStatus();
-  qmp::Client& machine = *place->machine;
-  absl::Status status = Unplug(context.Child(steady_clock::now() + options_.unplug_wait), machine,
-                               DeviceName(device));
-  if (absl::IsDeadlineExceeded(status) && !context.done()) {
-    return Outcome::UnderWay(absl::UnavailableError(
-        fmt::format("{}; it goes as soon as it has", std::string(status.message()))));
+Outcome VfioUserManager::Plug(const base::Context& context, const DeviceSpec& device,
+                              bool is_recorded, std::string& place) {
+  absl::StatusOr<qmp::PciSlot> slot = SlotOf(device);
+  if (!slot.ok()) return slot.status();
+  if (!slot->vm) return absl::OkStatus();
+  qmp::PciDevice function = FunctionOf(device);
+  function.bus = slot->bus;
+  function.slot = slot->slot;
+  qmp::Plugged plugged;
+  absl::Status status = qmp::Plug(*slot->vm, context, function, &plugged);
+  if (status.ok() && plugged.was_there) {
+    if (!is_recorded) return NotPluggedHere(function.id);
+    // The function is connected to a listener that no longer exists, and QEMU does not reconnect.
+    spdlog::warn("{}: its VM has the function of an earlier device, plugging it again",
+                 device.handle);
+    if (Outcome outcome = Release(context, device); !outcome.ok()) return outcome.status();
+    status = qmp::Plug(*slot->vm, context, function, &plugged);
   }
-  if (!absl::IsUnavailable(status)) return status;
-  std::optional<base::TimePoint> since = machine.unreachable_since();
-  if (!since || steady_clock::now() - *since < options_.gone_after) return status;
-  spdlog::warn("{}: its machine at {} counts as gone", device.handle, machine.address().ToString());
+  if (!status.ok()) return status;
+  pci_common::Place now = pci_common::PlaceOf(*slot, {});
+  now.vm_uuid = std::move(plugged.vm_uuid);
+  place = pci_common::ToText(now);
   return absl::OkStatus();
+}
+
+absl::Status VfioUserManager::Unplug(const base::Context& context, qmp::Client& vm,
+                                     const qmp::PciDevice& function, bool& was_there) {
+  absl::Status status = CheckUnplug(context, vm, function.id);
+  return status.ok() ? qmp::Unplug(vm, context, function, &was_there) : status;
+}
+
+// Returns OK if the VM no longer has the device.
+Outcome VfioUserManager::Release(const base::Context& context, const DeviceSpec& device) {
+  // The device may be in a VM that the configuration no longer has.
+  const std::shared_ptr<qmp::Client> vm =
+      pci_common::VmOf(pci_common::ParsePlace(device.place),
+                       SlotOf(device).value_or(qmp::PciSlot()), options_.buses);
+  if (!vm) return absl::OkStatus();
+  bool was_there = false;
+  absl::Status status = Unplug(context.Child(steady_clock::now() + options_.unplug_wait), *vm,
+                               FunctionOf(device), was_there);
+  if (status.ok() && !was_there) return CheckNotUsed(context, device);
+  if (!absl::IsUnavailable(status)) return pci_common::UnplugOutcome(context, status);
+  // A VM whose monitor is used by another client is running, and its disk must not be removed.
+  if (!pci_common::IsLongGone(vm->gone_since(), options_.gone_after)) return status;
+  spdlog::warn("{}: its VM at {} is unreachable and treated as removed", device.handle,
+               vm->address().ToString());
+  return absl::OkStatus();
+}
+
+// Returns an error if a VM uses the device although the device is not in its own VM.
+absl::Status VfioUserManager::CheckNotUsed(const base::Context& context, const DeviceSpec& device) {
+  const std::string nqn = NqnOf(device);
+  absl::StatusOr<size_t> count = spdk::CountHosts(target_, context, nqn);
+  if (!count.ok()) return count.status();
+  if (*count == 0) return absl::OkStatus();
+  return absl::UnavailableError(
+      fmt::format("{} is not in its VM, but a VM is connected to it", DeviceName(device)));
 }
 
 }  // namespace sma::vfiouser

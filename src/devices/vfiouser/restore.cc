@@ -1,4 +1,6 @@
-// How devices are compared with the target and their machines, and made again.
+// SPDX-License-Identifier: Apache-2.0
+
+// Compares devices with the target and their VMs, and recreates them.
 
 #include <fmt/format.h>
 
@@ -17,30 +19,41 @@ namespace sma::vfiouser {
 using nvmf_common::SubsystemListing;
 using nvmf_common::SubsystemSpec;
 using pci_common::Inventories;
+using pci_common::PlugState;
 
 namespace {
 
 class Listing : public SubsystemListing {
  public:
-  Listing(SubsystemListing subsystems, Inventories vms)
-      : SubsystemListing(std::move(subsystems)), vms_(std::move(vms)) {}
+  explicit Listing(SubsystemListing subsystems) : SubsystemListing(std::move(subsystems)) {}
 
-  const Inventories& vms() const { return vms_; }
+  Inventories& vms() const { return *vms_; }
 
  private:
-  Inventories vms_;
+  const std::unique_ptr<Inventories> vms_ = std::make_unique<Inventories>();
 };
+
+absl::StatusOr<std::unique_ptr<DeviceListing>> WithVms(
+    absl::StatusOr<std::unique_ptr<SubsystemListing>> subsystems) {
+  if (!subsystems.ok()) return subsystems.status();
+  return std::make_unique<Listing>(std::move(**subsystems));
+}
 
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<DeviceListing>> VfioUserManager::List(const base::Context& context) {
-  absl::StatusOr<std::unique_ptr<SubsystemListing>> subsystems = subsystems_.List(context);
-  if (!subsystems.ok()) return subsystems.status();
-  return std::make_unique<Listing>(std::move(**subsystems),
-                                   Inventories::Take(context, options_.buses));
+  return WithVms(subsystems_.List(context));
 }
 
-// Whether the listener that the machine is connected to was there before anything was restored.
+absl::StatusOr<std::unique_ptr<DeviceListing>> VfioUserManager::ListOf(
+    const base::Context& context, std::span<const std::string> handles) {
+  std::vector<std::string> nqns;
+  for (const std::string& handle : handles) nqns.push_back(NqnOf(handle));
+  return WithVms(subsystems_.ListOf(context, nqns));
+}
+
+// Returns true if the listener to which the VM is connected already existed before anything was
+// restored.
 absl::StatusOr<bool> VfioUserManager::IsListening(const base::Context& context,
                                                   const RestoreRequest& request) {
   const SubsystemSpec spec = SubsystemOf(request.device);
@@ -59,7 +72,7 @@ RestoreResult VfioUserManager::Restore(const base::Context& context,
   const std::string folder = FolderOf(request.device);
   absl::StatusOr<bool> was_listening = IsListening(context, request);
   if (was_listening.ok() && request.repair) {
-    // The target makes the socket, not the folder.
+    // The target creates the socket, but not the folder.
     if (absl::StatusOr<bool> made = MakeFolder(folder); !made.ok()) was_listening = made.status();
   }
   RestoreResult result = subsystems_.Restore(context, SubsystemOf(request.device), request);
@@ -72,23 +85,26 @@ RestoreResult VfioUserManager::Restore(const base::Context& context,
 absl::Status VfioUserManager::RestorePlug(const base::Context& context,
                                           const RestoreRequest& request, bool was_listening,
                                           RestoreResult& result) {
-  absl::StatusOr<qmp::Place> place = PlaceOf(request.device);
-  if (!place.ok()) return place.status();
-  if (!place->machine) return absl::OkStatus();
+  absl::StatusOr<qmp::PciSlot> slot = SlotOf(request.device);
+  if (!slot.ok()) return slot.status();
+  if (!slot->vm) return absl::OkStatus();
   const std::string name = DeviceName(request.device);
-  absl::StatusOr<bool> plugged =
-      request.listing != nullptr
-          ? static_cast<const Listing&>(*request.listing).vms().IsPlugged(*place->machine, name)
-          : IsPlugged(context, request.device);
-  if (!plugged.ok()) return plugged.status();
-  if (*plugged && was_listening) return absl::OkStatus();
-  if (!*plugged) result.differences.push_back(fmt::format("{} is not in its machine", name));
-  if (!request.repair) return absl::UnavailableError(fmt::format("{} is not in its machine", name));
-  // QEMU does not connect again to a listener that has gone: the function is plugged anew.
-  if (*plugged) {
-    if (Outcome outcome = Release(context, request.device); !outcome.ok()) return outcome.status();
+  Inventories own;
+  Inventories& inventories =
+      request.listing != nullptr ? static_cast<const Listing&>(*request.listing).vms() : own;
+  absl::StatusOr<PlugState> plug = QueryPlug(context, request.device, inventories);
+  if (!plug.ok()) return plug.status();
+  if (plug->is_plugged) result.place = pci_common::ToText(plug->place);
+  if (!plug->is_plugged) {
+    result.differences.push_back(fmt::format("{} is not plugged into its VM", name));
   }
-  return Plug(context, request.device).status();
+  if (!plug->obstacle.ok()) return plug->obstacle;
+  if (plug->is_plugged && was_listening) return absl::OkStatus();
+  if (!request.repair)
+    return absl::UnavailableError(fmt::format("{} is not plugged into its VM", name));
+  // QEMU does not reconnect to a recreated listener, so the function is plugged again.
+  if (Outcome outcome = Release(context, request.device); !outcome.ok()) return outcome.status();
+  return Plug(context, request.device, /*is_recorded=*/true, result.place).status();
 }
 
 std::vector<AdoptionCandidate> VfioUserManager::ListAdoptionCandidates(
@@ -108,7 +124,7 @@ std::vector<AdoptionCandidate> VfioUserManager::ListAdoptionCandidates(
     if (!device.ok()) {
       candidate.obstacle = std::string(device.status().message());
     } else if (!nvmf_common::IsEqual(SubsystemOf(*device), subsystem)) {
-      candidate.obstacle = "its listener or its hosts are not as this agent makes them";
+      candidate.obstacle = "its listener or its hosts differ from what this agent creates";
     }
     candidates.push_back(std::move(candidate));
   }

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "devices/vfiouser/socket_folder.h"
 
 #include <fmt/format.h>
@@ -19,7 +21,7 @@ absl::Status Failed(const std::string& path, int error) {
   return absl::FailedPreconditionError(fmt::format("{}: {}", path, std::strerror(error)));
 }
 
-// Whether `path` is a socket that is left over: a connection to it is refused.
+// Returns true if `path` is a socket on which no process listens, so that connections are refused.
 bool IsDeadSocket(const std::string& path) {
   struct stat status {};
   if (::lstat(path.c_str(), &status) != 0 || !S_ISSOCK(status.st_mode)) return false;
@@ -43,14 +45,15 @@ absl::StatusOr<bool> MakeFolder(const std::string& path) {
   struct stat status {};
   if (::lstat(path.c_str(), &status) != 0) return Failed(path, errno);
   if (!S_ISDIR(status.st_mode)) return Failed(path, ENOTDIR);
-  // In a folder like /var/tmp anybody may have made it, to put a socket of his own there.
+  // In a folder such as /var/tmp, any user may have created this folder in order to place a socket
+  // there.
   if (status.st_uid != ::geteuid() && status.st_uid != 0) {
     return absl::FailedPreconditionError(
-        fmt::format("{}: belongs to another user (uid {})", path, status.st_uid));
+        fmt::format("{}: is owned by another user (uid {})", path, status.st_uid));
   }
   if ((status.st_mode & (S_IWGRP | S_IWOTH)) != 0) {
     return absl::FailedPreconditionError(
-        fmt::format("{}: others may write to it (mode {:o})", path, status.st_mode & 07777));
+        fmt::format("{}: is writable by other users (mode {:o})", path, status.st_mode & 07777));
   }
   return false;
 }

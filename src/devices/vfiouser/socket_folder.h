@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <string>
@@ -7,16 +9,16 @@
 
 namespace sma::vfiouser {
 
-/// The socket in a device's folder.
+/// Name of the socket in a device's folder.
 inline constexpr char kSocketName[] = "cntrl";
 
-/// Makes the folder `path`, whose parent exists or is made too. False: it is there already, a
-/// folder and no link. FAILED_PRECONDITION: something else has its name, or the system does not let
-/// us.
+/// Creates the folder `path`, and its parent if needed. Returns true if it was created, and false
+/// if it already exists as a folder (not a link). Returns FAILED_PRECONDITION if the path is not a
+/// folder, belongs to another user or is writable by others, or if the system refuses.
 absl::StatusOr<bool> MakeFolder(const std::string& path);
 
-/// Removes the folder `path` and a socket in it that nobody listens on. True when it is gone, or
-/// was not there. False: there is something else in it, which is not ours.
+/// Removes the folder `path` and a socket in it on which no process listens. Returns true if the
+/// folder no longer exists; returns false if it contains anything else, which is kept.
 absl::StatusOr<bool> RemoveFolder(const std::string& path);
 
 }  // namespace sma::vfiouser

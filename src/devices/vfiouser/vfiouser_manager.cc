@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "devices/vfiouser/vfiouser_manager.h"
 
 #include <fmt/format.h>
@@ -13,8 +15,8 @@ using nvmf_common::SubsystemSpec;
 
 namespace {
 
-// How long a folder may have something in it when its subsystem is deleted, and how often it is
-// looked at.
+// How long to wait for a folder to become empty when its subsystem is deleted, and how often to
+// check.
 constexpr std::chrono::milliseconds kSocketWait{500};
 constexpr std::chrono::milliseconds kSocketPause{10};
 
@@ -23,25 +25,23 @@ constexpr std::chrono::milliseconds kSocketPause{10};
 absl::StatusOr<DeviceSpec> VfioUserManager::Describe(const CreateDeviceRequest& request) const {
   const nvme::DeviceParameters& params = request.nvme();
   if (params.virtual_id() != 0) {
-    return absl::InvalidArgumentError(
-        fmt::format("nvme.virtual_id: {}: there are no virtual functions", params.virtual_id()));
+    return absl::InvalidArgumentError(fmt::format(
+        "nvme.virtual_id: {}: virtual functions are not supported", params.virtual_id()));
   }
   DeviceSpec device;
   device.handle = HandleOf(params.physical_id());
   device.params.mutable_nvme()->set_physical_id(params.physical_id());
-  absl::StatusOr<qmp::Place> place = PlaceOf(device);
-  if (!place.ok()) {
-    return absl::InvalidArgumentError(
-        fmt::format("nvme.{}", std::string(place.status().message())));
+  absl::StatusOr<qmp::PciSlot> slot = SlotOf(device);
+  if (!slot.ok()) {
+    return absl::InvalidArgumentError(fmt::format("nvme.{}", std::string(slot.status().message())));
   }
   device.mark = nvmf_common::NewSerialNumber();
+  device.place = pci_common::ToText(pci_common::PlaceOf(*slot, {}));
   return device;
 }
 
 std::string VfioUserManager::NeighbourOf(const DeviceSpec& device) const {
-  absl::StatusOr<qmp::Place> place = PlaceOf(device);
-  if (!place.ok() || !place->machine) return {};
-  return "machine " + place->machine->address().ToString();
+  return pci_common::NeighbourOf(device.place, SlotOf(device));
 }
 
 bool VfioUserManager::OwnsHandle(std::string_view handle) const { return IsHandle(handle); }
@@ -54,7 +54,7 @@ SubsystemSpec VfioUserManager::SubsystemOf(const DeviceSpec& device) const {
   return SpecOf(device, FolderOf(device));
 }
 
-absl::StatusOr<qmp::Place> VfioUserManager::PlaceOf(const DeviceSpec& device) const {
+absl::StatusOr<qmp::PciSlot> VfioUserManager::SlotOf(const DeviceSpec& device) const {
   return options_.buses.Find(device.params.nvme().physical_id());
 }
 
@@ -65,12 +65,20 @@ absl::Status VfioUserManager::Prepare(const base::Context& context) {
 absl::StatusOr<std::optional<ExistingDevice>> VfioUserManager::FindExisting(
     const base::Context& context, const DeviceSpec& device) {
   auto existing = subsystems_.FindExisting(context, SubsystemOf(device));
-  if (!existing.ok() || !*existing) return existing;
-  absl::StatusOr<bool> plugged = IsPlugged(context, device);
-  if (!plugged.ok()) return plugged.status();
-  if (!*plugged) {
-    return absl::AlreadyExistsError(
-        fmt::format("subsystem {} is on the target already, and in no machine", NqnOf(device)));
+  if (!existing.ok()) return existing;
+  absl::StatusOr<qmp::PciSlot> slot = SlotOf(device);
+  if (!slot.ok()) return slot.status();
+  pci_common::Inventories inventories;
+  absl::StatusOr<pci_common::PlugState> plug = QueryPlug(context, device, inventories);
+  if (!plug.ok()) return plug.status();
+  if (!plug->obstacle.ok()) return plug->obstacle;
+  if (!*existing) {
+    if (slot->vm && plug->is_plugged) return NotPluggedHere(DeviceName(device));
+    return existing;
+  }
+  if (!plug->is_plugged) {
+    return absl::AlreadyExistsError(fmt::format(
+        "subsystem {} exists on the target, but is not plugged into a VM", NqnOf(device)));
   }
   return existing;
 }
@@ -82,20 +90,22 @@ OutcomeOr<CreatedDevice> VfioUserManager::CreateDevice(const base::Context& cont
   if (!made.ok()) return made.status();
   OutcomeOr<std::string> attachment = subsystems_.Create(context, SubsystemOf(device), volume);
   if (!attachment.ok()) {
-    // What was made may be there still: its folder goes with it.
+    // If the outcome is unknown, the subsystem may still exist, and its folder is kept.
     if (*made && !attachment.outcome().is_unknown()) {
       RemoveFolderOf(spdk::UndoContext(), device).IgnoreError();
     }
     return attachment.outcome();
   }
-  Outcome outcome = Plug(context, device);
+  CreatedDevice created{.handle = device.handle, .attachment = *std::move(attachment)};
+  Outcome outcome = Plug(context, device, /*is_recorded=*/false, created.place);
   const bool plugged = outcome.ok() || outcome.is_unknown();
   if (outcome.ok()) outcome = context.status();
   if (!outcome.ok()) return Undo(std::move(outcome), device, *made, plugged);
-  return CreatedDevice{.handle = device.handle, .attachment = *std::move(attachment)};
+  return created;
 }
 
-// Rolls back what CreateDevice made before `why` ended it; unknown where not all could be.
+// Rolls back a CreateDevice that failed with `why`. Returns an unknown outcome if something may
+// remain.
 Outcome VfioUserManager::Undo(Outcome why, const DeviceSpec& device, bool made_folder,
                               bool plugged) {
   Outcome undone;
@@ -103,7 +113,7 @@ Outcome VfioUserManager::Undo(Outcome why, const DeviceSpec& device, bool made_f
   if (undone.ok()) undone = subsystems_.Delete(spdk::UndoContext(), SubsystemOf(device));
   if (undone.ok() && made_folder) undone = RemoveFolderOf(spdk::UndoContext(), device);
   if (!undone.ok()) {
-    spdlog::warn("{}: could not be undone yet: {}", device.handle, undone.message());
+    spdlog::warn("{}: rollback failed, will retry: {}", device.handle, undone.message());
   }
   return std::move(why).AfterUndo(undone);
 }
@@ -115,12 +125,14 @@ Outcome VfioUserManager::UndoCreate(const base::Context& context, const DeviceSp
       spdk::FindSubsystem(target_, context, spec.nqn);
   if (!found.ok()) return found.status();
   if (*found && !nvmf_common::IsOwned(spec, **found)) {
-    // Only one that was created is plugged into a machine.
+    // Only a subsystem that was created is plugged into a VM.
     Outcome outcome = subsystems_.UndoCreate(context, spec, volume);
     return outcome.ok() ? RemoveFolderOf(context, device) : outcome;
   }
   if (*found && !nvmf_common::IsPartOf(**found, spec, volume)) {
-    spdlog::warn("{}: left alone, it has what a failed CreateDevice did not make", spec.nqn);
+    spdlog::warn(
+        "{}: not removed, because it has parts that the failed CreateDevice did not create",
+        spec.nqn);
     return absl::OkStatus();
   }
   return Remove(context, device);
@@ -128,6 +140,12 @@ Outcome VfioUserManager::UndoCreate(const base::Context& context, const DeviceSp
 
 Outcome VfioUserManager::DeleteDevice(const base::Context& context, const DeviceSpec& device,
                                       std::span<const DeviceVolume> /*volumes*/) {
+  // The function in the VM belongs to the subsystem, which may belong to another client by now.
+  const SubsystemSpec spec = SubsystemOf(device);
+  absl::StatusOr<std::optional<spdk::Subsystem>> found =
+      spdk::FindSubsystem(target_, context, spec.nqn);
+  if (!found.ok()) return found.status();
+  if (*found && !nvmf_common::IsOwned(spec, **found)) return subsystems_.Delete(context, spec);
   return Remove(context, device);
 }
 
@@ -138,7 +156,7 @@ Outcome VfioUserManager::Remove(const base::Context& context, const DeviceSpec& 
   return RemoveFolderOf(context, device);
 }
 
-// A target may answer before it has taken its socket away.
+// A target may answer before it has removed its socket.
 absl::Status VfioUserManager::RemoveFolderOf(const base::Context& context,
                                              const DeviceSpec& device) {
   const base::TimePoint until = std::chrono::steady_clock::now() + kSocketWait;
@@ -150,7 +168,7 @@ absl::Status VfioUserManager::RemoveFolderOf(const base::Context& context,
     if (now >= until) break;
     if (absl::Status ended = context.SleepUntil(now + kSocketPause); !ended.ok()) return ended;
   }
-  spdlog::warn("{}: not removed, there is something in it", FolderOf(device));
+  spdlog::warn("{}: not removed, because it contains other files", FolderOf(device));
   return absl::OkStatus();
 }
 

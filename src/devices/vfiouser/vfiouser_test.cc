@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <stdlib.h>
@@ -8,10 +10,9 @@
 #include <fstream>
 #include <thread>
 
-#include "agent/qmp/fake_qemu.h"
-#include "agent/spdk/fake_target.h"
+#include "agent/qmp/address.h"
 #include "devices/vfiouser/params.h"
-#include "devices/vfiouser/vfiouser_manager.h"
+#include "devices/vfiouser/testing/vfiouser_fixture.h"
 #include "sma/outcome.h"
 
 namespace sma::vfiouser {
@@ -24,93 +25,13 @@ using qmp::FakeQemu;
 using spdk::Fault;
 using std::chrono::milliseconds;
 using std::chrono::seconds;
+using testing::Contains;
 using testing::HasSubstr;
 using testing::IsEmpty;
+using testing::Not;
 using testing::SizeIs;
 
-constexpr char kVolume[] = "00000001-1111-4222-8333-444444444444";
-constexpr char kOther[] = "00000002-1111-4222-8333-444444444444";
-constexpr char kHandle[] = "nvme:nqn.2016-06.io.spdk:vfiouser-33";
-constexpr char kNqn[] = "nqn.2016-06.io.spdk:vfiouser-33";
-constexpr char kName[] = "vfiouser-33";
-
-DeviceVolume Volume(const char* uuid, std::string attachment = "") {
-  return {.id = *base::Uuid::Parse(uuid), .bdev_name = uuid, .attachment = std::move(attachment)};
-}
-
-CreateDeviceRequest RequestFor(uint32_t physical_id, uint32_t virtual_id = 0) {
-  CreateDeviceRequest request;
-  request.mutable_nvme()->set_physical_id(physical_id);
-  request.mutable_nvme()->set_virtual_id(virtual_id);
-  return request;
-}
-
-// A target, a machine with two buses of 32 slots, a folder for sockets.
-class VfioUserTest : public testing::Test {
- protected:
-  void SetUp() override {
-    std::string folder = std::filesystem::temp_directory_path() / "sma_vfiouser_XXXXXX";
-    folder_ = ::mkdtemp(folder.data());
-    target_.AddBdev(kVolume);
-    target_.AddBdev(kOther);
-    ConnectMachine();
-    manager_ = MakeManager(true);
-    ASSERT_TRUE(manager_->Prepare(context_).ok());
-    ASSERT_TRUE(manager_->List(context_).ok());
-    auto device = manager_->Describe(RequestFor(33));
-    ASSERT_TRUE(device.ok()) << device.status();
-    device_ = *device;
-    empty_ = target_.Dump();
-  }
-  ~VfioUserTest() override { std::filesystem::remove_all(folder_); }
-
-  void ConnectMachine() {
-    machine_ = std::make_shared<qmp::Client>(
-        qmp::ClientOptions{.address = qemu_.address(), .connect_wait = milliseconds(200)});
-  }
-  std::unique_ptr<VfioUserManager> MakeManager(bool plugs) {
-    Options options;
-    std::shared_ptr<qmp::Client> machine = plugs ? machine_ : nullptr;
-    options.buses = qmp::Buses(
-        {{.name = "bus0", .machine = machine}, {.name = "bus1", .machine = machine}}, plugs);
-    options.socket_folder = folder_;
-    options.unplug_wait = milliseconds(300);
-    return std::make_unique<VfioUserManager>(target_, std::move(options));
-  }
-
-  OutcomeOr<CreatedDevice> Create(const DeviceVolume* volume = nullptr) {
-    return manager_->CreateDevice(context_, device_, volume);
-  }
-  bool FolderExists() const { return std::filesystem::exists(folder_ + "/" + kName); }
-  void ExpectNothingLeft() {
-    EXPECT_EQ(target_.Dump(), empty_);
-    EXPECT_THAT(qemu_.devices(), IsEmpty());
-    EXPECT_FALSE(FolderExists());
-  }
-  // In the session that there is QEMU has greeted already: another begins.
-  void BecomeQemu(int major, int minor) {
-    qemu_.SetVersion(major, minor);
-    manager_.reset();
-    machine_.reset();
-    ConnectMachine();
-    manager_ = MakeManager(true);
-  }
-  Json Subsystem() {
-    auto found = target_.Operator("nvmf_get_subsystems", {{"nqn", kNqn}});
-    return found.ok() ? (*found)[0] : Json();
-  }
-
-  Context context_ = Context::WithTimeout(seconds(20));
-  spdk::FakeTarget target_;
-  FakeQemu qemu_;
-  std::shared_ptr<qmp::Client> machine_;
-  std::string folder_;
-  std::unique_ptr<VfioUserManager> manager_;
-  DeviceSpec device_;
-  std::string empty_;
-};
-
-TEST_F(VfioUserTest, HandlesHaveAStrictForm) {
+TEST_F(VfioUserTest, HandlesHaveAStrictGrammar) {
   EXPECT_EQ(device_.handle, kHandle);
   EXPECT_TRUE(manager_->OwnsHandle(kHandle));
   for (const char* handle :
@@ -122,7 +43,7 @@ TEST_F(VfioUserTest, HandlesHaveAStrictForm) {
   }
 }
 
-TEST_F(VfioUserTest, ArgumentsAreCheckedBeforeAnythingIsMade) {
+TEST_F(VfioUserTest, ArgumentsAreCheckedFirst) {
   for (const auto& request : {RequestFor(64), RequestFor(UINT32_MAX), RequestFor(0, 1)}) {
     EXPECT_EQ(manager_->Describe(request).status().code(), absl::StatusCode::kInvalidArgument);
   }
@@ -130,7 +51,7 @@ TEST_F(VfioUserTest, ArgumentsAreCheckedBeforeAnythingIsMade) {
   EXPECT_TRUE(std::filesystem::is_empty(folder_));
 }
 
-TEST_F(VfioUserTest, CreatePlugsAndDeleteTakesAllAway) {
+TEST_F(VfioUserTest, CreatePlugsAndDeleteRemovesAll) {
   DeviceVolume volume = Volume(kVolume);
   auto attachment = Create(&volume);
   ASSERT_TRUE(attachment.ok()) << attachment.status();
@@ -149,7 +70,7 @@ TEST_F(VfioUserTest, CreatePlugsAndDeleteTakesAllAway) {
   EXPECT_TRUE(manager_->DeleteDevice(context_, device_, {}).ok());
 }
 
-TEST_F(VfioUserTest, WithoutAMachineTheSocketAlone) {
+TEST_F(VfioUserTest, WithoutAVmOnlyTheSocketIsCreated) {
   manager_ = MakeManager(false);
   ASSERT_TRUE(Create().ok());
   EXPECT_TRUE(FolderExists());
@@ -159,7 +80,7 @@ TEST_F(VfioUserTest, WithoutAMachineTheSocketAlone) {
   ExpectNothingLeft();
 }
 
-TEST_F(VfioUserTest, Defect64_ControllersHaveMsiUnlessAskedForMsix) {
+TEST_F(VfioUserTest, Defect64_ControllersHaveMsiUnlessMsixIsConfigured) {
   for (bool msix : {false, true}) {
     target_.Restart();
     Json params;
@@ -189,8 +110,8 @@ TEST_F(VfioUserTest, Defect66_AFolderOfAnotherUserIsNotUsed) {
   EXPECT_TRUE(Subsystem().is_null());
 }
 
-// QEMU before 10.1 has no such device.
-TEST_F(VfioUserTest, MachineThatRefusesUndoesAll) {
+// QEMU before 10.1 does not have this device model.
+TEST_F(VfioUserTest, RefusalByQemuIsRolledBack) {
   qemu_.Refuse("device_add", "'vfio-user-pci' is not a valid device model name");
   DeviceVolume volume = Volume(kVolume);
   const Outcome outcome = Create(&volume).outcome();
@@ -200,27 +121,28 @@ TEST_F(VfioUserTest, MachineThatRefusesUndoesAll) {
   ExpectNothingLeft();
 }
 
-TEST_F(VfioUserTest, UnreachableMachineUndoesAll) {
+TEST_F(VfioUserTest, UnreachableQemuIsRolledBack) {
   qemu_.Kill();
-  // One that has never had a session, so that nothing can have been sent.
-  machine_ = std::make_shared<qmp::Client>(
-      qmp::ClientOptions{.address = qemu_.address(), .connect_wait = milliseconds(200)});
-  manager_ = MakeManager(true);
+  // A client that never had a session, so that nothing can have been sent.
+  Reconnect(milliseconds(200));
   const Outcome outcome = Create().outcome();
   EXPECT_EQ(outcome.code(), absl::StatusCode::kUnavailable);
   EXPECT_TRUE(outcome.is_settled());
   ExpectNothingLeft();
 }
 
-TEST_F(VfioUserTest, LostSessionIsUndoneAtOnceOrLater) {
+TEST_F(VfioUserTest, LostSessionIsRolledBackImmediatelyOrLater) {
+  Reconnect(milliseconds(200));
+  while (!vm_->WaitConnected(context_).ok()) ASSERT_TRUE(context_.status().ok());
   qemu_.Kill();
   EXPECT_EQ(Create().status().code(), absl::StatusCode::kUnavailable);
   qemu_.Start();
+  Reconnect();
   EXPECT_TRUE(manager_->UndoCreate(context_, device_, nullptr).ok());
   ExpectNothingLeft();
 }
 
-TEST_F(VfioUserTest, EachRefusedStepIsUndone) {
+TEST_F(VfioUserTest, EachRefusedStepIsRolledBack) {
   DeviceVolume volume = Volume(kVolume);
   for (uint64_t failing = 0; failing < 3; ++failing) {
     target_.ResetCounts();
@@ -234,7 +156,7 @@ TEST_F(VfioUserTest, EachRefusedStepIsUndone) {
   }
 }
 
-TEST_F(VfioUserTest, LostAnswersAreUndoneLater) {
+TEST_F(VfioUserTest, LostAnswersAreRolledBackLater) {
   DeviceVolume volume = Volume(kVolume);
   for (Fault fault : {Fault::kLoseAnswer, Fault::kDropCall}) {
     bool failed = true;
@@ -254,10 +176,10 @@ TEST_F(VfioUserTest, LostAnswersAreUndoneLater) {
   }
 }
 
-TEST_F(VfioUserTest, DeviceThatIsThereIsFoundAndLeftAlone) {
+TEST_F(VfioUserTest, ExistingDeviceIsFoundAndNotChanged) {
   ASSERT_TRUE(Create().ok());
   const std::string before = target_.Dump();
-  auto other = MakeManager(true);  // an agent that knows nothing
+  auto other = MakeManager(true);  // an agent without a record
   auto existing = other->FindExisting(context_, device_);
   ASSERT_TRUE(existing.ok()) << existing.status();
   EXPECT_TRUE(existing->has_value());
@@ -265,7 +187,7 @@ TEST_F(VfioUserTest, DeviceThatIsThereIsFoundAndLeftAlone) {
   EXPECT_THAT(qemu_.devices(), SizeIs(1));
 }
 
-TEST_F(VfioUserTest, OperatorsSubsystemOfTheNameIsNotTouched) {
+TEST_F(VfioUserTest, OperatorsSubsystemWithTheNameIsNotChanged) {
   ASSERT_TRUE(target_.Operator("nvmf_create_subsystem", {{"nqn", kNqn}}).ok());
   const std::string before = target_.Dump();
   auto other = MakeManager(true);
@@ -277,9 +199,9 @@ TEST_F(VfioUserTest, OperatorsSubsystemOfTheNameIsNotTouched) {
   EXPECT_FALSE(FolderExists());
 }
 
-// The target has done all of a CreateDevice, on a subsystem that an operator had just created, and
-// the agent has seen none of the answers.
-TEST_F(VfioUserTest, NothingOfAnUnfinishedCreateStaysOnAnotherSubsystem) {
+// The target has executed a complete CreateDevice on a subsystem that an operator had just created,
+// and the agent received none of the answers.
+TEST_F(VfioUserTest, AnUnfinishedCreateIsRolledBackOnAnotherSubsystem) {
   const DeviceVolume volume = Volume(kVolume);
   ASSERT_TRUE(Create(&volume).ok());
   const Json listener = Subsystem()["listen_addresses"][0];
@@ -302,7 +224,7 @@ TEST_F(VfioUserTest, NothingOfAnUnfinishedCreateStaysOnAnotherSubsystem) {
   EXPECT_FALSE(FolderExists());
 }
 
-TEST_F(VfioUserTest, FilesOfOthersInTheFolderStay) {
+TEST_F(VfioUserTest, OtherFilesInTheFolderStay) {
   ASSERT_TRUE(Create().ok());
   const std::string file = folder_ + "/" + kName + "/precious";
   std::ofstream(file) << "data";
@@ -339,7 +261,7 @@ TEST_F(VfioUserTest, SlowGuestKeepsTheDeviceUntilItReleases) {
   ExpectNothingLeft();
 }
 
-TEST_F(VfioUserTest, SameSlotAgainAtOnce) {
+TEST_F(VfioUserTest, SlotIsReusedImmediately) {
   for (int round = 0; round < 5; ++round) {
     ASSERT_TRUE(Create().ok());
     EXPECT_THAT(qemu_.devices(), SizeIs(1));
@@ -348,14 +270,14 @@ TEST_F(VfioUserTest, SameSlotAgainAtOnce) {
   ExpectNothingLeft();
 }
 
-TEST_F(VfioUserTest, VolumesComeAndGo) {
+TEST_F(VfioUserTest, VolumesAreAttachedAndDetached) {
   ASSERT_TRUE(Create().ok());
   auto attachment = manager_->AttachVolume(context_, device_, Volume(kVolume));
   ASSERT_TRUE(attachment.ok()) << attachment.status();
   EXPECT_EQ(Subsystem()["namespaces"].size(), 1u);
   EXPECT_TRUE(manager_->DetachVolume(context_, device_, Volume(kVolume, *attachment)).ok());
   EXPECT_EQ(Subsystem()["namespaces"].size(), 0u);
-  // One that is not there, and one whose bdev has gone.
+  // Detaches a volume that does not exist, and one whose bdev was removed.
   EXPECT_TRUE(manager_->DetachVolume(context_, device_, Volume(kVolume, *attachment)).ok());
   EXPECT_TRUE(manager_->DetachVolume(context_, device_, Volume(kOther)).ok());
   EXPECT_EQ(
@@ -365,7 +287,7 @@ TEST_F(VfioUserTest, VolumesComeAndGo) {
       absl::StatusCode::kNotFound);
 }
 
-TEST_F(VfioUserTest, TargetRestartedMakesAllAgainAndPlugsAnew) {
+TEST_F(VfioUserTest, TargetRestartRecreatesAllAndPlugsAgain) {
   DeviceVolume volume = Volume(kVolume);
   ASSERT_TRUE(Create(&volume).ok());
   volume.attachment = "1";
@@ -384,7 +306,7 @@ TEST_F(VfioUserTest, TargetRestartedMakesAllAgainAndPlugsAnew) {
   EXPECT_EQ(std::ranges::count(qemu_.commands(), std::string("device_add")), 2);
 }
 
-// Its guest is worth more than the call.
+// Keeping a running guest alive takes precedence over the call.
 TEST_F(VfioUserTest, QemuThatWouldAbortIsNotAskedToUnplug) {
   BecomeQemu(11, 1);
   qemu_.SetDeviceParts({"bus master[0]", "VFIO MSIX PBA[0]"});
@@ -394,7 +316,7 @@ TEST_F(VfioUserTest, QemuThatWouldAbortIsNotAskedToUnplug) {
   EXPECT_THAT(refused.message(), HasSubstr("QEMU 11.1"));
   EXPECT_THAT(qemu_.devices(), SizeIs(1));
   EXPECT_FALSE(Subsystem().is_null());
-  // Nor when the target was restarted, and the device would be plugged anew.
+  // The same applies if the target was restarted and the device would have to be plugged again.
   target_.Restart();
   target_.AddBdev(kVolume);
   target_.AddBdev(kOther);
@@ -402,7 +324,7 @@ TEST_F(VfioUserTest, QemuThatWouldAbortIsNotAskedToUnplug) {
   RestoreResult result = manager_->Restore(context_, {.device = device_, .volumes = {}});
   EXPECT_EQ(result.status.code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_EQ(std::ranges::count(qemu_.commands(), std::string("device_del")), 0);
-  // One without MSI-X goes, and one that is not plugged.
+  // A device without MSI-X can be deleted, and so can a device that is not plugged.
   qemu_.SetDeviceParts({"bus master[0]"});
   EXPECT_TRUE(manager_->DeleteDevice(context_, device_, {}).ok());
   qemu_.SetDeviceParts({"VFIO MSIX PBA[0]"});
@@ -410,7 +332,7 @@ TEST_F(VfioUserTest, QemuThatWouldAbortIsNotAskedToUnplug) {
   ExpectNothingLeft();
 }
 
-TEST_F(VfioUserTest, OtherQemusAreAsked) {
+TEST_F(VfioUserTest, OtherQemuVersionsUnplug) {
   BecomeQemu(11, 2);
   qemu_.SetDeviceParts({"VFIO MSIX PBA[0]"});
   ASSERT_TRUE(Create().ok());
@@ -418,7 +340,7 @@ TEST_F(VfioUserTest, OtherQemusAreAsked) {
   ExpectNothingLeft();
 }
 
-TEST_F(VfioUserTest, MachineRestartedGetsItsDeviceBack) {
+TEST_F(VfioUserTest, RestartedVmGetsItsDeviceBack) {
   ASSERT_TRUE(Create().ok());
   qemu_.Kill();
   qemu_.Start();
@@ -432,7 +354,7 @@ TEST_F(VfioUserTest, MachineRestartedGetsItsDeviceBack) {
   EXPECT_THAT(qemu_.devices(), SizeIs(1));
 }
 
-TEST_F(VfioUserTest, NothingIsDoneTwice) {
+TEST_F(VfioUserTest, RepeatedCallsChangeNothing) {
   ASSERT_TRUE(Create().ok());
   const size_t commands = qemu_.commands().size();
   auto listing = manager_->List(context_);
@@ -472,6 +394,82 @@ TEST_F(VfioUserTest, LimitsAreOfVolumes) {
   auto bdev = target_.Operator("bdev_get_bdevs", {{"name", kVolume}});
   ASSERT_TRUE(bdev.ok());
   EXPECT_EQ((*bdev)[0]["assigned_rate_limits"]["rw_ios_per_sec"], 5000);
+}
+
+// The function in the VM belongs to the subsystem that was created later.
+TEST_F(VfioUserTest, Defect38_TheFunctionOfASubsystemThatReplacedTheDevicesStays) {
+  ASSERT_TRUE(Create().ok());
+  ASSERT_TRUE(target_.Operator("nvmf_delete_subsystem", {{"nqn", kNqn}}).ok());
+  ASSERT_TRUE(target_
+                  .Operator("nvmf_create_subsystem",
+                            {{"nqn", kNqn}, {"allow_any_host", true}, {"serial_number", "OWNERS"}})
+                  .ok());
+  const std::string before = target_.Dump();
+  EXPECT_TRUE(manager_->DeleteDevice(context_, device_, {}).ok());
+  EXPECT_EQ(target_.Dump(), before);
+  EXPECT_THAT(qemu_.devices(), SizeIs(1));
+}
+
+// QEMU serves one monitor client at a time.
+TEST_F(VfioUserTest, AVmWhoseMonitorIsInUseIsNotRemoved) {
+  ASSERT_TRUE(Create().ok());
+  manager_.reset();
+  vm_.reset();
+  qemu_.DropClient();
+  const auto holder =
+      qmp::Connect(qemu_.address(), std::chrono::steady_clock::now() + seconds(5), -1);
+  ASSERT_TRUE(holder.ok());
+  while (!qemu_.has_client() && context_.status().ok()) std::this_thread::yield();
+  vm_ = std::make_shared<qmp::Client>(qmp::ClientOptions{.address = qemu_.address(),
+                                                         .connect_wait = milliseconds(50),
+                                                         .greeting_wait = milliseconds(20),
+                                                         .retry_pause = milliseconds(5)});
+  Options options;
+  options.buses = qmp::Buses({{.name = "bus0", .vm = vm_}, {.name = "bus1", .vm = vm_}}, true);
+  options.socket_folder = folder_;
+  options.gone_after = milliseconds(0);
+  manager_ = std::make_unique<VfioUserManager>(target_, std::move(options));
+  // More attempts than QEMU's queue has slots, because closed connections remain in the queue.
+  for (int i = 0; i < 6; ++i) {
+    EXPECT_EQ(manager_->DeleteDevice(context_, device_, {}).status().code(),
+              absl::StatusCode::kUnavailable);
+  }
+  EXPECT_FALSE(Subsystem().is_null());
+  qemu_.Kill();
+  Outcome outcome = manager_->DeleteDevice(context_, device_, {});
+  while (!outcome.ok() && context_.status().ok()) {
+    outcome = manager_->DeleteDevice(context_, device_, {});
+  }
+  EXPECT_TRUE(Subsystem().is_null()) << "the subsystem was deleted";
+}
+
+// A VM does not say who plugged a function. Only the function of a recorded device is known to be
+// the agent's.
+TEST_F(VfioUserTest, AFunctionOfTheDevicesNameInTheVmIsNotUnplugged) {
+  ASSERT_TRUE(Create().ok());
+  ASSERT_TRUE(target_.Operator("nvmf_delete_subsystem", {{"nqn", kNqn}}).ok());
+  ASSERT_TRUE(manager_->List(context_).ok());
+  EXPECT_EQ(manager_->FindExisting(context_, device_).status().code(),
+            absl::StatusCode::kAlreadyExists);
+  const OutcomeOr<CreatedDevice> created = Create();
+  EXPECT_EQ(created.status().code(), absl::StatusCode::kAlreadyExists);
+  EXPECT_TRUE(created.outcome().is_settled());
+  EXPECT_THAT(qemu_.commands(), Not(Contains("device_del")));
+  EXPECT_THAT(qemu_.devices(), SizeIs(1));
+  EXPECT_EQ(target_.Dump(), empty_);
+}
+
+// QEMU does not reconnect to a listener that no longer exists.
+TEST_F(VfioUserTest, TheFunctionOfARecreatedListenerIsPluggedAgain) {
+  ASSERT_TRUE(Create().ok());
+  ASSERT_TRUE(target_.Operator("nvmf_delete_subsystem", {{"nqn", kNqn}}).ok());
+  const size_t before = qemu_.commands().size();
+  EXPECT_TRUE(manager_->Restore(context_, {.device = device_, .volumes = {}}).status.ok());
+  const std::vector<std::string> commands = qemu_.commands();
+  EXPECT_EQ(std::count(commands.begin() + before, commands.end(), "device_del"), 1);
+  const auto last = std::find(commands.rbegin(), commands.rend(), "device_del").base();
+  EXPECT_EQ(std::count(last, commands.end(), "device_add"), 1);
+  EXPECT_THAT(qemu_.devices(), SizeIs(1));
 }
 
 }  // namespace

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "devices/vhost_blk/params.h"
 
 #include "devices/pci_common/physical_id.h"
@@ -24,6 +26,10 @@ std::optional<uint32_t> PhysicalIdOf(std::string_view controller_name) {
 
 std::string HandleOf(std::string_view controller_name) {
   return std::string(kHandlePrefix).append(controller_name);
+}
+
+std::string ControllerNameOf(std::string_view handle) {
+  return IsHandle(handle) ? std::string(handle.substr(kHandlePrefix.size())) : std::string();
 }
 
 bool IsHandle(std::string_view handle) {

@@ -1,4 +1,6 @@
-// How a device is taken away: first from its machine, then from the target.
+// SPDX-License-Identifier: Apache-2.0
+
+// Removes a device, first from its VM and then from the target.
 
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
@@ -6,7 +8,9 @@
 #include <algorithm>
 
 #include "agent/qmp/hot_plug.h"
+#include "agent/spdk/bdev.h"
 #include "agent/spdk/call.h"
+#include "devices/pci_common/unplug.h"
 #include "devices/vhost_blk/params.h"
 #include "devices/vhost_blk/vhost_blk_manager.h"
 #include "sma/outcome.h"
@@ -18,8 +22,8 @@ using std::chrono::steady_clock;
 
 namespace {
 
-// The pause before a controller that was busy is asked for again doubles from the first to the
-// second.
+// The first and the longest pause before a request for a busy controller is repeated; the pause
+// doubles each time.
 constexpr milliseconds kMinBusyPause{5};
 constexpr milliseconds kMaxBusyPause{200};
 
@@ -27,47 +31,38 @@ constexpr milliseconds kMaxBusyPause{200};
 
 Outcome VhostBlkManager::DeleteDevice(const base::Context& context, const DeviceSpec& device,
                                       std::span<const DeviceVolume> volumes) {
-  // Deleting cannot be undone, and the name may be somebody else's controller by now.
-  absl::StatusOr<State> state = Look(
+  // A deletion cannot be rolled back, and the name may belong to another client's controller by
+  // now.
+  absl::StatusOr<State> state = QueryState(
       context, {.device = device, .volumes = volumes.first(std::min<size_t>(volumes.size(), 1))});
   if (!state.ok()) return state.status();
-  if (IsReplaced(*state)) {
-    spdlog::warn("{}: left alone: its vhost controller has bdev {} by now", device.handle,
+  absl::StatusOr<bool> is_replaced = IsReplaced(*state);
+  if (!volumes.empty() && !*is_replaced) is_replaced = HasBdevOfOther(context, *state, volumes[0]);
+  if (!is_replaced.ok()) return is_replaced.status();
+  if (*is_replaced) {
+    spdlog::warn("{}: not removed, because its vhost controller now has bdev {}", device.handle,
                  state->controller->bdev_name);
     return {};
   }
   return Remove(context, device);
 }
 
-Outcome VhostBlkManager::Remove(const base::Context& context, const DeviceSpec& device) {
-  const std::string name = ControllerName(device);
-  // A device whose bus is not configured any more can be in no machine that is known.
-  absl::StatusOr<qmp::Place> place = options_.buses.Find(device.params.virtio_blk().physical_id());
-  if (place.ok() && place->machine) {
-    Outcome outcome = Release(context, name, *place->machine);
-    if (!outcome.ok()) return outcome;
-  }
-  return DeleteController(context, name);
+// Returns true if the controller has a bdev although the volume's bdev does not exist on the
+// target. It is then another bdev, because a controller that has lost its bdev has none.
+absl::StatusOr<bool> VhostBlkManager::HasBdevOfOther(const base::Context& context,
+                                                     const State& state,
+                                                     const DeviceVolume& volume) {
+  if (!state.controller || state.controller->bdev_name.empty() || state.bdev_name) return false;
+  auto bdev = spdk::FindBdev(target_, context, state.controller->bdev_name, {});
+  if (!bdev.ok()) return bdev.status();
+  // The volume's own bdev may have been about to be removed, or has reappeared in the meantime.
+  if (!*bdev || (*bdev)->name == volume.bdev_name) return false;
+  return std::count((*bdev)->aliases.begin(), (*bdev)->aliases.end(), volume.bdev_name) == 0;
 }
 
-// OK when the machine does not have the device any more.
-Outcome VhostBlkManager::Release(const base::Context& context, const std::string& controller,
-                                 qmp::Client& machine) {
-  absl::Status status =
-      qmp::Unplug(machine, context.Child(steady_clock::now() + options_.unplug_wait), controller);
-  if (absl::IsDeadlineExceeded(status) && !context.done()) {
-    return Outcome::UnderWay(absl::UnavailableError(
-        fmt::format("{}; it goes as soon as it has", std::string(status.message()))));
-  }
-  if (!absl::IsUnavailable(status)) return status;
-  std::optional<base::TimePoint> since = machine.unreachable_since();
-  if (!since || steady_clock::now() - *since < options_.gone_after) return status;
-  absl::StatusOr<std::optional<spdk::VhostBlkController>> found =
-      FindController(context, controller);
-  if (!found.ok()) return found.status();
-  if (*found && (*found)->session_count > 0) return status;
-  spdlog::warn("{}: its machine at {} counts as gone", controller, machine.address().ToString());
-  return absl::OkStatus();
+Outcome VhostBlkManager::Remove(const base::Context& context, const DeviceSpec& device) {
+  if (Outcome outcome = Release(context, device); !outcome.ok()) return outcome;
+  return DeleteController(context, ControllerName(device));
 }
 
 absl::Status VhostBlkManager::DeleteController(const base::Context& context,
@@ -83,7 +78,7 @@ absl::Status VhostBlkManager::DeleteController(const base::Context& context,
     if (!spdk::IsVhostControllerBusy(status)) return status;
     if (steady_clock::now() >= until) {
       return absl::UnavailableError(
-          fmt::format("a machine is still connected to vhost controller {}", controller));
+          fmt::format("a VM is still connected to vhost controller {}", controller));
     }
     absl::Status ended = context.SleepUntil(steady_clock::now() + pause);
     if (!ended.ok()) return ended;
@@ -94,7 +89,7 @@ absl::Status VhostBlkManager::DeleteController(const base::Context& context,
 absl::StatusOr<std::optional<spdk::VhostBlkController>> VhostBlkManager::FindController(
     const base::Context& context, const std::string& controller) {
   const jsonrpc::Request request = spdk::GetVhostController(controller);
-  return spdk::ParseVhostController(target_.CallMany(context, {&request, 1}).front());
+  return spdk::ParseVhostController(target_.Call(context, request));
 }
 
 }  // namespace sma::vhost_blk

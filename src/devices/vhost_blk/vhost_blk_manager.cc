@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "devices/vhost_blk/vhost_blk_manager.h"
 
 #include <fmt/format.h>
@@ -13,30 +15,30 @@ absl::StatusOr<DeviceSpec> VhostBlkManager::Describe(const CreateDeviceRequest& 
   const virtio_blk::DeviceParameters& params = request.virtio_blk();
   if (params.virtual_id() != 0) {
     return absl::InvalidArgumentError(fmt::format(
-        "virtio_blk.virtual_id: {}: there are no virtual functions", params.virtual_id()));
+        "virtio_blk.virtual_id: {}: virtual functions are not supported", params.virtual_id()));
   }
-  absl::StatusOr<qmp::Place> place = options_.buses.Find(params.physical_id());
-  if (!place.ok()) {
+  absl::StatusOr<qmp::PciSlot> slot = options_.buses.Find(params.physical_id());
+  if (!slot.ok()) {
     return absl::InvalidArgumentError(
-        fmt::format("virtio_blk.{}", std::string(place.status().message())));
+        fmt::format("virtio_blk.{}", std::string(slot.status().message())));
   }
   DeviceSpec device;
   device.handle = HandleOf(ControllerName(params.physical_id()));
   device.params.mutable_virtio_blk()->set_physical_id(params.physical_id());
+  device.place = pci_common::ToText(pci_common::PlaceOf(*slot, FunctionOf(device).chardev_path));
   return device;
 }
 
 std::string VhostBlkManager::NeighbourOf(const DeviceSpec& device) const {
-  absl::StatusOr<qmp::Place> place = options_.buses.Find(device.params.virtio_blk().physical_id());
-  if (!place.ok() || !place->machine) return {};
-  return "machine " + place->machine->address().ToString();
+  return pci_common::NeighbourOf(device.place, SlotOf(device));
 }
 
 bool VhostBlkManager::OwnsHandle(std::string_view handle) const { return IsHandle(handle); }
 
 Outcome VhostBlkManager::SetQos(const base::Context& context, const DeviceSpec& /*device*/,
                                 const DeviceVolume* volume, const QosLimit& maximum) {
-  // A device's limits are its volume's: there is one limiter, however it is called.
+  // A device and its volume share one rate limiter, so the limits of a device are those of its
+  // volume.
   if (volume == nullptr) return absl::FailedPreconditionError("the device has no volume");
   absl::StatusOr<spdk::RateLimits> limits = spdk::ToRateLimits(maximum);
   if (!limits.ok()) return limits.status();

@@ -1,6 +1,8 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include <gmock/gmock.h>
 
-#include "devices/vhost_blk/vhost_blk_fixture.h"
+#include "devices/vhost_blk/testing/vhost_blk_fixture.h"
 
 namespace sma::vhost_blk {
 namespace {
@@ -8,6 +10,7 @@ namespace {
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
+using testing::Not;
 using testing::SizeIs;
 
 class VhostBlkRestoreTest : public VhostBlkFixture {
@@ -40,7 +43,7 @@ class VhostBlkRestoreTest : public VhostBlkFixture {
   std::string complete_;
 };
 
-TEST_F(VhostBlkRestoreTest, NothingMissingTakesOneLook) {
+TEST_F(VhostBlkRestoreTest, CompleteDeviceTakesOneQuery) {
   RestoreResult result = Restore();
   ExpectComplete(result);
   EXPECT_THAT(result.differences, IsEmpty());
@@ -49,18 +52,72 @@ TEST_F(VhostBlkRestoreTest, NothingMissingTakesOneLook) {
   ExpectComplete(RestoreByListing());
 }
 
+// SPDK's answers are limited to 32 MiB, and a list of all bdevs may be larger.
+TEST_F(VhostBlkRestoreTest, Defect56_AListingNeverAsksForAllBdevs) {
+  std::vector<jsonrpc::Request> of_bdevs;
+  target_.SetFaultPlan([&](uint64_t, const jsonrpc::Request& request) {
+    if (request.method == "bdev_get_bdevs") of_bdevs.push_back(request);
+    return spdk::Fault::kNone;
+  });
+  ExpectComplete(RestoreByListing());
+  target_.ResetCounts();
+  ExpectComplete(RestoreByListing());
+  EXPECT_EQ(target_.round_trips(), 1u)
+      << "bdevs of the last listing are queried in the first round trip";
+  ASSERT_THAT(of_bdevs, Not(IsEmpty()));
+  for (const jsonrpc::Request& request : of_bdevs) {
+    EXPECT_TRUE(request.params.is_object() && request.params.contains("name"));
+  }
+}
+
 TEST_F(VhostBlkRestoreTest, RestartedTargetGetsItsController) {
   target_.Restart();
   target_.AddBdev(kVolume);
   target_.AddBdev(kOtherVolume);
   EXPECT_THAT(Restore(/*repair=*/false).differences,
               ElementsAre("vhost controller sma-0 is missing"));
+  target_.ResetCounts();
   RestoreResult result = RestoreByListing();
+  EXPECT_EQ(target_.round_trips(), 2u) << "one for the listing, one for the controller";
   ExpectComplete(result);
   EXPECT_TRUE(result.volumes[0].attached_again);
+  EXPECT_EQ(*result.volumes[0].attachment, BdevOf("sma-0").get<std::string>());
 }
 
-TEST_F(VhostBlkRestoreTest, RestartedTargetWithoutTheBdev) {
+TEST_F(VhostBlkRestoreTest, FingerprintsChangeWithControllerAndBdev) {
+  options_.buses = qmp::Buses({}, false);
+  StartManager();
+  std::set<uint64_t> seen{0};
+  auto expect_new = [&](bool is_new) {
+    uint64_t fingerprint = 0;
+    for (int i = 0; i < 2; ++i) {  // the same each time
+      auto listing = manager_->List(context_);
+      ASSERT_TRUE(listing.ok()) << listing.status();
+      const uint64_t now = manager_->FingerprintOf(**listing, device_.handle);
+      EXPECT_EQ(now, i == 0 ? now : fingerprint);
+      fingerprint = now;
+      EXPECT_EQ(manager_->FingerprintOf(**listing, "virtio_blk:sma-1"), 0u);
+      EXPECT_EQ(manager_->FingerprintOf(**listing, "sma-0"), 0u);
+    }
+    EXPECT_EQ(seen.insert(fingerprint).second, is_new);
+  };
+  expect_new(true);
+  Operator("vhost_delete_controller", {{"ctrlr", "sma-0"}});
+  expect_new(false);  // 0
+  Operator("vhost_create_blk_controller", {{"ctrlr", "sma-0"}, {"dev_name", kOtherVolume}});
+  expect_new(true);
+  Operator("bdev_null_delete", {{"name", kOtherVolume}});
+  expect_new(false);  // 0: without a bdev
+}
+
+// The target does not show whether a VM still has the device.
+TEST_F(VhostBlkRestoreTest, DevicesOfVmsHaveNoFingerprint) {
+  auto listing = manager_->List(context_);
+  ASSERT_TRUE(listing.ok()) << listing.status();
+  EXPECT_EQ(manager_->FingerprintOf(**listing, device_.handle), 0u);
+}
+
+TEST_F(VhostBlkRestoreTest, RestartedTargetWithoutTheBdevIsReported) {
   target_.Restart();
   RestoreResult result = RestoreByListing();
   EXPECT_EQ(result.status.code(), absl::StatusCode::kNotFound) << result.status;
@@ -68,23 +125,24 @@ TEST_F(VhostBlkRestoreTest, RestartedTargetWithoutTheBdev) {
   EXPECT_TRUE(qemu_.devices().contains("sma-0"));
 }
 
-TEST_F(VhostBlkRestoreTest, NewMachineGetsItsDevice) {
+TEST_F(VhostBlkRestoreTest, NewVmGetsItsDevice) {
   KillQemu();
   EXPECT_EQ(RestoreByListing().status.code(), absl::StatusCode::kUnavailable);
   qemu_.Start();
-  EXPECT_THAT(Restore(/*repair=*/false).differences, ElementsAre("sma-0 is not in its machine"));
+  EXPECT_THAT(Restore(/*repair=*/false).differences,
+              ElementsAre("sma-0 is not plugged into its VM"));
   EXPECT_THAT(qemu_.devices(), IsEmpty());
   ExpectComplete(RestoreByListing());
 }
 
-TEST_F(VhostBlkRestoreTest, MachineThatIsNotBootedYetKeepsItsDevice) {
+TEST_F(VhostBlkRestoreTest, VmThatHasNotBootedKeepsItsDevice) {
   qemu_.SetBooted(false);
   RestoreResult result = Restore();
   ExpectComplete(result);
   EXPECT_THAT(result.differences, IsEmpty());
 }
 
-TEST_F(VhostBlkRestoreTest, BdevThatWasGone) {
+TEST_F(VhostBlkRestoreTest, BdevThatReappearsIsUsedAgain) {
   Operator("bdev_null_delete", {{"name", kVolume}});
   RestoreResult result = Restore();
   EXPECT_TRUE(result.status.ok()) << result.status;
@@ -95,7 +153,7 @@ TEST_F(VhostBlkRestoreTest, BdevThatWasGone) {
   EXPECT_TRUE(result.volumes[0].attached_again);
 }
 
-TEST_F(VhostBlkRestoreTest, ControllerWithAnotherBdevIsToldNotTouched) {
+TEST_F(VhostBlkRestoreTest, ControllerWithAnotherBdevIsReportedAndNotChanged) {
   Operator("vhost_delete_controller", {{"ctrlr", "sma-0"}});
   Operator("vhost_create_blk_controller", {{"ctrlr", "sma-0"}, {"dev_name", kOtherVolume}});
   const std::string before = target_.Dump();

@@ -1,9 +1,11 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include <gmock/gmock.h>
 
 #include <thread>
 
 #include "devices/vhost_blk/params.h"
-#include "devices/vhost_blk/vhost_blk_fixture.h"
+#include "devices/vhost_blk/testing/vhost_blk_fixture.h"
 #include "sma/outcome.h"
 
 namespace sma::vhost_blk {
@@ -30,7 +32,7 @@ TEST_F(VhostBlkTest, Handles) {
   }
 }
 
-TEST_F(VhostBlkTest, ParametersAreCheckedBeforeAnything) {
+TEST_F(VhostBlkTest, ParametersAreCheckedFirst) {
   EXPECT_TRUE(absl::IsInvalidArgument(manager_->Describe(Request(34)).status()));
   CreateDeviceRequest request = Request(0);
   request.mutable_virtio_blk()->set_virtual_id(1);
@@ -54,7 +56,7 @@ TEST_F(VhostBlkTest, CreatePlugsIntoTheSlotOfThePhysicalId) {
   EXPECT_TRUE(Delete(33).ok());
 }
 
-TEST_F(VhostBlkTest, PackedRingsAreForTheControllerAndItsDevice) {
+TEST_F(VhostBlkTest, PackedRingsApplyToControllerAndDevice) {
   Json params;
   target_.SetFaultPlan([&params](uint64_t, const jsonrpc::Request& request) {
     if (request.method == "vhost_create_blk_controller") params = request.params;
@@ -71,7 +73,7 @@ TEST_F(VhostBlkTest, PackedRingsAreForTheControllerAndItsDevice) {
   EXPECT_EQ(qemu_.devices()["sma-0"]["packed"], true);
 }
 
-TEST_F(VhostBlkTest, WithoutAMachineTheSocketAloneIsMade) {
+TEST_F(VhostBlkTest, WithoutAVmOnlyTheSocketIsCreated) {
   options_.buses = qmp::Buses({}, false);
   StartManager();
   ASSERT_TRUE(Create(4711).ok());
@@ -81,7 +83,7 @@ TEST_F(VhostBlkTest, WithoutAMachineTheSocketAloneIsMade) {
   EXPECT_EQ(target_.Dump(), empty_);
 }
 
-TEST_F(VhostBlkTest, VolumeThatComesInTime) {
+TEST_F(VhostBlkTest, VolumeThatAppearsInTimeIsUsed) {
   constexpr char kLate[] = "00000009-1111-4222-8333-444444444444";
   EXPECT_EQ(Create(0, Volume(kLate)).code(), absl::StatusCode::kNotFound);
   EXPECT_EQ(target_.Dump(), empty_);
@@ -104,13 +106,41 @@ TEST_F(VhostBlkTest, Defect8_VolumeInUseIsNotPlugged) {
   EXPECT_EQ(qemu_.devices().size(), 1u);
 }
 
-TEST_F(VhostBlkTest, VolumeThatIsNotInUseAnyMore) {
+// The other controller was created after the last listing of the target's controllers.
+TEST_F(VhostBlkTest, AVolumeThatAnotherClientHasTakenSinceTheListingIsNotPlugged) {
+  Operator("vhost_create_blk_controller", {{"ctrlr", "theirs"}, {"dev_name", kVolume}});
+  const std::string before = target_.Dump();
+  EXPECT_EQ(Create(0).code(), absl::StatusCode::kAlreadyExists);
+  EXPECT_EQ(target_.Dump(), before);
+  EXPECT_THAT(qemu_.devices(), IsEmpty());
+}
+
+// The same for a device that is restored, and for one that would be adopted.
+TEST_F(VhostBlkTest, AVolumeThatAnotherClientHasTakenIsNotRestored) {
+  ASSERT_TRUE(Create(0).ok());
+  const DeviceSpec device = Device();
+  const DeviceVolume volume = Volume();
+  auto listing = manager_->List(context_);
+  ASSERT_TRUE(listing.ok());
+  Operator("vhost_create_blk_controller", {{"ctrlr", "theirs"}, {"dev_name", kVolume}});
+  EXPECT_EQ(manager_->FindExisting(context_, device).status().code(),
+            absl::StatusCode::kAlreadyExists);
+  Operator("vhost_delete_controller", {{"ctrlr", "sma-0"}});
+  qemu_.RemoveByHand("sma-0");
+  const RestoreResult result =
+      manager_->Restore(context_, {.device = device, .volumes = {&volume, 1}});
+  EXPECT_EQ(result.status.code(), absl::StatusCode::kAlreadyExists) << result.status;
+  EXPECT_TRUE(BdevOf("sma-0").is_null());
+  EXPECT_THAT(qemu_.devices(), IsEmpty());
+}
+
+TEST_F(VhostBlkTest, VolumeThatIsNoLongerInUseIsAccepted) {
   ASSERT_TRUE(Create(0).ok());
   Operator("vhost_delete_controller", {{"ctrlr", "sma-0"}});
   EXPECT_TRUE(Create(1).ok());
 }
 
-TEST_F(VhostBlkTest, ControllerOfAnotherIsLeftAlone) {
+TEST_F(VhostBlkTest, ControllerOfAnotherClientIsNotChanged) {
   Operator("vhost_create_blk_controller", {{"ctrlr", "sma-0"}, {"dev_name", kOtherVolume}});
   const std::string before = target_.Dump();
   EXPECT_EQ(Create(0).code(), absl::StatusCode::kAlreadyExists);
@@ -120,8 +150,8 @@ TEST_F(VhostBlkTest, ControllerOfAnotherIsLeftAlone) {
   EXPECT_THAT(qemu_.devices(), IsEmpty());
 }
 
-// An operator deletes the controller and creates one of that name over another bdev.
-TEST_F(VhostBlkTest, Defect38_AControllerThatReplacedTheDevicesIsLeftAlone) {
+// An operator deletes the controller and creates one with the same name and another bdev.
+TEST_F(VhostBlkTest, Defect38_AControllerThatReplacedTheDevicesIsNotChanged) {
   ASSERT_TRUE(Create().ok());
   Operator("vhost_delete_controller", {{"ctrlr", "sma-0"}});
   Operator("vhost_create_blk_controller", {{"ctrlr", "sma-0"}, {"dev_name", kOtherVolume}});
@@ -135,7 +165,7 @@ TEST_F(VhostBlkTest, Defect38_AControllerThatReplacedTheDevicesIsLeftAlone) {
     RestoreResult result = manager_->Restore(
         context_, {.device = device, .volumes = {&volume, 1}, .listing = listing.get()});
     EXPECT_FALSE(result.volumes[0].attachment.ok());
-    EXPECT_FALSE(qemu_.HasDevice("sma-0")) << "the VM got the operator's disk";
+    EXPECT_FALSE(qemu_.HasDevice("sma-0")) << "the VM has the operator's disk";
   }
   EXPECT_TRUE(manager_->DeleteDevice(context_, device, {&volume, 1}).ok());
   EXPECT_EQ(target_.Dump(), replaced);
@@ -151,16 +181,50 @@ TEST_F(VhostBlkTest, ExistingDeviceIsFound) {
   EXPECT_EQ((*existing)->volumes[0].id.ToString(), kVolume);
 }
 
-TEST_F(VhostBlkTest, ControllerWhoseMachineIsNewIsCompleted) {
+TEST_F(VhostBlkTest, ControllerThatNoVmHasIsFoundIncomplete) {
   ASSERT_TRUE(Create(0).ok());
   KillQemu();
   qemu_.Start();
-  EXPECT_FALSE(manager_->FindExisting(context_, Device())->has_value());
-  EXPECT_TRUE(Create(0).ok());
-  EXPECT_TRUE(qemu_.devices().contains("sma-0"));
+  auto existing = manager_->FindExisting(context_, Device());
+  ASSERT_TRUE(existing.ok() && *existing) << existing.status();
+  EXPECT_FALSE((*existing)->is_complete);
+  target_.SetVhostSessions("sma-0", 1);
+  EXPECT_EQ(manager_->FindExisting(context_, Device()).status().code(),
+            absl::StatusCode::kAlreadyExists)
+      << "it is in use";
 }
 
-TEST_F(VhostBlkTest, Defect3_QemuThatCannotBeReachedHarmsNothing) {
+// A device of the VM is the agent's if it connects to the socket of the controller.
+TEST_F(VhostBlkTest, ADeviceOfTheNameInTheVmIsNotTakenOver) {
+  ASSERT_TRUE(Create(0).ok());
+  Operator("vhost_delete_controller", {{"ctrlr", "sma-0"}});
+  ASSERT_TRUE(manager_->List(context_).ok());
+  auto found = manager_->FindExisting(context_, Device());
+  EXPECT_TRUE(found.ok() && !*found) << found.status();
+  options_.socket_folder = "/run/elsewhere";
+  StartManager();
+  EXPECT_EQ(manager_->FindExisting(context_, Device()).status().code(),
+            absl::StatusCode::kAlreadyExists);
+}
+
+// It may be an operator's: only a device in the record is completed.
+TEST_F(VhostBlkTest, AnIdleControllerIsNotCompletedByACreation) {
+  Operator("vhost_create_blk_controller", {{"ctrlr", "sma-0"}, {"dev_name", kVolume}});
+  const std::string before = target_.Dump();
+  for (const Fault fault : {Fault::kNone, Fault::kLoseAnswer}) {
+    target_.SetFaultPlan([fault](uint64_t, const jsonrpc::Request& request) {
+      return request.method == "vhost_create_blk_controller" ? fault : Fault::kNone;
+    });
+    const Outcome outcome = Create(0);
+    EXPECT_FALSE(outcome.ok());
+    EXPECT_TRUE(outcome.is_settled()) << "nothing has to be undone";
+    EXPECT_THAT(qemu_.devices(), IsEmpty());
+    StartManager();
+  }
+  EXPECT_EQ(target_.Dump(), before);
+}
+
+TEST_F(VhostBlkTest, Defect3_UnreachableQemuIsRolledBack) {
   KillQemu();
   EXPECT_EQ(Create(0).code(), absl::StatusCode::kUnavailable);
   EXPECT_EQ(target_.Dump(), empty_);
@@ -172,7 +236,7 @@ TEST_F(VhostBlkTest, Defect3_QemuThatCannotBeReachedHarmsNothing) {
   EXPECT_EQ(target_.Dump(), complete);
 }
 
-TEST_F(VhostBlkTest, QemuThatRefusesLeavesNothing) {
+TEST_F(VhostBlkTest, RefusalByQemuIsRolledBack) {
   qemu_.Refuse("device_add", "no such driver");
   const Outcome outcome = Create(0);
   EXPECT_EQ(outcome.code(), absl::StatusCode::kFailedPrecondition);
@@ -182,7 +246,7 @@ TEST_F(VhostBlkTest, QemuThatRefusesLeavesNothing) {
   EXPECT_THAT(qemu_.chardevs(), IsEmpty());
 }
 
-TEST_F(VhostBlkTest, CallerGoneMeansNothingIsLeft) {
+TEST_F(VhostBlkTest, CancelledCallIsRolledBack) {
   qemu_.Swallow("device_add");
   const DeviceVolume volume = Volume();
   auto result = manager_->CreateDevice(Context::WithTimeout(milliseconds(100)), Device(), &volume);
@@ -193,7 +257,7 @@ TEST_F(VhostBlkTest, CallerGoneMeansNothingIsLeft) {
   EXPECT_THAT(qemu_.chardevs(), IsEmpty());
 }
 
-TEST_F(VhostBlkTest, LostAnswersAreUndoneLater) {
+TEST_F(VhostBlkTest, LostAnswersAreRolledBackLater) {
   target_.SetFaultPlan([](uint64_t, const jsonrpc::Request& request) {
     return request.method == "vhost_create_blk_controller" ? Fault::kLoseAnswer : Fault::kNone;
   });
@@ -206,7 +270,7 @@ TEST_F(VhostBlkTest, LostAnswersAreUndoneLater) {
   EXPECT_EQ(target_.Dump(), empty_);
 }
 
-TEST_F(VhostBlkTest, BusyControllerIsAskedAgain) {
+TEST_F(VhostBlkTest, RequestIsRepeatedForABusyController) {
   options_.busy_wait = std::chrono::seconds(20);
   StartManager();
   ASSERT_TRUE(Create(0).ok());
@@ -226,7 +290,7 @@ TEST_F(VhostBlkTest, ControllerThatStaysBusyIsKept) {
   target_.SetVhostSessions("sma-0", 1);
   const Outcome outcome = Delete(0);
   EXPECT_EQ(outcome.code(), absl::StatusCode::kUnavailable);
-  EXPECT_FALSE(outcome.is_under_way()) << "nobody was asked to let go of it";
+  EXPECT_FALSE(outcome.is_under_way()) << "no guest was asked to release it";
   EXPECT_FALSE(BdevOf("sma-0").is_null());
 }
 
@@ -243,7 +307,7 @@ TEST_F(VhostBlkTest, GuestThatDoesNotReleaseTheDevice) {
   EXPECT_EQ(target_.Dump(), empty_);
 }
 
-TEST_F(VhostBlkTest, DeviceOfAMachineThatIsGone) {
+TEST_F(VhostBlkTest, DeviceOfARemovedVmIsDeleted) {
   ASSERT_TRUE(Create(0).ok());
   KillQemu();
   EXPECT_EQ(Delete(0).code(), absl::StatusCode::kUnavailable);
@@ -279,6 +343,19 @@ TEST_F(VhostBlkTest, TargetDownIsUnavailable) {
   EXPECT_EQ(Create(0).code(), absl::StatusCode::kUnavailable);
   EXPECT_EQ(Delete(0).code(), absl::StatusCode::kUnavailable);
   EXPECT_EQ(manager_->List(context_).status().code(), absl::StatusCode::kUnavailable);
+}
+
+// The same applies if the volume's own bdev no longer exists.
+TEST_F(VhostBlkTest, Defect38_AControllerOfAnotherBdevIsNotDeletedForAMissingVolume) {
+  ASSERT_TRUE(Create().ok());
+  qemu_.RemoveByHand("sma-0");
+  Operator("vhost_delete_controller", {{"ctrlr", "sma-0"}});
+  Operator("bdev_null_delete", {{"name", std::string("null-") + kVolume}});
+  Operator("vhost_create_blk_controller", {{"ctrlr", "sma-0"}, {"dev_name", kOtherVolume}});
+  const std::string before = target_.Dump();
+  const DeviceVolume volume = Volume();
+  EXPECT_TRUE(manager_->DeleteDevice(context_, Device(), {&volume, 1}).ok());
+  EXPECT_EQ(target_.Dump(), before);
 }
 
 }  // namespace

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "harness/vfio_user/client.h"
 
 #include <linux/vfio.h>
@@ -12,13 +14,13 @@
 #include <cstring>
 #include <thread>
 
+#include "base/fd_passing.h"
+
 namespace sma::harness {
 
 using vfio_user::Command;
 
 namespace {
-
-constexpr size_t kMaxFds = 16;
 
 bool WaitReadable(int fd, std::chrono::milliseconds timeout) {
   pollfd poll_fd{fd, POLLIN, 0};
@@ -27,17 +29,6 @@ bool WaitReadable(int fd, std::chrono::milliseconds timeout) {
 
 bool IsCommand(const VfioUserClient::Message& message) {
   return (message.header.flags & vfio_user::kTypeMask) == vfio_user::kTypeCommand;
-}
-
-void TakeFds(msghdr& received, std::vector<base::UniqueFd>& fds) {
-  for (cmsghdr* part = CMSG_FIRSTHDR(&received); part != nullptr;
-       part = CMSG_NXTHDR(&received, part)) {
-    for (size_t i = 0; i < (part->cmsg_len - CMSG_LEN(0)) / sizeof(int); ++i) {
-      int fd = -1;
-      std::memcpy(&fd, CMSG_DATA(part) + i * sizeof fd, sizeof fd);
-      fds.emplace_back(fd);
-    }
-  }
 }
 
 }  // namespace
@@ -57,21 +48,8 @@ bool VfioUserClient::Connect(const std::string& path) {
 }
 
 bool VfioUserClient::SendBytes(std::span<const std::byte> bytes, std::span<const int> fds) {
-  iovec part{const_cast<std::byte*>(bytes.data()), bytes.size()};
-  alignas(cmsghdr) std::array<std::byte, CMSG_SPACE(sizeof(int) * kMaxFds)> control{};
-  msghdr message{};
-  message.msg_iov = &part;
-  message.msg_iovlen = 1;
-  if (!fds.empty()) {
-    message.msg_control = control.data();
-    message.msg_controllen = CMSG_SPACE(fds.size_bytes());
-    cmsghdr* rights = CMSG_FIRSTHDR(&message);
-    rights->cmsg_level = SOL_SOCKET;
-    rights->cmsg_type = SCM_RIGHTS;
-    rights->cmsg_len = CMSG_LEN(fds.size_bytes());
-    std::memcpy(CMSG_DATA(rights), fds.data(), fds.size_bytes());
-  }
-  return ::sendmsg(socket_.get(), &message, MSG_NOSIGNAL) == static_cast<ssize_t>(bytes.size());
+  const iovec part{const_cast<std::byte*>(bytes.data()), bytes.size()};
+  return base::SendWithFds(socket_.get(), {&part, 1}, fds) == static_cast<ssize_t>(bytes.size());
 }
 
 bool VfioUserClient::Send(Command command, std::span<const std::byte> payload,
@@ -90,16 +68,8 @@ bool VfioUserClient::Send(Command command, std::span<const std::byte> payload,
 bool VfioUserClient::ReceiveBytes(std::span<std::byte> bytes, std::vector<base::UniqueFd>& fds) {
   while (!bytes.empty()) {
     if (!WaitReadable(socket_.get(), kTimeout)) return false;
-    iovec part{bytes.data(), bytes.size()};
-    alignas(cmsghdr) std::array<std::byte, CMSG_SPACE(sizeof(int) * kMaxFds)> control;
-    msghdr message{};
-    message.msg_iov = &part;
-    message.msg_iovlen = 1;
-    message.msg_control = control.data();
-    message.msg_controllen = control.size();
-    const ssize_t size = ::recvmsg(socket_.get(), &message, MSG_CMSG_CLOEXEC);
+    const ssize_t size = base::ReceiveWithFds(socket_.get(), bytes, fds);
     if (size <= 0) return false;
-    TakeFds(message, fds);
     bytes = bytes.subspan(static_cast<size_t>(size));
   }
   return true;

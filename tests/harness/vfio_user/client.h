@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <chrono>
@@ -12,14 +14,14 @@
 
 #include "base/unique_fd.h"
 #include "harness/vhost_user/guest_ram.h"
-#include "target/vfio_user/protocol.h"
+#include "storage_target/vfio_user/protocol.h"
 
 namespace sma::harness {
 
-namespace vfio_user = target::vfio_user;
+namespace vfio_user = storage_target::vfio_user;
 
-/// The client's (a VMM's) side of a vfio-user connection, one message at a time. Nothing waits
-/// longer than kTimeout. What fails is false or nullopt.
+/// The client (VMM) side of a vfio-user connection, one message at a time. No call waits longer
+/// than kTimeout. Failures are reported as false or nullopt.
 class VfioUserClient {
  public:
   static constexpr std::chrono::seconds kTimeout{10};
@@ -37,7 +39,7 @@ class VfioUserClient {
     }
   };
 
-  /// Tries until somebody listens at `path`.
+  /// Retries until a server listens at `path`.
   bool Connect(const std::string& path);
   void Disconnect() { socket_.Reset(); }
   int fd() const { return socket_.get(); }
@@ -46,21 +48,21 @@ class VfioUserClient {
             std::span<const int> fds = {}, uint32_t flags = 0);
   bool SendBytes(std::span<const std::byte> bytes, std::span<const int> fds = {});
   std::optional<Message> Receive();
-  /// What deals with the server's own commands. They are read while Ask waits for a reply, and by
-  /// ServeRequests, which does not wait.
+  /// Sets the handler of the server's own commands. They are read while Ask waits for a reply, and
+  /// by ServeRequests, which does not wait.
   void SetRequestHandler(std::function<void(const Message&)> handler) {
     on_request_ = std::move(handler);
   }
   void ServeRequests();
-  /// Answers a command of the server's.
+  /// Replies to a command from the server.
   bool Reply(const vfio_user::Header& command, std::span<const std::byte> payload,
              uint32_t error = 0);
-  /// True when the server closed the connection; waits for that.
+  /// Waits until the server closes the connection; returns true if it does.
   bool WaitClosed();
-  /// Sends and waits for the reply, whatever it says.
+  /// Sends a command and returns the reply, which may be an error.
   std::optional<Message> Ask(vfio_user::Command command, std::span<const std::byte> payload = {},
                              std::span<const int> fds = {});
-  /// The errno value of the reply, 0 without one; -1 when none came.
+  /// Returns the errno value of the reply, 0 if it is not an error; -1 if there was no reply.
   int Do(vfio_user::Command command, std::span<const std::byte> payload = {},
          std::span<const int> fds = {});
   template <typename T>
@@ -74,7 +76,7 @@ class VfioUserClient {
   }
 
   bool Negotiate(const std::string& capabilities = R"({"capabilities":{"max_msg_fds":8}})");
-  /// The memory's guest addresses become the device's.
+  /// Maps the memory at its guest addresses.
   int Map(const GuestRam& ram, uint32_t flags = vfio_user::kDmaReadable | vfio_user::kDmaWritable);
   int Unmap(uint64_t address, uint64_t size_bytes);
 
@@ -92,12 +94,12 @@ class VfioUserClient {
   int Write(uint32_t region, uint64_t offset, T value) {
     return WriteRegion(region, offset, std::as_bytes(std::span(&value, 1)));
   }
-  /// As Write, without waiting for a reply.
+  /// Like Write, without waiting for a reply.
   bool Post32(uint32_t region, uint64_t offset, uint32_t value);
 
-  /// Gives eventfds to interrupts of a type from `start` on; none: takes them away.
+  /// Assigns eventfds to interrupts of a type, starting at `start`; an empty list removes them.
   int SetEventFds(uint32_t index, uint32_t start, uint32_t count, std::span<const int> fds);
-  /// `action`: one of VFIO_IRQ_SET_ACTION_..., for `count` interrupts, without data.
+  /// Applies `action`, one of VFIO_IRQ_SET_ACTION_..., to `count` interrupts, without data.
   int ActOnIrqs(uint32_t index, uint32_t start, uint32_t count, uint32_t action);
 
  private:
@@ -108,7 +110,8 @@ class VfioUserClient {
   uint16_t next_id_ = 1;
 };
 
-/// Waits until an eventfd is signalled, and takes the signals. False when none came in time.
+/// Waits for an eventfd to be signalled and reads it. Returns false if that does not happen in
+/// time.
 bool WaitEvent(int eventfd, std::chrono::milliseconds timeout = VfioUserClient::kTimeout);
 
 }  // namespace sma::harness

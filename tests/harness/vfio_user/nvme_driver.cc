@@ -1,10 +1,12 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "harness/vfio_user/nvme_driver.h"
 
 #include <atomic>
 #include <cstring>
 #include <thread>
 
-#include "target/virtio/shared_fields.h"
+#include "storage_target/virtio/shared_fields.h"
 
 namespace sma::harness {
 
@@ -51,7 +53,7 @@ uint16_t NvmeQueue::Push(Command command) {
 std::optional<Completion> NvmeQueue::Poll() {
   std::byte* entry = cq_.bytes.data() + head_ * sizeof(Completion);
   auto& last = *reinterpret_cast<uint32_t*>(entry + 12);
-  if ((target::virtio::LoadAcquire(last) >> 16 & 1) != phase_) return std::nullopt;
+  if ((storage_target::virtio::LoadAcquire(last) >> 16 & 1) != phase_) return std::nullopt;
   Completion completion;
   std::memcpy(&completion, entry, sizeof completion);
   head_ = (head_ + 1) % cq_size_;
@@ -91,25 +93,26 @@ bool NvmeDriver::Disable() {
   return WaitStatus(nvme::kCstsReady | nvme::kCstsFatal, 0);
 }
 
-// With shadow doorbells the register is written only when the controller has asked for it.
+// With shadow doorbells the register is written only if the controller has requested it.
 void NvmeDriver::Ring(uint32_t index, uint32_t value) {
   const uint32_t old = std::exchange(last_rung_[index], value);
   if (shadow_ && index >= 2) {
     auto* shadow = reinterpret_cast<uint32_t*>(shadow_->bytes.data());
     auto* events = reinterpret_cast<uint32_t*>(events_->bytes.data());
-    target::virtio::StoreRelease(shadow[index], value);
+    storage_target::virtio::StoreRelease(shadow[index], value);
     std::atomic_thread_fence(std::memory_order_seq_cst);
-    const auto event = static_cast<uint16_t>(target::virtio::LoadAcquire(events[index]));
+    const auto event = static_cast<uint16_t>(storage_target::virtio::LoadAcquire(events[index]));
     const auto passed = static_cast<uint16_t>(value - event - 1);
     if (passed >= static_cast<uint16_t>(value - old)) return;
   }
-  if (mapped_ != nullptr) return target::virtio::StoreRelease(mapped_[index], value);
+  if (mapped_ != nullptr) return storage_target::virtio::StoreRelease(mapped_[index], value);
   ++doorbell_messages_;
   client_.Post32(kBar0, nvme::kDoorbellOffset + index * 4, value);
 }
 
 uint32_t NvmeDriver::event_index(uint32_t index) const {
-  return target::virtio::LoadAcquire(reinterpret_cast<uint32_t*>(events_->bytes.data())[index]);
+  return storage_target::virtio::LoadAcquire(
+      reinterpret_cast<uint32_t*>(events_->bytes.data())[index]);
 }
 
 void NvmeDriver::RingTail(const NvmeQueue& queue) { Ring(queue.id() * 2u, queue.tail()); }

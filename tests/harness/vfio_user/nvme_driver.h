@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <cstdint>
@@ -7,17 +9,18 @@
 #include <vector>
 
 #include "harness/vfio_user/client.h"
-#include "target/nvme/command.h"
-#include "target/nvme/property.h"
+#include "storage_target/nvme/command.h"
+#include "storage_target/nvme/property.h"
 
 namespace sma::harness {
 
-namespace nvme = target::nvme;
+namespace nvme = storage_target::nvme;
 
-/// A submission queue and its completion queue in a guest's memory, as a driver works them.
+/// A submission queue and its completion queue in a guest's memory, used as a driver would use
+/// them.
 class NvmeQueue {
  public:
-  /// Memory of the guest's for queues of these sizes.
+  /// Allocates guest memory for queues of these sizes.
   NvmeQueue(GuestRam& ram, uint16_t id, uint32_t sq_size, uint32_t cq_size);
 
   uint16_t id() const { return id_; }
@@ -26,13 +29,15 @@ class NvmeQueue {
   uint64_t sq_address() const { return sq_.guest_address; }
   uint64_t cq_address() const { return cq_.guest_address; }
 
-  /// Puts a command on the ring; the doorbell is the caller's. Gives it an id and returns that.
+  /// Appends a command to the ring and returns the id that it was given. The caller writes the
+  /// doorbell.
   uint16_t Push(nvme::Command command);
   uint32_t tail() const { return tail_; }
   uint32_t head() const { return head_; }
-  /// The next completion, when there is one; the head moves on, its doorbell is the caller's.
+  /// Returns the next completion, if there is one, and advances the head; the caller writes the
+  /// doorbell.
   std::optional<nvme::Completion> Poll();
-  /// Both rings as they were at first.
+  /// Resets both rings to their initial state.
   void Clear();
 
  private:
@@ -47,8 +52,8 @@ class NvmeQueue {
   uint16_t next_cid_ = 0;
 };
 
-/// Drives an NVMe controller through a vfio-user client: registers by messages, queues in shared
-/// memory. What does not come in time is nullopt or false.
+/// Drives an NVMe controller through a vfio-user client: registers are accessed with messages, and
+/// queues are in shared memory. Timeouts are reported as nullopt or false.
 class NvmeDriver {
  public:
   NvmeDriver(VfioUserClient& client, GuestRam& ram) : client_(client), ram_(ram) {}
@@ -64,40 +69,40 @@ class NvmeDriver {
   int Write(nvme::Property property, uint32_t value) {
     return client_.Write(kBar0, static_cast<uint64_t>(property), value);
   }
-  /// Waits until the bits of CSTS are so.
+  /// Waits until the bits `mask` of CSTS have this value.
   bool WaitStatus(uint32_t mask, uint32_t value);
 
-  /// Sets the admin queue up and enables the controller; true when it is ready.
+  /// Sets up the admin queue and enables the controller; returns true if it becomes ready.
   bool Enable(uint32_t admin_size = 32);
   bool Disable();
 
-  /// Runs an admin command and waits for its completion.
+  /// Runs an admin command and returns its completion.
   std::optional<nvme::Completion> Admin(const nvme::Command& command);
   nvme::Status AdminStatus(const nvme::Command& command);
   NvmeQueue& admin() { return *admin_; }
 
   nvme::Status CreateCq(const NvmeQueue& queue, uint16_t vector = 0, bool interrupts = false);
   nvme::Status CreateSq(const NvmeQueue& queue, uint16_t cq_id);
-  /// Both of a queue.
+  /// Creates both the submission and the completion queue.
   bool Create(const NvmeQueue& queue, uint16_t vector = 0, bool interrupts = false);
   nvme::Status Delete(nvme::AdminOpcode opcode, uint16_t id);
-  /// Doorbell Buffer Config, for queues that are made afterwards.
+  /// Sends Doorbell Buffer Config, which applies to queues created later.
   bool UseShadowDoorbells();
-  /// Writes doorbells to the page that the client has mapped, instead of sending messages.
+  /// Writes doorbells to the mapped page instead of sending messages.
   void UseMappedDoorbells(uint32_t* page) { mapped_ = page; }
 
-  /// Tells the controller of the queue's tail, or of its head.
+  /// Write the doorbell of the queue's tail or head.
   void RingTail(const NvmeQueue& queue);
   void RingHead(const NvmeQueue& queue);
-  /// The next completion of a queue; its head is told.
+  /// Returns the next completion of a queue and writes the doorbell of its head.
   std::optional<nvme::Completion> Wait(NvmeQueue& queue);
-  /// Runs one command and waits.
+  /// Runs one command and returns its status.
   nvme::Status Run(NvmeQueue& queue, const nvme::Command& command);
 
-  /// With shadow doorbells: the value of a doorbell that the controller wants to be told of when it
-  /// is passed. `index` is 2 * queue id for a tail, one more for a head.
+  /// With shadow doorbells: returns the doorbell value after which the controller requests a
+  /// notification. `index` is 2 * queue id for a tail, one more for a head.
   uint32_t event_index(uint32_t index) const;
-  /// Messages that doorbells have cost so far.
+  /// Returns the number of messages sent for doorbells.
   uint64_t doorbell_messages() const { return doorbell_messages_; }
 
  private:
@@ -113,11 +118,11 @@ class NvmeDriver {
   uint64_t doorbell_messages_ = 0;
 };
 
-/// A Read or Write of blocks, its data pointer unset.
+/// Returns a Read or Write command for blocks, without a data pointer.
 nvme::Command IoCommand(nvme::IoOpcode opcode, uint64_t lba, uint32_t block_count,
                         uint32_t nsid = 1);
-/// Points a command's PRPs to pages of guest memory, each whole but perhaps the first, which begins
-/// at its address; `list` holds the PRP list if one is needed.
+/// Sets a command's PRPs to pages of guest memory, each complete except possibly the first, which
+/// may start at an offset; `list` is the memory for the PRP list if one is needed.
 void SetPrps(nvme::Command& command, std::span<const uint64_t> pages, const GuestBuffer& list);
 
 }  // namespace sma::harness

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "harness/vfio_user/unshared_ram.h"
 
 #include <algorithm>

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <cstddef>
@@ -10,32 +12,33 @@
 
 namespace sma::harness {
 
-/// Memory of a guest that its client maps without a descriptor: the server reads and writes it by
-/// messages, which are answered while the client waits for something (VfioUserClient). One for a
-/// client.
+/// Guest memory that the client maps without a descriptor: the server accesses it by sending
+/// messages, which the client handles while it waits for an answer (VfioUserClient). There must be
+/// at most one per client.
 class UnsharedRam {
  public:
   using Message = VfioUserClient::Message;
 
   UnsharedRam(VfioUserClient& client, uint64_t guest_address, size_t size_bytes);
 
-  /// 0 or an errno value.
+  /// Maps the memory. Returns 0 or an errno value.
   int Map(uint32_t flags = vfio_user::kDmaReadable | vfio_user::kDmaWritable);
   uint64_t guest_address() const { return guest_address_; }
   std::span<std::byte> bytes() { return bytes_; }
-  /// What the address of a byte is in the guest.
+  /// Returns the guest address of a byte.
   uint64_t AddressOf(size_t offset) const { return guest_address_ + offset; }
 
-  /// Sees each message first; true: it has dealt with it.
+  /// Sets a function that receives each message first and returns true if it has handled the
+  /// message.
   void SetInterceptor(std::function<bool(const Message&)> interceptor) {
     intercept_ = std::move(interceptor);
   }
-  /// Answers a message as it should be.
+  /// Answers a message correctly.
   void Answer(const Message& message);
 
   uint64_t reads() const { return reads_; }
   uint64_t writes() const { return writes_; }
-  /// Of the largest message's data.
+  /// Returns the data size of the largest message.
   uint64_t largest_bytes() const { return largest_bytes_; }
 
  private:

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "harness/vhost_user/blk_driver.h"
 
 #include <linux/virtio_blk.h>

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <cstdint>
@@ -16,25 +18,25 @@
 namespace sma::harness {
 
 /// A virtio-blk driver on one virtqueue: sends requests and waits for their answers. Memory for
-/// requests comes from the GuestRam and is never given back.
+/// requests is allocated from the GuestRam and never freed.
 class BlkDriver {
  public:
   BlkDriver(GuestRam& ram, const RingOptions& options);
 
-  /// `base`: as of SET_VRING_BASE; nullopt: where a new driver begins.
+  /// `base` is the value for SET_VRING_BASE; nullopt for that of a new driver.
   bool Start(FrontEnd& front_end, uint16_t index, std::optional<uint32_t> base = {});
 
   struct Request {
     uint32_t type = 0;  // VIRTIO_BLK_T_*
     uint64_t sector = 0;
-    std::span<const std::byte> out = {};  // what the device reads
-    size_t in_bytes = 0;                  // room for what the device writes
-    size_t segment_bytes = 4096;          // data is described in pieces of this size
+    std::span<const std::byte> out = {};  // read by the device
+    size_t in_bytes = 0;                  // size of the data that the device writes
+    size_t segment_bytes = 4096;          // data are described in segments of this size
   };
-  /// Makes a request visible to the device and notifies it if it wants that. Its head; nullopt when
-  /// the ring is full.
+  /// Makes a request visible to the device and notifies the device if it has requested that.
+  /// Returns the request's head; nullopt if the ring is full.
   std::optional<uint16_t> Submit(const Request& request);
-  /// Submits without notifying.
+  /// Like Submit, without a notification.
   std::optional<uint16_t> SubmitQuietly(const Request& request);
 
   struct Answer {
@@ -42,11 +44,11 @@ class BlkDriver {
     uint32_t written_bytes = 0;
     std::vector<std::byte> in;
   };
-  /// Waits for the answer to `head`; nullopt when none comes within FrontEnd::kTimeout.
+  /// Waits for the answer to `head`; returns nullopt after FrontEnd::kTimeout.
   std::optional<Answer> Wait(uint16_t head);
   std::optional<Answer> Do(const Request& request);
 
-  // The status; 0xff when there was no answer.
+  // Return the status; 0xff if there was no answer.
   uint8_t Read(uint64_t sector, std::span<std::byte> data);
   uint8_t Write(uint64_t sector, std::span<const std::byte> data);
   uint8_t Flush();
@@ -54,7 +56,7 @@ class BlkDriver {
 
   void Kick();
   RingDriver& ring() { return *ring_; }
-  // The one that it is.
+  // Return the ring driver, which must have that layout.
   SplitDriver& split() { return dynamic_cast<SplitDriver&>(*ring_); }
   PackedDriver& packed() { return dynamic_cast<PackedDriver&>(*ring_); }
   int kick_fd() const { return kick_.get(); }

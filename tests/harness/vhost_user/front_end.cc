@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "harness/vhost_user/front_end.h"
 
 #include <poll.h>
@@ -11,6 +13,8 @@
 #include <cstring>
 #include <thread>
 
+#include "base/fd_passing.h"
+
 namespace sma::harness {
 
 using vhost_user::Header;
@@ -18,9 +22,7 @@ using vhost_user::Request;
 
 namespace {
 
-constexpr size_t kMaxFds = 32;
-
-// A signal (a fuzzer's clock has one) only makes it wait anew.
+// A signal, such as that of a fuzzer's timer, only restarts the wait.
 bool WaitReadable(int fd) {
   pollfd waited{.fd = fd, .events = POLLIN, .revents = 0};
   int ready;
@@ -32,23 +34,9 @@ bool WaitReadable(int fd) {
 
 bool ReceiveExactly(int socket, std::span<std::byte> bytes, std::vector<base::UniqueFd>& fds) {
   while (!bytes.empty()) {
-    alignas(cmsghdr) std::array<std::byte, CMSG_SPACE(sizeof(int) * kMaxFds)> control;
-    iovec part{bytes.data(), bytes.size()};
-    msghdr message{};
-    message.msg_iov = &part;
-    message.msg_iovlen = 1;
-    message.msg_control = control.data();
-    message.msg_controllen = control.size();
     if (!WaitReadable(socket)) return false;
-    const ssize_t size = ::recvmsg(socket, &message, MSG_CMSG_CLOEXEC);
+    const ssize_t size = base::ReceiveWithFds(socket, bytes, fds);
     if (size <= 0) return false;
-    for (cmsghdr* c = CMSG_FIRSTHDR(&message); c != nullptr; c = CMSG_NXTHDR(&message, c)) {
-      for (size_t i = 0; i < (c->cmsg_len - CMSG_LEN(0)) / sizeof(int); ++i) {
-        int fd = -1;
-        std::memcpy(&fd, CMSG_DATA(c) + i * sizeof fd, sizeof fd);
-        fds.emplace_back(fd);
-      }
-    }
     bytes = bytes.subspan(static_cast<size_t>(size));
   }
   return true;
@@ -82,21 +70,8 @@ bool FrontEnd::Connect(const std::string& path) {
 void FrontEnd::Adopt(base::UniqueFd socket) { socket_ = std::move(socket); }
 
 bool FrontEnd::SendBytes(std::span<const std::byte> bytes, std::span<const int> fds) {
-  iovec part{const_cast<std::byte*>(bytes.data()), bytes.size()};
-  std::vector<std::byte> control(CMSG_SPACE(fds.size_bytes()));
-  msghdr message{};
-  message.msg_iov = &part;
-  message.msg_iovlen = 1;
-  if (!fds.empty()) {
-    message.msg_control = control.data();
-    message.msg_controllen = control.size();
-    cmsghdr* rights = CMSG_FIRSTHDR(&message);
-    rights->cmsg_level = SOL_SOCKET;
-    rights->cmsg_type = SCM_RIGHTS;
-    rights->cmsg_len = CMSG_LEN(fds.size_bytes());
-    std::memcpy(CMSG_DATA(rights), fds.data(), fds.size_bytes());
-  }
-  return ::sendmsg(socket_.get(), &message, MSG_NOSIGNAL) == static_cast<ssize_t>(bytes.size());
+  const iovec part{const_cast<std::byte*>(bytes.data()), bytes.size()};
+  return base::SendWithFds(socket_.get(), {&part, 1}, fds) == static_cast<ssize_t>(bytes.size());
 }
 
 bool FrontEnd::Send(Request request, std::span<const std::byte> payload, std::span<const int> fds,
@@ -160,7 +135,7 @@ bool FrontEnd::Negotiate(uint64_t without) {
   std::optional<uint64_t> offered = AskNumber(Request::kGetFeatures);
   std::optional<uint64_t> protocol = AskNumber(Request::kGetProtocolFeatures);
   if (!offered || !protocol) return false;
-  // Without acknowledgement: that they exist is what this says.
+  // Sent without requesting an acknowledgement, which this message itself enables.
   if (!Send(Request::kSetProtocolFeatures, std::as_bytes(std::span(&*protocol, 1)))) return false;
   features_ = *offered & ~without;
   return Do(Request::kSetOwner) && DoWith(Request::kSetFeatures, features_);

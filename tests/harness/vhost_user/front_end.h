@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <chrono>
@@ -10,14 +12,14 @@
 #include "base/unique_fd.h"
 #include "harness/vhost_user/guest_ram.h"
 #include "harness/vhost_user/ring_driver.h"
-#include "target/vhost_user/protocol.h"
+#include "storage_target/vhost_user/protocol.h"
 
 namespace sma::harness {
 
-namespace vhost_user = target::vhost_user;
+namespace vhost_user = storage_target::vhost_user;
 
-/// The front end's side of a vhost-user connection, one message at a time. Nothing waits longer
-/// than kTimeout. What fails is false or nullopt.
+/// The front-end side of a vhost-user connection, one message at a time. No call waits longer than
+/// kTimeout. Failures are reported as false or nullopt.
 class FrontEnd {
  public:
   static constexpr std::chrono::seconds kTimeout{10};
@@ -28,27 +30,27 @@ class FrontEnd {
     std::vector<base::UniqueFd> fds;
   };
 
-  /// Tries until somebody listens at `path`.
+  /// Retries until a back end listens at `path`.
   bool Connect(const std::string& path);
-  /// Goes on with a connected socket.
+  /// Uses a connected socket.
   void Adopt(base::UniqueFd socket);
   void Disconnect() { socket_.Reset(); }
   int fd() const { return socket_.get(); }
 
-  /// Sends any message; the header's flags are `flags` and the version.
+  /// Sends a message with any request; the header's flags are `flags` and the version.
   bool Send(vhost_user::Request request, std::span<const std::byte> payload,
             std::span<const int> fds = {}, uint32_t flags = 0);
   bool SendBytes(std::span<const std::byte> bytes, std::span<const int> fds = {});
   std::optional<Message> Receive();
-  /// True when the back end closed the connection; waits for that.
+  /// Waits until the back end closes the connection; returns true if it does.
   bool WaitClosed();
 
-  /// Sends and waits for the reply.
+  /// Sends a message and returns the reply.
   std::optional<Message> Ask(vhost_user::Request request, std::span<const std::byte> payload = {},
                              std::span<const int> fds = {});
   std::optional<uint64_t> AskNumber(vhost_user::Request request);
-  /// Sends and waits for the acknowledgement (REPLY_ACK must have been negotiated): true when it
-  /// says success.
+  /// Sends a message and waits for the acknowledgement (REPLY_ACK must have been negotiated);
+  /// returns true if it reports success.
   bool Do(vhost_user::Request request, std::span<const std::byte> payload = {},
           std::span<const int> fds = {});
   template <typename T>
@@ -56,7 +58,7 @@ class FrontEnd {
     return Do(request, std::as_bytes(std::span(&payload, 1)), fds);
   }
 
-  /// Features and protocol features: all that are offered but those in `without`.
+  /// Negotiates all offered features and protocol features except those in `without`.
   bool Negotiate(uint64_t without = 0);
   bool SetMemTable(std::span<GuestRam* const> rams);
   bool AddMemReg(const GuestRam& ram);
@@ -69,10 +71,10 @@ class FrontEnd {
   std::optional<InflightBuffer> GetInflight(uint16_t queue_count, uint16_t queue_size);
   bool SetInflight(const InflightBuffer& buffer);
 
-  /// Everything that starts a vring; `ram` is where `driver` lies.
+  /// Sends all messages that start a vring; `ram` is the memory of `driver`.
   bool StartVring(uint16_t index, const RingDriver& driver, const GuestRam& ram, uint32_t base,
                   int kick_fd, int call_fd);
-  /// Stops it: its base, where the driver's next request stands.
+  /// Stops a vring and returns its base, the position of the driver's next request.
   std::optional<uint32_t> StopVring(uint16_t index);
   bool SetVringFd(vhost_user::Request request, uint16_t index, int fd);
 
@@ -84,7 +86,7 @@ class FrontEnd {
   uint64_t features_ = 0;
 };
 
-/// A region of memory as messages describe it.
+/// Returns the description of a memory region for messages.
 vhost_user::MemoryRegionDescription Describe(const GuestRam& ram);
 
 }  // namespace sma::harness

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "harness/vhost_user/guest_ram.h"
 
 #include <sys/mman.h>

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <cstddef>
@@ -8,24 +10,24 @@
 
 namespace sma::harness {
 
-/// A piece of a guest's memory, as the guest and as this process see it.
+/// A part of a guest's memory, with its addresses in the guest and in this process.
 struct GuestBuffer {
   uint64_t guest_address = 0;
   std::span<std::byte> bytes;
 };
 
-/// The memory of a guest that a test plays: a memfd, to be shared by its descriptor.
+/// The memory of a simulated guest: a memfd, shared by its descriptor.
 class GuestRam {
  public:
-  /// Aborts the program when the kernel gives none.
+  /// Aborts the program if the kernel provides no memory.
   GuestRam(size_t size_bytes, uint64_t guest_address, uint64_t user_address);
   ~GuestRam();
   GuestRam(const GuestRam&) = delete;
   GuestRam& operator=(const GuestRam&) = delete;
 
-  /// Zeroed memory that nobody else gets; aborts the program when there is no more.
+  /// Returns zeroed memory that is not otherwise used; aborts the program if none is left.
   GuestBuffer Allocate(size_t size_bytes, size_t alignment = 16);
-  /// What Allocate gave becomes free again, all of it.
+  /// Frees everything that Allocate has returned.
   void FreeAll() { used_bytes_ = 0; }
 
   std::byte* At(uint64_t guest_address) { return bytes_.data() + (guest_address - guest_address_); }

@@ -1,22 +1,24 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "harness/vhost_user/packed_driver.h"
 
 #include <atomic>
 #include <cstring>
 #include <utility>
 
-#include "target/virtio/shared_fields.h"
+#include "storage_target/virtio/shared_fields.h"
 
 namespace sma::harness {
 
-using target::virtio::AvailableState;
-using target::virtio::LoadAcquire;
-using target::virtio::LoadRelaxed;
-using target::virtio::PackedDescriptor;
-using target::virtio::PackedEvent;
-using target::virtio::PackedRing;
-using target::virtio::StoreRelaxed;
-using target::virtio::StoreRelease;
-using target::virtio::UsedState;
+using storage_target::virtio::AvailableState;
+using storage_target::virtio::LoadAcquire;
+using storage_target::virtio::LoadRelaxed;
+using storage_target::virtio::PackedDescriptor;
+using storage_target::virtio::PackedEvent;
+using storage_target::virtio::PackedRing;
+using storage_target::virtio::StoreRelaxed;
+using storage_target::virtio::StoreRelease;
+using storage_target::virtio::UsedState;
 
 PackedDriver::PackedDriver(GuestRam& ram, const RingOptions& options) : options_(options) {
   descriptors_ =

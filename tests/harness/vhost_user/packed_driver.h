@@ -1,15 +1,17 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <vector>
 
 #include "harness/vhost_user/guest_ram.h"
 #include "harness/vhost_user/ring_driver.h"
-#include "target/virtio/packed_ring.h"
+#include "storage_target/virtio/packed_ring.h"
 
 namespace sma::harness {
 
-/// The driver's side of a packed virtqueue (Virtio 1.2 §2.8). A test that wants to misbehave writes
-/// to ring().
+/// The driver side of a packed virtqueue (Virtio 1.2 §2.8). Tests of incorrect drivers write to
+/// ring() directly.
 class PackedDriver final : public RingDriver {
  public:
   PackedDriver(GuestRam& ram, const RingOptions& options);
@@ -21,10 +23,10 @@ class PackedDriver final : public RingDriver {
   void DisableInterrupts() override;
   void Reset() override;
 
-  const target::virtio::PackedRing& ring() const { return ring_; }
-  /// Where the next chain goes, and where the next answer is expected.
-  target::virtio::PackedPosition next_available() const { return next_available_; }
-  target::virtio::PackedPosition next_used() const { return next_used_; }
+  const storage_target::virtio::PackedRing& ring() const { return ring_; }
+  /// Return the positions of the next chain and of the next expected answer.
+  storage_target::virtio::PackedPosition next_available() const { return next_available_; }
+  storage_target::virtio::PackedPosition next_used() const { return next_used_; }
 
   uint64_t descriptors_address() const override { return descriptors_.guest_address; }
   uint64_t available_address() const override { return driver_event_.guest_address; }
@@ -38,14 +40,14 @@ class PackedDriver final : public RingDriver {
   GuestBuffer driver_event_;
   GuestBuffer device_event_;
   std::vector<GuestBuffer> tables_;  // by ID
-  target::virtio::PackedRing ring_;
+  storage_target::virtio::PackedRing ring_;
   std::vector<uint16_t> free_ids_;
-  std::vector<uint16_t> counts_;  // by ID: descriptors of its chain
-  target::virtio::PackedPosition next_available_;
-  target::virtio::PackedPosition next_used_;
+  std::vector<uint16_t> counts_;  // number of descriptors of the chain, by ID
+  storage_target::virtio::PackedPosition next_available_;
+  storage_target::virtio::PackedPosition next_used_;
   uint16_t free_count_ = 0;
   uint16_t unpublished_ = 0;
-  // The first descriptor that is not visible yet, and what makes it so.
+  // The first descriptor that is not yet visible, and the flags that will make it visible.
   uint16_t first_index_ = 0;
   uint16_t first_flags_ = 0;
 };

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <cstdint>
@@ -6,7 +8,7 @@
 
 namespace sma::harness {
 
-/// One buffer of a chain, as a driver describes it.
+/// One buffer of a chain.
 struct DriverBuffer {
   uint64_t guest_address = 0;
   uint32_t size_bytes = 0;
@@ -16,38 +18,39 @@ struct DriverBuffer {
 struct RingOptions {
   uint16_t size = 128;
   bool event_index = true;
-  bool indirect = false;  // every chain goes through a table of its own
-  bool packed = false;    // for who makes a driver of either layout
+  bool indirect = false;  // every chain uses its own indirect table
+  bool packed = false;    // selects the layout where a driver of either kind is created
 };
 
-/// The driver's side of a virtqueue of either layout. Well-behaved by its methods.
+/// The driver side of a virtqueue of either layout. Its methods follow the specification.
 class RingDriver {
  public:
-  /// Descriptors in a table of an indirect chain.
+  /// The number of descriptors in an indirect table.
   static constexpr size_t kTableEntries = 128;
 
   virtual ~RingDriver() = default;
 
-  /// Describes a chain, not yet visible to the device. Its number: the head, or the buffer ID; less
-  /// than the ring's size. nullopt when there are too few free descriptors.
+  /// Writes a chain that is not visible to the device yet. Returns its number, which is less than
+  /// the ring's size and is either the head or the buffer ID; nullopt if there are too few free
+  /// descriptors.
   virtual std::optional<uint16_t> Add(std::span<const DriverBuffer> buffers) = 0;
-  /// Makes what was added visible. True when the device wants to be notified.
+  /// Makes the added chains visible. Returns true if the device has requested a notification.
   virtual bool Publish() = 0;
 
   struct Used {
-    uint16_t head;  // what Add returned
+    uint16_t head;  // the result of Add
     uint32_t written_bytes;
   };
-  /// The next answer; nullopt when there is none.
+  /// Returns the next answer; nullopt if there is none.
   virtual std::optional<Used> PopUsed() = 0;
-  /// Asks to be notified of the next answer; look at PopUsed once more afterwards.
+  /// Requests a notification of the next answer; call PopUsed once more afterwards.
   virtual void EnableInterrupts() = 0;
-  /// Asks not to be notified.
+  /// Disables notifications.
   virtual void DisableInterrupts() = 0;
-  /// What a driver that is reset forgets.
+  /// Resets the driver's state.
   virtual void Reset() = 0;
 
-  // Where the parts lie, as SET_VRING_ADDR names them, and where a device begins.
+  // Return the addresses of the parts of the ring for SET_VRING_ADDR, and the initial base.
   virtual uint64_t descriptors_address() const = 0;
   virtual uint64_t available_address() const = 0;
   virtual uint64_t used_address() const = 0;

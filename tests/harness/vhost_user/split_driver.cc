@@ -1,19 +1,21 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "harness/vhost_user/split_driver.h"
 
 #include <array>
 #include <atomic>
 #include <cstring>
 
-#include "target/virtio/shared_fields.h"
+#include "storage_target/virtio/shared_fields.h"
 
 namespace sma::harness {
 
-using target::virtio::Descriptor;
-using target::virtio::LoadAcquire;
-using target::virtio::LoadRelaxed;
-using target::virtio::SplitRing;
-using target::virtio::StoreRelaxed;
-using target::virtio::StoreRelease;
+using storage_target::virtio::Descriptor;
+using storage_target::virtio::LoadAcquire;
+using storage_target::virtio::LoadRelaxed;
+using storage_target::virtio::SplitRing;
+using storage_target::virtio::StoreRelaxed;
+using storage_target::virtio::StoreRelease;
 
 SplitDriver::SplitDriver(GuestRam& ram, const Options& options) : options_(options) {
   descriptors_ =
@@ -86,7 +88,7 @@ bool SplitDriver::Publish() {
   StoreRelease(ring_.available_index(), published_);
   std::atomic_thread_fence(std::memory_order_seq_cst);
   if (!options_.event_index) {
-    return (LoadRelaxed(ring_.used_flags()) & target::virtio::kUsedNoNotify) == 0;
+    return (LoadRelaxed(ring_.used_flags()) & storage_target::virtio::kUsedNoNotify) == 0;
   }
   const uint16_t event = LoadRelaxed(ring_.available_event());
   return static_cast<uint16_t>(published_ - event - 1) < static_cast<uint16_t>(published_ - before);
@@ -117,7 +119,7 @@ void SplitDriver::DisableInterrupts() {
   if (options_.event_index) {
     StoreRelaxed(ring_.used_event(), static_cast<uint16_t>(next_used_ - 1));
   } else {
-    StoreRelaxed(ring_.available_flags(), target::virtio::kAvailableNoInterrupt);
+    StoreRelaxed(ring_.available_flags(), storage_target::virtio::kAvailableNoInterrupt);
   }
 }
 

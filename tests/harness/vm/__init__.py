@@ -1,4 +1,5 @@
-"""A Linux kernel in a virtual machine: the host that uses what the agent makes."""
+# SPDX-License-Identifier: Apache-2.0
+"""A Linux kernel in a VM: the host that uses the agent's devices."""
 
 from harness.vm.machine import GuestError, VirtualMachine
 

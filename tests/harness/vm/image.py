@@ -1,5 +1,6 @@
-"""Makes the initramfs of the virtual machine from what Debian's packages installed here: busybox, nvme-cli, fio, file
-system tools with their libraries, and the modules of the newest kernel in /boot."""
+# SPDX-License-Identifier: Apache-2.0
+"""Creates the initramfs of the VM from installed Debian packages: busybox, nvme-cli, fio, file system tools with their
+libraries, and the modules of the newest kernel in /boot."""
 
 import hashlib
 import os
@@ -17,11 +18,11 @@ SEARCH_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 class MissingError(RuntimeError):
-    """Something that the image is made of is not installed."""
+    """Raised if a required package is not installed."""
 
 
 def find_kernel():
-    """(path of the kernel, its version): the newest in /boot that has its modules here."""
+    """Returns (path of the kernel, its version): the newest in /boot whose modules are installed."""
     kernels = [(tuple(int(n) for n in re.findall(r"\d+", path.name)), path)
                for path in pathlib.Path("/boot").glob("vmlinuz-*-amd64")
                if (pathlib.Path("/lib/modules") / path.name.removeprefix("vmlinuz-")).is_dir()]
@@ -32,7 +33,7 @@ def find_kernel():
 
 
 def module_files(version):
-    """The files of MODULES and of what they need, in the order in which to load them."""
+    """Returns the files of MODULES and of their dependencies, in the order in which to load them."""
     files = []
     for module in MODULES:
         result = subprocess.run(["modprobe", "-S", version, "--show-depends", module], capture_output=True, text=True,
@@ -54,13 +55,13 @@ def program_path(name):
 
 
 def libraries_of(programs):
-    """The shared libraries, with the loader, that the programs are linked with."""
+    """Returns the shared libraries of the programs, including the loader."""
     output = subprocess.run(["ldd", *programs], check=True, capture_output=True, text=True).stdout
     return sorted(set(re.findall(r"(/\S+\.so\S*)(?: \(0x)", output)))
 
 
 class Archive:
-    """An archive in cpio's "newc" form, which the kernel unpacks (Documentation/driver-api/early-userspace)."""
+    """An archive in cpio's "newc" format, which the kernel unpacks (Documentation/driver-api/early-userspace)."""
 
     def __init__(self, file):
         self._file = file
@@ -81,7 +82,7 @@ class Archive:
         self._file.write(b"\0" * (-len(data) % 4))
 
     def folder(self, name):
-        """With the folders above it."""
+        """Adds a folder and its parents."""
         if name and name not in self._folders:
             self.folder(name.rpartition("/")[0])
             self._folders.add(name)
@@ -104,7 +105,7 @@ class Archive:
 
 
 def content(version):
-    """[(name in the archive, file here)] of everything that is copied."""
+    """Returns [(name in the archive, source file)] of everything that is copied."""
     programs = [program_path(name) for name in PROGRAMS]
     files = [("bin/busybox", program_path("busybox"))]
     files += [("bin/" + pathlib.Path(path).name, path) for path in programs]
@@ -114,7 +115,7 @@ def content(version):
 
 
 def build(cache_dir):
-    """(kernel, initramfs): the initramfs is made when none is there for exactly this content."""
+    """Returns (kernel, initramfs). Builds the initramfs unless one with exactly these contents exists."""
     kernel, version = find_kernel()
     files = content(version)
     digest = hashlib.sha256(INIT.read_bytes() + pathlib.Path(__file__).read_bytes())

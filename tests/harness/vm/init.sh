@@ -1,5 +1,6 @@
 #!/bin/sh
-# First program of the virtual machine: loads the modules, sets the network up and runs the scripts that come in by TCP.
+# SPDX-License-Identifier: Apache-2.0
+# The init program of the VM: loads the modules, configures the network and runs the scripts that it receives over TCP.
 
 export PATH=/bin HOME=/
 mount -t proc proc /proc
@@ -9,7 +10,7 @@ mount -t tmpfs tmp /tmp
 mount -t tmpfs run /run
 
 while read -r module; do
-  # Some serve only hardware that this machine does not have.
+  # Some modules need hardware that this VM does not have.
   insmod "/modules/$module" 2>/dev/null
 done </modules/order
 mount -t configfs config /sys/kernel/config
@@ -20,7 +21,7 @@ ip address add 10.0.2.15/24 dev eth0
 ip -6 address add fec0::15/64 dev eth0 nodad
 ip route add default via 10.0.2.2
 
-# What one connection brings: the length of a script in bytes, on a line; the script. Output and exit status go back.
+# A connection sends the length of a script in bytes, on a line, and the script. Output and exit status are returned.
 cat >/bin/run-script <<'END'
 #!/bin/sh
 read -r length

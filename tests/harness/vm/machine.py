@@ -1,4 +1,5 @@
-"""Boots the virtual machine and runs scripts in it."""
+# SPDX-License-Identifier: Apache-2.0
+"""Boots the VM and runs scripts in it."""
 
 import json
 import os
@@ -10,19 +11,19 @@ from harness.process import Process
 from harness.vm import image, newer_qemu
 from harness.wait import wait_until
 
-# Where a guest of QEMU's user-mode network finds the loopback addresses of this machine.
+# The address of this host's loopback in QEMU's user-mode network.
 HOST_IPV4 = "10.0.2.2"
 HOST_IPV6 = "fec0::2"
-SCRIPT_PORT = 7  # where init.sh listens
+SCRIPT_PORT = 7  # port on which init.sh listens
 KERNEL_COMPLAINTS = re.compile(r"kernel BUG|BUG:|Oops|Kernel panic|Call Trace|blocked for more than|soft lockup")
 
 
 class GuestError(AssertionError):
-    """A script in the guest ended with another exit status than 0."""
+    """Raised if a script in the guest ended with an exit status other than 0."""
 
 
 class Job:
-    """A script that runs in the guest."""
+    """A running script in the guest."""
 
     def __init__(self, connection, script):
         self.script = script
@@ -31,7 +32,7 @@ class Job:
         connection.sendall(b"%d\n" % len(data) + data)
 
     def wait(self, timeout_s=120.0):
-        """(exit status, output with errors among it). TimeoutError when it takes longer."""
+        """Returns (exit status, output including errors). Raises TimeoutError after `timeout_s`."""
         self._connection.settimeout(timeout_s)
         chunks = []
         try:
@@ -49,7 +50,7 @@ class Job:
         return int(status), body
 
     def check(self, timeout_s=120.0):
-        """The output; GuestError when the exit status is not 0."""
+        """Returns the output. Raises GuestError if the exit status is not 0."""
         status, output = self.wait(timeout_s)
         if status != 0:
             raise GuestError(f"in the guest: {self.script}\nexit status {status}\n{output}")
@@ -57,21 +58,21 @@ class Job:
 
 
 class VirtualMachine:
-    """A booted guest. A context manager: shut down at the end."""
+    """A booted guest. A context manager that shuts it down at the end."""
 
     def __init__(self, work_dir, cache_dir, cpus=2, memory_mib=768, guest_ports=(), extra_arguments=(), qemu=None):
-        """`guest_ports`: TCP ports of the guest to reach from here, see port(). `qemu`: a newer_qemu.Qemu, None:
-        this machine's."""
+        """`guest_ports`: TCP ports of the guest to forward, see port(). `qemu`: a newer_qemu.Qemu; None: the installed
+        one."""
         kernel, initramfs = image.build(pathlib.Path(cache_dir))
         self._qmp_path = pathlib.Path(work_dir) / "guest.qmp"
         self._console_path = pathlib.Path(work_dir) / "console.log"
-        # Port 0 on this side: the system finds a free one.
+        # With port 0 on this side the system chooses a free one.
         forwards = "".join(f",hostfwd=tcp:127.0.0.1:0-:{port}" for port in (SCRIPT_PORT, *guest_ports))
         command, environment = (qemu.command, qemu.env) if qemu else ([newer_qemu.PROGRAM], {})
         self.process = Process("qemu", [
             *command, "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", cpus, "-m", memory_mib,
             "-display", "none", "-nodefaults", "-no-reboot", "-kernel", kernel, "-initrd", initramfs,
-            # On a busy machine the emulated timer may be too late for the kernel's check of it.
+            # On a loaded host, the emulated timer may be too late for the check that the kernel makes.
             "-append", "console=ttyS0 panic=1 quiet loglevel=4 mitigations=off no_timer_check",
             "-chardev", f"file,id=console,path={self._console_path}", "-serial", "chardev:console",
             "-qmp", f"unix:{self._qmp_path},server=on,wait=off",
@@ -92,14 +93,15 @@ class VirtualMachine:
         wait_until(lambda: self.run("true") == "", 30, "the guest runs scripts")
 
     def reboot(self):
-        """As by the button: nobody in the guest is asked, what it had in memory is lost, its disks and the forwarded
-        ports stay. Waits until it is up again."""
+        """Resets the VM without shutting down the guest: its memory is lost, its disks and forwarded ports are kept.
+        Waits until the guest has booted."""
         self._execute("set-action", reboot="reset")
         self._execute("system_reset")
         self._wait_booted()
 
     def add_disk(self, path):
-        """A virtio-blk disk with the raw content of a file, there also after a reboot; its name in the guest."""
+        """Adds a virtio-blk disk with the raw contents of a file, also after a reboot; returns its name in the
+        guest."""
         known = self.run("ls /sys/block").split()
         self.monitor(f"drive_add 0 if=none,id=disk{len(known)},format=raw,cache=writethrough,file={path}")
         self.monitor(f"device_add virtio-blk-pci,drive=disk{len(known)}")
@@ -110,15 +112,15 @@ class VirtualMachine:
         return self._console_path.read_text(errors="replace")
 
     def start(self, script):
-        """Starts a shell script in the guest; a Job to wait for."""
+        """Starts a shell script in the guest; returns a Job."""
         return Job(socket.create_connection(("127.0.0.1", self._script_port), timeout=10), script)
 
     def run(self, script, timeout_s=120.0):
-        """Runs a shell script in the guest; its output. GuestError when its exit status is not 0."""
+        """Runs a shell script in the guest; returns its output. Raises GuestError if its exit status is not 0."""
         return self.start(script).check(timeout_s)
 
     def wait_until(self, script, timeout_s=30.0):
-        """Runs the script until it ends with 0; its output."""
+        """Runs the script until its exit status is 0; returns its output."""
         def succeeded():
             status, output = self.start(script).wait(timeout_s)
             if status != 0:
@@ -127,11 +129,11 @@ class VirtualMachine:
         return wait_until(succeeded, timeout_s, f"in the guest: {script}")[0]
 
     def monitor(self, command):
-        """Runs a command of QEMU's monitor; its output."""
+        """Runs a command of QEMU's monitor; returns its output."""
         return self._execute("human-monitor-command", **{"command-line": command})
 
     def _execute(self, command, **command_arguments):
-        """A command of QMP; what it returns."""
+        """Runs a QMP command; returns its result."""
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(10)
             connection.connect(str(self._qmp_path))
@@ -151,7 +153,7 @@ class VirtualMachine:
             return call(command, **command_arguments)
 
     def port(self, guest_port):
-        """The port on 127.0.0.1 that leads to `guest_port` of the guest."""
+        """Returns the port on 127.0.0.1 that is forwarded to `guest_port`."""
         for found, guest in re.findall(r"TCP\[HOST_FORWARD\]\s+\d+\s+127\.0\.0\.1\s+(\d+)\s+\S+\s+(\d+)",
                                        self.monitor("info usernet")):
             if int(guest) == guest_port:
@@ -159,12 +161,12 @@ class VirtualMachine:
         raise KeyError(f"port {guest_port} of the guest was not asked for")
 
     def check_kernel(self):
-        """AssertionError when the guest's kernel complained of something that never should be."""
+        """Raises AssertionError if the guest's kernel logged a serious error."""
         if complaint := KERNEL_COMPLAINTS.search(self.console()):
             raise AssertionError(f"the guest's kernel: {complaint.group(0)}\n{self.console()[-4000:]}")
 
     def stop(self):
-        """Shuts down without asking the guest: it has nothing to keep."""
+        """Ends QEMU without shutting down the guest, which has no state to keep."""
         self.process.stop()
 
     def __enter__(self):

@@ -1,6 +1,7 @@
-"""A QEMU with a vfio-user client (10.1 or later), which Debian 12 does not have. It comes from a later suite of the
-mirror that this machine's apt uses, and is unpacked into a folder of its own: nothing is installed. About 50 MB are
-fetched once. As a program: FOLDER is made, or is there already."""
+# SPDX-License-Identifier: Apache-2.0
+"""A QEMU with a vfio-user client (10.1 or later), which Debian 12 does not have. It is downloaded from a later suite of
+the mirror that apt uses on this machine, and is unpacked into a separate folder: nothing is installed. About 50 MB are
+downloaded once. As a program: creates FOLDER unless it exists."""
 
 import contextlib
 import dataclasses
@@ -17,13 +18,13 @@ DEVICE = "vfio-user-pci"
 PROGRAM = "qemu-system-x86_64"
 PACKAGE = "qemu-system-x86"
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
-# Where to look for it, one after the other: the suite that has it, and that with what it needs.
+# Suites to try in this order; each entry has the suite with QEMU, and the one with its dependencies if that differs.
 SUITES = [("trixie-backports", "trixie"), ("sid",)]
 LIBRARIES = "usr/lib/x86_64-linux-gnu"
 FIRMWARE = ["usr/share/qemu", "usr/share/seabios"]
 NOT_NEEDED = ["usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/lintian", "var"]
 
-# The machine's own settings apply, a proxy say, but for these: other sources, states and caches, nothing done besides.
+# Uses the machine's apt settings, such as a proxy, except for sources, states and caches, and without hooks.
 APT_SETTINGS = """\
 Dir::Etc::sourcelist "{work}/sources.list";
 Dir::Etc::sourceparts "{work}/none";
@@ -51,18 +52,18 @@ APT::Architectures {{ "amd64"; }};
 
 
 class MissingError(RuntimeError):
-    """There is no such QEMU, and none can be had here."""
+    """Raised if no such QEMU is installed or can be downloaded."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Qemu:
-    """How to run it."""
+    """A QEMU and how to run it."""
     command: list[str]
     env: dict[str, str]
 
 
 def run(command, **options):
-    """Its output. MissingError with the end of that when it fails."""
+    """Returns the output. Raises MissingError with the end of the output on failure."""
     done = subprocess.run([str(part) for part in command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                           stderr=subprocess.STDOUT, text=True, **options)
     if done.returncode != 0:
@@ -71,14 +72,14 @@ def run(command, **options):
 
 
 def has_device(qemu):
-    """Whether it runs and knows vfio-user-pci."""
+    """Returns true if it runs and supports vfio-user-pci."""
     done = subprocess.run([*qemu.command, "-device", f"{DEVICE},help"], stdin=subprocess.DEVNULL, capture_output=True,
                           text=True, env={**os.environ, **qemu.env})
     return done.returncode == 0 and "socket=" in done.stdout
 
 
 def in_tree(tree):
-    """The QEMU that is unpacked there: the tree's loader runs it, with the tree's libraries, modules and firmware."""
+    """Returns the QEMU unpacked in this tree, run with the tree's loader, libraries, modules and firmware."""
     libraries = tree / LIBRARIES
     firmware = [argument for folder in FIRMWARE for argument in ("-L", str(tree / folder))]
     return Qemu([str(libraries / "ld-linux-x86-64.so.2"), "--library-path", str(libraries),
@@ -86,7 +87,7 @@ def in_tree(tree):
 
 
 def mirrors():
-    """The addresses of Debian mirrors that this machine's apt uses for its own release."""
+    """Returns the addresses of the Debian mirrors that apt uses for this machine's release."""
     codename = platform.freedesktop_os_release().get("VERSION_CODENAME", "")
     targets = run(["apt-get", "indextargets", "--format", "$(RELEASE) $(CODENAME) $(COMPONENT) $(REPO_URI)",
                    "Created-By: Packages"])
@@ -97,7 +98,7 @@ def mirrors():
 
 
 def download(work, mirror, suites):
-    """Fetches the packages and what they need, whatever is installed here; their files."""
+    """Downloads the packages and all dependencies, independent of what is installed; returns the files."""
     shutil.rmtree(work, ignore_errors=True)
     for folder in ("state/lists/partial", "cache/archives/partial"):
         (work / folder).mkdir(parents=True)
@@ -120,7 +121,7 @@ def unpack(packages, tree):
 
 
 def fetch(folder):
-    """Makes `folder` with a QEMU in it, from the first place that has one."""
+    """Creates `folder` with a QEMU from the first suite that has one."""
     work = folder.with_name(folder.name + ".work")
     failures = []
     try:
@@ -142,15 +143,15 @@ def fetch(folder):
 
 @contextlib.contextmanager
 def locked(path):
-    """One program at a time."""
+    """Ensures that only one program at a time prepares the folder."""
     with open(path, "w", encoding="ascii") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
 def find(folder):
-    """The QEMU to use: this machine's own when that is new enough, else the one in `folder`, which is fetched when it
-    is not there. MissingError says why there is none."""
+    """Returns the QEMU to use: the installed one if it is new enough, otherwise the one in `folder`, which is
+    downloaded if it does not exist. Raises MissingError with the reason if there is none."""
     own = Qemu([PROGRAM], {})
     if shutil.which(PROGRAM) and has_device(own):
         return own

@@ -1,5 +1,7 @@
-// Package history records what hosts did to blocks, and judges whether that is what docs/consistency.md
-// promises. The judge proper is the module github.com/anishathalye/porcupine.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package history records the hosts' operations on blocks, and checks the guarantees of docs/consistency.md. The
+// checker itself is the module github.com/anishathalye/porcupine.
 package history
 
 import (
@@ -20,17 +22,17 @@ const (
 	Write Kind = "write"
 )
 
-// Outcome of an operation, as far as its host knows.
+// Outcome of an operation, as known by its host.
 type Outcome string
 
 const (
 	// OK: answered with success.
 	OK Outcome = "ok"
-	// Unknown: a write that was not; it may have been carried out, or may yet be, up to its fence.
+	// Unknown: a write without success, which may have been executed or may still be executed until its fence.
 	Unknown Outcome = "unknown"
 )
 
-// Block is one register.
+// Block is one register of the model.
 type Block struct {
 	Disk string
 	LBA  uint64
@@ -38,20 +40,20 @@ type Block struct {
 
 // Op is one operation on one block.
 type Op struct {
-	ID    int64 // from 1; also the value that a write writes. 0 is what a block holds at the beginning.
+	ID    int64 // starts at 1; also the value that a write writes. 0 is the initial value of a block.
 	Kind  Kind
 	Block Block
 	Value int64 // what was written or read
 	Host  string
-	Path  string // the way that it went
-	// Nanoseconds since the recorder was made. Return is 0 while it is under way.
+	Path  string // the path that was used
+	// Nanoseconds since the creation of the recorder. Return is 0 until the operation ends.
 	Call, Return int64
 	Outcome      Outcome
-	Note         string // the status, or why there is no answer
+	Note         string // the status, or the reason for a missing answer
 	// The end of the time in which an unknown write may take effect.
 	Fence int64
-	// How many times more an intermediate host may carry a write out while it is under way, because it
-	// sends it again after the loss of a path.
+	// The maximum number of additional executions of a write by an intermediate host, which sends it again after the
+	// loss of a path.
 	Repeats int
 }
 
@@ -82,7 +84,7 @@ func value(id int64) string {
 
 func seconds(ns int64) float64 { return float64(ns) / 1e9 }
 
-// Recorder keeps the history of a run. Safe for several goroutines.
+// Recorder keeps the history of a run. Thread-safe.
 type Recorder struct {
 	mutex   sync.Mutex
 	start   time.Time
@@ -94,10 +96,10 @@ type Recorder struct {
 // NewRecorder starts an empty history.
 func NewRecorder() *Recorder { return &Recorder{start: time.Now()} }
 
-// At is a moment on the recorder's clock.
+// At converts a time to the recorder's clock.
 func (r *Recorder) At(moment time.Time) int64 { return int64(moment.Sub(r.start)) }
 
-// Now is the present moment.
+// Now is the current time of the recorder's clock.
 func (r *Recorder) Now() int64 { return int64(time.Since(r.start)) }
 
 // Begin records an invocation.
@@ -109,14 +111,14 @@ func (r *Recorder) Begin(kind Kind, block Block, host, path string, repeats int)
 	op.Call = r.Now()
 	if kind == Write {
 		op.Value = op.ID
-		// As long as nothing else is known.
+		// Until the result is known.
 		op.Outcome = Unknown
 	}
 	r.ops = append(r.ops, op)
 	return op
 }
 
-// Succeed records a success. `value` counts for reads.
+// Succeed records a success. `value` is used for reads.
 func (r *Recorder) Succeed(op *Op, value int64) {
 	r.mutex.Lock()
 	defer r.mutex.Unlock()
@@ -127,7 +129,7 @@ func (r *Recorder) Succeed(op *Op, value int64) {
 	}
 }
 
-// Fail records that there was no success; `final`: a write takes no effect after this.
+// Fail records a failure; `final`: a write has no effect after this.
 func (r *Recorder) Fail(op *Op, note string, final bool) {
 	r.mutex.Lock()
 	defer r.mutex.Unlock()
@@ -148,14 +150,14 @@ func (r *Recorder) FenceAt(moment int64, ops []*Op) {
 	}
 }
 
-// Strange records what no history of these registers can contain: a torn block, another block's content.
+// Strange records an impossible result: a torn block, or the contents of another block.
 func (r *Recorder) Strange(format string, arguments ...interface{}) {
 	r.mutex.Lock()
 	defer r.mutex.Unlock()
 	r.strange = append(r.strange, fmt.Sprintf("%.6f: ", seconds(r.Now()))+fmt.Sprintf(format, arguments...))
 }
 
-// Snapshot is everything so far: all writes, and reads that have succeeded.
+// Snapshot returns the history so far: all writes, and the successful reads.
 func (r *Recorder) Snapshot() (ops []Op, strange []string) {
 	r.mutex.Lock()
 	defer r.mutex.Unlock()

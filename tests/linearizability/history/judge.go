@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package history
 
 import (
@@ -10,20 +12,20 @@ import (
 	"github.com/anishathalye/porcupine"
 )
 
-// Verdict on a whole history.
+// Verdict on a complete history.
 type Verdict struct {
 	Blocks, Reads, Writes, Unknown int
-	// What is wrong, one text for each block; empty: nothing.
+	// Violations has a text for each block with a violation.
 	Violations []string
-	// Blocks for which the judge found no answer in time.
+	// Undecided lists the blocks that could not be checked in time.
 	Undecided []Block
 }
 
-// OK when every block was judged and nothing is wrong.
+// OK returns true if every block was checked without a violation.
 func (v *Verdict) OK() bool { return len(v.Violations) == 0 && len(v.Undecided) == 0 }
 
-// Judge judges every block on its own. `folder`, unless empty, gets an HTML page for each block that is
-// not linearizable.
+// Judge checks each block separately. `folder`, unless empty, gets an HTML page for each block that is not
+// linearizable.
 func Judge(ops []Op, strange []string, perBlock time.Duration, folder string) *Verdict {
 	verdict := &Verdict{Violations: append([]string(nil), strange...)}
 	blocks := map[Block][]Op{}
@@ -95,8 +97,7 @@ func unwritten(ops []Op) string {
 	return ""
 }
 
-// explain names operations that contradict each other by themselves. It is for people; the judge has
-// decided before.
+// explain returns operations that contradict each other. It is for the reader; the verdict does not depend on it.
 func explain(ops []Op) string {
 	sources := map[int64]*Op{}
 	for index := range ops {
@@ -129,7 +130,7 @@ func explain(ops []Op) string {
 	return "  no two operations contradict each other by themselves; see the drawing"
 }
 
-// lastEffect is the end of the time in which a write takes effect; of the initial value, nil: the beginning.
+// lastEffect returns the end of the time in which a write may take effect; the beginning for the initial value, nil.
 func lastEffect(write *Op) int64 {
 	switch {
 	case write == nil:
@@ -140,8 +141,8 @@ func lastEffect(write *Op) int64 {
 	return write.Return
 }
 
-// contradicts finds an operation that shows another value between the time `end`, up to which the value
-// that was read could be written, and the read: a write, or a read.
+// contradicts returns a write or read that shows another value after `end`, the last time at which the value that was
+// read could be written, and before the read.
 func contradicts(ops []Op, read *Op, end int64) *Op {
 	for index := range ops {
 		other := &ops[index]

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package history
 
 import (
@@ -6,7 +8,7 @@ import (
 	"time"
 )
 
-// The histories below are written as lines of one block; times in arbitrary units.
+// The following histories are of one block; times are in arbitrary units.
 func write(value, call, end int64) Op {
 	return Op{ID: value, Kind: Write, Value: value, Call: call, Return: end, Fence: end, Outcome: OK, Host: "w"}
 }
@@ -119,7 +121,7 @@ func TestTheRecorderKeepsOutcomes(t *testing.T) {
 	}
 }
 
-// A history as long as those of a run, with many unknown writes, is judged in good time.
+// A history as long as those of runs, with many unknown writes, is checked in reasonable time.
 func TestLongHistoriesAreDecided(t *testing.T) {
 	var ops []Op
 	for n := int64(1); n <= 2000; n++ {

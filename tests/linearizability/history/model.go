@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package history
 
 import (
@@ -14,8 +16,8 @@ type step struct {
 	optional bool
 }
 
-// register is the model of one block. Its state is the set of values that the block may hold: more than
-// one after an optional write. So nothing branches but the order of the operations.
+// register is the model of one block. Its state is the set of values that the block may hold: more than one after an
+// optional write. So only the order of the operations causes branches.
 var register = porcupine.Model{
 	Init: func() interface{} { return []int64{0} },
 	Step: func(state, input, _ interface{}) (bool, interface{}) {
@@ -59,7 +61,7 @@ func contains(values []int64, wanted int64) bool {
 	return at < len(values) && values[at] == wanted
 }
 
-// with is the sorted set with one more value; `values` stays as it is.
+// with returns the sorted set with an additional value, without changing `values`.
 func with(values []int64, added int64) []int64 {
 	if contains(values, added) {
 		return values
@@ -69,8 +71,8 @@ func with(values []int64, added int64) []int64 {
 	return more
 }
 
-// operations is the history of one block in porcupine's terms. An optional write that nobody has read is
-// left out: that it had no effect explains whatever it could explain.
+// operations returns the history of one block for porcupine. An optional write whose value was never read is omitted:
+// assuming that it had no effect allows every order that its effect would allow.
 func operations(ops []Op) []porcupine.Operation {
 	seen := map[int64]bool{}
 	for index := range ops {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package nvme
 
 import (
@@ -9,12 +11,12 @@ import (
 
 const (
 	queueEntries = 64
-	// AdminTimeout is the limit of a command on the admin queue, and of a connection attempt.
+	// AdminTimeout is the timeout of a command on the admin queue, and of a connection attempt.
 	AdminTimeout = 3 * time.Second
 	kato         = 4 * time.Second
 )
 
-// Host is who connects: the target tells hosts apart by both values.
+// Host identifies the host: the target distinguishes hosts by both values.
 type Host struct {
 	NQN string
 	ID  [16]byte
@@ -37,8 +39,8 @@ type Controller struct {
 	stopping  sync.Once
 }
 
-// Connect makes an association with up to `queues` I/O queues. onNamespaces is called, in a goroutine of
-// its own, when the controller reports that its namespaces have changed; it has to call Namespaces.
+// Connect creates an association with up to `queues` I/O queues. onNamespaces is called, in a separate goroutine, when
+// the controller reports a change of its namespaces; it must call Namespaces.
 func Connect(address, subsystem string, host Host, queues int,
 	onNamespaces func(*Controller)) (*Controller, error) {
 	admin, err := openQueue(address, 0, AdminTimeout)
@@ -114,7 +116,7 @@ func connectQueue(queue *Queue, subsystem string, host Host, controller uint16) 
 	if err != nil {
 		return 0, err
 	}
-	// A controller may hold a Connect back until the host's association before has ended.
+	// A controller may delay a Connect until the host's previous association has ended.
 	answer, err := command.Wait(4 * AdminTimeout)
 	if err == nil && answer.Status != 0 {
 		err = fmt.Errorf("Connect of queue %d: status %#x", queue.id, answer.Status)
@@ -151,7 +153,7 @@ func identify(cns byte, nsid uint32) *Sqe {
 	return sqe
 }
 
-// call runs an admin command; an error also when its status is not success.
+// call runs an admin command. Returns an error also if its status is not success.
 func (c *Controller) call(sqe *Sqe, readBytes int) (Completion, error) {
 	command, err := c.admin.Submit(sqe, nil, false, readBytes)
 	if err != nil {
@@ -164,8 +166,8 @@ func (c *Controller) call(sqe *Sqe, readBytes int) (Completion, error) {
 	return answer, err
 }
 
-// Namespaces reads the Changed Namespace List, so that the next change is reported, and then all active
-// namespaces. The caller has no I/O outstanding meanwhile: see docs/consistency.md.
+// Namespaces reads the Changed Namespace List, so that the next change is reported, and then all active namespaces. The
+// caller must have no outstanding I/O: see docs/consistency.md.
 func (c *Controller) Namespaces() ([]Namespace, error) {
 	sqe := newSqe(opAdminGetLogPage, 0xffffffff)
 	sqe.setDword(10, logChangedNamespaces|(4096/4-1)<<16)
@@ -237,10 +239,10 @@ func (c *Controller) keepAlive() {
 	}
 }
 
-// Queue is an I/O queue, from 0.
+// Queue returns I/O queue number `index`, from 0.
 func (c *Controller) Queue(index int) *Queue { return c.queues[index] }
 
-// Queues is how many I/O queues there are.
+// Queues returns the number of I/O queues.
 func (c *Controller) Queues() int { return len(c.queues) }
 
 // InFlight counts I/O commands without an answer.
@@ -251,7 +253,7 @@ func (c *Controller) InFlight() (count int) {
 	return count
 }
 
-// Alive is false when one of its connections has ended.
+// Alive returns false after one of its connections has ended.
 func (c *Controller) Alive() bool {
 	for _, queue := range append([]*Queue{c.admin}, c.queues...) {
 		queue.mutex.Lock()
@@ -281,8 +283,8 @@ func (c *Controller) Flush(queue int, nsid uint32) (*Command, error) {
 	return c.queues[queue].Submit(blockSqe(OpFlush, nsid, 0, 0), nil, false, 0)
 }
 
-// Abort asks to abort a command of an I/O queue. True when the controller says that it was aborted (bit 0
-// of dword 0 is clear, Base Specification 5.1).
+// Abort sends an Abort command for a command of an I/O queue. Returns true if the controller has aborted it (bit 0 of
+// dword 0 is clear, Base Specification 5.1).
 func (c *Controller) Abort(queue int, command *Command) (bool, error) {
 	sqe := newSqe(opAdminAbort, 0)
 	sqe.setDword(10, uint32(c.queues[queue].id)|uint32(command.cid)<<16)
@@ -290,7 +292,7 @@ func (c *Controller) Abort(queue int, command *Command) (bool, error) {
 	return err == nil && answer.Dword0&1 == 0, err
 }
 
-// LocalAddrs names its connections.
+// LocalAddrs returns the local addresses of its connections.
 func (c *Controller) LocalAddrs() []string {
 	addresses := []string{c.admin.LocalAddr()}
 	for _, queue := range c.queues {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package nvme
 
 import (
@@ -10,8 +12,7 @@ import (
 	"time"
 )
 
-// ErrLost is the outcome of a command whose connection ended before its answer: it may have been carried
-// out or not.
+// ErrLost is the result of a command whose connection ended before its answer: it may or may not have been executed.
 var ErrLost = errors.New("connection lost before the answer")
 
 // ErrTimeout is returned by Wait. The command stays outstanding.
@@ -20,7 +21,7 @@ var ErrTimeout = errors.New("no answer in time")
 // Command is a submitted command.
 type Command struct {
 	cid     uint16
-	write   []byte // data that goes by R2T
+	write   []byte // data sent after an R2T
 	read    []byte
 	done    chan struct{}
 	result  Completion
@@ -31,7 +32,7 @@ type Command struct {
 // Cid is the command identifier.
 func (c *Command) Cid() uint16 { return c.cid }
 
-// Wait waits for the answer: nil, ErrLost, or ErrTimeout.
+// Wait waits for the answer. Returns nil, ErrLost, or ErrTimeout.
 func (c *Command) Wait(timeout time.Duration) (Completion, error) {
 	timer := time.NewTimer(timeout)
 	defer timer.Stop()
@@ -43,7 +44,7 @@ func (c *Command) Wait(timeout time.Duration) (Completion, error) {
 	}
 }
 
-// Queue is a queue pair: one connection. Safe for several goroutines.
+// Queue is a queue pair: one connection. Thread-safe.
 type Queue struct {
 	id       uint16
 	conn     *net.TCPConn
@@ -54,7 +55,7 @@ type Queue struct {
 	mutex    sync.Mutex
 	sending  sync.Mutex
 	closed   chan struct{}
-	hold     chan struct{} // closed when held data may go; nil: nothing is held
+	hold     chan struct{} // closed to release held data; nil: no data is held
 	held     bool
 }
 
@@ -64,8 +65,7 @@ func openQueue(address string, id uint16, timeout time.Duration) (*Queue, error)
 		return nil, err
 	}
 	conn := connected.(*net.TCPConn)
-	// A host that gives a connection up resets it: an orderly close would let what is still in the send
-	// buffer arrive later.
+	// A closed connection is reset: an orderly close would let the rest of the send buffer arrive later.
 	conn.SetLinger(0)
 	conn.SetDeadline(time.Now().Add(timeout))
 	answer := make([]byte, icBytes)
@@ -86,7 +86,7 @@ func openQueue(address string, id uint16, timeout time.Duration) (*Queue, error)
 	return q, nil
 }
 
-// LocalAddr names the connection.
+// LocalAddr returns the local address of the connection.
 func (q *Queue) LocalAddr() string { return q.conn.LocalAddr().String() }
 
 // Close resets the connection; outstanding commands end with ErrLost.
@@ -110,7 +110,7 @@ func (q *Queue) fail(reason error) {
 	}
 }
 
-// Submit sends a command. With inCapsule its data goes with it, else the controller asks for it.
+// Submit sends a command. With inCapsule its data are in the capsule, otherwise the controller requests them.
 func (q *Queue) Submit(sqe *Sqe, write []byte, inCapsule bool, readBytes int) (*Command, error) {
 	command := &Command{done: make(chan struct{})}
 	switch {
@@ -162,8 +162,8 @@ func (q *Queue) send(pdu []byte) {
 	}
 }
 
-// HoldData keeps the data of writes back that the controller asks for (R2T), and all that comes on this
-// connection after that, until `release` is called.
+// HoldData holds the data that the controller requests for writes (R2T), and everything sent on this connection after
+// that, until `release` is called.
 func (q *Queue) HoldData() (release func()) {
 	hold := make(chan struct{})
 	q.mutex.Lock()
@@ -177,14 +177,14 @@ func (q *Queue) HoldData() (release func()) {
 	}
 }
 
-// Holding is true when data are being held back.
+// Holding returns true if data are held.
 func (q *Queue) Holding() bool {
 	q.mutex.Lock()
 	defer q.mutex.Unlock()
 	return q.held
 }
 
-// InFlight counts the commands that have no answer yet.
+// InFlight returns the number of commands without an answer.
 func (q *Queue) InFlight() int {
 	q.mutex.Lock()
 	defer q.mutex.Unlock()

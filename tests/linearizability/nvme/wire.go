@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package nvme is a small NVMe/TCP host that shares no code with the target under test. It follows the
 // NVM Express Base Specification 2.0, NVM Command Set 1.0 and NVMe/TCP Transport 1.0.
 package nvme
@@ -122,7 +124,7 @@ func icRequest() []byte {
 	return pduHeader(pduICReq, 0, icBytes, 0, icBytes)
 }
 
-// Completion is what a command was answered with.
+// Completion is the answer to a command.
 type Completion struct {
 	Dword0 uint32
 	Status Status

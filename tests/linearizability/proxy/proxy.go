@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package proxy is a network between two programs that can be cut, frozen and healed, connection by
 // connection as TCP would see it:
 //
@@ -14,22 +16,22 @@ import (
 	"time"
 )
 
-// Direction of traffic.
+// Direction of the data.
 type Direction int
 
 const (
-	Requests Direction = iota // from who connects
+	Requests Direction = iota // from the client
 	Answers
 )
 
-// Tap sees what passes, in place of the plain copy: it forwards by calling write.
+// Tap processes the data instead of plain copying: it forwards by calling write.
 type Tap interface {
-	// Requests returns the bytes to forward in place of `data`.
+	// Requests returns the bytes to forward instead of `data`.
 	Requests(data []byte) []byte
 	Answers(data []byte) []byte
 }
 
-// Proxy listens on a port of its own and forwards to one address.
+// Proxy listens on its own port and forwards to one address.
 type Proxy struct {
 	Name     string
 	listener net.Listener
@@ -43,13 +45,13 @@ type Proxy struct {
 }
 
 type pair struct {
-	ends   [2]*net.TCPConn // who connected; the target, nil before it is connected
+	ends   [2]*net.TCPConn // the client; the target, nil until it is connected
 	client string
 	dead   bool
 	tap    Tap
 }
 
-// New starts one that forwards to `target`.
+// New starts a proxy that forwards to `target`.
 func New(name, target string) (*Proxy, error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -61,27 +63,27 @@ func New(name, target string) (*Proxy, error) {
 	return p, nil
 }
 
-// Port it listens on.
+// Port returns the port on which it listens.
 func (p *Proxy) Port() int { return p.listener.Addr().(*net.TCPAddr).Port }
 
-// Address it listens on.
+// Address returns the address on which it listens.
 func (p *Proxy) Address() string { return p.listener.Addr().String() }
 
-// Tap puts a tap of its own on each new connection.
+// Tap sets a function that creates a tap for each new connection.
 func (p *Proxy) Tap(make func() Tap) {
 	p.mutex.Lock()
 	defer p.mutex.Unlock()
 	p.newTap = make
 }
 
-// Redirect sends new connections elsewhere.
+// Redirect forwards new connections to another address.
 func (p *Proxy) Redirect(target string) {
 	p.mutex.Lock()
 	defer p.mutex.Unlock()
 	p.target = target
 }
 
-// Cut resets all connections; with refuse new ones, too, until Heal.
+// Cut resets all connections; with refuse also new ones, until Heal.
 func (p *Proxy) Cut(refuse bool) {
 	p.mutex.Lock()
 	defer p.mutex.Unlock()
@@ -91,7 +93,7 @@ func (p *Proxy) Cut(refuse bool) {
 	}
 }
 
-// Freeze holds back what passes in these directions, and new connections.
+// Freeze holds the data in these directions, and new connections.
 func (p *Proxy) Freeze(directions ...Direction) {
 	p.mutex.Lock()
 	defer p.mutex.Unlock()
@@ -100,8 +102,7 @@ func (p *Proxy) Freeze(directions ...Direction) {
 	}
 }
 
-// Heal ends Cut and Freeze. Connections that one end has reset meanwhile are reset at the other end before
-// anything else passes.
+// Heal ends Cut and Freeze. Connections that one end has reset in between are first reset at the other end.
 func (p *Proxy) Heal() {
 	p.mutex.Lock()
 	defer p.mutex.Unlock()
@@ -162,7 +163,7 @@ func wasReset(conn *net.TCPConn) bool {
 	return reset || err != nil
 }
 
-// drop resets both ends. Under the lock.
+// drop resets both ends. Called with the lock held.
 func (p *Proxy) drop(one *pair) {
 	if one.dead {
 		return
@@ -232,7 +233,7 @@ func (p *Proxy) serve(client *net.TCPConn) {
 	p.mutex.Unlock()
 }
 
-// copy forwards one direction until its sender closes it in order, which is passed on, or either end fails.
+// copy forwards one direction until its sender closes it orderly, which is forwarded, or either end fails.
 func (p *Proxy) copy(one *pair, direction Direction) {
 	from, to := one.ends[direction], one.ends[1-direction]
 	buffer := make([]byte, 64<<10)
@@ -252,7 +253,7 @@ func (p *Proxy) copy(one *pair, direction Direction) {
 		} else if one.tap != nil {
 			data = one.tap.Answers(data)
 		}
-		// Without the lock, a freeze could begin in between: then this was sent just before it.
+		// Without the lock a freeze may start in between: these data then count as sent just before it.
 		p.mutex.Unlock()
 		if len(data) > 0 {
 			if _, failed := to.Write(data); failed != nil {

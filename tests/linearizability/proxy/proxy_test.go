@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package proxy
 
 import (
@@ -10,7 +12,7 @@ import (
 
 const patience = 10 * time.Second
 
-// connected is a proxy with one connection through it.
+// connected returns a proxy with one open connection.
 func connected(t *testing.T) (p *Proxy, client, server *net.TCPConn) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package proxy
 
 import (
@@ -5,8 +7,8 @@ import (
 	"sync"
 )
 
-// Facts of NVMe/TCP Transport 1.0 that it takes to follow a stream: PLEN in bytes 4 to 7 of each PDU, the
-// submission queue entry of a command capsule from byte 8 on, the completion of a response likewise.
+// The fields of NVMe/TCP Transport 1.0 that are needed to follow a stream: PLEN in bytes 4 to 7 of each PDU, and the
+// submission queue entry of a command capsule, or the completion of a response, from byte 8 on.
 const (
 	kindCommand  = 0x04
 	kindResponse = 0x05
@@ -14,23 +16,23 @@ const (
 	replayedCid  = 0xfff0 // hosts of this program use ids below 0x8000
 )
 
-// Replayer plants a late write: it keeps the capsule of a write and sends it once more after a newer write
-// to the same block was acknowledged on the same connection. The answer to the repeated one is swallowed.
-// All connections of a proxy share one.
+// Replayer injects late writes: it stores the capsule of a write and sends it again after a newer write to the same
+// block was acknowledged on the same connection. The answer to the repeated write is dropped. Shared by all connections
+// of a proxy.
 type Replayer struct {
 	mutex    sync.Mutex
-	Most     int // no more than so many late writes are planted
+	Most     int // maximum number of injected late writes
 	replayed int
 }
 
-// Planted counts the late writes so far.
+// Planted returns the number of injected late writes so far.
 func (r *Replayer) Planted() int {
 	r.mutex.Lock()
 	defer r.mutex.Unlock()
 	return r.replayed
 }
 
-// Tap is for Proxy.Tap.
+// Tap is passed to Proxy.Tap.
 func (r *Replayer) Tap() Tap {
 	return &replayTap{owner: r, kept: map[uint64][]byte{}, under: map[uint16]uint64{}, acked: map[uint64]int{}}
 }
@@ -40,12 +42,12 @@ type replayTap struct {
 	mutex             sync.Mutex
 	requests, answers []byte
 	kept              map[uint64][]byte // by block: the first write's capsule
-	under             map[uint16]uint64 // by command id: the block of a write that has no answer yet
+	under             map[uint16]uint64 // by command id: the block of an unanswered write
 	acked             map[uint64]int    // by block: acknowledged writes
-	open              bool              // a late write has no answer yet
+	open              bool              // a late write is unanswered
 }
 
-// split cuts whole PDUs off the front.
+// split removes complete PDUs from the front.
 func split(stream *[]byte) (pdus [][]byte) {
 	for len(*stream) >= 8 {
 		size := int(binary.LittleEndian.Uint32((*stream)[4:]))
@@ -85,7 +87,7 @@ func (t *replayTap) follow(pdu []byte) {
 	}
 }
 
-// late is the capsule to send now, if there is one: its block has seen two acknowledged writes.
+// late returns the capsule to send now, if its block has had two acknowledged writes.
 func (t *replayTap) late() []byte {
 	t.owner.mutex.Lock()
 	defer t.owner.mutex.Unlock()

@@ -1,22 +1,26 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package target starts sma-target and calls its JSON-RPC methods.
 package target
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"time"
 )
 
-// Params of a call.
+// Params are the parameters of a call.
 type Params map[string]interface{}
 
-// Target is one sma-target. A killed one starts again with the same socket, empty.
+// Target is one sma-target. After a kill it restarts with the same socket and without objects.
 type Target struct {
 	Name    string
 	program string
@@ -38,7 +42,7 @@ func Start(program, folder, name string) (*Target, error) {
 
 func (t *Target) socket() string { return filepath.Join(t.folder, t.Name+".sock") }
 
-// Restart starts it after Kill.
+// Restart starts the target after Kill.
 func (t *Target) Restart() error {
 	log, err := os.OpenFile(filepath.Join(t.folder, t.Name+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
@@ -47,7 +51,7 @@ func (t *Target) Restart() error {
 	defer log.Close()
 	t.process = exec.Command(t.program, "-r", t.socket(), "--cores", "2", "-S", t.folder)
 	t.process.Stdout, t.process.Stderr, t.process.Dir = log, log, t.folder
-	// It does not outlive this program, whatever happens to that.
+	// The target is killed when this program ends for any reason.
 	t.process.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := t.process.Start(); err != nil {
 		return err
@@ -66,13 +70,13 @@ func (t *Target) Restart() error {
 	}
 }
 
-// Kill ends it with SIGKILL and waits until it is gone.
+// Kill ends the target with SIGKILL and waits for its end.
 func (t *Target) Kill() {
 	t.process.Process.Signal(syscall.SIGKILL)
 	t.ended <- <-t.ended
 }
 
-// Stop ends it with SIGTERM; an error when it ends otherwise than it should.
+// Stop ends the target with SIGTERM. Returns an error if it fails or has failed.
 func (t *Target) Stop() error {
 	t.process.Process.Signal(syscall.SIGTERM)
 	select {
@@ -88,7 +92,7 @@ func (t *Target) Stop() error {
 	}
 }
 
-// Running is an error that says how it ended, nil while it runs.
+// Running returns nil while the target runs, otherwise an error with its exit status.
 func (t *Target) Running() error {
 	select {
 	case err := <-t.ended:
@@ -99,8 +103,29 @@ func (t *Target) Running() error {
 	}
 }
 
-// Pause stops its process, Continue lets it go on.
-func (t *Target) Pause()    { t.process.Process.Signal(syscall.SIGSTOP) }
+// Pause stops the target with SIGSTOP, and returns when none of its threads runs any more.
+func (t *Target) Pause() {
+	t.process.Process.Signal(syscall.SIGSTOP)
+	for !t.isStopped() {
+		runtime.Gosched()
+	}
+}
+
+// isStopped returns true if every thread is stopped, or the process has ended.
+func (t *Target) isStopped() bool {
+	threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", t.process.Process.Pid))
+	for _, thread := range threads {
+		stat, err := os.ReadFile(thread)
+		// The state follows the name, which is in parentheses.
+		fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+		if err == nil && len(fields) > 0 && !strings.Contains("TZX", fields[0]) {
+			return false
+		}
+	}
+	return true
+}
+
+// Continue lets a paused target run again.
 func (t *Target) Continue() { t.process.Process.Signal(syscall.SIGCONT) }
 
 // RpcError is an error answer.
@@ -145,7 +170,7 @@ type Step struct {
 	Params Params
 }
 
-// Calls makes all of them, in order, up to the first that fails.
+// Calls makes all calls in order, until one fails.
 func (t *Target) Calls(steps ...Step) error {
 	for _, step := range steps {
 		if _, err := t.Call(step.Method, step.Params); err != nil {
@@ -155,12 +180,12 @@ func (t *Target) Calls(steps ...Step) error {
 	return nil
 }
 
-// Address is the parameters of an NVMe/TCP address.
+// Address returns the parameters of an NVMe/TCP address.
 func Address(port int) Params {
 	return Params{"trtype": "tcp", "adrfam": "ipv4", "traddr": "127.0.0.1", "trsvcid": fmt.Sprint(port)}
 }
 
-// Export is what it takes to export bdevs as namespaces 1, 2, ... on these ports, to all hosts.
+// Export returns the calls that export bdevs as namespaces 1, 2, ... on these ports, to all hosts.
 func Export(subsystem string, ports []int, bdevs ...string) []Step {
 	steps := []Step{{"nvmf_create_subsystem", Params{"nqn": subsystem, "allow_any_host": true}}}
 	for index, bdev := range bdevs {
@@ -179,12 +204,12 @@ func AddNamespace(subsystem string, nsid int, bdev string) Step {
 		"namespace": Params{"nsid": nsid, "bdev_name": bdev}}}
 }
 
-// RemoveNamespace ends that.
+// RemoveNamespace removes a namespace.
 func RemoveNamespace(subsystem string, nsid int) Step {
 	return Step{"nvmf_subsystem_remove_ns", Params{"nqn": subsystem, "nsid": nsid}}
 }
 
-// Bdev is the UUID of a bdev, without dashes.
+// Bdev returns the UUID of a bdev, without dashes.
 func (t *Target) Bdev(name string) (uuid string, err error) {
 	result, err := t.Call("bdev_get_bdevs", Params{"name": name})
 	if err != nil {
@@ -197,7 +222,7 @@ func (t *Target) Bdev(name string) (uuid string, err error) {
 	return strings.ReplaceAll(bdevs[0].UUID, "-", ""), nil
 }
 
-// FreePort is a port that nobody listens on.
+// FreePort returns an unused port.
 func FreePort() int {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

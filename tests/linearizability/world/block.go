@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package world
 
 import (
@@ -15,8 +17,8 @@ const (
 	magic      = 0x6b636f6c42616d53
 )
 
-// encode is the content of a block that holds `value`: cells that each say all of it, so that a mixture of
-// two writes is known for what it is.
+// encode returns the contents of a block with `value`: each cell contains the complete value, so that a mixture of two
+// writes is detected.
 func encode(disk [16]byte, lba uint64, value int64) []byte {
 	block := make([]byte, BlockBytes)
 	for at := 0; at < BlockBytes; at += cellBytes {
@@ -33,10 +35,10 @@ func encode(disk [16]byte, lba uint64, value int64) []byte {
 	return block
 }
 
-// errTorn is a block of which several writes have left a part each.
+// errTorn: several writes have each written a part of the block.
 var errTorn = errors.New("torn")
 
-// decode is the value that a block holds; an error for what no write of that block has left.
+// decode returns the value of a block, or an error for contents that no write of that block has written.
 func decode(disk [16]byte, lba uint64, block []byte) (int64, error) {
 	value := int64(binary.LittleEndian.Uint64(block[32:]))
 	if bytes.Equal(block, encode(disk, lba, value)) {
@@ -59,7 +61,7 @@ func decode(disk [16]byte, lba uint64, block []byte) (int64, error) {
 	return 0, fmt.Errorf("holds %v", parts)
 }
 
-// isValue when a cell is described as one of the block's own.
+// isValue returns true if a cell's description is of one of the block's own values.
 func isValue(described string) bool {
 	return strings.HasPrefix(described, "value") && !strings.Contains(described, " of ")
 }

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package world
 
 import (
@@ -13,14 +15,14 @@ import (
 
 const (
 	ioQueues = 2
-	// CommandTimeout is how long a host waits before it aborts a command, then abortGrace for the command
-	// to end; then it gives the association up.
+	// CommandTimeout is the time after which a host aborts a command; the host drops the association if the command
+	// does not end within abortGrace after that.
 	CommandTimeout = 800 * time.Millisecond
 	abortGrace     = 200 * time.Millisecond
 )
 
-// Host uses disks through several links, as Linux and SPDK do: I/O that has no answer in time is aborted,
-// then the association is given up and made again, and the host goes on over another link.
+// Host uses disks through several links, like Linux and SPDK: it aborts I/O that is not answered in time, then drops
+// the association, reconnects, and continues on another link.
 type Host struct {
 	Name     string
 	Identity nvme.Host
@@ -36,7 +38,7 @@ func newHost(w *World, index int) *Host {
 	return host
 }
 
-// Link by the name of its target.
+// Link returns the link to the target with this name.
 func (h *Host) Link(name string) *Link {
 	for _, link := range h.Links {
 		if link.Name == name {
@@ -53,11 +55,11 @@ type Result struct {
 	Status  nvme.Status
 	Outcome history.Outcome
 	Aborted bool
-	Strange bool // what was read is no content of that block
+	Strange bool // the data read were not written to that block
 	Note    string
 }
 
-// choose finds a link with this disk, the active one first.
+// choose returns a link with this disk, preferably the active one.
 func (h *Host) choose(random *rand.Rand, disk string) *Link {
 	first := int(atomic.LoadInt32(&h.active))
 	if random.Intn(5) == 0 {
@@ -76,7 +78,7 @@ func (h *Host) choose(random *rand.Rand, disk string) *Link {
 	return nil
 }
 
-// failOver prefers another link than this one.
+// failOver activates another link.
 func (h *Host) failOver(from *Link) {
 	for index, link := range h.Links {
 		if link == from {
@@ -85,17 +87,17 @@ func (h *Host) failOver(from *Link) {
 	}
 }
 
-// Write writes a new value to a block and records what came of it.
+// Write writes a new value to a block and records the result.
 func (h *Host) Write(link *Link, disk *Disk, lba uint64, queue int, inCapsule bool) Result {
 	return h.run(link, disk, lba, history.Write, queue, inCapsule)
 }
 
-// Read reads a block and records it.
+// Read reads a block and records the result.
 func (h *Host) Read(link *Link, disk *Disk, lba uint64, queue int) Result {
 	return h.run(link, disk, lba, history.Read, queue, false)
 }
 
-// Flush is not part of the history: all promises hold without it.
+// Flush is not recorded: all guarantees hold without it.
 func (h *Host) Flush(link *Link, disk *Disk, queue int) {
 	controller, nsid := link.acquire(disk.Name)
 	if controller == nil {
@@ -134,7 +136,7 @@ func (h *Host) run(link *Link, disk *Disk, lba uint64, kind history.Kind, queue 
 		go link.Lose(controller)
 		return Result{Note: "not sent"}
 	}
-	answer, err := command.Wait(CommandTimeout)
+	answer, err := command.Wait(h.world.patience())
 	aborted := false
 	if errors.Is(err, nvme.ErrTimeout) {
 		answer, aborted, err = abort(controller, queue, command)
@@ -147,13 +149,13 @@ func (h *Host) run(link *Link, disk *Disk, lba uint64, kind history.Kind, queue 
 	return result
 }
 
-// abort ends a command that has no answer: by Abort or, where that does not help, with its association.
+// abort ends an unanswered command: by an Abort command or, if that fails, with its association.
 func abort(controller *nvme.Controller, queue int, command *nvme.Command) (answer nvme.Completion, aborted bool, err error) {
 	aborted, _ = controller.Abort(queue, command)
 	answer, err = command.Wait(abortGrace)
 	if errors.Is(err, nvme.ErrTimeout) && !aborted {
 		controller.Close()
-		answer, err = command.Wait(time.Hour) // ends at once: lost
+		answer, err = command.Wait(time.Hour) // returns at once: lost
 	}
 	return answer, aborted, err
 }
@@ -172,8 +174,8 @@ func (h *Host) record(link *Link, disk *Disk, op *history.Op, life int, answer n
 	default:
 		result.Note = err.Error()
 	}
-	// An error is the end of the command where the disk is; an intermediate host may not know what became
-	// of it on the way to the disk.
+	// An error from a target with the disk is final; an intermediate host may not know what happened on the way to the
+	// disk.
 	final := aborted || err == nil && link.direct
 	recorder.Fail(op, result.Note, final)
 	if !final && op.Kind == history.Write {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package world
 
 import (
@@ -9,28 +11,28 @@ import (
 	"linearizability/proxy"
 )
 
-// Link is a host's way to one target: an association that is made again whenever it ends.
+// Link is a host's connection to one target: an association that is recreated whenever it ends.
 type Link struct {
 	host      *Host
 	Name      string
 	Proxy     *proxy.Proxy
 	subsystem string
 	server    *Server
-	direct    bool // to the target that has the disks
+	direct    bool // to the target with the disks
 
 	mutex      sync.Mutex
 	idle       *sync.Cond
 	controller *nvme.Controller
 	namespaces map[string]uint32 // by disk
 	inFlight   int
-	paused     bool // while namespaces are read again
+	paused     bool // while namespaces are reread
 	connecting bool
 	// Writes of earlier associations that may still take effect.
 	unfenced []pending
 	refresh  sync.Mutex
 }
 
-// pending is an unknown write and the life of the target that it went to.
+// pending is an unknown write, with the number of the target's life to which it was sent.
 type pending struct {
 	op   *history.Op
 	life int
@@ -47,7 +49,7 @@ func newLink(host *Host, server *Server, direct bool) (*Link, error) {
 	return link, nil
 }
 
-// acquire is the controller to use for an I/O to `disk`, nil when there is none now. release follows.
+// acquire returns the controller for an I/O to `disk`, or nil if there is none now. Followed by release.
 func (l *Link) acquire(disk string) (*nvme.Controller, uint32) {
 	l.mutex.Lock()
 	defer l.mutex.Unlock()
@@ -66,14 +68,14 @@ func (l *Link) release() {
 	l.idle.Broadcast()
 }
 
-// remember keeps a write that may take effect later, until a new association is there.
+// remember stores a write that may take effect later, until a new association is connected.
 func (l *Link) remember(op *history.Op, life int) {
 	l.mutex.Lock()
 	defer l.mutex.Unlock()
 	l.unfenced = append(l.unfenced, pending{op, life})
 }
 
-// onNamespaces reads the namespaces anew while no I/O is under way.
+// onNamespaces rereads the namespaces while no I/O is outstanding.
 func (l *Link) onNamespaces(controller *nvme.Controller) {
 	l.refresh.Lock()
 	defer l.refresh.Unlock()
@@ -111,7 +113,7 @@ func (l *Link) readNamespaces(controller *nvme.Controller) map[string]uint32 {
 	return found
 }
 
-// Lose gives an association up, if it is still the present one, and makes a new one.
+// Lose drops an association if it is the current one, and connects a new one.
 func (l *Link) Lose(controller *nvme.Controller) {
 	l.mutex.Lock()
 	if l.controller != controller || controller == nil {
@@ -129,7 +131,7 @@ func (l *Link) Lose(controller *nvme.Controller) {
 	}()
 }
 
-// Current is the association that there is now; nil: none.
+// Current returns the current association, or nil.
 func (l *Link) Current() *nvme.Controller {
 	l.mutex.Lock()
 	defer l.mutex.Unlock()
@@ -143,8 +145,7 @@ func (l *Link) reconnect(old []string) {
 	}
 	l.mutex.Unlock()
 	w := l.host.world
-	// That a new association ends the time of the old one's writes counts only when the old connections
-	// were closed before, as the target sees it.
+	// A new association fences the writes of the old one only if the target saw the old connections close before.
 	gone := l.Proxy.WaitGone(old, 0)
 	for !gone && !w.stopped() {
 		gone = l.Proxy.WaitGone(old, 100*time.Millisecond)
@@ -157,7 +158,7 @@ func (l *Link) reconnect(old []string) {
 	}
 }
 
-// connect makes an association. Unknown writes of the earlier ones end when it is there.
+// connect creates an association, which fences the unknown writes of the earlier ones.
 func (l *Link) connect() error {
 	life := l.server.Life()
 	controller, err := nvme.Connect(l.Proxy.Address(), l.subsystem, l.host.Identity, ioQueues, l.onNamespaces)
@@ -168,8 +169,7 @@ func (l *Link) connect() error {
 	l.mutex.Lock()
 	var fenced []*history.Op
 	for _, one := range l.unfenced {
-		// A target that was killed has left its own remote connections to the kernel, which may still
-		// deliver what was sent on them.
+		// A killed target leaves its own remote connections to the kernel, which may still deliver sent data.
 		if l.direct || one.life == life && l.server.Life() == life {
 			fenced = append(fenced, one.op)
 		}
@@ -189,7 +189,7 @@ func (l *Link) connect() error {
 	return nil
 }
 
-// ready when there is a live association.
+// ready returns true if there is a working association.
 func (l *Link) ready() bool {
 	l.mutex.Lock()
 	defer l.mutex.Unlock()

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package world
 
 import (
@@ -10,13 +12,13 @@ import (
 )
 
 const (
-	blocksPerRound = 4                       // of each disk in use at a time
-	roundTime      = 1500 * time.Millisecond // then other blocks are used
+	blocksPerRound = 4                       // of each disk, used at a time
+	roundTime      = 1500 * time.Millisecond // after which other blocks are used
 	thinkTime      = 2 * time.Millisecond
 	threadsPerHost = 3
 )
 
-// KeepLinksUp makes the links' associations again when they end.
+// KeepLinksUp reconnects the links' associations when they end.
 func (w *World) KeepLinksUp() {
 	for _, host := range w.Hosts {
 		for _, link := range host.Links {
@@ -34,7 +36,7 @@ func (w *World) KeepLinksUp() {
 	}
 }
 
-// Fill gives the first blocks of all disks their initial value. Before any other I/O; not recorded.
+// Fill writes the initial value of the first blocks of all disks. Called before any other I/O; not recorded.
 func (w *World) Fill(blocks uint64) error {
 	for _, disk := range w.Disks {
 		for lba := uint64(0); lba < blocks; lba += blocksPerRound {
@@ -70,17 +72,17 @@ func (w *World) fill(disk *Disk, lba uint64, data []byte) error {
 	return errors.New("no link has the disk")
 }
 
-// blocksFor is how many blocks a random run of this length uses.
+// blocksFor returns the number of blocks that a random run of this length uses.
 func blocksFor(duration time.Duration) uint64 {
 	return (uint64(duration/roundTime) + 40) * blocksPerRound
 }
 
-// round is the first of the blocks that are written at this time.
+// round returns the first of the blocks that are currently written.
 func (w *World) round() uint64 {
 	return uint64((w.Recorder.Now()-w.begun)/int64(roundTime)) * blocksPerRound
 }
 
-// StartLoad has all hosts read and write until `until` is closed.
+// StartLoad makes all hosts read and write until `until` is closed.
 func (w *World) StartLoad(seed int64, until <-chan struct{}) {
 	for hostIndex, host := range w.Hosts {
 		for thread := 0; thread < threadsPerHost; thread++ {
@@ -143,8 +145,8 @@ func (w *World) Settle() error {
 	return nil
 }
 
-// ReadAll reads each block before `last` over each link of the first host to a target that exports it, which
-// has to succeed.
+// ReadAll reads each block before `last` over each link of the first host to a target that exports it. Each read must
+// succeed.
 func (w *World) ReadAll(last uint64) error {
 	for _, disk := range w.Disks {
 		for _, link := range w.Hosts[0].Links {
@@ -158,7 +160,7 @@ func (w *World) ReadAll(last uint64) error {
 	return nil
 }
 
-// readOnce reads until it succeeds: an error may be a path that is just being lost.
+// readOnce reads until it succeeds, because a path may just be failing.
 func (w *World) readOnce(link *Link, disk *Disk, lba uint64) error {
 	var result Result
 	what := fmt.Sprintf("block %d of %s is read via %s", lba, disk.Name, link.Name)

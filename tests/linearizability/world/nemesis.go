@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package world
 
 import (
@@ -11,7 +13,7 @@ import (
 	"linearizability/target"
 )
 
-// Nemesis does harm, one thing after another, each ended after a while.
+// Nemesis injects faults, one at a time, and ends each after a while.
 type Nemesis struct {
 	world  *World
 	random *rand.Rand
@@ -19,7 +21,7 @@ type Nemesis struct {
 	Done   map[string]int
 }
 
-// fault is one kind of harm.
+// fault is one kind of fault.
 type fault func(n *Nemesis) error
 
 var faults = map[string]fault{
@@ -39,7 +41,7 @@ var faults = map[string]fault{
 	"astray":           (*Nemesis).leadAstray,
 }
 
-// FaultNames of all kinds.
+// FaultNames returns the names of all kinds.
 func FaultNames() (names []string) {
 	for name := range faults {
 		names = append(names, name)
@@ -48,7 +50,7 @@ func FaultNames() (names []string) {
 	return names
 }
 
-// NewNemesis does the kinds named in `list`, with commas in between; empty: all.
+// NewNemesis injects the kinds in `list`, separated by commas; empty: all.
 func NewNemesis(w *World, seed int64, list string) (*Nemesis, error) {
 	n := &Nemesis{world: w, random: rand.New(rand.NewSource(seed)), faults: FaultNames(), Done: map[string]int{}}
 	if list == "" {
@@ -63,7 +65,7 @@ func NewNemesis(w *World, seed int64, list string) (*Nemesis, error) {
 	return n, nil
 }
 
-// Run does harm until `until` is closed.
+// Run injects faults until `until` is closed.
 func (n *Nemesis) Run(until <-chan struct{}) error {
 	for {
 		select {
@@ -87,7 +89,7 @@ func (n *Nemesis) Run(until <-chan struct{}) error {
 	}
 }
 
-// between is a time in milliseconds.
+// between returns a random time in milliseconds.
 func (n *Nemesis) between(least, most int) time.Duration {
 	return time.Duration(least+n.random.Intn(most-least)) * time.Millisecond
 }
@@ -111,7 +113,7 @@ func (n *Nemesis) link() *Link {
 }
 
 func (n *Nemesis) hold(what string, least, most int) {
-	// Mostly short, so that there are many, and now and then longer than all time limits.
+	// Mostly short, for a large number of faults, and sometimes longer than all timeouts.
 	if n.random.Intn(3) > 0 {
 		most = least + (most-least)/5
 	}
@@ -145,7 +147,7 @@ func (n *Nemesis) heal(gateway *Gateway) {
 	n.say("healed")
 }
 
-// directions: mostly both; answers alone leave the requests to be carried out.
+// directions returns mostly both; freezing only the answers lets the requests be executed.
 func (n *Nemesis) directions() []proxy.Direction {
 	if n.random.Intn(3) == 0 {
 		return []proxy.Direction{proxy.Answers}
@@ -187,7 +189,7 @@ func (n *Nemesis) freezeHost() error {
 	return nil
 }
 
-// reconnect has a host give up its association while I/O is under way.
+// reconnect makes a host drop its association while I/O is outstanding.
 func (n *Nemesis) reconnect() error {
 	link := n.link()
 	n.say("%s reconnects", link.Proxy.Name)
@@ -224,13 +226,13 @@ func (n *Nemesis) killStore() error {
 	return nil
 }
 
-// swapNamespaces has two namespaces of a gateway change places.
+// swapNamespaces exchanges two namespaces of a gateway.
 func (n *Nemesis) swapNamespaces() error {
 	gateway := n.gateway()
 	return n.swap(&gateway.Server, gateway.Exports)
 }
 
-// swapAtStore does that to a store for a while, under the gateways that use it.
+// swapAtStore temporarily exchanges namespaces of a store that gateways use.
 func (n *Nemesis) swapAtStore() error {
 	store := n.world.Stores[0]
 	before := append([]string(nil), store.exports...)
@@ -265,7 +267,7 @@ func (n *Nemesis) swap(server *Server, exports []string) error {
 	return n.replace(server, exports, []int{one, other})
 }
 
-// replace removes these namespaces and exports what they are to be.
+// replace removes these namespaces and exports others in their place.
 func (n *Nemesis) replace(server *Server, exports []string, indexes []int) error {
 	for _, index := range indexes {
 		if err := server.Target.Calls(target.RemoveNamespace(server.Subsystem, index+1)); err != nil {
@@ -273,7 +275,7 @@ func (n *Nemesis) replace(server *Server, exports []string, indexes []int) error
 		}
 	}
 	for _, index := range indexes {
-		// A number is taken until all hosts have been told that its namespace is gone.
+		// The NSID is in use until all hosts have been notified of the removal of its namespace.
 		step := target.AddNamespace(server.Subsystem, index+1, exports[index])
 		var last error
 		if err := WaitFor(20*time.Second, "the number is free", func() bool {
@@ -286,7 +288,7 @@ func (n *Nemesis) replace(server *Server, exports []string, indexes []int) error
 	return nil
 }
 
-// limit has a disk of a store or a gateway take few I/Os per second for a while.
+// limit temporarily limits a disk of a store or a gateway to few I/Os per second.
 func (n *Nemesis) limit() error {
 	gateway, store := n.gateway(), n.world.Stores[0]
 	server, bdevs := &gateway.Server, gateway.Exports
@@ -305,7 +307,7 @@ func (n *Nemesis) limit() error {
 	return set(0)
 }
 
-// leadAstray has paths to the files lead to another store with other disks under the same NSIDs, for a while.
+// leadAstray temporarily redirects paths of the file disks to another store with other disks under the same NSIDs.
 func (n *Nemesis) leadAstray() error {
 	gateway := n.gateway()
 	paths := gateway.Paths[:2]

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package world
 
 import (
@@ -8,7 +10,7 @@ import (
 	"linearizability/target"
 )
 
-// NewRandomWorld has disks of all kinds: in files by two engines, encrypted by the store, encrypted by the
+// NewRandomWorld creates disks of all kinds: in files with two engines, encrypted by the store, encrypted by the
 // gateways, in memory; two gateways to all of them, and hosts with links to all targets.
 func NewRandomWorld(options Options) (*World, error) {
 	w, err := New(options)
@@ -32,7 +34,7 @@ func NewRandomWorld(options Options) (*World, error) {
 	if err != nil {
 		return w, err
 	}
-	// To which paths are led astray: disks of its own, under the same NSIDs and the same NQN.
+	// The destination of redirected paths: other disks with the same NSIDs and the same NQN.
 	var others []string
 	steps = nil
 	for number := 6; number <= 9; number++ {
@@ -73,8 +75,8 @@ func NewRandomWorld(options Options) (*World, error) {
 	return w, w.ConnectHosts()
 }
 
-// Plant has proxies repeat up to `most` writes late on each host's way to each target, from its next association
-// on, which begins. The result counts them.
+// Plant makes proxies repeat up to `most` writes late on each host's link to each target, from its next association on,
+// which it starts. The result returns their number.
 func (w *World) Plant(most int) func() int {
 	var all []*proxy.Replayer
 	for _, host := range w.Hosts {
@@ -95,7 +97,7 @@ func (w *World) Plant(most int) func() int {
 	}
 }
 
-// RunRandom has the hosts work while the nemesis does harm, and then reads everything.
+// RunRandom runs the hosts' load while the nemesis injects faults, and then reads everything.
 func (w *World) RunRandom(seed int64, duration time.Duration, nemesis *Nemesis) error {
 	blocks := blocksFor(duration)
 	if blocks > diskBytes/BlockBytes {

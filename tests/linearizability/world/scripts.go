@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package world
 
 import (
@@ -9,11 +11,11 @@ import (
 	"linearizability/target"
 )
 
-// Script is a run that does the same each time, for one way in which data can go wrong. An error when the
-// run could not be made; whether data went wrong is for the judge.
+// Script is a deterministic run for one way in which data can become wrong. Returns an error if the run failed; the
+// judge decides if data are wrong.
 type Script func(options Options) (*World, error)
 
-// Scripts by name.
+// Scripts maps names to scripts.
 var Scripts = map[string]Script{
 	"late-waiting":           lateWaiting,
 	"late-frozen":            lateFrozen,
@@ -28,7 +30,7 @@ var Scripts = map[string]Script{
 	"namespace-number":       namespaceNumber,
 }
 
-// ScriptNames of all.
+// ScriptNames returns the names of all scripts.
 func ScriptNames() (names []string) {
 	for name := range Scripts {
 		names = append(names, name)
@@ -39,8 +41,8 @@ func ScriptNames() (names []string) {
 
 const scriptBlocks = 64
 
-// scriptWorld has a store with the disks `one` and `two` as namespaces 1 and 2, one host, and gateways to
-// disk one; without keepTwo disk two is exported by nobody any more.
+// scriptWorld creates a store with the disks `one` and `two` as namespaces 1 and 2, one host, and gateways to disk one;
+// without keepTwo disk two is no longer exported.
 func scriptWorld(options Options, gateways int, keepTwo bool) (*World, error) {
 	options.Repeats = 2
 	w, err := New(options)
@@ -89,7 +91,7 @@ func (w *World) nobodyHasTwo() bool {
 	return direct.ready() && !direct.has("two")
 }
 
-// startScript makes a host, connects it, and fills what is exported.
+// startScript creates and connects a host, and fills the exported disks.
 func (w *World) startScript() error {
 	w.Direct = true
 	if _, err := w.AddHost(); err != nil {
@@ -102,7 +104,7 @@ func (w *World) startScript() error {
 	return w.Fill(scriptBlocks)
 }
 
-// must is an error unless the I/O succeeded.
+// must returns an error unless the I/O succeeded.
 func must(result Result) error {
 	if result.Outcome != history.OK {
 		return fmt.Errorf("an I/O that has to succeed did not: %+v", result)
@@ -110,7 +112,7 @@ func must(result Result) error {
 	return nil
 }
 
-// writeTwice writes two values to a block, which has to succeed.
+// writeTwice writes two values to a block; both writes must succeed.
 func (w *World) writeTwice(link *Link, disk *Disk, lba uint64) error {
 	for count := 0; count < 2; count++ {
 		if err := must(w.Hosts[0].Write(link, disk, lba, count, true)); err != nil {
@@ -120,7 +122,7 @@ func (w *World) writeTwice(link *Link, disk *Disk, lba uint64) error {
 	return nil
 }
 
-// readAllOf reads the disk's first blocks over each link that has it, as often as told.
+// readAllOf reads the disk's first blocks `times` times over each link that has it.
 func (w *World) readAllOf(disk *Disk, times int) error {
 	for ; times > 0; times-- {
 		for _, link := range w.Hosts[0].Links {
@@ -134,14 +136,14 @@ func (w *World) readAllOf(disk *Disk, times int) error {
 	return nil
 }
 
-// inBackground runs an I/O beside the script; wait gives its result.
+// inBackground runs an I/O concurrently; wait returns its result.
 func inBackground(run func() Result) (wait func() Result) {
 	done := make(chan Result, 1)
 	go func() { done <- run() }()
 	return func() Result { return <-done }
 }
 
-// underWay waits until the link has an I/O without an answer.
+// underWay waits until the link has outstanding I/O.
 func underWay(link *Link) error {
 	return WaitFor(10*time.Second, "an I/O is under way", func() bool {
 		controller := link.Current()

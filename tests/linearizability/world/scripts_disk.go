@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package world
 
 import (
@@ -48,13 +50,13 @@ func wrongDiskSecondPath(options Options) (*World, error) {
 	return w, w.useAndCheck(gateway)
 }
 
-// hasHost when a controller of the host's is or was there.
+// hasHost returns true if the host has or had a controller.
 func (s *Store) hasHost(hostnqn string) bool {
 	result, err := s.Target.Call("nvmf_subsystem_get_controllers", target.Params{"nqn": s.Subsystem})
 	return err == nil && bytes.Contains(result, []byte(hostnqn))
 }
 
-// useAndCheck writes and reads over the gateway, whatever comes of it, and then reads both disks.
+// useAndCheck writes and reads over the gateway with any result, and then reads both disks.
 func (w *World) useAndCheck(gateway *Gateway) error {
 	host, link, disk := w.Hosts[0], w.Hosts[0].Link(gateway.Name), w.Disk("one")
 	for lba := uint64(0); lba < scriptBlocks/2; lba++ {
@@ -73,8 +75,8 @@ func (w *World) useAndCheck(gateway *Gateway) error {
 	return nil
 }
 
-// swapAtStore exports disk two in place of disk one under NSID 1, while the host's own link to the store
-// is given up, so that it is not waited for.
+// swapAtStore exports disk two in place of disk one under NSID 1, while the host's own link to the store is
+// disconnected, so that the store does not wait for it.
 func (w *World) swapAtStore() error {
 	store := w.Stores[0]
 	remove := target.RemoveNamespace(store.Subsystem, 1)
@@ -100,8 +102,8 @@ func (w *World) exportOne() error {
 	})
 }
 
-// wrongDiskPathDown: one path of a gateway is down while NSID 1 of the store becomes another disk; then the
-// host writes over the gateway.
+// wrongDiskPathDown: one path of a gateway is down while NSID 1 of the store becomes another disk; then the host writes
+// over the gateway.
 func wrongDiskPathDown(options Options) (*World, error) {
 	w, err := scriptWorld(options, 1, false)
 	if err != nil {
@@ -121,8 +123,8 @@ func wrongDiskPathDown(options Options) (*World, error) {
 	return w, w.useAndCheck(gateway)
 }
 
-// wrongDiskWaiting: a write waits at a gateway whose paths are down while NSID 1 of the store becomes
-// another disk; then the paths come back.
+// wrongDiskWaiting: a write waits at a gateway whose paths are down while NSID 1 of the store becomes another disk;
+// then the paths reconnect.
 func wrongDiskWaiting(options Options) (*World, error) {
 	w, err := scriptWorld(options, 1, false)
 	if err != nil {
@@ -152,8 +154,8 @@ func wrongDiskWaiting(options Options) (*World, error) {
 	return w, w.useAndCheck(gateway)
 }
 
-// namespaceNumber: a write's data are still to come when its namespace is removed and the number given to
-// another disk.
+// namespaceNumber: a write's data are outstanding when its namespace is removed and its NSID is reused for another
+// disk.
 func namespaceNumber(options Options) (*World, error) {
 	w, err := scriptWorld(options, 0, false)
 	if err != nil {
@@ -181,7 +183,7 @@ func namespaceNumber(options Options) (*World, error) {
 			return err == nil
 		})
 	}()
-	// Either the number is given away while the write is under way, or not before it has ended.
+	// The NSID is reused either while the write is outstanding, or only after it has ended.
 	early := WaitFor(CommandTimeout/2, "the number is given away", func() bool { return len(added) > 0 }) == nil
 	w.log("number given away while the write was under way: %v", early)
 	release()

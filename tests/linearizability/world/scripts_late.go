@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package world
 
 import (
@@ -9,8 +11,8 @@ import (
 	"linearizability/target"
 )
 
-// lateWaiting: a write waits at gateway 1, whose paths are cut; the host aborts it or gives its association
-// up and makes a new one, writes twice over gateway 2, and the paths come back.
+// lateWaiting: a write waits at gateway 1, whose paths are cut; the host aborts it, or drops its association and
+// connects a new one, writes twice over gateway 2, and the paths reconnect.
 func lateWaiting(options Options) (*World, error) {
 	w, err := scriptWorld(options, 2, true)
 	if err != nil {
@@ -19,8 +21,8 @@ func lateWaiting(options Options) (*World, error) {
 	return w, w.late(func(path *proxy.Proxy) { path.Cut(true) }, false)
 }
 
-// lateFrozen: the same, but the write has been sent on a path that has become a black hole, and the gateway
-// gives the path up while the hole lasts.
+// lateFrozen: the same, but the write was sent on a path that silently drops data, and the gateway drops the path
+// meanwhile.
 func lateFrozen(options Options) (*World, error) {
 	options.PathTimeout = 400 * time.Millisecond
 	w, err := scriptWorld(options, 2, true)
@@ -30,7 +32,7 @@ func lateFrozen(options Options) (*World, error) {
 	return w, w.late(func(path *proxy.Proxy) { path.Freeze(proxy.Requests, proxy.Answers) }, true)
 }
 
-// lateFrozenCut: the same, and a gateway that is told of no time limit.
+// lateFrozenCut: the same with a gateway without a path timeout.
 func lateFrozenCut(options Options) (*World, error) {
 	w, err := scriptWorld(options, 2, true)
 	if err != nil {
@@ -57,7 +59,7 @@ func (w *World) late(harm func(*proxy.Proxy), sent bool) error {
 	for queue := 0; queue < ioQueues; queue++ {
 		w.log("old write: %+v", host.Write(link, disk, 0, queue, true))
 	}
-	// The writes end with their association, at the latest when the gateway has given the path up.
+	// The writes end with their association, at the latest when the gateway has dropped the path.
 	if err := WaitFor(20*time.Second, "the host is connected to "+first.Name, link.ready); err != nil {
 		return err
 	}
@@ -73,10 +75,11 @@ func (w *World) late(harm func(*proxy.Proxy), sent bool) error {
 	return w.readAllOf(disk, 3)
 }
 
-// lateRetry: a write has been sent on a path that has become a black hole; the gateway gives the path up and
-// sends the write on the other one; after newer writes the first path comes back.
+// lateRetry: a write was sent on a path that silently drops data; the gateway drops the path and sends the write on the
+// other one, when the store must have ended the first one's association; after newer writes the first path recovers.
 func lateRetry(options Options) (*World, error) {
 	options.PathTimeout = 300 * time.Millisecond
+	options.Patience = 15 * time.Second
 	w, err := scriptWorld(options, 1, true)
 	if err != nil {
 		return w, err
@@ -85,7 +88,7 @@ func lateRetry(options Options) (*World, error) {
 	link := host.Link(gateway.Name)
 	for round, path := range gateway.Paths {
 		path.Freeze(proxy.Requests, proxy.Answers)
-		// One after the other, so that each queue has sent on the path that is frozen, if it uses it.
+		// In sequence, so that each queue has used the frozen path if it uses it at all.
 		for queue := 0; queue < ioQueues; queue++ {
 			lba := uint64(round*ioQueues + queue)
 			w.log("write while %s is frozen: %+v", path.Name, host.Write(link, disk, lba, queue, true))
@@ -101,8 +104,8 @@ func lateRetry(options Options) (*World, error) {
 	return w, w.readAllOf(disk, 2)
 }
 
-// lateStopped: a store is stopped with a write in its socket; the host aborts the write at gateway 1, or makes
-// a new association with it, and writes over gateway 2; the store goes on and finds both.
+// lateStopped: a store is stopped with a write in its socket; the host aborts the write at gateway 1, or connects a new
+// association, and writes over gateway 2; the store continues and finds both.
 func lateStopped(options Options) (*World, error) {
 	w, err := scriptWorld(options, 2, true)
 	if err != nil {
@@ -117,7 +120,7 @@ func lateStopped(options Options) (*World, error) {
 		}
 		store.Pause()
 		w.log("old write: %+v", host.Write(first, disk, round, int(round), true))
-		// Without a new association nothing is known of the write's end, and no harm is done.
+		// Without a new association the end of the write is unknown, which is harmless.
 		ended := WaitFor(3*time.Second, "the host is connected", first.ready) == nil
 		wait := inBackground(func() Result { return host.Write(second, disk, round, int(round/2), true) })
 		err := underWay(second)
@@ -136,8 +139,7 @@ func lateStopped(options Options) (*World, error) {
 	return w, nil
 }
 
-// lateLimit: writes wait at a limit of the store's; the host gives its association up, makes a new one,
-// writes and reads.
+// lateLimit: writes wait at a limit of the store; the host drops its association, connects a new one, writes and reads.
 func lateLimit(options Options) (*World, error) {
 	w, err := scriptWorld(options, 0, true)
 	if err != nil {
@@ -153,7 +155,7 @@ func lateLimit(options Options) (*World, error) {
 	if err := limit(1); err != nil {
 		return w, err
 	}
-	// 256 writes a second: these take almost half a second.
+	// At 256 writes per second these take almost half a second.
 	var writers sync.WaitGroup
 	const waiting, blocks = 110, 20
 	for count := 0; count < waiting; count++ {
@@ -173,7 +175,7 @@ func lateLimit(options Options) (*World, error) {
 	if err := WaitFor(30*time.Second, "a new association", link.ready); err != nil {
 		return w, err
 	}
-	// Reads are not limited: they see what lands before the first new write, too.
+	// Reads are not limited: they also see writes that are executed before the first new write.
 	first := inBackground(func() Result { return host.Write(link, disk, 0, 1, true) })
 	for count := 0; count < 20*blocks; count++ {
 		if err := must(host.Read(link, disk, uint64(count%blocks), count)); err != nil {
@@ -189,7 +191,7 @@ func lateLimit(options Options) (*World, error) {
 	return w, w.readAllOf(disk, 1)
 }
 
-// planted: a proxy sends a write once more after a newer one was acknowledged. The judge has to see it.
+// planted: a proxy repeats a write after a newer one was acknowledged. The judge must detect it.
 func planted(options Options) (*World, error) {
 	w, err := scriptWorld(options, 0, true)
 	if err != nil {

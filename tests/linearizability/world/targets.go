@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package world
 
 import (
@@ -16,7 +18,7 @@ import (
 const (
 	diskBytes = 16 << 20
 	nqnPrefix = "nqn.2016-06.io.spdk:"
-	// A gateway hears that a path is dead within so long.
+	// A gateway detects a dead path within this time.
 	pathKeepAlive = 1500 * time.Millisecond
 	key           = "00112233445566778899aabbccddeeff"
 	key2          = "ffeeddccbbaa99887766554433221100"
@@ -24,19 +26,24 @@ const (
 
 var createTransport = target.Step{Method: "nvmf_create_transport", Params: target.Params{"trtype": "tcp"}}
 
+// A gateway holds a write that it has sent on a lost path until the store must have ended the association, which takes
+// twice the keep-alive time that the store grants. The default minimum of 10 s would make each fault take longer.
+var createStoreTransport = target.Step{Method: "nvmf_create_transport",
+	Params: target.Params{"trtype": "tcp", "kas": 1, "min_kato": pathKeepAlive.Milliseconds()}}
+
 // Store is a target with disks.
 type Store struct {
 	Server
-	Durable bool // its disks outlive it
+	Durable bool // its disks survive it
 	second  int  // port of its second listener
 	steps   []target.Step
-	exports []string // bdevs; the NSID is the place, from 1
+	exports []string // bdevs; the NSID is the position, from 1
 }
 
-// Ports it listens on: two.
+// Ports returns its two ports.
 func (s *Store) Ports() []int { return []int{s.Port, s.second} }
 
-// AddStore starts a target whose bdevs are made by `steps` and exported as namespaces 1, 2, ...
+// AddStore starts a target whose bdevs are created by `steps` and exported as namespaces 1, 2, ...
 func (w *World) AddStore(name, subsystem string, durable bool, steps []target.Step,
 	bdevs ...string) (*Store, error) {
 	program, err := target.Start(w.Program, w.Folder, name)
@@ -45,13 +52,13 @@ func (w *World) AddStore(name, subsystem string, durable bool, steps []target.St
 	}
 	server := Server{Name: name, Target: program, Subsystem: nqnPrefix + subsystem, Port: target.FreePort()}
 	store := &Store{Server: server, Durable: durable, second: target.FreePort(), exports: bdevs}
-	store.steps = append([]target.Step{createTransport}, steps...)
+	store.steps = append([]target.Step{createStoreTransport}, steps...)
 	store.steps = append(store.steps, target.Export(store.Subsystem, store.Ports(), bdevs...)...)
 	w.Stores = append(w.Stores, store)
 	return store, program.Calls(store.steps...)
 }
 
-// Kill ends it with SIGKILL and starts it with the same disks.
+// Kill ends the target with SIGKILL and restarts it with the same disks.
 func (s *Store) Kill() error {
 	atomic.AddInt32(&s.life, 1)
 	s.Target.Kill()
@@ -61,7 +68,7 @@ func (s *Store) Kill() error {
 	return s.Target.Calls(s.steps...)
 }
 
-// FileBdev is a bdev over a file, with a UUID made of `number`; `engine` is aio or uring.
+// FileBdev returns the call for a bdev over a file, with a UUID derived from `number`; `engine` is aio or uring.
 func (w *World) FileBdev(engine, name string, number int) (target.Step, error) {
 	path := filepath.Join(w.Folder, name+".img")
 	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644)
@@ -73,16 +80,16 @@ func (w *World) FileBdev(engine, name string, number int) (target.Step, error) {
 		"block_size": BlockBytes, "uuid": UUID(number)}}, file.Truncate(diskBytes)
 }
 
-// UUID for a disk.
+// UUID returns the UUID of a disk.
 func UUID(number int) string { return fmt.Sprintf("5f3c1a52-8a3d-4d0e-9b58-6f2f4f1c%04x", number) }
 
-// MallocBdev is a bdev in memory.
+// MallocBdev returns the call for a bdev in memory.
 func MallocBdev(name string, number int) target.Step {
 	return target.Step{Method: "bdev_malloc_create", Params: target.Params{"name": name, "block_size": BlockBytes,
 		"num_blocks": diskBytes / BlockBytes, "uuid": UUID(number)}}
 }
 
-// CryptoBdev encrypts a bdev.
+// CryptoBdev returns the calls that encrypt a bdev.
 func CryptoBdev(name, base string) []target.Step {
 	return []target.Step{
 		{Method: "accel_crypto_key_create", Params: target.Params{"name": name + "-key", "cipher": "AES_XTS",
@@ -96,14 +103,14 @@ func CryptoBdev(name, base string) []target.Step {
 type Gateway struct {
 	Server
 	Paths   []*proxy.Proxy // of all its stores
-	Exports []string       // bdevs; the NSID is the place, from 1
+	Exports []string       // bdevs; the NSID is the position, from 1
 	stores  []*Store
 	layers  []target.Step     // bdevs over the remote ones
-	uuids   map[string]string // of the exports, as they were first
+	uuids   map[string]string // of the exports, as first observed
 	options Options
 }
 
-// AddGateway starts one. `exports` names bdevs: STOREnNSID, and what `layers` makes of them.
+// AddGateway starts a gateway. `exports` names bdevs: STOREnNSID, and those created by `layers`.
 func (w *World) AddGateway(stores []*Store, layers []target.Step, exports ...string) (*Gateway, error) {
 	name := fmt.Sprintf("gateway%d", len(w.Gateways)+1)
 	program, err := target.Start(w.Program, w.Folder, name)
@@ -161,7 +168,7 @@ func (g *Gateway) setUp() error {
 	return nil
 }
 
-// Restore exports again what has gone with its remote disk and come back with it, as an agent does.
+// Restore exports disks again that were removed and have reappeared with their remote disk, as an agent does.
 func (g *Gateway) Restore() error {
 	var last error
 	err := WaitFor(30*time.Second, g.Name+" exports all disks", func() bool {
@@ -194,7 +201,7 @@ func (g *Gateway) restore() error {
 	}
 	for index, bdev := range g.Exports {
 		if id, err := g.Target.Bdev(bdev); err != nil || id != g.uuids[bdev] {
-			g.Target.Calls(g.layers...) // those that are there are refused
+			g.Target.Calls(g.layers...) // existing ones are refused
 			return fmt.Errorf("%s is %q in place of %q: %v", bdev, id, g.uuids[bdev], err)
 		}
 		if exported[bdev] == 0 {
@@ -216,7 +223,7 @@ func (g *Gateway) Attach(store *Store, path *proxy.Proxy) error {
 	return err
 }
 
-// Kill ends it with SIGKILL and starts it again; its paths have to work.
+// Kill ends the target with SIGKILL and restarts it; its paths must work.
 func (g *Gateway) Kill() error {
 	atomic.AddInt32(&g.life, 1)
 	g.Target.Kill()
@@ -226,13 +233,13 @@ func (g *Gateway) Kill() error {
 	return g.setUp()
 }
 
-// PathsUp when all its paths are connected.
+// PathsUp returns true if all its paths are connected.
 func (g *Gateway) PathsUp() bool {
 	up, all := g.countPaths()
 	return all > 0 && up == all
 }
 
-// waitForPaths waits until so many of its paths are connected.
+// waitForPaths waits until `wanted` paths are connected.
 func (g *Gateway) waitForPaths(wanted int) error {
 	return WaitFor(20*time.Second, fmt.Sprintf("%s has %d paths", g.Name, wanted), func() bool {
 		up, _ := g.countPaths()

@@ -1,5 +1,7 @@
-// Package world is what a run consists of: targets with disks, targets as gateways to them, proxies between
-// them, and hosts.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package world contains the parts of a run: targets with disks, targets as gateways to them, proxies between them, and
+// hosts.
 package world
 
 import (
@@ -15,23 +17,35 @@ import (
 	"linearizability/target"
 )
 
+// Time for a host's first association with a target.
+const connectTime = time.Minute
+
 // Options of a run.
 type Options struct {
 	Program  string // sma-target
 	Folder   string // for logs, sockets and disks
 	Hosts    int
-	Direct   bool // hosts have links to the storage targets, too
+	Direct   bool // hosts also have links to the storage targets
 	Gateways int
-	// Of a gateway's I/O on a path, after which the path is given up; 0: none.
+	// The timeout of a gateway's I/O on a path, after which the path is dropped; 0: none.
 	PathTimeout time.Duration
+	// How long a host waits for an answer before it aborts the command; 0: CommandTimeout.
+	Patience time.Duration
 	// A gateway uses both paths at once.
 	ActiveActive bool
-	// How often a gateway may send a write again while the host waits for its answer.
+	// Maximum number of times that a gateway may send a write again while the host waits for its answer.
 	Repeats int
 	Verbose bool
 }
 
-// Disk as hosts see it.
+func (w *World) patience() time.Duration {
+	if w.Options.Patience > 0 {
+		return w.Options.Patience
+	}
+	return CommandTimeout
+}
+
+// Disk as seen by hosts.
 type Disk struct {
 	Name string
 	UUID [16]byte
@@ -43,13 +57,13 @@ type Server struct {
 	Target    *target.Target
 	Subsystem string
 	Port      int
-	Disks     []string // names of those that it exports, whatever happens to it
+	Disks     []string // names of the exported disks, independent of faults
 	life      int32
 }
 
 func (s *Server) address() string { return fmt.Sprintf("127.0.0.1:%d", s.Port) }
 
-// Life counts how often it was killed.
+// Life returns how often the target was killed.
 func (s *Server) Life() int { return int(atomic.LoadInt32(&s.life)) }
 
 // World of a run.
@@ -62,14 +76,14 @@ type World struct {
 	Hosts    []*Host
 
 	repeats    int
-	begun      int64 // when the load began
+	begun      int64 // when the load started
 	stop       chan struct{}
 	background sync.WaitGroup
 	logMutex   sync.Mutex
 	logFile    *os.File
 }
 
-// New makes a world without anything in it.
+// New creates an empty world.
 func New(options Options) (*World, error) {
 	file, err := os.Create(filepath.Join(options.Folder, "events.log"))
 	if err != nil {
@@ -98,7 +112,7 @@ func (w *World) stopped() bool {
 	}
 }
 
-// pause waits, or until the run ends.
+// pause waits, at most until the run ends.
 func (w *World) pause(duration time.Duration) {
 	timer := time.NewTimer(duration)
 	defer timer.Stop()
@@ -117,7 +131,7 @@ func (w *World) diskByUUID(id [16]byte) *Disk {
 	return nil
 }
 
-// Disk by name.
+// Disk returns the disk with this name.
 func (w *World) Disk(name string) *Disk {
 	for _, disk := range w.Disks {
 		if disk.Name == name {
@@ -127,7 +141,7 @@ func (w *World) Disk(name string) *Disk {
 	return nil
 }
 
-// addDisk makes a target's bdev known as a disk.
+// addDisk registers a target's bdev as a disk.
 func (w *World) addDisk(on *target.Target, bdev, name string) error {
 	text, err := on.Bdev(bdev)
 	if err != nil {
@@ -143,7 +157,7 @@ func (w *World) addDisk(on *target.Target, bdev, name string) error {
 	return nil
 }
 
-// AddHost makes a host with links to all gateways and, with Direct, to all stores.
+// AddHost creates a host with links to all gateways and, with Direct, to all stores.
 func (w *World) AddHost() (*Host, error) {
 	host := newHost(w, len(w.Hosts))
 	for _, gateway := range w.Gateways {
@@ -168,11 +182,16 @@ func (w *World) AddHost() (*Host, error) {
 	return host, nil
 }
 
-// ConnectHosts makes the first associations.
+// ConnectHosts connects the first associations. An attempt on a loaded machine may take longer than a host waits.
 func (w *World) ConnectHosts() error {
 	for _, host := range w.Hosts {
 		for _, link := range host.Links {
-			if err := link.connect(); err != nil {
+			var err error
+			connected := func() bool {
+				err = link.connect()
+				return err == nil
+			}
+			if WaitFor(connectTime, "connected", connected) != nil {
 				return fmt.Errorf("%s to %s: %w", host.Name, link.Name, err)
 			}
 		}
@@ -180,7 +199,7 @@ func (w *World) ConnectHosts() error {
 	return nil
 }
 
-// Servers are all targets that hosts may connect to.
+// Servers returns all targets that hosts may connect to.
 func (w *World) Servers() (all []*Server) {
 	for _, store := range w.Stores {
 		all = append(all, &store.Server)
@@ -191,7 +210,7 @@ func (w *World) Servers() (all []*Server) {
 	return all
 }
 
-// WaitFor waits for a condition; an error that names it when it does not come about.
+// WaitFor waits for a condition. Returns an error with `what` after the timeout.
 func WaitFor(timeout time.Duration, what string, condition func() bool) error {
 	for deadline := time.Now().Add(timeout); !condition(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
@@ -201,7 +220,7 @@ func WaitFor(timeout time.Duration, what string, condition func() bool) error {
 	return nil
 }
 
-// Close ends everything. An error when a target did not end as it should.
+// Close ends everything. Returns an error if a target failed.
 func (w *World) Close() (err error) {
 	if !w.stopped() {
 		close(w.stop)

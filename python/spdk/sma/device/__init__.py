@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 from .device import DeviceException, DeviceManager
 from .nvmf_tcp import NvmfTcpDeviceManager
 from .nvmf_vfiouser import NvmfVfioDeviceManager

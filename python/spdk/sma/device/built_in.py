@@ -1,4 +1,5 @@
-"""The agent's own device types, to be extended by plugins."""
+# SPDX-License-Identifier: Apache-2.0
+"""The agent's own device types, as base classes for plugins."""
 
 import json
 
@@ -11,8 +12,8 @@ _STATUS_CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
 class BuiltInDeviceManager(DeviceManager):
-    """Passes each method on to the agent's own device type. Works in the agent only. A method raises DeviceException as
-    the agent would answer."""
+    """Forwards each call to the agent's own device type. Works only in the agent. A method raises DeviceException with
+    the status that the agent would return."""
 
     def __init__(self, built_in, protocol, client):
         super().__init__(built_in, protocol, client, allow_delete_volumes=True)

@@ -1,8 +1,9 @@
-"""The base of all device types."""
+# SPDX-License-Identifier: Apache-2.0
+"""The base class of all device types."""
 
 
 class DeviceException(Exception):
-    """How a method tells its caller that it failed. `code`: a grpc.StatusCode."""
+    """Raised by a method to return an error to the caller. `code` is a grpc.StatusCode."""
 
     def __init__(self, code, message):
         super().__init__(message)
@@ -11,39 +12,39 @@ class DeviceException(Exception):
 
 
 class DeviceManager:
-    """One type of device. A method that is not overridden answers UNIMPLEMENTED. Methods run in threads of their own,
-    side by side for different devices, and must be harmless when repeated."""
+    """A device type. A method that is not overridden returns UNIMPLEMENTED. Methods run in separate threads,
+    concurrently for different devices, and must be idempotent."""
 
     def __init__(self, name, protocol, client, allow_delete_volumes=False):
-        """`name`: in the configuration. `protocol`: the case of CreateDeviceRequest.params that it serves. `client()`:
-        a context manager, with call(method, params). `allow_delete_volumes`: whether a device may be deleted with
-        volumes attached."""
+        """`name` is the type's name in the configuration. `protocol` is the field of CreateDeviceRequest.params that it
+        serves. `client()` returns a context manager with call(method, params). `allow_delete_volumes` is true if a
+        device may be deleted while volumes are attached."""
         self.name = name
         self.protocol = protocol
         self.allow_delete_volumes = allow_delete_volumes
         self._client = client
 
     def init(self, config):
-        """Makes ready what all devices need. `config`: `params` of the configuration. Called again after the connection
-        to the target was lost."""
+        """Sets up what all devices need. `config` is `params` from the configuration. Called again after each reconnect
+        to the target."""
 
     def create_device(self, request):
-        """A CreateDeviceResponse with the handle of the device, which may be there already. A volume in the request is
-        connected."""
+        """Returns a CreateDeviceResponse with the handle of the device, which may already exist. The volume in the
+        request is already connected."""
         raise NotImplementedError()
 
     def delete_device(self, request):
         raise NotImplementedError()
 
     def attach_volume(self, request):
-        """The volume is connected."""
+        """Attaches a volume, which the agent has connected."""
         raise NotImplementedError()
 
     def detach_volume(self, request):
         raise NotImplementedError()
 
     def owns_device(self, handle):
-        """Whether a device that the agent has no record of is one of this type."""
+        """Returns true if a device that is not in the agent's record is of this type."""
         raise NotImplementedError()
 
     def set_qos(self, request):

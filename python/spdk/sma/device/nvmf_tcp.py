@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 from .built_in import BuiltInDeviceManager
 
 

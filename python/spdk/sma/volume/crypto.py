@@ -1,10 +1,11 @@
-"""Crypto engines: what encrypts volumes."""
+# SPDX-License-Identifier: Apache-2.0
+"""Crypto engines, which encrypt volumes."""
 
 import grpc
 
 
 class CryptoException(Exception):
-    """How an engine tells that it failed. `code`: a grpc.StatusCode."""
+    """Raised by an engine to return an error to the caller. `code` is a grpc.StatusCode."""
 
     def __init__(self, code, message):
         super().__init__(message)
@@ -13,14 +14,14 @@ class CryptoException(Exception):
 
 
 class CryptoEngine:
-    """One way to encrypt volumes. Volume ids are text, keys hex digits, `cipher` and `tweak_mode` numbers of the enums
-    in VolumeCryptoParameters."""
+    """A crypto engine. Volume ids are strings, keys consist of hexadecimal digits, and `cipher` and `tweak_mode` are
+    values of the enums in VolumeCryptoParameters."""
 
     def __init__(self, name):
         self.name = name
 
     def init(self, client, params):
-        """`client` as a device type's; `params`: those of `crypto` in the configuration."""
+        """`client` is the same as for a device type. `params` are those of `crypto` in the configuration."""
         self._client = client
 
     def setup(self, volume_id, key, cipher, key2=None, tweak_mode=None):
@@ -28,20 +29,21 @@ class CryptoEngine:
         raise NotImplementedError()
 
     def cleanup(self, volume_id):
-        """Takes the encryption away; nothing where there is none."""
+        """Removes the encryption. Idempotent."""
         raise NotImplementedError()
 
     def verify(self, volume_id, key, cipher, key2=None, tweak_mode=None):
-        """CryptoException unless the volume is encrypted with just these; `key` None: unless it is clear."""
+        """Raises CryptoException unless the volume is encrypted with exactly these parameters, or, if `key` is None,
+        unless it is not encrypted."""
         raise NotImplementedError()
 
     def get_crypto_bdev(self, volume_id):
-        """The name of the encrypted volume's bdev; None where the volume is clear."""
+        """Returns the name of the crypto bdev; None if the volume is not encrypted."""
         raise NotImplementedError()
 
 
 class CryptoEngineNop(CryptoEngine):
-    """Encrypts nothing."""
+    """An engine that encrypts nothing."""
 
     def __init__(self):
         super().__init__("nop")
@@ -65,12 +67,12 @@ _engine = _engines["nop"]
 
 
 def get_crypto_engine():
-    """The engine that is used."""
+    """Returns the engine that is in use."""
     return _engine
 
 
 def set_crypto_engine(name):
-    """Chooses a registered engine. ValueError: there is none of this name."""
+    """Selects a registered engine. Raises ValueError if there is none with this name."""
     global _engine
     if name not in _engines:
         raise ValueError(f"Unknown crypto engine: {name}")

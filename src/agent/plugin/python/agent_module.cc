@@ -1,4 +1,6 @@
-// The module _sma_agent: what Python code sees of the agent.
+// SPDX-License-Identifier: Apache-2.0
+
+// The Python module _sma_agent, through which Python code calls the agent.
 
 #include <fmt/format.h>
 #include <pybind11/embed.h>
@@ -19,7 +21,7 @@ namespace {
 namespace py = pybind11;
 using jsonrpc::Json;
 
-// Of calls from threads that a plugin has started.
+// The time limit for calls from threads that a plugin started.
 constexpr std::chrono::seconds kDefaultTime{60};
 
 std::string ToText(const Json& json) {
@@ -29,7 +31,7 @@ std::string ToText(const Json& json) {
 absl::StatusOr<Json> CallTargetNow(const std::string& method, const std::string& params) {
   std::optional<Json> parsed = Json();
   if (!params.empty()) parsed = jsonrpc::Parse(params);
-  if (!parsed) return absl::InvalidArgumentError("the parameters are no JSON");
+  if (!parsed) return absl::InvalidArgumentError("the parameters are invalid JSON");
   Call* call = CurrentCall();
   auto result = Host::Get().target().Call(
       call == nullptr ? base::Context::WithTimeout(kDefaultTime) : call->context, method,
@@ -39,8 +41,8 @@ absl::StatusOr<Json> CallTargetNow(const std::string& method, const std::string&
   return result;
 }
 
-// Whether it succeeded, and the result, or an error object, as JSON; without `code` it is not the
-// target's.
+// Returns true and the result, or false and an error object, both as JSON; an error that lacks
+// `code` did not come from the target.
 std::pair<bool, std::string> CallTarget(const std::string& method, const std::string& params) {
   py::gil_scoped_release release;
   absl::StatusOr<Json> result = CallTargetNow(method, params);
@@ -61,7 +63,7 @@ void Log(int level, const std::string& text) {
   spdlog::log(ours, "{}", text);
 }
 
-// The bdev that encrypts a volume, when the current call is about it.
+// Returns the bdev that encrypts a volume, if the current call is about that volume.
 std::optional<std::string> CryptoBdev(const std::string& volume_id) {
   const Call* call = CurrentCall();
   if (call == nullptr || !call->volume) return std::nullopt;
@@ -74,7 +76,7 @@ std::unique_ptr<BuiltIn> MakeBuiltIn(const std::string& type, const std::string&
   const DeviceFactory* found = Host::Get().catalog().FindDeviceType(type);
   std::optional<Json> parsed = jsonrpc::Parse(params);
   if (found == nullptr || !parsed) {
-    throw py::value_error(fmt::format("device type {} is not in this agent", type));
+    throw py::value_error(fmt::format("this agent has no device type {}", type));
   }
   auto manager = found->make(*parsed);
   if (!manager.ok()) throw py::value_error(std::string(manager.status().message()));

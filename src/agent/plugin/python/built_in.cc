@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "agent/plugin/python/built_in.h"
 
 #include <fmt/format.h>
@@ -12,14 +14,15 @@ namespace {
 
 constexpr std::chrono::seconds kVolumeWait{1};
 
-// By its id, or, where it is encrypted and the target has another UUID for it, by its bdev's name.
+// Compares ids, or bdev names for an encrypted volume whose bdev has another UUID on the target.
 bool Has(const ExistingDevice& device, const DeviceVolume& volume) {
   return std::any_of(device.volumes.begin(), device.volumes.end(), [&](const DeviceVolume& other) {
     return other.id == volume.id || other.bdev_name == volume.bdev_name;
   });
 }
 
-// The volume with these 16 bytes: that of the call, or, for another, the bdev named after it.
+// Returns the volume whose id is these 16 bytes: the volume of the call if it matches, otherwise
+// one whose bdev is named by the id.
 absl::StatusOr<DeviceVolume> VolumeOf(const Call& call, const std::string& id) {
   std::optional<base::Uuid> uuid = base::Uuid::FromBytes(id);
   if (!uuid) return absl::InvalidArgumentError("volume_id: not 16 bytes");
@@ -30,7 +33,7 @@ absl::StatusOr<DeviceVolume> VolumeOf(const Call& call, const std::string& id) {
     volume.id = *uuid;
     volume.bdev_name = uuid->ToString();
   }
-  volume.attachment.clear();  // what the plugin has kept is not this type's
+  volume.attachment.clear();  // the plugin's attachment has no meaning for this type
   volume.wait = kVolumeWait;
   return volume;
 }
@@ -39,12 +42,13 @@ template <typename Request>
 absl::StatusOr<Request> Parsed(const std::string& text) {
   Request request;
   if (request.ParseFromString(text)) return request;
-  return absl::InvalidArgumentError("not a request");
+  return absl::InvalidArgumentError("invalid request");
 }
 
 constexpr uint64_t kKeepLimit = UINT64_MAX;
 
-// INVALID_ARGUMENT: a limit is asked for that `supported` does not name. False: all are kept.
+// Returns INVALID_ARGUMENT for a limit that `supported` does not include; false if all limits are
+// to remain unchanged.
 absl::StatusOr<bool> ChangesLimits(const QosLimit& maximum,
                                    const GetQosCapabilitiesResponse::QosCapabilities& supported) {
   const auto* limits = QosLimit::descriptor();
@@ -58,7 +62,7 @@ absl::StatusOr<bool> ChangesLimits(const QosLimit& maximum,
       changes = changes || limit != kKeepLimit;
     } else if (limit != 0 && limit != kKeepLimit) {
       return absl::InvalidArgumentError(
-          fmt::format("maximum.{}: this device cannot limit it", field->name()));
+          fmt::format("maximum.{}: this device does not support this limit", field->name()));
     }
   }
   return changes;
@@ -74,7 +78,8 @@ absl::StatusOr<std::string> Empty(const absl::Status& status) {
 absl::StatusOr<std::string> BuiltIn::Run(const std::string& method, const std::string& request) {
   Call* call = CurrentCall();
   if (call == nullptr) {
-    return absl::FailedPreconditionError("a built-in device type works within calls of the agent");
+    return absl::FailedPreconditionError(
+        "a built-in device type can be used only during a call from the agent");
   }
   if (method == "init") return Empty(manager_->Prepare(call->context));
   if (method == "owns_device") return std::string(manager_->OwnsHandle(request) ? "1" : "");
@@ -106,12 +111,12 @@ absl::StatusOr<std::string> BuiltIn::Run(const std::string& method, const std::s
   return absl::UnimplementedError(method);
 }
 
-// The device of the call, under the handle that this type or the plugin gives it.
+// Returns the device of the call, under the handle of this type or of the plugin.
 absl::StatusOr<DeviceSpec> BuiltIn::DeviceOf(const Call& call, const std::string& handle) const {
   if (call.device.params.params_case() != CreateDeviceRequest::PARAMS_NOT_SET) {
     absl::StatusOr<DeviceSpec> device = manager_->Describe(call.device.params);
     if (!device.ok()) return device.status();
-    device->mark.clear();  // nobody keeps it of a plugin's device
+    device->mark.clear();  // marks of plugins' devices are not recorded
     if (handle == device->handle || handle == call.device.handle) return device;
   }
   return absl::NotFoundError(fmt::format("device_handle: there is no device {}", handle));
@@ -136,7 +141,7 @@ absl::StatusOr<std::string> BuiltIn::CreateDevice(const Call& call,
     status = manager_->CreateDevice(call.context, *device, volume ? &*volume : nullptr).status();
   } else if (volume && !Has(**existing, *volume)) {
     if (manager_->traits().needs_volume) {
-      return absl::AlreadyExistsError(fmt::format("{} has another volume", device->handle));
+      return absl::AlreadyExistsError(fmt::format("{} has a different volume", device->handle));
     }
     status = manager_->AttachVolume(call.context, *device, *volume).status();
   }
@@ -149,7 +154,7 @@ absl::StatusOr<std::string> BuiltIn::CreateDevice(const Call& call,
 absl::Status BuiltIn::DeleteDevice(const Call& call, const DeleteDeviceRequest& request) {
   absl::StatusOr<DeviceSpec> device = DeviceOf(call, request.handle());
   if (device.ok()) return manager_->DeleteDevice(call.context, *device, {}).status();
-  // What the agent did not make it does not delete.
+  // The agent does not delete devices that it did not create.
   return manager_->OwnsHandle(request.handle()) ? absl::OkStatus() : device.status();
 }
 
@@ -177,7 +182,7 @@ absl::Status BuiltIn::SetQos(const Call& call, const SetQosRequest& request) {
   const bool of_device = request.volume_id().empty();
   if (of_device && !capabilities->has_max_device_caps()) {
     return absl::InvalidArgumentError(
-        fmt::format("volume_id: missing, and devices of type {} have no limits of their own",
+        fmt::format("volume_id: missing; devices of type {} support limits only for their volumes",
                     manager_->name()));
   }
   absl::StatusOr<bool> changes =
@@ -190,11 +195,12 @@ absl::Status BuiltIn::SetQos(const Call& call, const SetQosRequest& request) {
   return manager_->SetQos(call.context, *device, &*volume, request.maximum()).status();
 }
 
-// The volume with these 16 bytes if the device has it, its one volume where there are none.
+// Returns the volume whose id is `id` (16 bytes) if the device has it; the device's only volume if
+// `id` is empty.
 absl::StatusOr<DeviceVolume> BuiltIn::VolumeForQos(const Call& call, const DeviceSpec& device,
                                                    const std::string& id) {
   auto existing = manager_->FindExisting(call.context, device);
-  // An operator has changed it: it cannot be told from another's.
+  // An operator has changed the device, so it is unknown whether the volume is attached.
   if (absl::IsAlreadyExists(existing.status()) && !id.empty()) return VolumeOf(call, id);
   if (!existing.ok()) return existing.status();
   if (!*existing) return absl::NotFoundError(fmt::format("{} is not on the target", device.handle));

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <memory>
@@ -9,15 +11,15 @@
 
 namespace sma::python {
 
-/// A device type of the agent's own, as a Python class that derives from it calls it: what the
-/// agent's core does around a manager, without the record. It acts on the device and the volume
-/// that the current call of the plugin is about.
+/// Lets a Python class derive from a built-in device type: performs the steps that the agent's core
+/// performs around a manager, but without the record. It operates on the device and the volume of
+/// the plugin's current call.
 class BuiltIn {
  public:
   explicit BuiltIn(std::unique_ptr<DeviceManager> manager) : manager_(std::move(manager)) {}
 
-  /// Methods as spdk.sma.DeviceManager has them, with serialized requests and answers.
-  /// FAILED_PRECONDITION: outside of a call of the agent.
+  /// Runs a method of spdk.sma.DeviceManager, with a serialized request and response. Returns
+  /// FAILED_PRECONDITION outside a call from the agent.
   absl::StatusOr<std::string> Run(const std::string& method, const std::string& request);
 
  private:

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "agent/plugin/python/call.h"
 
 #include <fmt/format.h>
@@ -8,6 +10,7 @@
 #include <utility>
 
 #include "agent/plugin/python/host.h"
+#include "base/log_limit.h"
 
 namespace sma::python {
 
@@ -15,7 +18,7 @@ namespace py = pybind11;
 
 namespace {
 
-// Beyond it a plugin is taken to hang, also when nobody sets a deadline.
+// A plugin that takes longer is considered hung, even if the caller set no deadline.
 constexpr std::chrono::seconds kLongestCall{60};
 constexpr int kMaxStatusCode = static_cast<int>(absl::StatusCode::kUnauthenticated);
 
@@ -35,7 +38,8 @@ void RunInThisThread(Call& call) {
     call.answer = Answer(
         Host::Get().agent_side().attr("call")(call.object, call.method, py::bytes(call.argument)));
   } catch (const std::exception& error) {
-    spdlog::error("plugin: {}: {}", call.method, error.what());
+    static base::LogLimit limit(20, 1);
+    limit.Log(spdlog::level::err, "plugin: {}: {}", call.method, error.what());
     call.answer = absl::InternalError(fmt::format("{} failed", call.method));
   }
   current_call = nullptr;
@@ -58,7 +62,9 @@ absl::StatusOr<std::string> PluginObject::Run(const base::Context& context, std:
   absl::Status status =
       Host::Get().workers().Run(bounded, given_up_, [call] { RunInThisThread(*call); });
   if (status.ok()) return std::move(call->answer);
-  spdlog::warn("plugin {}: {}: {}", name_, call->method, std::string(status.message()));
+  static base::LogLimit limit(20, 1);
+  limit.Log(spdlog::level::warn, "plugin {}: {}: {}", name_, call->method,
+            std::string(status.message()));
   return status;
 }
 

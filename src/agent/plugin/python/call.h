@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <memory>
@@ -11,32 +13,32 @@
 
 namespace sma::python {
 
-/// What a method of a plugin is called with, and what came of it.
+/// A call of a plugin's method: its arguments and its result.
 struct Call {
   base::Context context;
-  int object = 0;  // its number in spdk.sma.agent_side
+  int object = 0;  // number of the object in spdk.sma.agent_side
   std::string method;
   std::string argument;
-  DeviceSpec device{};                   // that it is about; without handle: none
-  std::optional<DeviceVolume> volume{};  // that it is about
+  DeviceSpec device{};                   // device of the call; no handle if there is none
+  std::optional<DeviceVolume> volume{};  // volume of the call
 
-  bool target_lost = false;  // a call of the target failed because it is not reachable
+  bool target_lost = false;  // a call failed because the target is unreachable
   absl::StatusOr<std::string> answer = std::string();
 };
 
-/// The call that this thread is running; null in threads that a plugin has started.
+/// Returns the call that this thread is executing; null in threads started by a plugin.
 Call* CurrentCall();
 
-/// A device type or crypto engine of a plugin. Copies are the same.
+/// A device type or crypto engine of a plugin. Copies refer to the same object.
 class PluginObject {
  public:
   PluginObject(int number, std::string name) : number_(number), name_(std::move(name)) {}
 
   const std::string& name() const { return name_; }
 
-  /// Calls a method and waits as long as `context` allows, a minute at most: its answer, the
-  /// plugin's own refusal, or INTERNAL for any other exception, the traceback being in the log;
-  /// else as Workers::Run.
+  /// Calls a method and waits as long as `context` allows, at most one minute. Returns its answer;
+  /// the plugin's own error; INTERNAL for any other exception, whose traceback is logged; otherwise
+  /// the error of Workers::Run.
   absl::StatusOr<std::string> Run(const base::Context& context, std::string method,
                                   std::string argument, DeviceSpec device = {},
                                   std::optional<DeviceVolume> volume = std::nullopt) const;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "agent/plugin/python/host.h"
 
 #include <dlfcn.h>
@@ -19,21 +21,21 @@ namespace py = pybind11;
 
 namespace {
 
-// Where this shared library is; the Python package is in folders beside it.
+// Returns the folder of this shared library; the Python package is in folders next to it.
 std::filesystem::path OwnFolder() {
   Dl_info info{};
   dladdr(reinterpret_cast<const void*>(&OwnFolder), &info);
   return std::filesystem::absolute(info.dli_fname).parent_path();
 }
 
-// The interpreter whose modules are used: of a virtual environment that is active, else the
-// system's.
+// Returns the path of the interpreter whose modules are used: the one in the active virtual
+// environment, if any, otherwise the system's.
 std::string Program() {
   const char* environment = std::getenv("VIRTUAL_ENV");
   return environment == nullptr ? SMA_PYTHON : std::string(environment) + "/bin/python3";
 }
 
-// Numbers of Python's module logging.
+// Returns the log level as a numeric level of Python's logging module.
 int LogLevel() {
   constexpr int kPerStep = 10;
   constexpr int kDebug = 10;
@@ -53,13 +55,14 @@ absl::Status Host::Start() {
   PyConfig config;
   PyConfig_InitPythonConfig(&config);
   config.install_signal_handlers = 0;
-  config.buffered_stdio = 0;  // the interpreter never ends, which is when it would write the rest
+  // A buffer would be flushed only when the interpreter is finalized, which never happens.
+  config.buffered_stdio = 0;
   config.write_bytecode = 0;
   PyConfig_SetBytesString(&config, &config.program_name, Program().c_str());
   PyStatus status = Py_InitializeFromConfig(&config);
   PyConfig_Clear(&config);
   if (PyStatus_Exception(status)) {
-    return absl::InternalError(fmt::format("the Python interpreter does not start: {}",
+    return absl::InternalError(fmt::format("cannot start the Python interpreter: {}",
                                            status.err_msg == nullptr ? "" : status.err_msg));
   }
   absl::Status started;
@@ -70,9 +73,10 @@ absl::Status Host::Start() {
     agent_side_ = new py::object(py::module_::import("spdk.sma.agent_side"));
     agent_side_->attr("start")(LogLevel());
   } catch (const std::exception& error) {
-    started = absl::InternalError(fmt::format("the package spdk.sma: {}", error.what()));
+    started = absl::InternalError(
+        fmt::format("cannot load the Python package spdk.sma: {}", error.what()));
   }
-  PyEval_SaveThread();  // this thread, too, takes the lock when it needs it
+  PyEval_SaveThread();  // releases the lock; this thread also acquires it when needed
   return started;
 }
 
@@ -81,7 +85,8 @@ absl::Status Host::Load(plugin::Catalog& catalog, const std::string& module) {
   if (Py_IsInitialized() == 0) {
     if (absl::Status status = Start(); !status.ok()) return status;
   }
-  if (agent_side_ == nullptr) return absl::InternalError("the package spdk.sma is not usable");
+  if (agent_side_ == nullptr)
+    return absl::InternalError("the Python package spdk.sma cannot be used");
   py::gil_scoped_acquire gil;
   try {
     for (const py::handle& brought : agent_side_->attr("load")(module)) {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <pybind11/pybind11.h>
@@ -11,19 +13,19 @@
 
 namespace sma::python {
 
-/// The interpreter and what plugins have brought. There is one, which is never destroyed.
+/// The interpreter and the loaded plugins. A singleton that is never destroyed.
 class Host {
  public:
   static Host& Get();
 
-  /// Imports a module and adds what it brings to `catalog`. Starts the interpreter at first.
+  /// Imports a module and adds its factories to `catalog`. The first call starts the interpreter.
   absl::Status Load(plugin::Catalog& catalog, const std::string& module);
   void UseCryptoEngine(const std::string& name);
 
   Workers& workers() { return workers_; }
   jsonrpc::Caller& target() { return catalog_->target(); }
   const plugin::Catalog& catalog() const { return *catalog_; }
-  /// The module spdk.sma.agent_side. The interpreter's lock is held.
+  /// Returns the module spdk.sma.agent_side. The caller must hold the interpreter's lock.
   const pybind11::object& agent_side() const { return *agent_side_; }
 
  private:

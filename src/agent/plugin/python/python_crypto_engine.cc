@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "agent/plugin/python/python_crypto_engine.h"
 
 #include <fmt/format.h>
@@ -12,7 +14,7 @@ using nlohmann::json;
 
 constexpr std::chrono::seconds kEngineInitTime{30};
 
-// The arguments of `setup` and `verify`.
+// Returns the arguments of `setup` and `verify` as JSON.
 std::string Arguments(const CryptoVolume& volume, const CryptoParams* params) {
   json arguments = {volume.id.ToString(), nullptr, nullptr, nullptr, nullptr};
   if (params != nullptr) {
@@ -42,7 +44,7 @@ absl::StatusOr<std::unique_ptr<CryptoEngine>> PythonCryptoEngine::Make(PluginObj
   return std::unique_ptr<CryptoEngine>(new PythonCryptoEngine(std::move(object)));
 }
 
-// What a plugin refuses it refuses in Setup.
+// Plugins check the parameters in Setup.
 absl::Status PythonCryptoEngine::Check(const CryptoParams& /*params*/) const {
   return absl::OkStatus();
 }
@@ -56,8 +58,8 @@ OutcomeOr<std::string> PythonCryptoEngine::Setup(const base::Context& context,
   absl::StatusOr<std::optional<std::string>> bdev = GetCryptoBdev(context, volume);
   if (!bdev.ok()) return bdev.status();
   if (*bdev) return **bdev;
-  return absl::InternalError(fmt::format("{}: no crypto bdev is there after setup of volume {}",
-                                         name(), volume.id.ToString()));
+  return absl::InternalError(
+      fmt::format("{}: setup created no crypto bdev for volume {}", name(), volume.id.ToString()));
 }
 
 absl::Status PythonCryptoEngine::Verify(const base::Context& context, const CryptoVolume& volume,

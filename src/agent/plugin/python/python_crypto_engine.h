@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <memory>
@@ -12,11 +14,11 @@
 
 namespace sma::python {
 
-/// A crypto engine that a Python class implements. Keys become text of the interpreter, which
-/// nothing wipes.
+/// A crypto engine implemented by a Python class. Keys become strings of the interpreter, which are
+/// not wiped.
 class PythonCryptoEngine : public CryptoEngine {
  public:
-  /// Calls the plugin's `init` with `params`, and fails as that does.
+  /// Calls the plugin's `init` with `params` and returns its error, if any.
   static absl::StatusOr<std::unique_ptr<CryptoEngine>> Make(PluginObject object,
                                                             const nlohmann::json& params);
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "agent/plugin/python/python_device_manager.h"
 
 #include <fmt/format.h>
@@ -7,6 +9,7 @@
 #include <utility>
 
 #include "agent/plugin/python/host.h"
+#include "sma/device_params.h"
 
 namespace sma::python {
 
@@ -16,20 +19,13 @@ using std::chrono::seconds;
 
 namespace {
 
-// How long the target may take to answer when the agent starts before `init` is put off.
+// How long to wait for the target's answer at the agent's start before `init` is postponed.
 constexpr milliseconds kConnectTime{1000};
 constexpr milliseconds kConnectPoll{5};
 constexpr seconds kInitTime{30};
-constexpr seconds kInitAgainTime{10};  // after a new connection to the target
-constexpr seconds kRestoreTime{10};    // for each call
-constexpr seconds kQuestionTime{5};    // for what needs no target
-
-DeviceType TypeOf(std::string_view protocol) {
-  if (protocol == "nvme") return DEVICE_TYPE_NVME;
-  if (protocol == "virtio_blk") return DEVICE_TYPE_VIRTIO_BLK;
-  if (protocol == "nvmf_tcp") return DEVICE_TYPE_NVMF_TCP;
-  return DEVICE_TYPE_INVALID;
-}
+constexpr seconds kInitAgainTime{10};  // after a reconnection to the target
+constexpr seconds kRestoreTime{10};    // per call
+constexpr seconds kQuestionTime{5};    // for calls that need no target
 
 void WaitForTarget() {
   auto end = std::chrono::steady_clock::now() + kConnectTime;
@@ -40,12 +36,13 @@ void WaitForTarget() {
   }
 }
 
-// What a plugin that does not care about repetitions may answer to one.
-bool IsThereAlready(const absl::Status& status) {
+// Returns true for the errors with which a plugin that does not support repeated calls may answer a
+// repeated call.
+bool ExistsAlready(const absl::Status& status) {
   return status.ok() || absl::IsAlreadyExists(status) || absl::IsUnimplemented(status);
 }
 
-// DeviceVolume::attachment of a volume that was given to CreateDevice.
+// Value of DeviceVolume::attachment for a volume that was passed to CreateDevice.
 constexpr std::string_view kWithDevice = "with the device";
 
 VolumeParameters ParametersOf(const DeviceVolume& volume) {
@@ -58,10 +55,10 @@ VolumeParameters ParametersOf(const DeviceVolume& volume) {
 
 absl::StatusOr<std::unique_ptr<DeviceManager>> PythonDeviceManager::Make(
     PluginObject object, const std::string& protocol, const nlohmann::json& params) {
-  DeviceType type = TypeOf(protocol);
+  const DeviceType type = TypeOfProtocol(protocol);
   if (type == DEVICE_TYPE_INVALID) {
     return absl::InvalidArgumentError(
-        fmt::format("'{}' is no protocol: nvme, virtio_blk or nvmf_tcp", protocol));
+        fmt::format("'{}' is not a protocol (known: {})", protocol, Protocols(", ")));
   }
   std::unique_ptr<PythonDeviceManager> manager(
       new PythonDeviceManager(std::move(object), protocol, type, params.dump()));
@@ -92,7 +89,7 @@ absl::Status PythonDeviceManager::Prepare(const base::Context& context) {
     MutexLock lock(mutex_);
     if (generation != 0 && initialized_generation_ == generation) return absl::OkStatus();
   }
-  // A plugin that cannot be used now must not keep the others from being served.
+  // A plugin that cannot be used now must not block the other device types.
   absl::Status status = Init(context.Child(std::chrono::steady_clock::now() + kInitAgainTime));
   if (!status.ok()) spdlog::error("{}: init: {}", name(), std::string(status.message()));
   return absl::OkStatus();
@@ -117,14 +114,9 @@ bool PythonDeviceManager::deletes_with_volumes() const {
 absl::StatusOr<DeviceSpec> PythonDeviceManager::Describe(const CreateDeviceRequest& request) const {
   DeviceSpec device{.handle = "new", .params = request};
   device.params.clear_volume();
-  if (request.has_nvmf_tcp()) {
-    device.handle = fmt::format("new nvmf_tcp {}", request.nvmf_tcp().subnqn());
-  } else if (request.has_nvme()) {
-    device.handle =
-        fmt::format("new nvme {} {}", request.nvme().physical_id(), request.nvme().virtual_id());
-  } else if (request.has_virtio_blk()) {
-    device.handle = fmt::format("new virtio_blk {} {}", request.virtio_blk().physical_id(),
-                                request.virtio_blk().virtual_id());
+  if (const auto* field = ParamsField(request)) {
+    device.handle = fmt::format("new {} {}", std::string(field->name()),
+                                ParamsIdentity(*ParamsOf(request), " "));
   }
   return device;
 }
@@ -145,7 +137,7 @@ OutcomeOr<CreatedDevice> PythonDeviceManager::CreateDevice(const base::Context& 
   if (!answer.ok()) return answer.status();
   CreateDeviceResponse response;
   if (!response.ParseFromString(*answer) || response.handle().empty()) {
-    return absl::InternalError(fmt::format("{}: create_device gave no handle", name()));
+    return absl::InternalError(fmt::format("{}: create_device returned no handle", name()));
   }
   SetMade(response.handle(), generation);
   return CreatedDevice{.handle = response.handle(),
@@ -211,10 +203,11 @@ absl::StatusOr<GetQosCapabilitiesResponse> PythonDeviceManager::GetQosCapabiliti
   if (!answer.ok()) return answer.status();
   GetQosCapabilitiesResponse response;
   if (response.ParseFromString(*answer)) return response;
-  return absl::InternalError(fmt::format("{}: get_qos_capabilities gave another message", name()));
+  return absl::InternalError(
+      fmt::format("{}: get_qos_capabilities returned a message of the wrong type", name()));
 }
 
-// Only after a new connection: the target may have lost what was made before.
+// Recreates devices only after a reconnection, because the target may have lost them.
 RestoreResult PythonDeviceManager::Restore(const base::Context& context,
                                            const RestoreRequest& request) {
   RestoreResult result;
@@ -223,7 +216,7 @@ RestoreResult PythonDeviceManager::Restore(const base::Context& context,
   }
   uint64_t generation = Host::Get().target().generation();
   if (!request.repair || IsMade(request.device.handle, generation)) return result;
-  result.status = MakeAgain(context, request);
+  result.status = Recreate(context, request);
   bool all = result.status.ok();
   for (size_t i = 0; all && i < request.volumes.size(); ++i) {
     const DeviceVolume& volume = request.volumes[i];
@@ -232,7 +225,7 @@ RestoreResult PythonDeviceManager::Restore(const base::Context& context,
         AttachVolume(context.Child(std::chrono::steady_clock::now() + kRestoreTime), request.device,
                      volume)
             .status();
-    if (IsThereAlready(status)) continue;
+    if (ExistsAlready(status)) continue;
     result.volumes[i].attachment = status;
     all = false;
   }
@@ -240,8 +233,8 @@ RestoreResult PythonDeviceManager::Restore(const base::Context& context,
   return result;
 }
 
-absl::Status PythonDeviceManager::MakeAgain(const base::Context& context,
-                                            const RestoreRequest& request) {
+absl::Status PythonDeviceManager::Recreate(const base::Context& context,
+                                           const RestoreRequest& request) {
   if (request.device.params.params_case() == CreateDeviceRequest::PARAMS_NOT_SET)
     return absl::OkStatus();
   const DeviceVolume* with_device = nullptr;
@@ -250,10 +243,10 @@ absl::Status PythonDeviceManager::MakeAgain(const base::Context& context,
   }
   OutcomeOr<CreatedDevice> made = CreateDevice(
       context.Child(std::chrono::steady_clock::now() + kRestoreTime), request.device, with_device);
-  if (!made.ok()) return IsThereAlready(made.status()) ? absl::OkStatus() : made.status();
+  if (!made.ok()) return ExistsAlready(made.status()) ? absl::OkStatus() : made.status();
   if (made->handle == request.device.handle) return absl::OkStatus();
   return absl::InternalError(
-      fmt::format("was created again under another handle, {}", made->handle));
+      fmt::format("was recreated with a different handle, {}", made->handle));
 }
 
 void PythonDeviceManager::SetMade(const std::string& handle, uint64_t generation) {

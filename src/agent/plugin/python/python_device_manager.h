@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <cstdint>
@@ -16,11 +18,11 @@
 
 namespace sma::python {
 
-/// A device type that a Python class implements.
+/// A device type implemented by a Python class.
 class PythonDeviceManager : public DeviceManager {
  public:
-  /// Calls the plugin's `init` with `params`, unless the target does not answer yet: then Prepare
-  /// does. INVALID_ARGUMENT: there is no such protocol. Errors of `init`.
+  /// Calls the plugin's `init` with `params`; if the target does not answer yet, Prepare calls
+  /// `init` later. Returns INVALID_ARGUMENT for an unknown protocol, and errors of `init`.
   static absl::StatusOr<std::unique_ptr<DeviceManager>> Make(PluginObject object,
                                                              const std::string& protocol,
                                                              const nlohmann::json& params);
@@ -32,8 +34,8 @@ class PythonDeviceManager : public DeviceManager {
   DeviceTraits traits() const override { return {.names_devices = true}; }
   bool deletes_with_volumes() const override;
 
-  /// What the device is called until the plugin has told its handle: by the NQN of the subsystem,
-  /// or by the physical and virtual id.
+  /// Derives the device's provisional name, used until the plugin has returned its handle, from the
+  /// NQN of the subsystem or from the physical and virtual id.
   absl::StatusOr<DeviceSpec> Describe(const CreateDeviceRequest& request) const override;
   absl::Status Prepare(const base::Context& context) override;
   OutcomeOr<CreatedDevice> CreateDevice(const base::Context& context, const DeviceSpec& device,
@@ -50,7 +52,7 @@ class PythonDeviceManager : public DeviceManager {
   absl::StatusOr<GetQosCapabilitiesResponse> GetQosCapabilities(
       const base::Context& context) const override;
 
-  // The plugin alone knows its devices: nothing is found and nothing is undone.
+  // Only the plugin knows its devices, so these methods find nothing and roll back nothing.
   absl::StatusOr<std::optional<ExistingDevice>> FindExisting(
       const base::Context& /*context*/, const DeviceSpec& /*device*/) override {
     return std::nullopt;
@@ -73,19 +75,20 @@ class PythonDeviceManager : public DeviceManager {
 
   absl::Status Init(const base::Context& context);
   absl::Status CheckInitialized() const;
-  absl::Status MakeAgain(const base::Context& context, const RestoreRequest& request);
+  absl::Status Recreate(const base::Context& context, const RestoreRequest& request);
   void SetMade(const std::string& handle, uint64_t generation);
   bool IsMade(const std::string& handle, uint64_t generation) const;
 
   const PluginObject object_;
   const std::string protocol_;
   const DeviceType type_;
-  const std::string params_;  // of the configuration, JSON
+  const std::string params_;  // from the configuration, JSON
 
   mutable base::Mutex mutex_;
-  uint64_t initialized_generation_ SMA_GUARDED_BY(mutex_) = 0;  // of the connection; 0: never
+  // Generation of the connection on which `init` last succeeded; 0 if it never has.
+  uint64_t initialized_generation_ SMA_GUARDED_BY(mutex_) = 0;
   absl::Status initialized_ SMA_GUARDED_BY(mutex_) = absl::UnavailableError("not initialized yet");
-  /// The connection on which each device was last made.
+  /// The generation of the connection on which each device was last created.
   std::map<std::string, uint64_t, std::less<>> made_ SMA_GUARDED_BY(mutex_);
 };
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "agent/plugin/python/workers.h"
 
 #include <pthread.h>
@@ -21,15 +23,15 @@ using base::MutexLock;
 
 namespace {
 
-constexpr int kMaxThreads = 64;          // beside those that hang
-constexpr int kMaxGivenUpOfPlugin = 16;  // so much memory at most is lost to one that hangs
-// How much nicer the threads are than the agent's own (setpriority(2)): where there are too few
-// processors a thread of the agent's gets nine times the time of one of these.
+constexpr int kMaxThreads = 64;          // in addition to those that hang
+constexpr int kMaxGivenUpOfPlugin = 16;  // limits the memory lost to a hung plugin
+// Nice value of the threads relative to the agent's (setpriority(2)): when the CPUs are busy, a
+// thread of the agent gets nine times as much CPU time as one of these.
 constexpr int kNice = 10;
 
-// Plugins compute in these threads only: they wait for the rest of the agent, and not it for them.
-// SCHED_BATCH: one that becomes ready never interrupts a thread that runs (sched(7)).
-void GiveWay() {
+// Plugins run only in these threads, and must not slow down the rest of the agent. With
+// SCHED_BATCH, a thread that becomes runnable never preempts a running one (sched(7)).
+void LowerPriority() {
   pthread_setname_np(pthread_self(), "sma-python");
   const sched_param no_priority{};
   const id_t thread = static_cast<id_t>(gettid());
@@ -37,7 +39,7 @@ void GiveWay() {
   const int nice = getpriority(PRIO_PROCESS, thread);
   if (errno != 0 || sched_setscheduler(0, SCHED_BATCH, &no_priority) != 0 ||
       setpriority(PRIO_PROCESS, thread, nice + kNice) != 0) {
-    spdlog::warn("threads of Python plugins have the agent's own priority: {}", strerror(errno));
+    spdlog::warn("threads of Python plugins run at the agent's priority: {}", strerror(errno));
   }
 }
 
@@ -57,7 +59,7 @@ absl::Status Workers::Run(const base::Context& context, const std::shared_ptr<Gi
   {
     MutexLock lock(mutex_);
     if (given_up->count >= kMaxGivenUpOfPlugin) {
-      status = absl::UnavailableError("too many calls of the plugin hang");
+      status = absl::UnavailableError("too many calls to the plugin are hanging");
     } else {
       queue_.push_back(task);
       StartThreadIfNeeded();
@@ -93,8 +95,8 @@ void Workers::StartThreadIfNeeded() {
 }
 
 void Workers::RunTasks() {
-  GiveWay();
-  // The interpreter's state of this thread is made once.
+  LowerPriority();
+  // Creates the interpreter's state for this thread only once.
   pybind11::gil_scoped_acquire state;
   pybind11::gil_scoped_release release;
   while (true) {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #pragma once
 
 #include <deque>
@@ -12,26 +14,26 @@
 
 namespace sma::python {
 
-/// Threads that run the calls of plugins, so that a call can be given up while its plugin hangs.
-/// Lives as long as the program. Thread-safe.
+/// Threads that execute the calls of plugins, so that a call can be abandoned if its plugin hangs.
+/// Exists until the program ends. Thread-safe.
 class Workers {
  public:
-  /// Calls of one plugin that were given up and are still going on.
+  /// The number of one plugin's calls that were abandoned and have not returned.
   struct GivenUp {
     int count = 0;  // guarded by the workers' lock
   };
 
-  /// Runs `work` in a thread and waits for it as long as `context` allows. OK: `work` has returned.
-  /// CANCELLED, DEADLINE_EXCEEDED: `context` ended first; `work` was not begun, or goes on without
-  /// being waited for and is marked by jsonrpc::WithFateUnknown. UNAVAILABLE: too many calls of
-  /// the plugin were given up and have not returned.
+  /// Runs `work` in a thread and waits as long as `context` allows. Returns OK once `work` has
+  /// returned. Returns CANCELLED or DEADLINE_EXCEEDED if `context` ended first; then either `work`
+  /// was not started, or it continues to run and the status is marked by jsonrpc::WithFateUnknown.
+  /// Returns UNAVAILABLE if too many of the plugin's calls were abandoned and have not returned.
   absl::Status Run(const base::Context& context, const std::shared_ptr<GivenUp>& given_up,
                    std::function<void()> work);
 
  private:
   struct Task {
     std::function<void()> work;
-    jsonrpc::CallObjects objects;  // that it is about
+    jsonrpc::CallObjects objects;  // of the call
     std::shared_ptr<GivenUp> given_up_calls;
     bool begun = false;
     bool done = false;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Drives an NVMe controller of sma-target through the client of the crate `vfio_user`, which other VMMs use: a peer that
 //! shares no code with the target. Ends with status 0 when all is as it should be.
 //!
@@ -23,7 +25,7 @@ const CC: u64 = 0x14;
 const CSTS: u64 = 0x1c;
 const ENABLE: u32 = 1 | 6 << 16 | 4 << 20;
 
-/// Shared memory of a guest that this program plays.
+/// Shared memory of the simulated guest.
 struct Ram {
     fd: RawFd,
     base: *mut u8,
@@ -95,7 +97,7 @@ impl Host<'_> {
         self.client.region_write(region, offset, &value.to_le_bytes()).unwrap();
     }
 
-    /// Runs one command; its status without the phase.
+    /// Runs one command; returns its status without the phase.
     fn run(&mut self, queue: &mut Queue, opcode: u8, nsid: u32, prp1: u64, cdw10: u32, cdw11: u32) -> u32 {
         let mut command = [0; 64];
         command[0] = opcode;

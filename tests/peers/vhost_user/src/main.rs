@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Connects to a vhost-user-blk socket through the front end of the crate `vhost`, and uses the disk: once with a split
 //! virtqueue and, where it is offered, once with a packed one. Ends with 0 when everything was as it has to be.
 //!
@@ -31,10 +33,10 @@ const T_FLUSH: u32 = 4;
 const T_GET_ID: u32 = 8;
 const ID_BYTES: u32 = 20;
 const SECTOR_BYTES: u64 = 512;
-/// Of the device's configuration space: capacity in sectors, 64 bits.
+/// Length of the used part of the device's configuration space: capacity in sectors, 64 bits.
 const CONFIG_BYTES: u32 = 8;
 
-/// The guest's memory: two regions, so that addresses are not mere offsets.
+/// The guest's memory: two regions, so that addresses are not plain offsets.
 const LOW: u64 = 0x10_0000;
 const HIGH: u64 = 0x1_0000_0000;
 const REGION_BYTES: u64 = 4 << 20;
@@ -54,7 +56,7 @@ struct Disk {
 }
 
 impl Disk {
-    /// One request with `data` between header and status; how many bytes the device wrote.
+    /// Runs one request with `data` between header and status; returns how many bytes the device wrote.
     fn request(&mut self, kind: u32, sector: u64, data: Option<(u32, bool)>) -> u32 {
         self.memory.write_obj(kind, GuestAddress(HEADER)).unwrap();
         self.memory.write_obj(0u32, GuestAddress(HEADER + 4)).unwrap();
@@ -62,7 +64,7 @@ impl Disk {
         self.memory.write_obj(0xffu8, GuestAddress(STATUS)).unwrap();
         let mut chain = vec![Buffer { address: HEADER, size: 16, writable: false }];
         if let Some((size, writable)) = data {
-            // In two pieces: the framing is the driver's to choose.
+            // In two parts, because the driver may choose the framing.
             let half = size / 2;
             chain.push(Buffer { address: DATA, size: half, writable });
             chain.push(Buffer { address: DATA + u64::from(half), size: size - half, writable });
@@ -153,7 +155,7 @@ fn use_disk(socket: &str, id: &str, packed: bool, packed_offered: bool) {
         | VhostUserProtocolFeatures::INFLIGHT_SHMFD;
     assert!(front_end.get_protocol_features().unwrap().contains(protocol));
     front_end.set_protocol_features(protocol).unwrap();
-    // From here on every message is acknowledged, so that a refusal is seen.
+    // From here on every message is acknowledged, so that a refusal is detected.
     front_end.set_hdr_flags(VhostUserHeaderFlag::NEED_REPLY);
     assert!(front_end.get_queue_num().unwrap() >= 1);
     let (_, config) = front_end

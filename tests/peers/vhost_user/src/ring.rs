@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The driver's side of virtqueues in guest memory, one request at a time (Virtio 1.2 §2.7, §2.8).
 
 use std::sync::atomic::{fence, Ordering};
@@ -15,7 +17,7 @@ pub struct Buffer {
     pub writable: bool,
 }
 
-/// Guest addresses of a ring's parts, as SET_VRING_ADDR names them.
+/// Guest addresses of a ring's parts, for SET_VRING_ADDR.
 pub struct Parts {
     pub descriptors: u64,
     pub available: u64,
@@ -25,13 +27,13 @@ pub struct Parts {
 pub trait Ring {
     fn parts(&self) -> Parts;
     fn size(&self) -> u16;
-    /// What SET_VRING_BASE says before the first request.
+    /// The value of SET_VRING_BASE before the first request.
     fn first_base(&self) -> u16;
-    /// What GET_VRING_BASE has to answer.
+    /// The expected answer to GET_VRING_BASE.
     fn base(&self) -> u32;
     /// Makes a request visible to the device.
     fn submit(&mut self, memory: &GuestMemoryMmap, chain: &[Buffer]);
-    /// How many bytes the device says it has written; None while it has not answered.
+    /// Returns the number of bytes that the device reports as written; None before the answer.
     fn answer(&mut self, memory: &GuestMemoryMmap) -> Option<u32>;
 }
 
@@ -57,7 +59,7 @@ pub struct SplitRing {
 impl SplitRing {
     pub const BYTES: u64 = 8192;
 
-    /// In `BYTES` of zeroed memory.
+    /// Uses `BYTES` of zeroed memory.
     pub fn new(address: u64, size: u16) -> Self {
         SplitRing { address, size, submitted: 0, answered: 0 }
     }
@@ -118,7 +120,7 @@ pub struct PackedRing {
     size: u16,
     next: u16,
     wrap: bool,
-    /// Where the request that is under way begins, with its number of descriptors and its ID.
+    /// The position of the outstanding request, with its number of descriptors and its ID.
     first: (u16, bool),
     count: u16,
     id: u16,
@@ -127,7 +129,7 @@ pub struct PackedRing {
 impl PackedRing {
     pub const BYTES: u64 = 8192;
 
-    /// In `BYTES` of zeroed memory.
+    /// Uses `BYTES` of zeroed memory.
     pub fn new(address: u64, size: u16) -> Self {
         PackedRing { address, size, next: 0, wrap: true, first: (0, true), count: 0, id: 0 }
     }
@@ -164,7 +166,7 @@ impl Ring for PackedRing {
             let turn = if self.wrap { AVAILABLE } else { USED };
             let mut flags = flags_of(chain, i) | turn;
             if i == 0 {
-                // The device does not see the chain until all of it is there.
+                // The device must not see the chain before it is complete.
                 first_flags = std::mem::replace(&mut flags, if self.wrap { USED } else { AVAILABLE });
             }
             put_descriptor(memory, self.descriptor(self.next), buffer, [self.id, flags]);

@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#pragma once
+
+#include "agent/config/yaml_map.h"
+#include "agent/device/built_in_type.h"
+#include "devices/pci_common/pci_params.h"
+
+namespace sma::vhost_blk {
+
+/// `params` of the device type in the configuration; see docs/configuration.md.
+struct Params {
+  pci_common::PciParams pci;
+  bool packed_ring = false;  // VMs may use packed virtqueues
+};
+
+/// Reads all keys of `map`. Errors are added to its problems.
+Params ReadParams(config::YamlMap& map);
+
+/// Returns the device type for the list of built-in types.
+device::BuiltInType Type();
+
+}  // namespace sma::vhost_blk
