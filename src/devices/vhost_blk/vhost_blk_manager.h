@@ -2,7 +2,6 @@
 
 #pragma once
 
-#include <chrono>
 #include <memory>
 #include <optional>
 #include <span>
@@ -10,30 +9,14 @@
 #include <string_view>
 #include <vector>
 
-#include "agent/qmp/pci_buses.h"
-#include "agent/spdk/bdev.h"
-#include "agent/spdk/vhost.h"
-#include "devices/pci_common/place.h"
-#include "devices/vhost_blk/known_controllers.h"
+#include "devices/vhost_blk/controllers.h"
+#include "devices/vhost_blk/device_state.h"
+#include "devices/vhost_blk/options.h"
+#include "devices/vhost_blk/vm_functions.h"
 #include "jsonrpc/caller.h"
 #include "sma/device_manager.h"
 
 namespace sma::vhost_blk {
-
-struct Options {
-  qmp::Buses buses{{}, false};
-  /// The path at which QEMU sees the folder of the controllers' sockets.
-  std::string socket_folder = "/var/tmp";
-  /// VMs may use packed virtqueues.
-  bool packed_ring = false;
-  /// How long a call waits for the guest to release a device.
-  std::chrono::nanoseconds unplug_wait = std::chrono::seconds(8);
-  /// How long to wait for a controller that is still in use after its device was unplugged.
-  std::chrono::nanoseconds busy_wait = std::chrono::seconds(5);
-  /// If QEMU has been unreachable for this long and has no session with the controller, deleting a
-  /// device treats its VM as removed.
-  std::chrono::nanoseconds gone_after = std::chrono::seconds(30);
-};
 
 /// Devices that are vhost-user controllers of the target, each of which serves a virtio-blk device,
 /// which is plugged into a VM if a QEMU is configured. Each device has one volume for its lifetime.
@@ -73,65 +56,22 @@ class VhostBlkManager : public DeviceManager {
       const DeviceListing& listing, std::span<const std::string> known) const override;
 
  private:
-  /// The state of a device and its volume.
-  struct State {
-    std::optional<spdk::VhostBlkController> controller;
-    /// The name of the volume's bdev; nullopt if it does not exist.
-    std::optional<std::string> bdev_name;
-    std::string attachment;  // the recorded attachment; empty if unknown
-    absl::StatusOr<pci_common::PlugState> plug;
-  };
-
-  // Implemented in plug.cc; they concern the device in its VM.
-  absl::StatusOr<qmp::PciSlot> SlotOf(const DeviceSpec& device) const;
-  qmp::PciDevice FunctionOf(const DeviceSpec& device) const;
-  absl::StatusOr<pci_common::PlugState> QueryPlug(const base::Context& context,
-                                                  const DeviceSpec& device,
-                                                  pci_common::Inventories& inventories) const;
-  /// Sets `place` to the new DeviceSpec::place if that succeeds.
-  Outcome Plug(const base::Context& context, const DeviceSpec& device, const qmp::PciSlot& slot,
-               std::string& place);
-  Outcome Release(const base::Context& context, const DeviceSpec& device);
-
-  // Implemented in create.cc.
-  OutcomeOr<std::string> MakeController(const base::Context& context, const std::string& controller,
-                                        const DeviceVolume& volume);
-  absl::Status NoteListing(const absl::StatusOr<jsonrpc::Json>& answer);
-  absl::Status CheckOtherUsers(const base::Context& context, const std::string& controller,
-                               const std::string& bdev_name, const base::Uuid& volume);
-  absl::Status CheckOnlyUser(const base::Context& context, const std::string& controller,
-                             const spdk::Bdev& bdev);
-  OutcomeOr<std::string> ControllerRefused(const base::Context& context,
-                                           const std::string& controller,
-                                           const DeviceVolume& volume,
-                                           const std::optional<spdk::Bdev>& bdev,
-                                           const absl::Status& refusal);
-  Outcome UndoMade(Outcome why, const std::string& controller, const DeviceSpec* plugged);
-
-  // Implemented in remove.cc.
+  // Queries the target and the VM.
+  absl::StatusOr<DeviceState> QueryState(const base::Context& context,
+                                         const RestoreRequest& request);
+  absl::StatusOr<DeviceState> StateFromListing(const base::Context& context,
+                                               const RestoreRequest& request) const;
+  absl::Status Repair(const base::Context& context, const RestoreRequest& request,
+                      DeviceState& state, RestoreResult& result);
+  Outcome Undo(Outcome why, const DeviceSpec& device);
   Outcome Remove(const base::Context& context, const DeviceSpec& device);
-  absl::StatusOr<bool> HasBdevOfOther(const base::Context& context, const State& state,
+  absl::StatusOr<bool> HasBdevOfOther(const base::Context& context, const DeviceState& state,
                                       const DeviceVolume& volume);
-  absl::Status DeleteController(const base::Context& context, const std::string& controller);
-  absl::StatusOr<std::optional<spdk::VhostBlkController>> FindController(
-      const base::Context& context, const std::string& controller);
-
-  // Implemented in restore.cc.
-  absl::StatusOr<State> QueryState(const base::Context& context, const RestoreRequest& request);
-  absl::StatusOr<State> StateFromListing(const base::Context& context,
-                                         const RestoreRequest& request) const;
-  absl::Status CheckPluggable(const base::Context& context, const std::string& controller,
-                              const pci_common::PlugState& plug);
-  absl::Status Repair(const base::Context& context, const RestoreRequest& request, State& state,
-                      RestoreResult& result);
-  static bool IsReplaced(const State& state);
-  static std::vector<std::string> Differences(const DeviceSpec& device, const State& state);
-  static void SetResults(const RestoreRequest& request, const absl::StatusOr<State>& state,
-                         const absl::Status& error, RestoreResult& result);
 
   jsonrpc::Caller& target_;
   const Options options_;
-  KnownControllers known_;
+  Controllers controllers_{target_, options_};
+  VmFunctions functions_{controllers_, options_};
 };
 
 }  // namespace sma::vhost_blk

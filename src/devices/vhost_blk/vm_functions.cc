@@ -1,22 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Plugs devices into their VMs, and unplugs them.
+#include "devices/vhost_blk/vm_functions.h"
 
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
+#include <memory>
+#include <optional>
 #include <utility>
 
-#include "agent/qmp/hot_plug.h"
-#include "devices/pci_common/place.h"
 #include "devices/pci_common/unplug.h"
 #include "devices/vhost_blk/params.h"
-#include "devices/vhost_blk/vhost_blk_manager.h"
-#include "sma/outcome.h"
 
 namespace sma::vhost_blk {
 
 using pci_common::Place;
+using pci_common::PlugState;
 using std::chrono::steady_clock;
 
 namespace {
@@ -25,12 +24,8 @@ constexpr char kDriver[] = "vhost-user-blk-pci";
 
 }  // namespace
 
-absl::StatusOr<qmp::PciSlot> VhostBlkManager::SlotOf(const DeviceSpec& device) const {
-  return options_.buses.Find(device.params.virtio_blk().physical_id());
-}
-
 // The device in its VM. A device that was plugged leads to the socket that was configured then.
-qmp::PciDevice VhostBlkManager::FunctionOf(const DeviceSpec& device) const {
+qmp::PciDevice VmFunctions::FunctionOf(const DeviceSpec& device) const {
   const Place place = pci_common::ParsePlace(device.place);
   const std::string name = ControllerName(device);
   return {.id = name,
@@ -40,17 +35,20 @@ qmp::PciDevice VhostBlkManager::FunctionOf(const DeviceSpec& device) const {
           .vm_uuid = place.vm_uuid};
 }
 
-absl::StatusOr<pci_common::PlugState> VhostBlkManager::QueryPlug(
-    const base::Context& context, const DeviceSpec& device,
-    pci_common::Inventories& inventories) const {
+Place VmFunctions::PlaceOf(const DeviceSpec& device, const qmp::PciSlot& slot) const {
+  return pci_common::PlaceOf(slot, FunctionOf(device).chardev_path);
+}
+
+absl::StatusOr<PlugState> VmFunctions::Query(const base::Context& context, const DeviceSpec& device,
+                                             pci_common::Inventories& inventories) const {
   absl::StatusOr<qmp::PciSlot> slot = SlotOf(device);
   if (!slot.ok()) return slot.status();
   return pci_common::QueryPlug(context, inventories, options_.buses, *slot,
                                pci_common::ParsePlace(device.place), FunctionOf(device));
 }
 
-Outcome VhostBlkManager::Plug(const base::Context& context, const DeviceSpec& device,
-                              const qmp::PciSlot& slot, std::string& place) {
+Outcome VmFunctions::Plug(const base::Context& context, const DeviceSpec& device,
+                          const qmp::PciSlot& slot, std::string& place) const {
   if (!slot.vm) return absl::OkStatus();
   qmp::PciDevice function = FunctionOf(device);
   function.bus = slot.bus;
@@ -66,8 +64,7 @@ Outcome VhostBlkManager::Plug(const base::Context& context, const DeviceSpec& de
   return absl::OkStatus();
 }
 
-// Returns OK if the VM no longer has the device.
-Outcome VhostBlkManager::Release(const base::Context& context, const DeviceSpec& device) {
+Outcome VmFunctions::Release(const base::Context& context, const DeviceSpec& device) const {
   // The device may be in a VM that the configuration no longer has.
   const std::shared_ptr<qmp::Client> vm =
       pci_common::VmOf(pci_common::ParsePlace(device.place),
@@ -79,12 +76,24 @@ Outcome VhostBlkManager::Release(const base::Context& context, const DeviceSpec&
   if (!absl::IsUnavailable(status)) return pci_common::UnplugOutcome(context, status);
   if (!pci_common::IsLongGone(vm->unreachable_since(), options_.gone_after)) return status;
   absl::StatusOr<std::optional<spdk::VhostBlkController>> found =
-      FindController(context, function.id);
+      controllers_.Find(context, function.id);
   if (!found.ok()) return found.status();
   if (*found && (*found)->session_count > 0) return status;
   spdlog::warn("{}: its VM at {} is unreachable and treated as removed", function.id,
                vm->address().ToString());
   return absl::OkStatus();
+}
+
+// A session may be that of the VM's character device, which may be there without the device.
+absl::Status VmFunctions::CheckPluggable(const base::Context& context, const DeviceSpec& device,
+                                         const PlugState& plug) const {
+  if (!plug.obstacle.ok()) return plug.obstacle;
+  const std::string name = ControllerName(device);
+  auto found = controllers_.Find(context, name);
+  if (!found.ok()) return found.status();
+  if (!*found || (*found)->session_count <= (plug.has_chardev ? 1 : 0)) return absl::OkStatus();
+  return absl::AlreadyExistsError(
+      fmt::format("{} is not in its VM, but another VM is connected to it", name));
 }
 
 }  // namespace sma::vhost_blk
