@@ -5,13 +5,20 @@
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
+#include <utility>
+
 #include "devices/nvmf_common/comparison.h"
+#include "devices/pci_common/inventories.h"
 #include "devices/vfiouser/params.h"
 #include "devices/vfiouser/socket_folder.h"
 
 namespace sma::vfiouser {
 
+using nvmf_common::SubsystemListing;
 using nvmf_common::SubsystemSpec;
+using pci_common::Inventories;
+using pci_common::PlugState;
 
 namespace {
 
@@ -19,6 +26,22 @@ namespace {
 // check.
 constexpr std::chrono::milliseconds kSocketWait{500};
 constexpr std::chrono::milliseconds kSocketPause{10};
+
+class Listing : public SubsystemListing {
+ public:
+  explicit Listing(SubsystemListing subsystems) : SubsystemListing(std::move(subsystems)) {}
+
+  Inventories& vms() const { return *vms_; }
+
+ private:
+  const std::unique_ptr<Inventories> vms_ = std::make_unique<Inventories>();
+};
+
+absl::StatusOr<std::unique_ptr<DeviceListing>> WithVms(
+    absl::StatusOr<std::unique_ptr<SubsystemListing>> subsystems) {
+  if (!subsystems.ok()) return subsystems.status();
+  return std::make_unique<Listing>(std::move(**subsystems));
+}
 
 }  // namespace
 
@@ -31,7 +54,7 @@ absl::StatusOr<DeviceSpec> VfioUserManager::Describe(const CreateDeviceRequest& 
   DeviceSpec device;
   device.handle = HandleOf(params.physical_id());
   device.params.mutable_nvme()->set_physical_id(params.physical_id());
-  absl::StatusOr<qmp::PciSlot> slot = SlotOf(device);
+  absl::StatusOr<qmp::PciSlot> slot = functions_.SlotOf(device);
   if (!slot.ok()) {
     return absl::InvalidArgumentError(fmt::format("nvme.{}", std::string(slot.status().message())));
   }
@@ -41,21 +64,13 @@ absl::StatusOr<DeviceSpec> VfioUserManager::Describe(const CreateDeviceRequest& 
 }
 
 std::string VfioUserManager::NeighbourOf(const DeviceSpec& device) const {
-  return pci_common::NeighbourOf(device.place, SlotOf(device));
+  return pci_common::NeighbourOf(device.place, functions_.SlotOf(device));
 }
 
 bool VfioUserManager::OwnsHandle(std::string_view handle) const { return IsHandle(handle); }
 
-std::string VfioUserManager::FolderOf(const DeviceSpec& device) const {
-  return fmt::format("{}/{}", options_.socket_folder, DeviceName(device));
-}
-
 SubsystemSpec VfioUserManager::SubsystemOf(const DeviceSpec& device) const {
-  return SpecOf(device, FolderOf(device));
-}
-
-absl::StatusOr<qmp::PciSlot> VfioUserManager::SlotOf(const DeviceSpec& device) const {
-  return options_.buses.Find(device.params.nvme().physical_id());
+  return SpecOf(device, functions_.FolderOf(device));
 }
 
 absl::Status VfioUserManager::Prepare(const base::Context& context) {
@@ -66,14 +81,14 @@ absl::StatusOr<std::optional<ExistingDevice>> VfioUserManager::FindExisting(
     const base::Context& context, const DeviceSpec& device) {
   auto existing = subsystems_.FindExisting(context, SubsystemOf(device));
   if (!existing.ok()) return existing;
-  absl::StatusOr<qmp::PciSlot> slot = SlotOf(device);
+  absl::StatusOr<qmp::PciSlot> slot = functions_.SlotOf(device);
   if (!slot.ok()) return slot.status();
-  pci_common::Inventories inventories;
-  absl::StatusOr<pci_common::PlugState> plug = QueryPlug(context, device, inventories);
+  Inventories inventories;
+  absl::StatusOr<PlugState> plug = functions_.Query(context, device, inventories);
   if (!plug.ok()) return plug.status();
   if (!plug->obstacle.ok()) return plug->obstacle;
   if (!*existing) {
-    if (slot->vm && plug->is_plugged) return NotPluggedHere(DeviceName(device));
+    if (slot->vm && plug->is_plugged) return VmFunctions::NotPluggedHere(DeviceName(device));
     return existing;
   }
   if (!plug->is_plugged) {
@@ -86,7 +101,7 @@ absl::StatusOr<std::optional<ExistingDevice>> VfioUserManager::FindExisting(
 OutcomeOr<CreatedDevice> VfioUserManager::CreateDevice(const base::Context& context,
                                                        const DeviceSpec& device,
                                                        const DeviceVolume* volume) {
-  absl::StatusOr<bool> made = MakeFolder(FolderOf(device));
+  absl::StatusOr<bool> made = MakeFolder(functions_.FolderOf(device));
   if (!made.ok()) return made.status();
   OutcomeOr<std::string> attachment = subsystems_.Create(context, SubsystemOf(device), volume);
   if (!attachment.ok()) {
@@ -97,7 +112,7 @@ OutcomeOr<CreatedDevice> VfioUserManager::CreateDevice(const base::Context& cont
     return attachment.outcome();
   }
   CreatedDevice created{.handle = device.handle, .attachment = *std::move(attachment)};
-  Outcome outcome = Plug(context, device, /*is_recorded=*/false, created.place);
+  Outcome outcome = functions_.Plug(context, device, /*is_recorded=*/false, created.place);
   const bool plugged = outcome.ok() || outcome.is_unknown();
   if (outcome.ok()) outcome = context.status();
   if (!outcome.ok()) return Undo(std::move(outcome), device, *made, plugged);
@@ -109,7 +124,7 @@ OutcomeOr<CreatedDevice> VfioUserManager::CreateDevice(const base::Context& cont
 Outcome VfioUserManager::Undo(Outcome why, const DeviceSpec& device, bool made_folder,
                               bool plugged) {
   Outcome undone;
-  if (plugged) undone = Release(spdk::UndoContext(), device);
+  if (plugged) undone = functions_.Release(spdk::UndoContext(), device);
   if (undone.ok()) undone = subsystems_.Delete(spdk::UndoContext(), SubsystemOf(device));
   if (undone.ok() && made_folder) undone = RemoveFolderOf(spdk::UndoContext(), device);
   if (!undone.ok()) {
@@ -150,7 +165,7 @@ Outcome VfioUserManager::DeleteDevice(const base::Context& context, const Device
 }
 
 Outcome VfioUserManager::Remove(const base::Context& context, const DeviceSpec& device) {
-  if (Outcome outcome = Release(context, device); !outcome.ok()) return outcome;
+  if (Outcome outcome = functions_.Release(context, device); !outcome.ok()) return outcome;
   if (Outcome outcome = subsystems_.Delete(context, SubsystemOf(device)); !outcome.ok())
     return outcome;
   return RemoveFolderOf(context, device);
@@ -161,15 +176,106 @@ absl::Status VfioUserManager::RemoveFolderOf(const base::Context& context,
                                              const DeviceSpec& device) {
   const base::TimePoint until = std::chrono::steady_clock::now() + kSocketWait;
   while (true) {
-    absl::StatusOr<bool> gone = RemoveFolder(FolderOf(device));
+    absl::StatusOr<bool> gone = RemoveFolder(functions_.FolderOf(device));
     if (!gone.ok()) return gone.status();
     if (*gone) return absl::OkStatus();
     const base::TimePoint now = std::chrono::steady_clock::now();
     if (now >= until) break;
     if (absl::Status ended = context.SleepUntil(now + kSocketPause); !ended.ok()) return ended;
   }
-  spdlog::warn("{}: not removed, because it contains other files", FolderOf(device));
+  spdlog::warn("{}: not removed, because it contains other files", functions_.FolderOf(device));
   return absl::OkStatus();
+}
+
+absl::StatusOr<std::unique_ptr<DeviceListing>> VfioUserManager::List(const base::Context& context) {
+  return WithVms(subsystems_.List(context));
+}
+
+absl::StatusOr<std::unique_ptr<DeviceListing>> VfioUserManager::ListOf(
+    const base::Context& context, std::span<const std::string> handles) {
+  std::vector<std::string> nqns;
+  for (const std::string& handle : handles) nqns.push_back(NqnOf(handle));
+  return WithVms(subsystems_.ListOf(context, nqns));
+}
+
+// Returns true if the listener to which the VM is connected already existed before anything was
+// restored.
+absl::StatusOr<bool> VfioUserManager::IsListening(const base::Context& context,
+                                                  const RestoreRequest& request) {
+  const SubsystemSpec spec = SubsystemOf(request.device);
+  if (request.listing != nullptr) {
+    const auto& listing = static_cast<const SubsystemListing&>(*request.listing);
+    return !nvmf_common::FindMissing(spec, listing.Find(spec.nqn)).listener;
+  }
+  absl::StatusOr<std::optional<spdk::Subsystem>> found =
+      spdk::FindSubsystem(target_, context, spec.nqn);
+  if (!found.ok()) return found.status();
+  return !nvmf_common::FindMissing(spec, *found ? &**found : nullptr).listener;
+}
+
+RestoreResult VfioUserManager::Restore(const base::Context& context,
+                                       const RestoreRequest& request) {
+  const std::string folder = functions_.FolderOf(request.device);
+  absl::StatusOr<bool> was_listening = IsListening(context, request);
+  if (was_listening.ok() && request.repair) {
+    // The target creates the socket, but not the folder.
+    if (absl::StatusOr<bool> made = MakeFolder(folder); !made.ok()) was_listening = made.status();
+  }
+  RestoreResult result = subsystems_.Restore(context, SubsystemOf(request.device), request);
+  if (!was_listening.ok()) result.status = was_listening.status();
+  if (!result.status.ok()) return result;
+  result.status = RestorePlug(context, request, *was_listening, result);
+  return result;
+}
+
+absl::Status VfioUserManager::RestorePlug(const base::Context& context,
+                                          const RestoreRequest& request, bool was_listening,
+                                          RestoreResult& result) {
+  absl::StatusOr<qmp::PciSlot> slot = functions_.SlotOf(request.device);
+  if (!slot.ok()) return slot.status();
+  if (!slot->vm) return absl::OkStatus();
+  const std::string name = DeviceName(request.device);
+  Inventories own;
+  Inventories& inventories =
+      request.listing != nullptr ? static_cast<const Listing&>(*request.listing).vms() : own;
+  absl::StatusOr<PlugState> plug = functions_.Query(context, request.device, inventories);
+  if (!plug.ok()) return plug.status();
+  if (plug->is_plugged) result.place = pci_common::ToText(plug->place);
+  if (!plug->is_plugged) {
+    result.differences.push_back(fmt::format("{} is not plugged into its VM", name));
+  }
+  if (!plug->obstacle.ok()) return plug->obstacle;
+  if (plug->is_plugged && was_listening) return absl::OkStatus();
+  if (!request.repair)
+    return absl::UnavailableError(fmt::format("{} is not plugged into its VM", name));
+  // QEMU does not reconnect to a recreated listener, so the function is plugged again.
+  if (Outcome outcome = functions_.Release(context, request.device); !outcome.ok())
+    return outcome.status();
+  return functions_.Plug(context, request.device, /*is_recorded=*/true, result.place).status();
+}
+
+std::vector<AdoptionCandidate> VfioUserManager::ListAdoptionCandidates(
+    const DeviceListing& listing, std::span<const std::string> known) const {
+  std::vector<AdoptionCandidate> candidates;
+  for (const auto& [nqn, subsystem] : static_cast<const Listing&>(listing).subsystems()) {
+    std::optional<uint32_t> physical_id = PhysicalIdOf(nqn);
+    if (!physical_id) continue;
+    const std::string handle = HandleOf(*physical_id);
+    if (std::find(known.begin(), known.end(), handle) != known.end()) continue;
+    AdoptionCandidate candidate;
+    candidate.device.handle = handle;
+    candidate.device.params.mutable_nvme()->set_physical_id(*physical_id);
+    candidate.volumes = nvmf_common::VolumesOf(subsystem);
+    candidate.device.mark = subsystem.serial_number;
+    absl::StatusOr<DeviceSpec> device = Describe(candidate.device.params);
+    if (!device.ok()) {
+      candidate.obstacle = std::string(device.status().message());
+    } else if (!nvmf_common::IsEqual(SubsystemOf(*device), subsystem)) {
+      candidate.obstacle = "its listener or its hosts differ from what this agent creates";
+    }
+    candidates.push_back(std::move(candidate));
+  }
+  return candidates;
 }
 
 OutcomeOr<std::string> VfioUserManager::AttachVolume(const base::Context& context,

@@ -2,7 +2,6 @@
 
 #pragma once
 
-#include <chrono>
 #include <memory>
 #include <optional>
 #include <span>
@@ -11,28 +10,13 @@
 #include <utility>
 #include <vector>
 
-#include "agent/qmp/pci_buses.h"
 #include "devices/nvmf_common/subsystem_devices.h"
-#include "devices/pci_common/place.h"
+#include "devices/vfiouser/options.h"
+#include "devices/vfiouser/vm_functions.h"
 #include "jsonrpc/caller.h"
 #include "sma/device_manager.h"
 
 namespace sma::vfiouser {
-
-struct Options {
-  qmp::Buses buses{{}, false};
-  /// The folder that contains, for each device, a folder with the socket that the target and QEMU
-  /// use.
-  std::string socket_folder = "/var/tmp";
-  /// If true, controllers have MSI-X instead of MSI. Applies only if the agent creates the
-  /// transport; targets without this option (SPDK) ignore it.
-  bool msix = false;
-  /// How long a call waits for the guest to release a device.
-  std::chrono::nanoseconds unplug_wait = std::chrono::seconds(8);
-  /// If nothing has listened at QEMU's address for this time, the VM is treated as removed when a
-  /// device is deleted.
-  std::chrono::nanoseconds gone_after = std::chrono::seconds(30);
-};
 
 /// Devices that are NVMe controllers of a VM: a subsystem of the target with a VFIOUSER listener in
 /// its own folder, plugged into the VM if a QEMU is configured. Volumes are namespaces.
@@ -77,32 +61,10 @@ class VfioUserManager : public DeviceManager {
       const DeviceListing& listing, std::span<const std::string> known) const override;
 
  private:
-  std::string FolderOf(const DeviceSpec& device) const;
   nvmf_common::SubsystemSpec SubsystemOf(const DeviceSpec& device) const;
-  absl::StatusOr<qmp::PciSlot> SlotOf(const DeviceSpec& device) const;
-
-  // Implemented in vfiouser_manager.cc.
   Outcome Undo(Outcome why, const DeviceSpec& device, bool made_folder, bool plugged);
   Outcome Remove(const base::Context& context, const DeviceSpec& device);
   absl::Status RemoveFolderOf(const base::Context& context, const DeviceSpec& device);
-
-  // Implemented in plug.cc; they concern the device in its VM.
-  static absl::Status NotPluggedHere(const std::string& name);
-  qmp::PciDevice FunctionOf(const DeviceSpec& device) const;
-  absl::StatusOr<pci_common::PlugState> QueryPlug(const base::Context& context,
-                                                  const DeviceSpec& device,
-                                                  pci_common::Inventories& inventories) const;
-  /// Plugs the device. If the VM already has a function with the device's name, the function is
-  /// replaced if `is_recorded` is true, because it then belongs to the device; otherwise returns
-  /// ALREADY_EXISTS. Sets `place` to the new DeviceSpec::place on success.
-  Outcome Plug(const base::Context& context, const DeviceSpec& device, bool is_recorded,
-               std::string& place);
-  Outcome Release(const base::Context& context, const DeviceSpec& device);
-  absl::Status CheckNotUsed(const base::Context& context, const DeviceSpec& device);
-  static absl::Status Unplug(const base::Context& context, qmp::Client& vm,
-                             const qmp::PciDevice& function, bool& was_there);
-
-  // Implemented in restore.cc.
   absl::StatusOr<bool> IsListening(const base::Context& context, const RestoreRequest& request);
   absl::Status RestorePlug(const base::Context& context, const RestoreRequest& request,
                            bool was_listening, RestoreResult& result);
@@ -110,6 +72,7 @@ class VfioUserManager : public DeviceManager {
   jsonrpc::Caller& target_;
   const Options options_;
   nvmf_common::SubsystemDevices subsystems_;
+  VmFunctions functions_{target_, options_};
 };
 
 }  // namespace sma::vfiouser

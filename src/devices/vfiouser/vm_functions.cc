@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Plugs devices into their VMs.
+#include "devices/vfiouser/vm_functions.h"
 
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
@@ -8,13 +8,9 @@
 #include <set>
 #include <utility>
 
-#include "agent/qmp/hot_plug.h"
-#include "devices/pci_common/place.h"
 #include "devices/pci_common/unplug.h"
 #include "devices/vfiouser/params.h"
 #include "devices/vfiouser/socket_folder.h"
-#include "devices/vfiouser/vfiouser_manager.h"
-#include "sma/outcome.h"
 
 namespace sma::vfiouser {
 
@@ -46,16 +42,30 @@ absl::Status CheckUnplug(const base::Context& context, qmp::Client& vm, const st
       greeting->major_version, greeting->minor_version, vm.address().ToString(), name));
 }
 
+absl::Status Unplug(const base::Context& context, qmp::Client& vm, const qmp::PciDevice& function,
+                    bool& was_there) {
+  absl::Status status = CheckUnplug(context, vm, function.id);
+  return status.ok() ? qmp::Unplug(vm, context, function, &was_there) : status;
+}
+
 }  // namespace
 
+std::string VmFunctions::FolderOf(const DeviceSpec& device) const {
+  return fmt::format("{}/{}", options_.socket_folder, DeviceName(device));
+}
+
+absl::StatusOr<qmp::PciSlot> VmFunctions::SlotOf(const DeviceSpec& device) const {
+  return options_.buses.Find(device.params.nvme().physical_id());
+}
+
 // A VM does not show which agent or operator plugged a function.
-absl::Status VfioUserManager::NotPluggedHere(const std::string& name) {
+absl::Status VmFunctions::NotPluggedHere(const std::string& name) {
   return absl::AlreadyExistsError(fmt::format(
       "the VM already has a device {}, which does not belong to a device of this agent", name));
 }
 
 // The device in its VM.
-qmp::PciDevice VfioUserManager::FunctionOf(const DeviceSpec& device) const {
+qmp::PciDevice VmFunctions::FunctionOf(const DeviceSpec& device) const {
   const std::string socket = fmt::format("{}/{}", FolderOf(device), kSocketName);
   return {.id = DeviceName(device),
           .driver = kDriver,
@@ -64,17 +74,16 @@ qmp::PciDevice VfioUserManager::FunctionOf(const DeviceSpec& device) const {
           .vm_uuid = pci_common::ParsePlace(device.place).vm_uuid};
 }
 
-absl::StatusOr<PlugState> VfioUserManager::QueryPlug(const base::Context& context,
-                                                     const DeviceSpec& device,
-                                                     pci_common::Inventories& inventories) const {
+absl::StatusOr<PlugState> VmFunctions::Query(const base::Context& context, const DeviceSpec& device,
+                                             pci_common::Inventories& inventories) const {
   absl::StatusOr<qmp::PciSlot> slot = SlotOf(device);
   if (!slot.ok()) return slot.status();
   return pci_common::QueryPlug(context, inventories, options_.buses, *slot,
                                pci_common::ParsePlace(device.place), FunctionOf(device));
 }
 
-Outcome VfioUserManager::Plug(const base::Context& context, const DeviceSpec& device,
-                              bool is_recorded, std::string& place) {
+Outcome VmFunctions::Plug(const base::Context& context, const DeviceSpec& device, bool is_recorded,
+                          std::string& place) const {
   absl::StatusOr<qmp::PciSlot> slot = SlotOf(device);
   if (!slot.ok()) return slot.status();
   if (!slot->vm) return absl::OkStatus();
@@ -98,14 +107,7 @@ Outcome VfioUserManager::Plug(const base::Context& context, const DeviceSpec& de
   return absl::OkStatus();
 }
 
-absl::Status VfioUserManager::Unplug(const base::Context& context, qmp::Client& vm,
-                                     const qmp::PciDevice& function, bool& was_there) {
-  absl::Status status = CheckUnplug(context, vm, function.id);
-  return status.ok() ? qmp::Unplug(vm, context, function, &was_there) : status;
-}
-
-// Returns OK if the VM no longer has the device.
-Outcome VfioUserManager::Release(const base::Context& context, const DeviceSpec& device) {
+Outcome VmFunctions::Release(const base::Context& context, const DeviceSpec& device) const {
   // The device may be in a VM that the configuration no longer has.
   const std::shared_ptr<qmp::Client> vm =
       pci_common::VmOf(pci_common::ParsePlace(device.place),
@@ -124,7 +126,8 @@ Outcome VfioUserManager::Release(const base::Context& context, const DeviceSpec&
 }
 
 // Returns an error if a VM uses the device although the device is not in its own VM.
-absl::Status VfioUserManager::CheckNotUsed(const base::Context& context, const DeviceSpec& device) {
+absl::Status VmFunctions::CheckNotUsed(const base::Context& context,
+                                       const DeviceSpec& device) const {
   const std::string nqn = NqnOf(device);
   absl::StatusOr<size_t> count = spdk::CountHosts(target_, context, nqn);
   if (!count.ok()) return count.status();
