@@ -97,7 +97,7 @@ Outcome IscsiUnits::Connect(const Context& context, const VolumeParameters& secr
   const std::string& portal = row.params.iscsi().portal();
   if (absl::Status status = nodes_.Admit(portal); !status.ok()) return status;
   const auto start = steady_clock::now();
-  const Outcome outcome = Create(context.Child(start + timeout_), secrets, row);
+  const Outcome outcome = Create(context, secrets, row);
   const absl::Status& status = outcome.status();
   if (outcome.ok() || absl::IsUnavailable(status)) return outcome;
   const bool has_waited = steady_clock::now() - start >= RemoteNodes::kSilence;
@@ -113,15 +113,15 @@ Outcome IscsiUnits::Connect(const Context& context, const VolumeParameters& secr
   return outcome.is_unknown() ? Outcome::Unknown(std::move(failure)) : failure;
 }
 
-// The target ends a login that the portal does not answer after a time limit of its own, and then
-// returns the same error as for a login that was rejected.
+// The target ends a login that the portal does not answer after a time limit of its own, which may
+// be the same as timeout_, and then returns the same error as for a login that was rejected.
 absl::Status IscsiUnits::Create(const Context& context, const VolumeParameters& secrets,
                                 const record::Volume& row) {
   const iscsi::VolumeConnectionParameters& params = row.params.iscsi();
   const jsonrpc::Request request = spdk::CreateIscsiBdev(
       row.id.ToString(), UnitOf(params, secrets.iscsi()), params.initiator_iqn());
   const auto start = steady_clock::now();
-  absl::Status status = target_.Call(context, request).status();
+  absl::Status status = target_.Call(context.Child(start + timeout_), request).status();
   const bool may_be_silent = !status.ok() && jsonrpc::GetTargetError(status) && !context.done() &&
                              steady_clock::now() - start >= RemoteNodes::kSilence;
   if (!may_be_silent || DoesPortalAnswer(context, row)) return status;
