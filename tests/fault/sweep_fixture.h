@@ -132,6 +132,8 @@ class SweepFixture : public AgentFixture, public testing::WithParamInterface<Gro
   // Defined in sweep_world.cc.
   void MakeRemotes();
   void MakeOperatorsThings();
+  /// Returns true if the record has an object whose removal is not complete.
+  bool HasRemovals() const;
   void AddRecordTo(State& state) const;
 
   spdk::Fault NextStep();

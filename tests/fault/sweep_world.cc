@@ -5,6 +5,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <filesystem>
 
 #include "fault/sweep_fixture.h"
@@ -113,6 +114,15 @@ SweepFixture::State SweepFixture::Now() {
   }
   if (core_) AddRecordTo(state);
   return state;
+}
+
+bool SweepFixture::HasRemovals() const {
+  const std::vector<record::Device> devices = core_->record().Devices();
+  const std::vector<record::Volume> volumes = core_->record().Volumes();
+  return std::any_of(devices.begin(), devices.end(),
+                     [](const auto& row) { return row.state == record::DeviceState::kDeleting; }) ||
+         std::any_of(volumes.begin(), volumes.end(),
+                     [](const auto& row) { return row.state == record::VolumeState::kDetaching; });
 }
 
 // Lists the record's rows by the state of their objects, so that every difference is visible.
