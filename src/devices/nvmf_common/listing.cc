@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Lists subsystems, for comparisons of many devices.
+#include "devices/nvmf_common/listing.h"
 
 #include <algorithm>
 #include <set>
 #include <utility>
 
 #include "absl/hash/hash.h"
-#include "devices/nvmf_common/subsystem_devices.h"
 
 namespace sma::nvmf_common {
 
@@ -24,32 +23,34 @@ constexpr size_t kMaxFullListing = 16'000;
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<SubsystemListing>> SubsystemDevices::List(
-    const base::Context& context) {
-  uint64_t generation = target_.generation();
+absl::StatusOr<std::unique_ptr<SubsystemListing>> ListSubsystems(jsonrpc::Caller& target,
+                                                                 const base::Context& context,
+                                                                 KnownSubsystems& known) {
+  uint64_t generation = target.generation();
   const Request request = spdk::GetSubsystems();
-  absl::StatusOr<jsonrpc::Json> answer = target_.Call(context, request);
+  absl::StatusOr<jsonrpc::Json> answer = target.Call(context, request);
   if (!answer.ok()) return answer.status();
   absl::StatusOr<std::vector<spdk::Subsystem>> subsystems = spdk::ParseSubsystems(*answer);
   if (!subsystems.ok()) return subsystems.status();
   std::set<std::string, std::less<>> nqns;
   for (const spdk::Subsystem& subsystem : *subsystems) nqns.insert(subsystem.nqn);
-  if (target_.generation() == generation) known_.Replace(generation, std::move(nqns));
+  if (target.generation() == generation) known.Replace(generation, std::move(nqns));
   return std::make_unique<SubsystemListing>(*std::move(subsystems));
 }
 
-absl::StatusOr<std::unique_ptr<SubsystemListing>> SubsystemDevices::ListOf(
-    const base::Context& context, std::span<const std::string> nqns) {
+absl::StatusOr<std::unique_ptr<SubsystemListing>> ListSubsystems(
+    jsonrpc::Caller& target, const base::Context& context, KnownSubsystems& known,
+    std::span<const std::string> nqns) {
   // All names are listed once per connection, so that devices can then be created without a query.
-  const bool needs_names = nqns.size() <= kMaxFullListing && !known_.IsOf(target_.generation());
-  if (nqns.size() <= kOneListing || needs_names) return List(context);
+  const bool needs_names = nqns.size() <= kMaxFullListing && !known.IsOf(target.generation());
+  if (nqns.size() <= kOneListing || needs_names) return ListSubsystems(target, context, known);
   std::vector<spdk::Subsystem> subsystems;
   for (size_t begin = 0; begin < nqns.size(); begin += kPortion) {
     std::vector<Request> requests;
     for (const std::string& nqn : nqns.subspan(begin, std::min(kPortion, nqns.size() - begin))) {
       requests.push_back(spdk::GetSubsystem(nqn));
     }
-    for (const auto& answer : target_.CallMany(context, requests)) {
+    for (const auto& answer : target.CallMany(context, requests)) {
       absl::StatusOr<std::optional<spdk::Subsystem>> subsystem = spdk::ParseSubsystem(answer);
       if (!subsystem.ok()) return subsystem.status();
       if (*subsystem) subsystems.push_back(**std::move(subsystem));

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Compares devices with the target and restores them.
+#include "devices/nvmf_common/restore.h"
 
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
@@ -16,7 +16,8 @@
 #include "devices/nvmf_common/comparison.h"
 #include "devices/nvmf_common/inverse.h"
 #include "devices/nvmf_common/listen_check.h"
-#include "devices/nvmf_common/subsystem_devices.h"
+#include "devices/nvmf_common/listing.h"
+#include "devices/nvmf_common/namespaces.h"
 
 namespace sma::nvmf_common {
 
@@ -266,8 +267,9 @@ absl::Status UndoSent(jsonrpc::Caller& target, const SubsystemSpec& spec, const 
 
 }  // namespace
 
-RestoreResult SubsystemDevices::Restore(const base::Context& context, const SubsystemSpec& spec,
-                                        const RestoreRequest& request) {
+RestoreResult RestoreSubsystem(jsonrpc::Caller& target, const base::Context& context,
+                               KnownSubsystems& known, const SubsystemSpec& spec,
+                               const RestoreRequest& request) {
   BdevNames bdev_names = RecordedNames(request.volumes);
   const spdk::Subsystem* subsystem = nullptr;
   Actual actual;
@@ -277,7 +279,7 @@ RestoreResult SubsystemDevices::Restore(const base::Context& context, const Subs
     subsystem = actual.subsystem ? &*actual.subsystem : nullptr;
   };
   auto query = [&]() -> absl::Status {
-    absl::StatusOr<Actual> now = QueryActual(target_, context, spec.nqn, request.volumes);
+    absl::StatusOr<Actual> now = QueryActual(target, context, spec.nqn, request.volumes);
     if (now.ok()) use(*std::move(now));
     return now.status();
   };
@@ -304,7 +306,7 @@ RestoreResult SubsystemDevices::Restore(const base::Context& context, const Subs
   result.differences = Differences(spec, missing, request.volumes, subsystem);
   absl::Status error;
   if (missing.any() && request.repair) {
-    Sent sent = SendMissing(target_, context, spec, request, bdev_names, subsystem);
+    Sent sent = SendMissing(target, context, spec, request, bdev_names, subsystem);
     error = std::move(sent.error);
     if (sent.actual) {
       use(*std::move(sent.actual));
@@ -314,9 +316,9 @@ RestoreResult SubsystemDevices::Restore(const base::Context& context, const Subs
       return failed;
     }
     if (subsystem != nullptr && !IsOwned(spec, *subsystem)) {
-      return Failed(request, UndoSent(target_, spec, sent));
+      return Failed(request, UndoSent(target, spec, sent));
     }
-    if (subsystem != nullptr) known_.Add(spec.nqn);
+    if (subsystem != nullptr) known.Add(spec.nqn);
     for (size_t i : missing.volumes) result.volumes[i].attached_again = true;
   }
   FillResult(spec, request, subsystem, bdev_names, error, result);

@@ -3,7 +3,6 @@
 #pragma once
 
 #include <atomic>
-#include <map>
 #include <memory>
 #include <optional>
 #include <span>
@@ -11,39 +10,17 @@
 #include <utility>
 #include <vector>
 
-#include "agent/spdk/bdev.h"
-#include "agent/spdk/call.h"
 #include "agent/spdk/nvmf.h"
 #include "devices/nvmf_common/comparison.h"
 #include "devices/nvmf_common/known_subsystems.h"
+#include "devices/nvmf_common/listing.h"
+#include "devices/nvmf_common/namespaces.h"
+#include "devices/nvmf_common/restore.h"
 #include "devices/nvmf_common/subsystem_spec.h"
 #include "jsonrpc/caller.h"
 #include "sma/device_manager.h"
 
 namespace sma::nvmf_common {
-
-/// A snapshot of the target's subsystems.
-class SubsystemListing : public DeviceListing {
- public:
-  explicit SubsystemListing(std::vector<spdk::Subsystem> subsystems) {
-    for (spdk::Subsystem& subsystem : subsystems) {
-      std::string nqn = subsystem.nqn;
-      subsystems_.emplace(std::move(nqn), std::move(subsystem));
-    }
-  }
-
-  /// Returns null if there was none with this NQN.
-  const spdk::Subsystem* Find(const std::string& nqn) const {
-    auto found = subsystems_.find(nqn);
-    return found == subsystems_.end() ? nullptr : &found->second;
-  }
-  /// See DeviceManager::FingerprintOf. Returns 0 if there was no subsystem with this NQN.
-  uint64_t FingerprintOf(const std::string& nqn) const;
-  const std::map<std::string, spdk::Subsystem>& subsystems() const { return subsystems_; }
-
- private:
-  std::map<std::string, spdk::Subsystem> subsystems_;
-};
 
 /// Devices that are NVMe-oF subsystems, for device managers: volumes are namespaces, and
 /// `attachment` is an Attachment as text. Each method has the contract of the DeviceManager method
@@ -74,33 +51,31 @@ class SubsystemDevices {
                      const DeviceVolume* volume);
   Outcome Delete(const base::Context& context, const SubsystemSpec& spec);
   OutcomeOr<std::string> Attach(const base::Context& context, const SubsystemSpec& spec,
-                                const DeviceVolume& volume);
+                                const DeviceVolume& volume) {
+    return namespaces_.Attach(context, spec, volume);
+  }
   Outcome Detach(const base::Context& context, const SubsystemSpec& spec,
-                 const DeviceVolume& volume);
-  absl::StatusOr<std::unique_ptr<SubsystemListing>> List(const base::Context& context);
+                 const DeviceVolume& volume) {
+    return namespaces_.Detach(context, spec, volume);
+  }
+  absl::StatusOr<std::unique_ptr<SubsystemListing>> List(const base::Context& context) {
+    return ListSubsystems(target_, context, known_);
+  }
   absl::StatusOr<std::unique_ptr<SubsystemListing>> ListOf(const base::Context& context,
-                                                           std::span<const std::string> nqns);
+                                                           std::span<const std::string> nqns) {
+    return ListSubsystems(target_, context, known_, nqns);
+  }
   /// `request.listing`, if not null, is a SubsystemListing.
   RestoreResult Restore(const base::Context& context, const SubsystemSpec& spec,
-                        const RestoreRequest& request);
+                        const RestoreRequest& request) {
+    return RestoreSubsystem(target_, context, known_, spec, request);
+  }
   /// Sets the limits of `volume`. Returns UNIMPLEMENTED if `volume` is null, because a device
   /// itself has no limits.
   Outcome SetQos(const base::Context& context, const DeviceVolume* volume, const QosLimit& maximum);
   static GetQosCapabilitiesResponse QosCapabilities();
 
  private:
-  /// A subsystem and a bdev; nullopt if it does not exist on the target.
-  struct Found {
-    std::optional<spdk::Subsystem> subsystem;
-    std::optional<spdk::Bdev> bdev;
-  };
-
-  static absl::StatusOr<Found> ParseFound(const absl::StatusOr<jsonrpc::Json>& subsystem,
-                                          const absl::StatusOr<jsonrpc::Json>& bdev);
-  absl::StatusOr<Found> Query(const base::Context& context, const std::string& nqn,
-                              const std::string& bdev_name);
-
-  // Implemented in create.cc.
   OutcomeOr<std::string> FinishCreate(const base::Context& context, const SubsystemSpec& spec,
                                       const DeviceVolume* volume,
                                       std::span<const jsonrpc::Request> requests,
@@ -111,20 +86,10 @@ class SubsystemDevices {
   Outcome RemoveIntended(const base::Context& context, const SubsystemSpec& spec,
                          const DeviceVolume* volume, const spdk::Subsystem& actual);
 
-  // Implemented in attach.cc.
-  OutcomeOr<std::string> FinishAttach(const base::Context& context, const SubsystemSpec& spec,
-                                      const DeviceVolume& volume,
-                                      const absl::StatusOr<Found>& found,
-                                      const absl::StatusOr<jsonrpc::Json>& answer);
-  Outcome UndoAttach(Outcome why, const SubsystemSpec& spec, const DeviceVolume& volume,
-                     const absl::StatusOr<jsonrpc::Json>& answer);
-  OutcomeOr<std::string> AttachRefused(const base::Context& context, const SubsystemSpec& spec,
-                                       const DeviceVolume& volume,
-                                       const absl::StatusOr<Found>& found, absl::Status refusal);
-
   jsonrpc::Caller& target_;
   const std::string transport_;
   const jsonrpc::Json transport_options_;
+  Namespaces namespaces_{target_};
   KnownSubsystems known_;
   // Generation of the connection on which the transport was created.
   std::atomic<uint64_t> prepared_generation_ = 0;
@@ -133,9 +98,5 @@ class SubsystemDevices {
 /// Returns the namespaces of a subsystem on the target as volumes identified by their UUIDs.
 /// `bdev_name` is the exported bdev, which may differ from the volume's.
 std::vector<DeviceVolume> VolumesOf(const spdk::Subsystem& subsystem);
-
-/// Returns an ALREADY_EXISTS error that says that the subsystem with this NQN belongs to another
-/// client.
-absl::Status NotOwned(const std::string& nqn);
 
 }  // namespace sma::nvmf_common

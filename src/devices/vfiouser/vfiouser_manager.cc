@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "agent/spdk/call.h"
 #include "devices/nvmf_common/comparison.h"
 #include "devices/pci_common/inventories.h"
 #include "devices/vfiouser/params.h"

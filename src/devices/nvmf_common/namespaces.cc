@@ -1,16 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Attaching and detaching volumes as namespaces.
+#include "devices/nvmf_common/namespaces.h"
 
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
 #include <utility>
 
-#include "agent/spdk/bdev.h"
+#include "agent/spdk/call.h"
 #include "devices/nvmf_common/attachment.h"
 #include "devices/nvmf_common/comparison.h"
-#include "devices/nvmf_common/subsystem_devices.h"
 #include "jsonrpc/error.h"
 
 namespace sma::nvmf_common {
@@ -52,7 +51,7 @@ absl::Status NotOwned(const std::string& nqn) {
       fmt::format("subsystem {} on the target is not the one that this agent created", nqn));
 }
 
-absl::StatusOr<SubsystemDevices::Found> SubsystemDevices::ParseFound(
+absl::StatusOr<Namespaces::Found> Namespaces::ParseFound(
     const absl::StatusOr<jsonrpc::Json>& subsystem, const absl::StatusOr<jsonrpc::Json>& bdev) {
   absl::StatusOr<std::optional<spdk::Subsystem>> found = spdk::ParseSubsystem(subsystem);
   if (!found.ok()) return found.status();
@@ -61,9 +60,9 @@ absl::StatusOr<SubsystemDevices::Found> SubsystemDevices::ParseFound(
   return Found{.subsystem = *std::move(found), .bdev = *std::move(exported)};
 }
 
-absl::StatusOr<SubsystemDevices::Found> SubsystemDevices::Query(const base::Context& context,
-                                                                const std::string& nqn,
-                                                                const std::string& bdev_name) {
+absl::StatusOr<Namespaces::Found> Namespaces::Query(const base::Context& context,
+                                                    const std::string& nqn,
+                                                    const std::string& bdev_name) {
   const Request requests[] = {spdk::GetSubsystem(nqn), spdk::GetBdev(bdev_name)};
   const spdk::Results results = target_.CallMany(context, requests);
   return ParseFound(results[0], results[1]);
@@ -71,9 +70,8 @@ absl::StatusOr<SubsystemDevices::Found> SubsystemDevices::Query(const base::Cont
 
 // Sends everything in one round trip: the creation of the bdev, if needed, the namespace, and the
 // queries that show whether the namespace is in the right subsystem and exports the right bdev.
-OutcomeOr<std::string> SubsystemDevices::Attach(const base::Context& context,
-                                                const SubsystemSpec& spec,
-                                                const DeviceVolume& volume) {
+OutcomeOr<std::string> Namespaces::Attach(const base::Context& context, const SubsystemSpec& spec,
+                                          const DeviceVolume& volume) {
   std::vector<Request> requests;
   if (volume.plan != nullptr) requests = volume.plan->TakeRequests();
   const size_t planned = requests.size();
@@ -112,11 +110,11 @@ OutcomeOr<std::string> SubsystemDevices::Attach(const base::Context& context,
 }
 
 // Checks the namespace that the target has added.
-OutcomeOr<std::string> SubsystemDevices::FinishAttach(const base::Context& context,
-                                                      const SubsystemSpec& spec,
-                                                      const DeviceVolume& volume,
-                                                      const absl::StatusOr<Found>& found,
-                                                      const absl::StatusOr<jsonrpc::Json>& answer) {
+OutcomeOr<std::string> Namespaces::FinishAttach(const base::Context& context,
+                                                const SubsystemSpec& spec,
+                                                const DeviceVolume& volume,
+                                                const absl::StatusOr<Found>& found,
+                                                const absl::StatusOr<jsonrpc::Json>& answer) {
   absl::StatusOr<uint32_t> nsid = spdk::ParseNsid(*answer);
   absl::Status status = found.status();
   if (status.ok()) status = nsid.status();
@@ -140,9 +138,8 @@ OutcomeOr<std::string> SubsystemDevices::FinishAttach(const base::Context& conte
 
 // Removes a namespace that the target has added, or may have added, from whichever subsystem has
 // it.
-Outcome SubsystemDevices::UndoAttach(Outcome why, const SubsystemSpec& spec,
-                                     const DeviceVolume& volume,
-                                     const absl::StatusOr<jsonrpc::Json>& answer) {
+Outcome Namespaces::UndoAttach(Outcome why, const SubsystemSpec& spec, const DeviceVolume& volume,
+                               const absl::StatusOr<jsonrpc::Json>& answer) {
   Outcome undone;
   absl::StatusOr<uint32_t> nsid = answer.ok() ? spdk::ParseNsid(*answer) : answer.status();
   if (nsid.ok()) {
@@ -157,11 +154,11 @@ Outcome SubsystemDevices::UndoAttach(Outcome why, const SubsystemSpec& spec,
 
 // SPDK reports most errors of a namespace as "Invalid parameters", so this determines the reason.
 // Also waits for a bdev that does not exist yet.
-OutcomeOr<std::string> SubsystemDevices::AttachRefused(const base::Context& context,
-                                                       const SubsystemSpec& spec,
-                                                       const DeviceVolume& volume,
-                                                       const absl::StatusOr<Found>& found,
-                                                       absl::Status refusal) {
+OutcomeOr<std::string> Namespaces::AttachRefused(const base::Context& context,
+                                                 const SubsystemSpec& spec,
+                                                 const DeviceVolume& volume,
+                                                 const absl::StatusOr<Found>& found,
+                                                 absl::Status refusal) {
   // Returned without a query, because another call may have recreated the subsystem by then.
   if (spdk::IsNoSuchSubsystem(refusal)) return NotOnTarget(spec.nqn);
   // Whatever became of the query, the namespace was refused.
@@ -201,8 +198,8 @@ OutcomeOr<std::string> SubsystemDevices::AttachRefused(const base::Context& cont
 
 // A removal cannot be rolled back without the hosts noticing, and the NSID or the NQN may belong to
 // another client by now, so the target is queried first.
-Outcome SubsystemDevices::Detach(const base::Context& context, const SubsystemSpec& spec,
-                                 const DeviceVolume& volume) {
+Outcome Namespaces::Detach(const base::Context& context, const SubsystemSpec& spec,
+                           const DeviceVolume& volume) {
   absl::StatusOr<Found> found = Query(context, spec.nqn, volume.bdev_name);
   if (!found.ok()) return found.status();
   if (!found->subsystem) return Outcome::WasGone();
