@@ -50,7 +50,7 @@ class NvmfTcp:
     name = "nvmf_tcp"
 
     def __init__(self):
-        self._port = free_port()
+        self.port = free_port()
 
     def configuration(self, _work_dir):
         return {"name": self.name}
@@ -60,7 +60,7 @@ class NvmfTcp:
         request.nvmf_tcp.subnqn = nqn(number)
         request.nvmf_tcp.adrfam = "ipv4"
         request.nvmf_tcp.traddr = "127.0.0.1"
-        request.nvmf_tcp.trsvcid = str(self._port)
+        request.nvmf_tcp.trsvcid = str(self.port)
         request.nvmf_tcp.allow_any_host = True
         return request
 
@@ -143,7 +143,7 @@ class World:
         admin = wire.admin_grpc.AdminStub(self.agent.client.channel)
         return admin.GetStatus(wire.admin.GetStatusRequest(), timeout=60)
 
-    def _wait(self, condition, what):
+    def wait(self, condition, what):
         """Waits for a condition of the status; returns how long that took, in seconds."""
         start = time.monotonic()
 
@@ -157,9 +157,9 @@ class World:
 
     def wait_complete(self, degraded=0):
         # Before the comparison begins, `total` is 0.
-        return self._wait(lambda s: s.serving and not s.restore.active and s.restore.done == s.restore.total
+        return self.wait(lambda s: s.serving and not s.restore.active and s.restore.done == s.restore.total
                           and s.restore.total >= self.devices and s.degraded_count == degraded,
-                          f"all devices compared, {degraded} degraded")
+                          f"all devices compared, {degraded} objects degraded")
 
     def _last_is_there(self):
         """Whether the target has the device that is restored last."""
@@ -195,7 +195,7 @@ class World:
         wait_until(lambda: wanted <= {s["nqn"] for s in self.target.call("nvmf_get_subsystems")
                                       if s.get("namespaces")}, 60, "all devices are back")
         back_s = time.monotonic() - start
-        self._wait(lambda s: s.serving, "serving")
+        self.wait(lambda s: s.serving, "serving")
         return back_s
 
     def restart_agent_until_serving(self):
@@ -203,12 +203,12 @@ class World:
         self.agent.kill()
         start = time.monotonic()
         self.agent.start_process()
-        self._wait(lambda s: s.serving, "serving")
+        self.wait(lambda s: s.serving, "serving")
         return time.monotonic() - start
 
     def remove_bdev(self, number):
         self.target.call("bdev_null_delete", name=bdev_name(number))
-        self.wait_complete(degraded=1)
+        self.wait_complete(degraded=2)  # the volume, and its device
 
     def resident_mib(self):
         return self.agent.process.resident_kib() / MIB
@@ -221,28 +221,43 @@ class World:
         return 100 * (self.agent.process.cpu_seconds() - before) / (time.monotonic() - start)
 
 
+def slowdown(seconds=0.3):
+    """Returns how many times longer a program runs than its processor time, because others use the cores, too."""
+    start, used_s = time.monotonic(), time.process_time()
+    while time.process_time() - used_s < seconds:
+        pass
+    return (time.monotonic() - start) / (time.process_time() - used_s)
+
+
 def measure(options, devices):
     figures = {"devices": devices}
+    slowdowns = []
+
+    def note(**values):
+        """Prints figures as soon as they are known, and measures how busy the machine is."""
+        figures.update(values)
+        slowdowns.append(slowdown())
+        print(f"slowdown {slowdowns[-1]:.2f}: " + ", ".join(f"{key} {value:.2f}" for key, value in values.items()),
+              file=sys.stderr, flush=True)
     with contextlib.ExitStack() as stack:
         work_dir = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sma-bench-")))
         world = stack.enter_context(World(options, devices, work_dir))
         start = time.monotonic()
         world.make_devices()
-        figures["made_s"] = time.monotonic() - start
+        made_s = time.monotonic() - start
         world.set_limits()
-        figures["mib_after_calls"] = world.resident_mib()
-        figures["serving_s"], figures["compared_s"] = world.restart_agent()
-        figures["agent_restart_cpu_s"] = world.agent.process.cpu_seconds()
-        figures["mib_after_restart"] = world.resident_mib()
+        note(made_s=made_s, mib_after_calls=world.resident_mib())
+        serving_s, compared_s = world.restart_agent()
+        note(serving_s=serving_s, compared_s=compared_s, agent_restart_cpu_s=world.agent.process.cpu_seconds(),
+             mib_after_restart=world.resident_mib())
         before = world.agent.process.cpu_seconds()
-        figures["target_answers_s"], figures["back_s"] = world.restart_target()
-        figures["target_restart_cpu_s"] = world.agent.process.cpu_seconds() - before
-        figures["mib_after_restore"] = world.resident_mib()
-        figures["share_complete"] = world.processor_share(options.seconds)
-        figures["mib_after_comparisons"] = world.resident_mib()
+        answers_s, back_s = world.restart_target()
+        note(target_answers_s=answers_s, back_s=back_s,
+             target_restart_cpu_s=world.agent.process.cpu_seconds() - before, mib_after_restore=world.resident_mib())
+        note(share_complete=world.processor_share(options.seconds), mib_after_comparisons=world.resident_mib())
         world.remove_bdev(devices // 2)
-        figures["share_one_missing"] = world.processor_share(options.seconds)
-        figures["mib_one_missing"] = world.resident_mib()
+        note(share_one_missing=world.processor_share(options.seconds), mib_one_missing=world.resident_mib())
+    figures["slowdown"] = max(slowdowns)
     return figures
 
 
@@ -257,13 +272,14 @@ ROWS = [("made_s", "made by 16 callers, s"), ("serving_s", "serving after the ag
         ("mib_after_comparisons", "the same after comparisons, MiB"),
         ("share_complete", "processor time with nothing missing, %"),
         ("share_one_missing", "the same with one volume missing, %"),
-        ("mib_one_missing", "resident then, MiB")]
+        ("mib_one_missing", "resident then, MiB"),
+        ("slowdown", "a program's time by its processor time, largest")]
 
 
 def print_table(all_figures):
-    print("\n" + " " * 44 + "".join(f"{f['devices']:>10,}" for f in all_figures))
+    print("\n" + " " * 48 + "".join(f"{f['devices']:>10,}" for f in all_figures))
     for key, title in ROWS:
-        print(f"{title:44}" + "".join(f"{f[key]:10.2f}" for f in all_figures))
+        print(f"{title:48}" + "".join(f"{f[key]:10.2f}" for f in all_figures))
 
 
 def main():

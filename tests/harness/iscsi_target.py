@@ -75,6 +75,10 @@ class IscsiTarget:
         self._calls.insert(2, ("logicalunit", "update", "--tid", number + 1, "--lun", 1, "--params",
                                f"scsi_id={identity}"))
 
+    @property
+    def process(self):
+        return self._process
+
     def kill(self):
         self._process.kill()
 

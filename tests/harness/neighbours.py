@@ -186,7 +186,8 @@ class BadCalls:
             try:
                 call = self._neighbour.call(self._agent, number, self._handle, timeout=self.TIMEOUT_S)
             except ValueError:
-                return  # the agent was restarted, and this client is closed
+                self._stop.wait(0.02)  # the agent is being restarted, and this client is closed
+                continue
             while not self._stop.wait(0.05) and not call.done():
                 pass
             if call.done() and call.code().name == "OK":

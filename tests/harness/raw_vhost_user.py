@@ -18,7 +18,7 @@ VERSION, REPLY, NEED_REPLY = 1, 4, 8
 PROTOCOL_FEATURES, VERSION_1 = 1 << 30, 1 << 32
 REPLY_ACK = 1 << 3
 
-READ, WRITE, FLUSH = 0, 1, 4
+READ, WRITE, FLUSH, GET_ID = 0, 1, 4, 8
 RAM_BYTES = 4 << 20
 GUEST, USER = 0x1_0000_0000, 0x7F00_0000_0000
 RING_BYTES = 0x8000
@@ -123,7 +123,7 @@ class FrontEnd:
         self.ram[at + 16] = 0xFF
         self.ram[at + 0x1000:at + 0x1000 + len(data)] = data
         first = slot * 3
-        write = 2 if kind == READ else 0
+        write = 2 if kind in (READ, GET_ID) else 0
         for i, (address, size, flags) in enumerate([(at, 16, 1), (at + 0x1000, len(data), 1 | write), (at + 16, 1, 2)]):
             descriptor = struct.pack("<QIHH", GUEST + address, size, flags, first + i + 1)
             self.ram[ring + (first + i) * 16:ring + (first + i + 1) * 16] = descriptor
