@@ -11,6 +11,7 @@
 #include <functional>
 #include <string>
 #include <thread>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -188,6 +189,126 @@ TEST_F(RemoteConnectionsTest, Defect34_WhatAnotherAgentConnectedStays) {
     }
   }
 }
+
+// How an operator uses the bdev of volume 2, which belongs to a connection of the agent.
+enum class OtherUse { kNamespace, kVhost, kLayer };
+
+class OtherUseTest : public RemoteFixture,
+                     public testing::WithParamInterface<std::tuple<OtherUse, bool>> {
+ protected:
+  static OtherUse Use() { return std::get<0>(GetParam()); }
+  static AttachVolumeRequest Way() {
+    return std::get<1>(GetParam()) ? Direct(1, {"4430"}) : Discovered(1, {"8009"});
+  }
+  void BeginUse() {
+    const std::string bdev = VolumeUuid(2);
+    if (Use() == OtherUse::kVhost) {
+      Operator("vhost_create_blk_controller", {{"ctrlr", "operators"}, {"dev_name", bdev}});
+    } else if (Use() == OtherUse::kLayer) {
+      Operator("accel_crypto_key_create",
+               {{"cipher", "AES_XTS"}, {"key", Key('1')}, {"key2", Key('2')}, {"name", "key"}});
+      Operator("bdev_crypto_create",
+               {{"base_bdev_name", BdevOf(2)}, {"name", "operators"}, {"key_name", "key"}});
+    } else {
+      Operator("nvmf_create_subsystem", {{"nqn", kOperators}, {"serial_number", "1"}});
+      Operator("nvmf_subsystem_add_ns",
+               {{"nqn", kOperators}, {"namespace", {{"bdev_name", bdev}}}});
+    }
+  }
+  void EndUse() {
+    if (Use() == OtherUse::kVhost) {
+      Operator("vhost_delete_controller", {{"ctrlr", "operators"}});
+    } else if (Use() == OtherUse::kLayer) {
+      Operator("bdev_crypto_delete", {{"name", "operators"}});
+      Operator("accel_crypto_key_destroy", {{"key_name", "key"}});
+    } else {
+      Operator("nvmf_delete_subsystem", {{"nqn", kOperators}});
+    }
+  }
+  std::string BdevOf(int volume) {
+    return (*target_.Operator("bdev_get_bdevs", {{"name", VolumeUuid(volume)}}))[0]["name"];
+  }
+  static std::string Key(char digit) { return std::string(32, digit); }
+
+  static constexpr char kOperators[] = "nqn.2016-06.io.spdk:operators";
+};
+
+// The agent created the connection, but does not cut off what others have put on it.
+TEST_P(OtherUseTest, KeepsTheConnectionUntilItEnds) {
+  options_.watch_period = std::chrono::milliseconds(5);
+  Crash();
+  Open();
+  for (bool deletes : {false, true}) {
+    ASSERT_TRUE(Send(Way()).ok());
+    BeginUse();
+    const Json used = *target_.Operator("bdev_get_bdevs", {{"name", VolumeUuid(2)}});
+    ASSERT_TRUE((deletes ? Delete(Handle(0)) : Detach(Handle(0), 1)).ok());
+    EXPECT_EQ(*target_.Operator("bdev_get_bdevs", {{"name", VolumeUuid(2)}}), used);
+    EXPECT_EQ(core_->record().volume_count(), 0);
+    EXPECT_EQ(Controllers().size(), 1);
+    EndUse();
+    WaitFor([this] { return Controllers().empty() && Services().empty(); });
+    ASSERT_TRUE(Create(0).ok());
+  }
+}
+
+// A volume that is attached while the connection is kept for others takes it over.
+TEST_P(OtherUseTest, ItsConnectionIsUsedByTheNextVolume) {
+  ASSERT_TRUE(Send(Way()).ok());
+  BeginUse();
+  ASSERT_TRUE(Detach(Handle(0), 1).ok());
+  ASSERT_TRUE(Send(Way()).ok());
+  EndUse();
+  EXPECT_EQ(Namespaces(0), std::vector<std::string>{VolumeUuid(1)});
+  Crash();
+  Open();
+  ASSERT_TRUE(Detach(Handle(0), 1).ok());
+  EXPECT_TRUE(Controllers().empty()) << Controllers().dump(1);
+  EXPECT_TRUE(Services().empty()) << Services().dump(1);
+}
+
+// The queries are sent with the one for the controller: the release of a connection that nobody
+// else uses takes as many round trips as it would without them.
+TEST_P(OtherUseTest, IsFoundWithoutAnAdditionalRoundTrip) {
+  ASSERT_TRUE(Send(Way()).ok());
+  ASSERT_TRUE(core_->agent().AttachVolume(context_, Way()).ok());
+  target_.ResetCounts();
+  ASSERT_TRUE(Detach(Handle(0), 1).ok());
+  const uint64_t removal = 2;  // the query, and the removal of the namespace
+  const uint64_t release = 2;  // the query, and the end of the connection
+  const bool is_direct = std::get<1>(GetParam());
+  EXPECT_LE(target_.round_trips(), removal + release + (is_direct ? 0 : 1));
+}
+
+// Its NSID is known from the target's event.
+TEST_P(OtherUseTest, IsFoundAtAHighNsid) {
+  options_.watch_period = std::chrono::milliseconds(5);
+  Crash();
+  Open();
+  FakeRemote node = RemoteA();
+  std::vector<std::string>& uuids = node.subsystems.at(kRemoteNqn);
+  while (uuids.size() < 60) uuids.push_back(VolumeUuid(100 + static_cast<int>(uuids.size())));
+  std::swap(uuids[1], uuids[59]);
+  target_.SetRemote("a", node);
+  ASSERT_TRUE(Send(Way()).ok());
+  BeginUse();
+  target_.ResetCounts();
+  WaitFor([this] { return CountCalls("notify_get_notifications") >= 2; });
+  ASSERT_TRUE(Detach(Handle(0), 1).ok());
+  EXPECT_EQ(Controllers().size(), 1);
+}
+
+std::string NameOfUse(const testing::TestParamInfo<std::tuple<OtherUse, bool>>& tested) {
+  static constexpr const char* kNames[] = {"Namespace", "Vhost", "Layer"};
+  const auto& [use, is_direct] = tested.param;
+  return std::string(kNames[static_cast<int>(use)]) + (is_direct ? "Direct" : "Discovery");
+}
+
+INSTANTIATE_TEST_SUITE_P(Ways, OtherUseTest,
+                         testing::Combine(testing::Values(OtherUse::kNamespace, OtherUse::kVhost,
+                                                          OtherUse::kLayer),
+                                          testing::Bool()),
+                         NameOfUse);
 
 // The service lists the volume and attaches nothing, since another service, which no longer exists,
 // had attached it.

@@ -62,6 +62,8 @@ void VolumeWatch::Run() {
     next = steady_clock::now() + core_.options.watch_period;
     PollBdevs();
     RefreshPaths();
+    const base::Context limited = context_.Child(steady_clock::now() + kPollTimeout);
+    core_.volumes->ReleaseLingering(limited).IgnoreError();
   }
 }
 

@@ -16,8 +16,9 @@
 namespace sma::core {
 
 /// Detects within about a second that a volume's bdev has disappeared or reappeared, long before
-/// the next comparison, and has its device restored. A thread polls the target every watch period
-/// while calls are served and volumes are attached.
+/// the next comparison, and has its device restored; releases connections that were kept for
+/// others. A thread polls the target every watch period while calls are served and volumes are
+/// attached.
 class VolumeWatch {
  public:
   explicit VolumeWatch(Core& core) : core_(core), bdevs_(core.target, core.volumes.get()) {}

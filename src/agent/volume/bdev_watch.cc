@@ -70,6 +70,7 @@ absl::Status BdevWatch::ReadEvents(const Context& context) {
   }
   absl::StatusOr<std::vector<BdevEvent>> events = spdk::ParseNotifications(*answer);
   if (!events.ok()) return events.status();
+  if (known_ != nullptr) known_->NoteEvents(*events);
   if (next_event_) {
     // Some events were missed, because the target keeps only a limited number of them.
     if (!events->empty() && events->front().id != *next_event_) SuspectAll();

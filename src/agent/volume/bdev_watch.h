@@ -24,7 +24,8 @@ namespace sma::volume {
 /// about bdevs (notify_get_notifications). Not thread-safe.
 class BdevWatch {
  public:
-  /// Both must outlive this object. `known`, unless null, receives each description of a bdev.
+  /// Both must outlive this object. `known`, unless null, receives the events and each
+  /// description of a bdev.
   explicit BdevWatch(jsonrpc::Caller& target, Volumes* known = nullptr)
       : target_(target), known_(known) {}
 

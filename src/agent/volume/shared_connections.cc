@@ -23,6 +23,9 @@ namespace {
 // The maximum number of bdevs queried in one batch.
 constexpr size_t kMaxQueries = 128;
 
+// How often the connections that are kept for others are queried.
+constexpr std::chrono::seconds kLingeringPeriod{1};
+
 // The name of a service ends with the separator that precedes a controller's number.
 bool IsService(const std::string& name) { return name.ends_with('_'); }
 
@@ -147,7 +150,10 @@ absl::StatusOr<bool> SharedConnections::CountOne(const Context& context, const U
                                                  const std::string& name, SharedNames& names) {
   absl::StatusOr<UseCounts::Held> held = Lock(context, name);
   if (!held.ok()) return held.status();
-  if (held->users().empty()) return false;
+  if (held->users().empty()) {
+    base::MutexLock lock(mutex_);
+    if (lingering_.erase(name) == 0) return false;
+  }
   held->users().insert(volume);
   IsService(name) ? names.AddService(name) : names.AddController(name);
   return true;
@@ -200,17 +206,53 @@ absl::Status SharedConnections::Leave(const Context& context, const Uuid& volume
   if (!held.ok()) return held.status();
   held->users().erase(volume);
   if (!held->users().empty()) return absl::OkStatus();
-  absl::StatusOr<std::set<Uuid>> hanging =
-      FindHanging(context, is_going ? std::optional(volume) : std::nullopt, name);
-  absl::Status status = hanging.status();
-  if (status.ok() && !hanging->empty()) {
-    held->users() = *hanging;
-    for (const Uuid& other : *hanging) status.Update(RecordHanging(other, name));
+  const Except except{.volume = is_going ? std::optional(volume) : std::nullopt};
+  absl::StatusOr<Needed> needed = FindNeeded(context, except, name);
+  absl::Status status = needed.status();
+  if (status.ok() && !needed->volumes.empty()) {
+    held->users() = needed->volumes;
+    for (const Uuid& other : needed->volumes) status.Update(RecordHanging(other, name));
     if (status.ok()) return status;
+  }
+  if (status.ok() && !needed->others.empty()) {
+    spdlog::warn("connection {} is kept, because others use it: {}", name, needed->others);
+    base::MutexLock lock(mutex_);
+    lingering_.insert(name);
+    return status;
   }
   if (status.ok()) status = Disconnect(context, name);
   if (!status.ok()) held->users().insert(volume);
   return status;
+}
+
+// The names are not in the record: after a restart of the agent, these connections belong to those
+// who use them.
+absl::Status SharedConnections::ReleaseLingering(const Context& context) {
+  std::set<std::string> names;
+  {
+    base::MutexLock lock(mutex_);
+    const auto now = std::chrono::steady_clock::now();
+    if (lingering_.empty() || now - last_release_ < kLingeringPeriod) return absl::OkStatus();
+    last_release_ = now;
+    names = lingering_;
+  }
+  absl::Status first;
+  for (const std::string& name : names) {
+    absl::StatusOr<UseCounts::Held> held = Lock(context, name);
+    if (!held.ok()) return held.status();
+    absl::Status status;
+    if (held->users().empty()) {
+      absl::StatusOr<Needed> needed = FindNeeded(context, {}, name);
+      status = needed.status();
+      if (status.ok() && !needed->by_nobody()) continue;
+      if (status.ok()) status = Disconnect(context, name);
+    }
+    first.Update(status);
+    if (!status.ok()) continue;
+    base::MutexLock lock(mutex_);
+    lingering_.erase(name);
+  }
+  return first;
 }
 
 absl::StatusOr<std::set<Uuid>> SharedConnections::UsersOf(const Context& context,
@@ -221,16 +263,16 @@ absl::StatusOr<std::set<Uuid>> SharedConnections::UsersOf(const Context& context
 }
 
 absl::StatusOr<bool> SharedConnections::IsIdle(const Context& context, const std::string& name) {
-  absl::StatusOr<Dependents> dependents = FindDependents(context, name);
+  absl::StatusOr<Dependents> dependents = FindDependents(context, name, /*with_bdevs=*/false);
   if (!dependents.ok()) return dependents.status();
   return dependents->controllers.empty();
 }
 
 absl::StatusOr<bool> SharedConnections::HasNoVolumes(const Context& context,
                                                      const std::string& name) {
-  absl::StatusOr<std::set<Uuid>> hanging = FindHanging(context, std::nullopt, name);
-  if (!hanging.ok()) return hanging.status();
-  return hanging->empty();
+  absl::StatusOr<Needed> needed = FindNeeded(context, {}, name);
+  if (!needed.ok()) return needed.status();
+  return needed->by_nobody();
 }
 
 // A volume that is being removed still uses the connection: the target removes its namespace only
@@ -244,9 +286,9 @@ absl::StatusOr<std::optional<std::set<Uuid>>> SharedConnections::FindOthersThatG
   const bool any_stays =
       std::any_of(others.begin(), others.end(), [&](const Uuid& user) { return Stays(user); });
   if (any_stays) return std::nullopt;
-  absl::StatusOr<std::set<Uuid>> hanging = FindHanging(context, volume, name);
-  if (!hanging.ok()) return hanging.status();
-  if (!hanging->empty()) return std::nullopt;
+  absl::StatusOr<Needed> needed = FindNeeded(context, {.volume = volume, .in_use = true}, name);
+  if (!needed.ok()) return needed.status();
+  if (!needed->by_nobody()) return std::nullopt;
   return others;
 }
 
@@ -284,24 +326,50 @@ absl::Status SharedConnections::Disconnect(const Context& context, const std::st
   return spdk::IsUnknownName(status) ? absl::OkStatus() : status;
 }
 
-absl::StatusOr<SharedConnections::Dependents> SharedConnections::FindDependents(
-    const Context& context, const std::string& name) {
-  absl::StatusOr<std::vector<spdk::Controller>> controllers;
-  if (IsService(name)) {
-    controllers = QueryControllers(context);
-  } else {
-    const Request request = spdk::GetController(name);
-    absl::StatusOr<jsonrpc::Json> answer = target_.Call(context, request);
-    if (spdk::IsUnknownName(answer.status())) return Dependents();
-    if (!answer.ok()) return answer.status();
-    controllers = spdk::ParseControllers(*answer);
+std::set<std::string> SharedConnections::KnownControllersOf(const std::string& name) const {
+  if (!IsService(name)) return {name};
+  std::set<std::string> names;
+  controllers_.ForEach(target_.generation(), [&](const spdk::Controller& controller) {
+    if (ServiceOfController(controller.name) == name) names.insert(controller.name);
+  });
+  return names;
+}
+
+// Queries, in one round trip, the controllers of a connection and, if `with_bdevs` is set, who uses
+// the bdevs of those that were known before.
+absl::StatusOr<Dependents> SharedConnections::FindDependents(const Context& context,
+                                                             const std::string& name,
+                                                             bool with_bdevs) {
+  const auto before = controllers_.snapshot(target_.generation());
+  std::vector<Request> requests;
+  requests.push_back(IsService(name) ? spdk::GetControllers() : spdk::GetController(name));
+  std::set<std::string> names;
+  if (with_bdevs) {
+    requests.push_back(spdk::GetVhostControllers());
+    names = names_.Of(KnownControllersOf(name));
+    for (const std::string& bdev : names) requests.push_back(spdk::GetBdev(bdev));
   }
-  if (!controllers.ok()) return controllers.status();
+  const spdk::Results answers = target_.CallMany(context, requests);
   Dependents dependents;
+  if (spdk::IsUnknownName(answers[0].status())) return dependents;
+  if (!answers[0].ok()) return answers[0].status();
+  absl::StatusOr<std::vector<spdk::Controller>> controllers = spdk::ParseControllers(*answers[0]);
+  if (!controllers.ok()) return controllers.status();
+  if (IsService(name)) controllers_.Replace(before, *controllers);
   for (const spdk::Controller& controller : *controllers) {
     if (controller.name != name && ServiceOfController(controller.name) != name) continue;
     dependents.controllers.insert(controller.name);
     for (const spdk::ControllerPath& path : controller.paths) dependents.nqns.insert(path.subnqn);
+  }
+  if (!with_bdevs || dependents.controllers.empty()) return dependents;
+  auto vhosts = ParseVhosts(answers[1]);
+  if (!vhosts.ok()) return vhosts.status();
+  dependents.vhosts = *std::move(vhosts);
+  size_t next = 2;
+  for (const std::string& bdev_name : names) {
+    absl::StatusOr<std::optional<spdk::Bdev>> bdev = spdk::ParseBdev(answers[next++]);
+    if (!bdev.ok()) return bdev.status();
+    dependents.bdevs[bdev_name] = *std::move(bdev);
   }
   return dependents;
 }
@@ -321,20 +389,27 @@ std::vector<Uuid> SharedConnections::CandidatesOf(const Dependents& dependents,
   return present;
 }
 
-absl::StatusOr<std::set<Uuid>> SharedConnections::FindHanging(const Context& context,
-                                                              const std::optional<Uuid>& except,
-                                                              const std::string& name) {
-  absl::StatusOr<Dependents> dependents = FindDependents(context, name);
+// Queries the target in two round trips; in one if no other volume may depend on the connection,
+// and its controllers were known.
+absl::StatusOr<SharedConnections::Needed> SharedConnections::FindNeeded(const Context& context,
+                                                                        const Except& except,
+                                                                        const std::string& name) {
+  absl::StatusOr<Dependents> dependents = FindDependents(context, name, /*with_bdevs=*/true);
   if (!dependents.ok()) return dependents.status();
-  std::set<Uuid> hanging;
-  if (dependents->controllers.empty()) return hanging;
-  const std::vector<Uuid> candidates = CandidatesOf(*dependents, except);
-  if (absl::Status status = QueryBdevs(context, candidates); !status.ok()) return status;
+  Needed needed;
+  if (dependents->controllers.empty()) return needed;
+  const std::vector<Uuid> candidates = CandidatesOf(*dependents, except.volume);
+  if (absl::Status status = QueryBdevs(context, candidates, *dependents); !status.ok()) {
+    return status;
+  }
   for (const Uuid& id : candidates) {
     const std::optional<KnownBdev> known = bdevs_.Find(target_.generation(), id);
-    if (known && dependents->controllers.contains(known->controller)) hanging.insert(id);
+    if (known && dependents->controllers.contains(known->controller)) needed.volumes.insert(id);
   }
-  return hanging;
+  needed.others = dependents->FindOtherUse([&](const Uuid& id) {
+    return id == except.volume ? except.in_use : record_.FindVolume(id).has_value();
+  });
+  return needed;
 }
 
 absl::Status SharedConnections::RefreshBdevs(const Context& context,
@@ -351,16 +426,37 @@ absl::Status SharedConnections::RefreshBdevs(const Context& context,
 
 absl::Status SharedConnections::QueryBdevs(const Context& context,
                                            const std::vector<Uuid>& volumes) {
-  for (size_t begin = 0; begin < volumes.size(); begin += kMaxQueries) {
-    const size_t end = std::min(begin + kMaxQueries, volumes.size());
+  Dependents none;
+  return QueryBdevs(context, volumes, none);
+}
+
+// Queries the bdevs of `volumes` and, in the same batches, those of `dependents` that were not
+// queried yet.
+absl::Status SharedConnections::QueryBdevs(const Context& context, const std::vector<Uuid>& volumes,
+                                           Dependents& dependents) {
+  std::set<std::string> names = names_.Of(dependents.controllers);
+  for (const spdk::VhostBlkController& vhost : dependents.vhosts) {
+    if (dependents.Has(vhost.bdev_name)) names.insert(vhost.bdev_name);
+  }
+  std::vector<std::string> queried;
+  for (const Uuid& id : volumes) queried.push_back(id.ToString());
+  for (const std::string& name : names) {
+    if (!dependents.bdevs.contains(name)) queried.push_back(name);
+  }
+  for (size_t begin = 0; begin < queried.size(); begin += kMaxQueries) {
+    const size_t end = std::min(begin + kMaxQueries, queried.size());
     std::vector<Request> requests;
-    for (size_t i = begin; i < end; ++i) requests.push_back(spdk::GetBdev(volumes[i].ToString()));
+    for (size_t i = begin; i < end; ++i) requests.push_back(spdk::GetBdev(queried[i]));
     const uint64_t generation = target_.generation();
     const spdk::Results answers = target_.CallMany(context, requests);
     for (size_t i = begin; i < end; ++i) {
       absl::StatusOr<std::optional<spdk::Bdev>> bdev = spdk::ParseBdev(answers[i - begin]);
       if (!bdev.ok()) return bdev.status();
-      NoteBdev(generation, volumes[i], *bdev);
+      if (i < volumes.size()) {
+        NoteBdev(generation, volumes[i], *bdev);
+      } else {
+        dependents.bdevs[queried[i]] = *std::move(bdev);
+      }
     }
   }
   return absl::OkStatus();

@@ -16,6 +16,8 @@
 #include "agent/record/record.h"
 #include "agent/spdk/bdev.h"
 #include "agent/spdk/bdev_nvme.h"
+#include "agent/spdk/notify.h"
+#include "agent/volume/connection_query.h"
 #include "agent/volume/known_bdevs.h"
 #include "agent/volume/known_objects.h"
 #include "agent/volume/shared_names.h"
@@ -42,7 +44,8 @@ struct PathCount {
 /// A volume *uses* a connection that was created for it. It *depends on* the connection to which
 /// its bdev belongs, which may have been created for another volume: a target attaches a path only
 /// once, whichever service lists it, and detaches it together with that service. Therefore a
-/// connection is released only when no volume uses it and no volume in the record depends on it. A
+/// connection is released only when no volume uses it, no volume in the record depends on it, and
+/// nobody else uses a bdev that belongs to it; it is kept for others until they no longer use it. A
 /// connection whose name is not in the record belongs to another owner: it is never counted and
 /// never released.
 ///
@@ -93,15 +96,19 @@ class SharedConnections {
                           SharedNames& names);
 
   /// Ends the use of the connection `name` by `volume`, and releases the connection if no other
-  /// volume uses it or depends on it. Returns OK if it does not exist. `is_going` is true if the
-  /// volume is being released, so that its own bdev does not keep the connection.
+  /// volume uses it or depends on it. Returns OK if it does not exist, or is kept for others.
+  /// `is_going` is true if the volume is being released, so that its own bdev does not keep the
+  /// connection.
   absl::Status Leave(const base::Context& context, const base::Uuid& volume,
                      const std::string& name, bool is_going = true);
+  /// Releases the connections that were kept for others, if they no longer use them. Queries the
+  /// target for each of these connections, at most once a second.
+  absl::Status ReleaseLingering(const base::Context& context);
   /// Returns true if the connection `name`, whose lock the caller holds, has no controllers.
   /// Queries the target.
   absl::StatusOr<bool> IsIdle(const base::Context& context, const std::string& name);
   /// Returns true if no attached volume depends on the connection `name`, whose lock the caller
-  /// holds. Queries the target.
+  /// holds, and nobody else uses it. Queries the target.
   absl::StatusOr<bool> HasNoVolumes(const base::Context& context, const std::string& name);
   /// Returns the volumes other than `volume` that are counted for the connection `name`, if all of
   /// them are being removed and nothing else depends on it, so that it may be released at once;
@@ -126,6 +133,8 @@ class SharedConnections {
                 const std::optional<spdk::Bdev>& bdev) {
     bdevs_.Note(generation, volume, bdev);
   }
+  /// Notes the target's events.
+  void NoteEvents(const std::vector<spdk::BdevEvent>& events) { names_.Note(events); }
   /// Query the target for, respectively, the bdevs of those `volumes` that have no description or
   /// whose controller no longer exists; all discovery services; all controllers.
   absl::Status RefreshBdevs(const base::Context& context, const std::vector<base::Uuid>& volumes);
@@ -151,10 +160,18 @@ class SharedConnections {
   const KnownObjects<spdk::Controller>& controllers() const { return controllers_; }
 
  private:
-  // The objects that are removed together with a connection.
-  struct Dependents {
-    std::set<std::string> controllers;
-    std::set<std::string> nqns;  // of the controllers' subsystems
+  // Who needs a connection.
+  struct Needed {
+    std::set<base::Uuid> volumes;  // attached volumes that depend on it
+    std::string others;            // for a message: who else uses it; empty: nobody
+
+    bool by_nobody() const { return volumes.empty() && others.empty(); }
+  };
+  // Whose bdevs count in FindNeeded: those of `except` do not keep the connection. They are not
+  // expected to be in use either, unless `in_use` is set, because its device still has it.
+  struct Except {
+    std::optional<base::Uuid> volume{};
+    bool in_use = false;
   };
 
   SharedNames HangsOn(const std::string& controller) const;
@@ -162,19 +179,22 @@ class SharedConnections {
                                 const std::string& name, SharedNames& names);
   absl::StatusOr<bool> CountController(const base::Context& context, const base::Uuid& volume,
                                        const std::string& controller, SharedNames& names);
-  absl::StatusOr<std::set<base::Uuid>> FindHanging(const base::Context& context,
-                                                   const std::optional<base::Uuid>& except,
-                                                   const std::string& name);
-  absl::StatusOr<Dependents> FindDependents(const base::Context& context, const std::string& name);
+  absl::StatusOr<Needed> FindNeeded(const base::Context& context, const Except& except,
+                                    const std::string& name);
+  absl::StatusOr<Dependents> FindDependents(const base::Context& context, const std::string& name,
+                                            bool with_bdevs);
   std::vector<base::Uuid> CandidatesOf(const Dependents& dependents,
                                        const std::optional<base::Uuid>& except);
   bool Stays(const base::Uuid& volume) const;
   bool IsNeededBy(const std::set<base::Uuid>& users, const base::Uuid& volume,
                   const spdk::TransportAddress& address) const;
   absl::Status QueryBdevs(const base::Context& context, const std::vector<base::Uuid>& volumes);
+  absl::Status QueryBdevs(const base::Context& context, const std::vector<base::Uuid>& volumes,
+                          Dependents& dependents);
   absl::Status RecordHanging(const base::Uuid& volume, const std::string& name);
   absl::Status Disconnect(const base::Context& context, const std::string& name);
   absl::StatusOr<std::vector<spdk::Controller>> QueryControllers(const base::Context& context);
+  std::set<std::string> KnownControllersOf(const std::string& name) const;
 
   jsonrpc::Caller& target_;
   record::Record& record_;
@@ -182,8 +202,11 @@ class SharedConnections {
   KnownObjects<spdk::DiscoveryService> services_;
   KnownObjects<spdk::Controller> controllers_;
   KnownBdevs bdevs_;
+  BdevNames names_;
   base::Mutex mutex_;
   std::map<std::string, std::string, std::less<>> planned_ SMA_GUARDED_BY(mutex_);  // by key
+  std::set<std::string> lingering_ SMA_GUARDED_BY(mutex_);  // kept for others, used by no volume
+  base::TimePoint last_release_ SMA_GUARDED_BY(mutex_){};
 };
 
 }  // namespace sma::volume

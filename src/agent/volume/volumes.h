@@ -202,6 +202,14 @@ class Volumes {
   absl::Status RefreshPaths(const base::Context& context) {
     return connections_.shared().RefreshControllers(context);
   }
+  /// Same contract as SharedConnections::ReleaseLingering.
+  absl::Status ReleaseLingering(const base::Context& context) {
+    return connections_.shared().ReleaseLingering(context);
+  }
+  /// Notes the target's events about bdevs.
+  void NoteEvents(const std::vector<spdk::BdevEvent>& events) {
+    connections_.shared().NoteEvents(events);
+  }
   /// Same contract as KnownBdevs::Note.
   void NoteBdev(uint64_t generation, const base::Uuid& volume,
                 const std::optional<spdk::Bdev>& bdev) {
