@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "agent/spdk/nvmf.h"
+#include "agent/spdk/call.h"
 #include "devices/nvmf_common/comparison.h"
 #include "devices/nvmf_common/known_subsystems.h"
 #include "devices/nvmf_common/listing.h"

@@ -8,7 +8,6 @@
 #include <algorithm>
 #include <utility>
 
-#include "agent/spdk/call.h"
 #include "devices/nvmf_common/comparison.h"
 #include "devices/pci_common/inventories.h"
 #include "devices/vfiouser/params.h"
