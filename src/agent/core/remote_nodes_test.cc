@@ -101,11 +101,12 @@ TEST_F(RemoteNodesTest, Defect46_ANodeThatHangsDelaysNobody) {
   target_.AddBdev(VolumeUuid(9));
   EXPECT_LT(TimeOf([&] { EXPECT_TRUE(Attach(Handle(0), 9).ok()); }), seconds(1));
   EXPECT_LT(TimeOf([&] { EXPECT_TRUE(Detach(Handle(0), 100).ok()); }), seconds(2));
-  WaitFor([&] { return ErrorOf(101).code == StatusCode::kUnavailable; });
-  EXPECT_NE(ErrorOf(101).message.find("127.0.0.1 port 6001"), std::string::npos)
-      << ErrorOf(101).message;
-  EXPECT_EQ(ErrorOf(7).code, StatusCode::kUnavailable);
-  EXPECT_NE(ErrorOf(7).message.find(kPortal), std::string::npos) << ErrorOf(7).message;
+  // Until then the errors may be those of the agent's end.
+  auto has_error = [&](int volume, const std::string& about) {
+    return ErrorOf(volume).code == StatusCode::kUnavailable &&
+           ErrorOf(volume).message.find(about) != std::string::npos;
+  };
+  WaitFor([&] { return has_error(101, "127.0.0.1 port 6001") && has_error(7, kPortal); });
   // The next comparison completes the work that the previous agent left unfinished.
   WaitFor([&] { return ErrorOf(8).code == StatusCode::kOk; });
 }

@@ -26,13 +26,13 @@ bool IsErrno(const absl::Status& status, int error) {
 }
 
 // Returns nullopt for a controller of another type.
-std::optional<VhostBlkController> ParseBlkController(const Json& entry) {
+std::optional<VhostController> ParseBlkController(const Json& entry) {
   const Json* backend = Member(entry, "backend_specific");
   const Json* block = backend == nullptr ? nullptr : Member(*backend, "block");
   if (block == nullptr) return std::nullopt;
-  return VhostBlkController{.name = StringMember(entry, "ctrlr").value_or(""),
-                            .bdev_name = StringMember(*block, "bdev").value_or(""),
-                            .session_count = ElementsOf(entry, "sessions").size()};
+  return VhostController{.name = StringMember(entry, "ctrlr").value_or(""),
+                         .bdev_name = StringMember(*block, "bdev").value_or(""),
+                         .session_count = ElementsOf(entry, "sessions").size()};
 }
 
 }  // namespace
@@ -52,11 +52,11 @@ Request DeleteVhostController(std::string_view name) {
   return {"vhost_delete_controller", {{"ctrlr", name}}};
 }
 
-absl::StatusOr<std::vector<VhostBlkController>> ParseVhostControllers(const Json& answer) {
+absl::StatusOr<std::vector<VhostController>> ParseVhostControllers(const Json& answer) {
   if (!answer.is_array()) return MalformedAnswer(kGetControllers);
-  std::vector<VhostBlkController> controllers;
+  std::vector<VhostController> controllers;
   for (const Json& entry : answer) {
-    std::optional<VhostBlkController> controller = ParseBlkController(entry);
+    std::optional<VhostController> controller = ParseBlkController(entry);
     if (!controller) continue;
     if (controller->name.empty()) return MalformedAnswer(kGetControllers);
     controllers.push_back(*std::move(controller));
@@ -64,11 +64,11 @@ absl::StatusOr<std::vector<VhostBlkController>> ParseVhostControllers(const Json
   return controllers;
 }
 
-absl::StatusOr<std::optional<VhostBlkController>> ParseVhostController(
+absl::StatusOr<std::optional<VhostController>> ParseVhostController(
     const absl::StatusOr<Json>& answer) {
   if (IsNoSuchVhostDevice(answer.status())) return std::nullopt;
   if (!answer.ok()) return answer.status();
-  absl::StatusOr<std::vector<VhostBlkController>> controllers = ParseVhostControllers(*answer);
+  absl::StatusOr<std::vector<VhostController>> controllers = ParseVhostControllers(*answer);
   if (!controllers.ok()) return controllers.status();
   if (controllers->size() == 1) return std::optional(std::move(controllers->front()));
   if (answer->size() != 1) return MalformedAnswer(kGetControllers);

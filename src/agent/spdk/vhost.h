@@ -16,7 +16,7 @@
 namespace sma::spdk {
 
 /// A vhost-user controller of a virtio-blk device.
-struct VhostBlkController {
+struct VhostController {
   std::string name;
   std::string bdev_name;     // the name, not an alias; empty: the bdev no longer exists
   size_t session_count = 0;  // connected front ends
@@ -31,11 +31,11 @@ jsonrpc::Request DeleteVhostController(std::string_view name);
 
 /// Parses the answer of vhost_get_controllers, omitting controllers of other types. Returns
 /// INTERNAL if it is malformed.
-absl::StatusOr<std::vector<VhostBlkController>> ParseVhostControllers(const jsonrpc::Json& answer);
+absl::StatusOr<std::vector<VhostController>> ParseVhostControllers(const jsonrpc::Json& answer);
 
 /// Parses the answer of vhost_get_controllers for one name. Returns nullopt if there is no such
 /// controller, ALREADY_EXISTS if it is of another type.
-absl::StatusOr<std::optional<VhostBlkController>> ParseVhostController(
+absl::StatusOr<std::optional<VhostController>> ParseVhostController(
     const absl::StatusOr<jsonrpc::Json>& answer);
 
 /// Classify the error of vhost_create_blk_controller or vhost_delete_controller.

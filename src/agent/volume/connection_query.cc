@@ -36,7 +36,7 @@ std::string Dependents::FindOtherUse(const std::function<bool(const Uuid&)>& is_
     if (!bdev || !bdev->claimed || !Has(bdev->name)) continue;
     if (!bdev->uuid || !is_ours(*bdev->uuid)) return fmt::format("bdev {} is claimed", bdev->name);
   }
-  for (const spdk::VhostBlkController& vhost : vhosts) {
+  for (const spdk::VhostController& vhost : vhosts) {
     if (!Has(vhost.bdev_name)) continue;
     auto found = bdevs.find(vhost.bdev_name);
     const bool is_known = found != bdevs.end() && found->second && found->second->uuid;
@@ -78,11 +78,11 @@ std::set<std::string> BdevNames::Of(const std::set<std::string>& controllers) co
   return names;
 }
 
-absl::StatusOr<std::vector<spdk::VhostBlkController>> ParseVhosts(
+absl::StatusOr<std::vector<spdk::VhostController>> ParseVhosts(
     const absl::StatusOr<jsonrpc::Json>& answer) {
   const auto error = jsonrpc::GetTargetError(answer.status());
   if (error && error->code == jsonrpc::kMethodNotFound) {
-    return std::vector<spdk::VhostBlkController>();
+    return std::vector<spdk::VhostController>();
   }
   if (!answer.ok()) return answer.status();
   return spdk::ParseVhostControllers(*answer);

@@ -26,7 +26,7 @@ struct Dependents {
   std::set<std::string> controllers;
   std::set<std::string> nqns;                              // of the controllers' subsystems
   std::map<std::string, std::optional<spdk::Bdev>> bdevs;  // the names that were queried
-  std::vector<spdk::VhostBlkController> vhosts;            // all of the target
+  std::vector<spdk::VhostController> vhosts;               // all of the target
 
   bool Has(const std::string& bdev_name) const;
   /// Returns, for a message, who uses a bdev of the connection, other than through a volume for
@@ -54,7 +54,7 @@ class BdevNames {
 };
 
 /// Parses the answer of vhost_get_controllers; an empty list if the target has no vhost.
-absl::StatusOr<std::vector<spdk::VhostBlkController>> ParseVhosts(
+absl::StatusOr<std::vector<spdk::VhostController>> ParseVhosts(
     const absl::StatusOr<jsonrpc::Json>& answer);
 
 }  // namespace sma::volume

@@ -435,7 +435,7 @@ absl::Status SharedConnections::QueryBdevs(const Context& context,
 absl::Status SharedConnections::QueryBdevs(const Context& context, const std::vector<Uuid>& volumes,
                                            Dependents& dependents) {
   std::set<std::string> names = names_.Of(dependents.controllers);
-  for (const spdk::VhostBlkController& vhost : dependents.vhosts) {
+  for (const spdk::VhostController& vhost : dependents.vhosts) {
     if (dependents.Has(vhost.bdev_name)) names.insert(vhost.bdev_name);
   }
   std::vector<std::string> queried;

@@ -10,8 +10,8 @@
 #include <utility>
 #include <vector>
 
-#include "agent/spdk/nvmf.h"
 #include "agent/spdk/call.h"
+#include "agent/spdk/nvmf.h"
 #include "devices/nvmf_common/comparison.h"
 #include "devices/nvmf_common/known_subsystems.h"
 #include "devices/nvmf_common/listing.h"

@@ -49,13 +49,13 @@ absl::Status AddBdevs(std::span<const absl::StatusOr<jsonrpc::Json>> answers,
 
 }  // namespace
 
-absl::StatusOr<std::optional<spdk::VhostBlkController>> Controllers::Find(
+absl::StatusOr<std::optional<spdk::VhostController>> Controllers::Find(
     const base::Context& context, const std::string& controller) {
   const jsonrpc::Request request = spdk::GetVhostController(controller);
   return spdk::ParseVhostController(target_.Call(context, request));
 }
 
-absl::StatusOr<std::optional<spdk::VhostBlkController>> Controllers::FindUnlessAbsent(
+absl::StatusOr<std::optional<spdk::VhostController>> Controllers::FindUnlessAbsent(
     const base::Context& context, const std::string& name) {
   if (known_.IsAbsent(target_.generation(), name)) return std::nullopt;
   return Find(context, name);
@@ -70,14 +70,14 @@ absl::StatusOr<std::unique_ptr<Listing>> Controllers::List(const base::Context& 
   for (const std::string& name : asked) requests.push_back(spdk::GetBdev(name));
   spdk::Results results = target_.CallMany(context, requests);
   if (!results[0].ok()) return results[0].status();
-  absl::StatusOr<std::vector<spdk::VhostBlkController>> controllers =
+  absl::StatusOr<std::vector<spdk::VhostController>> controllers =
       spdk::ParseVhostControllers(*results[0]);
   if (!controllers.ok()) return controllers.status();
   std::vector<spdk::Bdev> bdevs;
   absl::Status status = AddBdevs(std::span(results).subspan(1), bdevs);
   KnownControllers::BdevNames names;
   std::vector<std::string> wanted;
-  for (const spdk::VhostBlkController& controller : *controllers) {
+  for (const spdk::VhostController& controller : *controllers) {
     const std::string& name = controller.bdev_name;
     names.emplace(controller.name, name);
     if (!name.empty() && asked.insert(name).second) wanted.push_back(name);
@@ -136,11 +136,11 @@ OutcomeOr<std::string> Controllers::Make(const base::Context& context, const std
 
 absl::Status Controllers::NoteListing(const absl::StatusOr<jsonrpc::Json>& answer) {
   if (!answer.ok()) return answer.status();
-  absl::StatusOr<std::vector<spdk::VhostBlkController>> controllers =
+  absl::StatusOr<std::vector<spdk::VhostController>> controllers =
       spdk::ParseVhostControllers(*answer);
   if (!controllers.ok()) return controllers.status();
   KnownControllers::BdevNames names;
-  for (spdk::VhostBlkController& controller : *controllers) {
+  for (spdk::VhostController& controller : *controllers) {
     names.emplace(std::move(controller.name), std::move(controller.bdev_name));
   }
   known_.Merge(names);
@@ -152,7 +152,7 @@ absl::Status Controllers::NoteListing(const absl::StatusOr<jsonrpc::Json>& answe
 absl::Status Controllers::CheckOtherUsers(const base::Context& context, const std::string& name,
                                           const std::string& bdev_name, const base::Uuid& volume) {
   while (std::optional<std::string> other = known_.OtherUserOf(bdev_name, name)) {
-    absl::StatusOr<std::optional<spdk::VhostBlkController>> there = Find(context, *other);
+    absl::StatusOr<std::optional<spdk::VhostController>> there = Find(context, *other);
     if (!there.ok()) return there.status();
     if (*there && (*there)->bdev_name == bdev_name) {
       return InUse(volume, "vhost controller " + *other);
@@ -218,7 +218,7 @@ absl::Status Controllers::Delete(const base::Context& context, const std::string
 absl::StatusOr<bool> Controllers::IsOfFailedCreate(const base::Context& context,
                                                    const std::string& name,
                                                    const DeviceVolume* volume) {
-  absl::StatusOr<std::optional<spdk::VhostBlkController>> controller = Find(context, name);
+  absl::StatusOr<std::optional<spdk::VhostController>> controller = Find(context, name);
   if (!controller.ok()) return controller.status();
   if (!*controller) return true;
   if (known_.IsOthers(name)) {

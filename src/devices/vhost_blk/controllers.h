@@ -30,10 +30,10 @@ class Controllers {
       : target_(target), options_(options) {}
 
   /// Returns the controller; nullopt if there is none of this name.
-  absl::StatusOr<std::optional<spdk::VhostBlkController>> Find(const base::Context& context,
-                                                               const std::string& name);
+  absl::StatusOr<std::optional<spdk::VhostController>> Find(const base::Context& context,
+                                                            const std::string& name);
   /// As Find(), but without a call if the last listing had no controller of this name.
-  absl::StatusOr<std::optional<spdk::VhostBlkController>> FindUnlessAbsent(
+  absl::StatusOr<std::optional<spdk::VhostController>> FindUnlessAbsent(
       const base::Context& context, const std::string& name);
   /// Returns all controllers with their bdevs.
   absl::StatusOr<std::unique_ptr<Listing>> List(const base::Context& context);

@@ -16,7 +16,7 @@ namespace sma::vhost_blk {
 
 /// What the target and the VMs show of a device and its volume.
 struct DeviceState {
-  std::optional<spdk::VhostBlkController> controller;
+  std::optional<spdk::VhostController> controller;
   /// The name of the volume's bdev; nullopt if it does not exist.
   std::optional<std::string> bdev_name;
   std::string attachment;  // the recorded attachment; empty if unknown

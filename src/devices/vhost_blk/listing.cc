@@ -9,8 +9,8 @@
 
 namespace sma::vhost_blk {
 
-Listing::Listing(std::vector<spdk::VhostBlkController> controllers, std::vector<spdk::Bdev> bdevs) {
-  for (spdk::VhostBlkController& controller : controllers) {
+Listing::Listing(std::vector<spdk::VhostController> controllers, std::vector<spdk::Bdev> bdevs) {
+  for (spdk::VhostController& controller : controllers) {
     std::string name = controller.name;
     controllers_.emplace(std::move(name), std::move(controller));
   }
@@ -23,7 +23,7 @@ Listing::Listing(std::vector<spdk::VhostBlkController> controllers, std::vector<
   }
 }
 
-std::optional<spdk::VhostBlkController> Listing::FindController(const std::string& name) const {
+std::optional<spdk::VhostController> Listing::FindController(const std::string& name) const {
   auto found = controllers_.find(name);
   return found == controllers_.end() ? std::nullopt : std::optional(found->second);
 }

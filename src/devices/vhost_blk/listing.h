@@ -19,13 +19,11 @@ namespace sma::vhost_blk {
 class Listing : public DeviceListing {
  public:
   /// `bdevs` are the bdevs of the controllers.
-  Listing(std::vector<spdk::VhostBlkController> controllers, std::vector<spdk::Bdev> bdevs);
+  Listing(std::vector<spdk::VhostController> controllers, std::vector<spdk::Bdev> bdevs);
 
   /// Returns the controllers by name.
-  const std::map<std::string, spdk::VhostBlkController>& controllers() const {
-    return controllers_;
-  }
-  std::optional<spdk::VhostBlkController> FindController(const std::string& name) const;
+  const std::map<std::string, spdk::VhostController>& controllers() const { return controllers_; }
+  std::optional<spdk::VhostController> FindController(const std::string& name) const;
   /// Returns the name of the bdev with the name or alias `name`; nullopt if no controller uses it.
   std::optional<std::string> FindBdevName(const std::string& name) const;
   std::optional<base::Uuid> FindUuid(const std::string& bdev_name) const;
@@ -41,7 +39,7 @@ class Listing : public DeviceListing {
     size_t hash = 0;  // of UUID and aliases
   };
 
-  std::map<std::string, spdk::VhostBlkController> controllers_;
+  std::map<std::string, spdk::VhostController> controllers_;
   std::map<std::string, std::string> bdev_names_;
   std::map<std::string, Identity> identities_;  // by the bdev's name
   const std::unique_ptr<pci_common::Inventories> vms_ = std::make_unique<pci_common::Inventories>();

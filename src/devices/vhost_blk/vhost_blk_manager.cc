@@ -49,10 +49,10 @@ bool VhostBlkManager::OwnsHandle(std::string_view handle) const { return IsHandl
 absl::StatusOr<std::optional<ExistingDevice>> VhostBlkManager::FindExisting(
     const base::Context& context, const DeviceSpec& device) {
   const std::string name = ControllerName(device);
-  absl::StatusOr<std::optional<spdk::VhostBlkController>> found =
+  absl::StatusOr<std::optional<spdk::VhostController>> found =
       controllers_.FindUnlessAbsent(context, name);
   if (!found.ok()) return found.status();
-  const std::optional<spdk::VhostBlkController>& controller = *found;
+  const std::optional<spdk::VhostController>& controller = *found;
   pci_common::Inventories inventories;
   absl::StatusOr<pci_common::PlugState> plug = functions_.Query(context, device, inventories);
   if (!plug.ok()) return plug.status();
@@ -269,7 +269,7 @@ absl::Status VhostBlkManager::Repair(const base::Context& context, const Restore
     OutcomeOr<std::string> made = controllers_.Make(context, name, volume);
     if (!made.ok()) return made.status();
     result.volumes.front().attached_again = true;
-    state.controller = spdk::VhostBlkController{.name = name, .bdev_name = *made};
+    state.controller = spdk::VhostController{.name = name, .bdev_name = *made};
     state.bdev_name = *std::move(made);
   }
   if (!state.plug.ok() || state.plug->is_plugged) return absl::OkStatus();

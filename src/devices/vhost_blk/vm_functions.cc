@@ -75,7 +75,7 @@ Outcome VmFunctions::Release(const base::Context& context, const DeviceSpec& dev
       qmp::Unplug(*vm, context.Child(steady_clock::now() + options_.unplug_wait), function);
   if (!absl::IsUnavailable(status)) return pci_common::UnplugOutcome(context, status);
   if (!pci_common::IsLongGone(vm->unreachable_since(), options_.gone_after)) return status;
-  absl::StatusOr<std::optional<spdk::VhostBlkController>> found =
+  absl::StatusOr<std::optional<spdk::VhostController>> found =
       controllers_.Find(context, function.id);
   if (!found.ok()) return found.status();
   if (*found && (*found)->session_count > 0) return status;
