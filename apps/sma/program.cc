@@ -8,7 +8,9 @@
 
 #include <chrono>
 #include <cstdlib>
+#include <functional>
 #include <string>
+#include <thread>
 #include <utility>
 
 #include "agent/config/parse.h"
@@ -22,6 +24,43 @@ namespace sma::apps {
 namespace {
 
 constexpr std::chrono::seconds kTargetStartTime{10};
+// The time for calls to end after they were cancelled.
+constexpr std::chrono::seconds kStopGrace{1};
+
+/// Calls a function in a thread of its own if this object still exists after `time`. If so, the
+/// destructor waits for the function.
+class TimeLimit {
+ public:
+  TimeLimit(std::chrono::nanoseconds time, std::function<void()> on_passed)
+      : thread_([this, end = std::chrono::steady_clock::now() + time,
+                 on_passed = std::move(on_passed)] {
+          if (Wait(end)) on_passed();
+        }) {}
+  ~TimeLimit() {
+    {
+      base::MutexLock lock(mutex_);
+      is_over_ = true;
+      changed_.NotifyAll();
+    }
+    thread_.join();
+  }
+  TimeLimit(const TimeLimit&) = delete;
+  TimeLimit& operator=(const TimeLimit&) = delete;
+
+ private:
+  // Returns false if the object is destroyed before `end`.
+  bool Wait(base::TimePoint end) {
+    base::MutexLock lock(mutex_);
+    while (!is_over_ && changed_.WaitUntil(mutex_, end)) {
+    }
+    return !is_over_;
+  }
+
+  base::Mutex mutex_;
+  base::CondVar changed_;
+  bool is_over_ SMA_GUARDED_BY(mutex_) = false;
+  std::thread thread_;  // uses the other members
+};
 
 /// Blocks until SIGTERM or SIGINT arrives; returns its number.
 int WaitForSignal() {
@@ -50,8 +89,18 @@ int AgentProgram::Run() {
 /// If there is a Python interpreter, which is never finalized, exits the process instead of
 /// returning: the interpreter's threads must not run while the program's objects are being
 /// destroyed.
+///
+/// Also exits if something does not end within kStopGrace after `stop_timeout`, such as a call to
+/// which the target does not respond: the record has its intent, and the next start completes it or
+/// rolls it back.
 int AgentProgram::StopWith(int exit_status) {
+  const TimeLimit limit(config_.stop_timeout + kStopGrace, [this, exit_status] {
+    spdlog::warn("exiting with calls that have not ended: the next start settles them");
+    StopTarget();
+    std::_Exit(exit_status);
+  });
   Stop();
+  StopTarget();
   if (loader_ && loader_->has_python()) std::_Exit(exit_status);
   loader_.reset();
   catalog_.reset();
@@ -203,13 +252,22 @@ void AgentProgram::Stop() {
   server_.reset();
   metrics_.reset();
   core_.reset();
+}
+
+void AgentProgram::StopTarget() {
+  base::MutexLock lock(target_mutex_);
   target_.reset();
 }
 
 void AgentProgram::TellServing(bool serving) {
   server_->SetServing(serving);
   spdlog::info(serving ? "serving" : "not serving");
-  sd_notify(0, serving ? "STATUS=Serving" : "STATUS=Not serving: the target does not answer");
+  std::string why;
+  if (!serving) {
+    auto status = core_->admin().GetStatus(base::Context::Background(), {});
+    if (status.ok()) why = ": " + status->not_serving_reason();
+  }
+  sd_notify(0, (serving ? "STATUS=Serving" : "STATUS=Not serving" + why).c_str());
 }
 
 metrics::AgentNumbers AgentProgram::CollectNumbers() {
@@ -223,6 +281,7 @@ metrics::AgentNumbers AgentProgram::CollectNumbers() {
   auto status = core_->admin().GetStatus(base::Context::Background(), {});
   if (status.ok()) {
     numbers.serving = status->serving();
+    numbers.record_writable = status->record().writable();
     numbers.devices = status->device_count();
     numbers.volumes = status->volume_count();
   }

@@ -59,6 +59,8 @@ class AgentProgram {
   absl::Status Listen();
   int StopWith(int exit_status);
   void Stop();
+  /// Stops the embedded target if the configuration says so. Idempotent; thread-safe.
+  void StopTarget();
 
   void TellServing(bool serving);
   metrics::AgentNumbers CollectNumbers();
@@ -69,6 +71,8 @@ class AgentProgram {
   base::Mutex mutex_;
   /// Receives the client's callbacks. Null until all parts exist.
   core::AgentCore* connected_core_ SMA_GUARDED_BY(mutex_) = nullptr;
+
+  base::Mutex target_mutex_;  // held while target_ is destroyed
 
   // Each part uses only those declared above it.
   std::unique_ptr<embedded::EmbeddedTarget> target_;

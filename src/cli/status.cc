@@ -41,6 +41,13 @@ void AddTargetStatus(const admin::v1::Status& status, Properties& properties) {
   if (target.has_last_error()) properties.Add("target error", ErrorText(target.last_error()));
 }
 
+void AddRecordStatus(const admin::v1::Status::Record& record, Properties& properties) {
+  properties.Add("record", YesNo(record.writable(), "writable", "not writable"));
+  if (record.writable()) return;
+  properties.Add("record since", TimeText(record.since()));
+  properties.Add("record error", ErrorText(record.error()));
+}
+
 absl::Status PrintStatus(Session& session) {
   admin::v1::Status status;
   absl::Status called = session.CallAdmin("GetStatus", admin::v1::GetStatusRequest(), &status);
@@ -57,6 +64,7 @@ absl::Status PrintStatus(Session& session) {
     properties.Add("device type " + type.name(), {type.reason(), Colour::kRed});
   }
   AddTargetStatus(status, properties);
+  if (status.has_record()) AddRecordStatus(status.record(), properties);
   properties.Add("restore", RestoreText(status));
   properties.Add("devices", std::to_string(status.device_count()));
   properties.Add("volumes", std::to_string(status.volume_count()));

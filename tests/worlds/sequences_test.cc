@@ -64,6 +64,12 @@ const Sequence kSequences[] = {
     {.name = "Defect35_AnothersLayerOfAnAdoptedVolume",
      .script = "op copy 2 12; adopt 2; op rmdisk 12; restart target; op disk 12; op copy 3 12; "
                "compare; delete 2"},
+    // SPDK cannot delete an adopted layer whose disk is missing, and creates it again with the
+    // disk.
+    {.name = "Adoption_LayerWithoutItsDiskAndDelete",
+     .script = "op copy 0 10; adopt 0; op rmdisk 10; delete 0; expect OK"},
+    {.name = "Adoption_LayerComesBackWithItsDisk",
+     .script = "op copy 0 10; adopt 0; op rmdisk 10; delete 0; expect OK; op disk 10; create 0"},
     {.name = "Adoption_OfWhatCameSinceTheLastListing",
      .script = "op copy 0; create 0; expect OK; restart target"},
     {.name = "Defect36_AttachMeetsAnotherBdev", .script = "create 0; op ns 0 0 9; attach 9 0"},

@@ -139,6 +139,7 @@ class World {
   void FindLeaks(const std::map<int, admin::v1::Volume>& rows, std::vector<std::string>& found);
   void FindLeakedDevices(const std::map<int, admin::v1::Volume>& rows,
                          std::vector<std::string>& found);
+  void AddDisk(SimSpdk& spdk, int volume, const std::map<int, admin::v1::Volume>& rows);
   std::map<int, admin::v1::Volume> VolumeRows(std::vector<std::string>& found);
 
   StepFault NextStep();

@@ -114,6 +114,23 @@ void World::CheckAnswers(const Call& call, bool is_again) {
   });
 }
 
+// Adds the disk of a volume if it is missing. SPDK keeps the entry of a crypto bdev whose base was
+// removed, and has no method to delete it. If the volume was detached meanwhile, the layer that
+// appears with the disk is therefore not the agent's any more, even if the agent had adopted it.
+void World::AddDisk(SimSpdk& spdk, int volume, const std::map<int, admin::v1::Volume>& rows) {
+  for (SimCryptoName& entry : spdk.crypto_names) {
+    const bool is_dormant = !spdk.bdevs.contains(entry.name) &&
+                            entry.base_name == "local-" + UuidOf(volume) &&
+                            spdk.FindBdev(entry.base_name) == nullptr;
+    if (!is_dormant || rows.contains(volume)) continue;
+    entry.owner = Owner::kOthers;
+    if (auto key = spdk.keys.find(entry.key_name); key != spdk.keys.end()) {
+      key->second.owner = Owner::kOthers;
+    }
+  }
+  spdk.AddLocalBdev(UuidOf(volume), TruthOf(volume).medium);
+}
+
 // Repairs all neighbours, and removes an operator's objects that conflict with the agent's.
 void World::RepairNeighbours() {
   {
@@ -121,7 +138,9 @@ void World::RepairNeighbours() {
     die_at_ = fault_at_ = 0;
   }
   target_->SetHung(false);
-  target_->With([this](SimSpdk& spdk) {
+  std::vector<std::string> ignored;
+  const std::map<int, admin::v1::Volume> rows = VolumeRows(ignored);
+  target_->With([&](SimSpdk& spdk) {
     const Storage whole = MakeStorage();
     storage_.nodes = whole.nodes;
     storage_.iscsi_up = true;
@@ -148,9 +167,7 @@ void World::RepairNeighbours() {
       spdk.Call(Owner::kOthers, "nvmf_delete_subsystem",
                 {{"nqn", fmt::format("nqn.2016-06.io.spdk:operators-{}", volume)}})
           .IgnoreError();
-      if (LocationOf(volume) == Location::kLocal) {
-        spdk.AddLocalBdev(UuidOf(volume), TruthOf(volume).medium);
-      }
+      if (LocationOf(volume) == Location::kLocal) AddDisk(spdk, volume, rows);
       // With its disk, a layer may appear that was created while the disk was missing.
       const std::string layer = "crypto-" + UuidOf(volume);
       if (spdk.bdevs.contains(layer) && spdk.bdevs.at(layer).owner == Owner::kOthers) {

@@ -140,7 +140,9 @@ bool World::ChangeDisks(const Words& words) {
   } else if (what == "rmdisk") {
     Op("bdev_null_delete", {{"name", "local-" + UuidOf(n)}});
   } else if (what == "disk") {
-    target_->With([&](SimSpdk& spdk) { spdk.AddLocalBdev(UuidOf(n), TruthOf(n).medium); });
+    std::vector<std::string> ignored;
+    const std::map<int, admin::v1::Volume> rows = VolumeRows(ignored);
+    target_->With([&](SimSpdk& spdk) { AddDisk(spdk, n, rows); });
   } else if (what == "impostor") {
     target_->With([&](SimSpdk& spdk) { spdk.AddLocalBdev(UuidOf(n), "impostor"); });
   } else {

@@ -15,6 +15,12 @@
 
 namespace sma::api {
 
+/// Whom a call may have to wait for, besides the target.
+struct Neighbour {
+  std::string name;       // of a storage node, VM, plugin or device; empty: nobody
+  bool is_local = false;  // the call concerns a device that depends only on the target
+};
+
 /// The published service without its transport: called by the gRPC server, implemented by the core.
 ///
 /// Each method may block and may be called from many threads at once. It returns soon after
@@ -46,15 +52,15 @@ class Agent {
   virtual bool IsPlugins(std::string_view /*handle*/) const { return false; }
   virtual bool IsPlugins(DeviceType /*type*/) const { return false; }
 
-  /// Returns the name of the neighbour, besides the target, that a call may have to wait for: a
-  /// storage node, a VM, or a plugin; empty if there is none. Calls that may wait for the same
-  /// neighbour share a limited number of threads, so that a neighbour that hangs does not delay the
-  /// other calls. Called under the same conditions as IsPlugins.
-  virtual std::string NeighbourOf(const CreateDeviceRequest& /*request*/) const { return {}; }
-  virtual std::string NeighbourOf(const DeleteDeviceRequest& /*request*/) const { return {}; }
-  virtual std::string NeighbourOf(const AttachVolumeRequest& /*request*/) const { return {}; }
-  virtual std::string NeighbourOf(const DetachVolumeRequest& /*request*/) const { return {}; }
-  virtual std::string NeighbourOf(const SetQosRequest& /*request*/) const { return {}; }
+  /// Returns the neighbour that a call may have to wait for: a storage node, a VM, or a plugin, or
+  /// the device itself if there is no other. Calls that may wait for the same neighbour share a
+  /// limited number of threads, and so do all calls that are not local, so that neighbours that
+  /// hang do not delay the other calls. Called under the same conditions as IsPlugins.
+  virtual Neighbour NeighbourOf(const CreateDeviceRequest& /*request*/) const { return {}; }
+  virtual Neighbour NeighbourOf(const DeleteDeviceRequest& /*request*/) const { return {}; }
+  virtual Neighbour NeighbourOf(const AttachVolumeRequest& /*request*/) const { return {}; }
+  virtual Neighbour NeighbourOf(const DetachVolumeRequest& /*request*/) const { return {}; }
+  virtual Neighbour NeighbourOf(const SetQosRequest& /*request*/) const { return {}; }
 };
 
 /// Receives the events of a watch. Called from any thread, but never from two at once; must not

@@ -91,7 +91,7 @@ struct Config {
   milliseconds discovery_timeout{10'000};
   milliseconds volume_cleanup_period{60'000};  // 0: disabled
   GoneVolumes gone_volumes = GoneVolumes::kReport;
-  milliseconds stop_timeout{10'000};  // calls still in progress after it are cancelled
+  milliseconds stop_timeout{1'000};  // calls still in progress after it are cancelled
   uint32_t max_calls = 128;           // executed concurrently; further calls wait
 };
 

@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <atomic>
+
 #include "agent/core/testing/agent_fixture.h"
 
 namespace sma::core {
@@ -20,6 +22,38 @@ class AdminTest : public AgentFixture {
   }
   api::Admin& Admin() { return core_->admin(); }
 };
+
+// A record that cannot be written is reported, and used again as soon as it can be written, without
+// a call.
+TEST_F(AdminTest, ARecordThatCannotBeWrittenIsReported) {
+  std::atomic<bool> is_full = false;
+  disk_->fault = [&](record::Durability) {
+    return is_full ? absl::ResourceExhaustedError("no space left: No space left on device")
+                   : absl::OkStatus();
+  };
+  options_.health_period = std::chrono::milliseconds(10);
+  Crash();
+  Open();
+  ASSERT_TRUE(Create(1, 1).ok());
+  admin::v1::Status status = *Admin().GetStatus(context_, {});
+  EXPECT_TRUE(status.serving());
+  EXPECT_TRUE(status.record().writable());
+  is_full = true;
+  EXPECT_EQ(Create(2).code(), StatusCode::kResourceExhausted);
+  WaitFor([this] { return !serving_; });
+  status = *Admin().GetStatus(context_, {});
+  EXPECT_FALSE(status.serving());
+  EXPECT_EQ(status.not_serving_reason(), "no space left: No space left on device");
+  EXPECT_FALSE(status.record().writable());
+  EXPECT_EQ(status.record().error().message(), status.not_serving_reason());
+  EXPECT_TRUE(status.target().connected());
+  is_full = false;
+  WaitFor([this] { return serving_.load(); });
+  EXPECT_TRUE(Admin().GetStatus(context_, {})->record().writable());
+  EXPECT_TRUE(Create(2).ok());
+  EXPECT_EQ(disk_->limits.size(), 0u) << "the checks leave nothing behind";
+  Crash();
+}
 
 TEST_F(AdminTest, DevicesAreListedInPages) {
   for (int i = 0; i < 5; ++i) ASSERT_TRUE(Create(i, i < 4 ? i + 1 : 0).ok());

@@ -112,27 +112,32 @@ bool AgentCases::IsPlugins(std::string_view handle) const {
   });
 }
 
-std::string AgentCases::NeighbourOf(const CreateDeviceRequest& request) const {
+api::Neighbour AgentCases::NeighbourOf(const CreateDeviceRequest& request) const {
   absl::StatusOr<DeviceManager*> manager = core_.registry.ForRequest(request);
   if (!manager.ok()) return {};
-  if ((*manager)->traits().names_devices) return "plugin " + std::string((*manager)->name());
-  if (std::string node = NodeOf(request.volume()); !node.empty()) return node;
+  if ((*manager)->traits().names_devices) return {"plugin " + std::string((*manager)->name())};
+  if (std::string node = NodeOf(request.volume()); !node.empty()) return {node};
   absl::StatusOr<DeviceSpec> device = (*manager)->Describe(request);
   if (!device.ok()) return {};
   const std::string neighbour = (*manager)->NeighbourOf(*device);
-  return neighbour.empty() ? LockTable::Device(device->handle).name : neighbour;
+  return neighbour.empty() ? DeviceAsNeighbour(device->handle) : api::Neighbour{neighbour};
 }
 
 // Without another neighbour, the device itself is the one: calls may wait for its lock, which a
-// call that waits for a storage node may hold.
-std::string AgentCases::NeighbourOfDevice(const std::string& handle) const {
-  const std::string device = LockTable::Device(handle).name;
+// call that waits for a storage node may hold if one of the device's volumes is on such a node.
+api::Neighbour AgentCases::DeviceAsNeighbour(const std::string& handle) const {
+  const bool has_remote = core_.record->AnyVolumeOf(
+      handle, [](const record::Volume& row) { return !NodeOf(row.params).empty(); });
+  return {.name = LockTable::Device(handle).name, .is_local = !has_remote};
+}
+
+api::Neighbour AgentCases::NeighbourOfDevice(const std::string& handle) const {
   std::optional<record::Device> row = core_.record->FindDevice(handle);
   const DeviceManager* manager = row ? core_.registry.ForName(row->manager) : nullptr;
-  if (manager == nullptr) return device;
-  if (manager->traits().names_devices) return "plugin " + std::string(manager->name());
+  if (manager == nullptr) return DeviceAsNeighbour(handle);
+  if (manager->traits().names_devices) return {"plugin " + std::string(manager->name())};
   const std::string neighbour = manager->NeighbourOf(SpecOf(*row));
-  return neighbour.empty() ? device : neighbour;
+  return neighbour.empty() ? DeviceAsNeighbour(handle) : api::Neighbour{neighbour};
 }
 
 std::string AgentCases::NeighbourOfVolume(const std::string& volume_id) const {
@@ -141,28 +146,30 @@ std::string AgentCases::NeighbourOfVolume(const std::string& volume_id) const {
   return row ? NodeOf(row->params) : std::string();
 }
 
-std::string AgentCases::NeighbourOf(const DeleteDeviceRequest& request) const {
-  const std::string device = NeighbourOfDevice(request.handle());
-  if (device != LockTable::Device(request.handle()).name) return device;
-  for (const record::Volume& volume : core_.record->VolumesOf(request.handle())) {
-    if (std::string node = NodeOf(volume.params); !node.empty()) return node;
-  }
+api::Neighbour AgentCases::NeighbourOf(const DeleteDeviceRequest& request) const {
+  api::Neighbour device = NeighbourOfDevice(request.handle());
+  if (device.name != LockTable::Device(request.handle()).name || device.is_local) return device;
+  core_.record->AnyVolumeOf(request.handle(), [&](const record::Volume& volume) {
+    std::string node = NodeOf(volume.params);
+    if (!node.empty()) device.name = std::move(node);
+    return !node.empty();
+  });
   return device;
 }
 
-std::string AgentCases::NeighbourOf(const AttachVolumeRequest& request) const {
+api::Neighbour AgentCases::NeighbourOf(const AttachVolumeRequest& request) const {
   std::string node = NodeOf(request.volume());
-  return node.empty() ? NeighbourOfDevice(request.device_handle()) : node;
+  return node.empty() ? NeighbourOfDevice(request.device_handle()) : api::Neighbour{node};
 }
 
-std::string AgentCases::NeighbourOf(const DetachVolumeRequest& request) const {
+api::Neighbour AgentCases::NeighbourOf(const DetachVolumeRequest& request) const {
   std::string node = NeighbourOfVolume(request.volume_id());
-  return node.empty() ? NeighbourOfDevice(request.device_handle()) : node;
+  return node.empty() ? NeighbourOfDevice(request.device_handle()) : api::Neighbour{node};
 }
 
-std::string AgentCases::NeighbourOf(const SetQosRequest& request) const {
+api::Neighbour AgentCases::NeighbourOf(const SetQosRequest& request) const {
   std::string node = NeighbourOfVolume(request.volume_id());
-  return node.empty() ? NeighbourOfDevice(request.device_handle()) : node;
+  return node.empty() ? NeighbourOfDevice(request.device_handle()) : api::Neighbour{node};
 }
 
 }  // namespace sma::core

@@ -33,11 +33,11 @@ class AgentCases : public api::Agent {
   bool IsPlugins(const CreateDeviceRequest& request) const override;
   bool IsPlugins(std::string_view handle) const override;
   bool IsPlugins(DeviceType type) const override;
-  std::string NeighbourOf(const CreateDeviceRequest& request) const override;
-  std::string NeighbourOf(const DeleteDeviceRequest& request) const override;
-  std::string NeighbourOf(const AttachVolumeRequest& request) const override;
-  std::string NeighbourOf(const DetachVolumeRequest& request) const override;
-  std::string NeighbourOf(const SetQosRequest& request) const override;
+  api::Neighbour NeighbourOf(const CreateDeviceRequest& request) const override;
+  api::Neighbour NeighbourOf(const DeleteDeviceRequest& request) const override;
+  api::Neighbour NeighbourOf(const AttachVolumeRequest& request) const override;
+  api::Neighbour NeighbourOf(const DetachVolumeRequest& request) const override;
+  api::Neighbour NeighbourOf(const SetQosRequest& request) const override;
 
  private:
   template <typename Response, typename Request>
@@ -45,7 +45,8 @@ class AgentCases : public api::Agent {
                                                                     const Request&),
                                const base::Context& caller, const Request& request);
 
-  std::string NeighbourOfDevice(const std::string& handle) const;
+  api::Neighbour NeighbourOfDevice(const std::string& handle) const;
+  api::Neighbour DeviceAsNeighbour(const std::string& handle) const;
   std::string NeighbourOfVolume(const std::string& volume_id) const;
 
   Core& core_;

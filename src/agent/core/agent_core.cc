@@ -45,13 +45,13 @@ absl::StatusOr<std::unique_ptr<AgentCore>> AgentCore::Open(
 
 AgentCore::AgentCore(std::unique_ptr<Core> core, std::function<void(bool)> serving_changed)
     : core_(std::move(core)),
-      reconciler_(
-          std::make_unique<Reconciler>(*core_,
-                                       [this, told = std::move(serving_changed)](bool serving) {
-                                         volume_watch_->SetServing(serving);
-                                         if (told) told(serving);
-                                         core_->publish_target();
-                                       })),
+      reconciler_(std::make_unique<Reconciler>(
+          *core_,
+          [this, told = std::move(serving_changed)](bool serving, bool target) {
+            volume_watch_->SetServing(target);
+            if (told) told(serving);
+            core_->publish_target();
+          })),
       agent_cases_(std::make_unique<AgentCases>(*core_)),
       admin_cases_(std::make_unique<AdminCases>(*core_, *reconciler_)),
       volume_watch_(std::make_unique<VolumeWatch>(*core_)) {

@@ -20,6 +20,8 @@ using std::chrono::steady_clock;
 namespace {
 
 constexpr std::chrono::seconds kReconnectTime{2};
+// How long after the last write the record is checked.
+constexpr std::chrono::seconds kRecordCheckPeriod{60};
 
 std::string VersionIn(const absl::StatusOr<jsonrpc::Json>& answer) {
   if (!answer.ok() || !answer->is_object() || !answer->contains("version")) return {};
@@ -29,8 +31,13 @@ std::string VersionIn(const absl::StatusOr<jsonrpc::Json>& answer) {
 
 }  // namespace
 
-Reconciler::Reconciler(Core& core, std::function<void(bool serving)> serving_changed)
+Reconciler::Reconciler(Core& core, std::function<void(bool, bool)> serving_changed)
     : core_(core), serving_changed_(std::move(serving_changed)) {
+  core_.record->SetWritabilityObserver([this] {
+    MutexLock lock(mutex_);
+    record_changed_ = true;
+    changed_.NotifyAll();
+  });
   for (const auto& manager : core_.registry.managers()) {
     loops_.push_back(std::make_unique<TypeLoop>(core_, *manager, [this] { UpdateServing(); }));
   }
@@ -123,23 +130,29 @@ void Reconciler::Run() {
   base::TimePoint next = base::TimePoint::max();
   while (true) {
     uint64_t generation = 0;
+    bool connected = false;
     bool to_begin = false;
     {
       MutexLock lock(mutex_);
-      while (!stopping_ && !(connected_ && (woken_ || steady_clock::now() >= next))) {
-        changed_.WaitUntil(mutex_, connected_ ? next : base::TimePoint::max());
+      while (!stopping_ && !record_changed_ && !(connected_ && woken_) &&
+             steady_clock::now() < next) {
+        changed_.WaitUntil(mutex_, next);
       }
       if (stopping_) return;
-      woken_ = false;
-      to_begin = std::exchange(to_begin_, false);
+      connected = connected_;
+      if (connected) woken_ = false;
+      if (std::exchange(record_changed_, false)) LogRecord();
+      to_begin = connected && std::exchange(to_begin_, false);
       generation = core_.target.generation();
     }
-    Probe(generation);
+    if (connected) Probe(generation);
     if (to_begin) BeginLoops(generation);
+    const bool is_writable = CheckRecord();
     DropOldLimits();
     UpdateServing();
     const auto now = steady_clock::now();
     next = is_periodic ? now + core_.options.health_period : base::TimePoint::max();
+    if (!is_writable && !is_periodic) next = now + core_.options.min_retry_pause;
     MutexLock lock(mutex_);
     // After max_start_wait, serving begins without a device type that is slow.
     if (connected_ && !serving_ && hung_.ok()) {
@@ -211,6 +224,22 @@ void Reconciler::DropOldLimits() {
   core_.record->Update(make, record::Durability::kProcess).IgnoreError();
 }
 
+bool Reconciler::CheckRecord() {
+  const record::Record::Writability record = core_.record->writability();
+  const bool is_recent = steady_clock::now() < record.checked + kRecordCheckPeriod;
+  return (record.status.ok() && is_recent) || core_.record->CheckWritable().ok();
+}
+
+void Reconciler::LogRecord() const {
+  const absl::Status status = core_.record->writability().status;
+  if (status.ok()) {
+    spdlog::info("record: it can be written again");
+  } else {
+    spdlog::error("record: calls that change anything fail until it can be written again: {}",
+                  std::string(status.message()));
+  }
+}
+
 bool Reconciler::IsStarted(uint64_t generation) const {
   if (steady_clock::now() - connected_at_ >= core_.options.max_start_wait) return true;
   return std::all_of(loops_.begin(), loops_.end(),
@@ -219,16 +248,19 @@ bool Reconciler::IsStarted(uint64_t generation) const {
 
 void Reconciler::UpdateServing() {
   MutexLock serving_lock(serving_mutex_);
+  bool target_serving = false;
   bool serving = false;
   {
     MutexLock lock(mutex_);
     const uint64_t generation = core_.target.generation();
-    serving = connected_ && hung_.ok() && generation != 0 && !to_begin_ &&
-              (serving_ || IsStarted(generation));
-    if (serving_ == serving) return;
-    serving_ = serving;
+    target_serving = connected_ && hung_.ok() && generation != 0 && !to_begin_ &&
+                     (serving_ || IsStarted(generation));
+    serving = target_serving && core_.record->writability().status.ok();
+    if (serving_ == target_serving && reported_serving_ == serving) return;
+    serving_ = target_serving;
+    reported_serving_ = serving;
   }
-  if (serving_changed_) serving_changed_(serving);
+  if (serving_changed_) serving_changed_(serving, target_serving);
 }
 
 std::string Reconciler::WhySilent() const {
@@ -238,15 +270,17 @@ std::string Reconciler::WhySilent() const {
 }
 
 std::string Reconciler::WhyNotServing() const {
-  if (serving_) return {};
+  if (reported_serving_) return {};
   if (std::string why = WhySilent(); !why.empty()) return why;
-  return "the record is being compared with the target";
+  const absl::Status record = core_.record->writability().status;
+  return serving_ && !record.ok() ? std::string(record.message())
+                                  : "the record is being compared with the target";
 }
 
 void Reconciler::FillStatus(admin::v1::Status& status) const {
   MutexLock lock(mutex_);
   SetTime(started_, *status.mutable_started());
-  status.set_serving(serving_);
+  status.set_serving(reported_serving_);
   status.set_not_serving_reason(WhyNotServing());
   admin::v1::Status::Target& target = *status.mutable_target();
   target.set_connected(connected_);
@@ -256,6 +290,16 @@ void Reconciler::FillStatus(admin::v1::Status& status) const {
   target.set_reconnects(generation == 0 ? 0 : generation - 1);
   if (target_error_.code != absl::StatusCode::kOk) {
     SetError(target_error_, *target.mutable_last_error());
+  }
+  const record::Record::Writability writability = core_.record->writability();
+  admin::v1::Status::Record& record = *status.mutable_record();
+  record.set_writable(writability.status.ok());
+  SetTime(writability.since, *record.mutable_since());
+  if (!writability.status.ok()) {
+    SetError({.code = writability.status.code(),
+              .message = std::string(writability.status.message()),
+              .time = writability.since},
+             *record.mutable_error());
   }
   admin::v1::Status::Restore& restore = *status.mutable_restore();
   for (const auto& loop : loops_) {

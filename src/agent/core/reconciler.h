@@ -17,13 +17,14 @@
 namespace sma::core {
 
 /// Makes the target match the record, with a TypeLoop for each device type, and decides whether
-/// calls can be served: the target is connected and answers, and the devices that depend only on
-/// the target have been compared with the record. A thread checks the target every health period.
+/// calls can be served: the target is connected and answers, the devices that depend only on the
+/// target have been compared with the record, and the record can be written. A thread checks the
+/// target every health period.
 class Reconciler {
  public:
   /// `serving_changed` is called, by any thread but never by two at once, when the agent starts or
-  /// stops being able to serve calls.
-  Reconciler(Core& core, std::function<void(bool serving)> serving_changed);
+  /// stops being able to serve calls. `target_serving` is true if only the record may prevent it.
+  Reconciler(Core& core, std::function<void(bool serving, bool target_serving)> serving_changed);
   ~Reconciler();
 
   void Start();
@@ -51,8 +52,8 @@ class Reconciler {
   /// target since the last connect, and since when.
   TypeLoop::Comparison ComparisonOf(const std::string& manager, bool is_remote) const;
 
-  /// Sets the fields `serving`, `not_serving_reason`, `target`, `restore` and `started` of
-  /// `status`.
+  /// Sets the fields `serving`, `not_serving_reason`, `target`, `restore`, `record` and `started`
+  /// of `status`.
   void FillStatus(admin::v1::Status& status) const;
 
  private:
@@ -62,6 +63,10 @@ class Reconciler {
   void BeginLoops(uint64_t generation);
   void ReportUnservedDevices();
   void DropOldLimits();
+  /// Writes the record if it could not be written at the last attempt or was not written for long.
+  /// Returns true if it can be written.
+  bool CheckRecord();
+  void LogRecord() const;
   void UpdateServing();
   bool IsStarted(uint64_t generation) const SMA_REQUIRES(mutex_);
   std::string WhyNotServing() const SMA_REQUIRES(mutex_);
@@ -69,7 +74,7 @@ class Reconciler {
   std::string WhySilent() const SMA_REQUIRES(mutex_);
 
   Core& core_;
-  const std::function<void(bool)> serving_changed_;
+  const std::function<void(bool, bool)> serving_changed_;
   const base::Context context_ = base::Context::Background();
   const record::Time started_ = std::chrono::system_clock::now();
   std::vector<std::unique_ptr<TypeLoop>> loops_;
@@ -79,7 +84,9 @@ class Reconciler {
   base::CondVar changed_;
   bool stopping_ SMA_GUARDED_BY(mutex_) = false;
   bool woken_ SMA_GUARDED_BY(mutex_) = false;
-  bool serving_ SMA_GUARDED_BY(mutex_) = false;
+  bool serving_ SMA_GUARDED_BY(mutex_) = false;           // as far as the target is concerned
+  bool reported_serving_ SMA_GUARDED_BY(mutex_) = false;  // to serving_changed_
+  bool record_changed_ SMA_GUARDED_BY(mutex_) = false;    // became writable, or not writable
   bool connected_ SMA_GUARDED_BY(mutex_) = false;
   bool to_begin_ SMA_GUARDED_BY(mutex_) = false;
   record::Time connection_changed_ SMA_GUARDED_BY(mutex_) = started_;

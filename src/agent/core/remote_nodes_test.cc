@@ -70,6 +70,24 @@ class RemoteNodesTest : public RemoteFixture {
   }
 };
 
+TEST_F(RemoteNodesTest, CallsThatConcernOnlyTheTargetAreLocal) {
+  target_.SetRemote("n", Node(1, /*hangs=*/false));
+  ASSERT_TRUE(Send(OfNode(0)).ok());
+  const api::Agent& agent = core_->agent();
+  // Device 0 has a volume of a node, for whose removal a call may wait; device 1 has none.
+  EXPECT_FALSE(agent.NeighbourOf(Request(0, 8)).is_local);
+  EXPECT_TRUE(agent.NeighbourOf(Request(1, 8)).is_local);
+  EXPECT_NE(agent.NeighbourOf(Request(0, 8)).name, agent.NeighbourOf(Request(1, 8)).name);
+  EXPECT_TRUE(agent.NeighbourOf(CreateRequest(1)).is_local);
+  EXPECT_FALSE(agent.NeighbourOf(OfNode(1, 1)).is_local);
+  DeleteDeviceRequest removal;
+  removal.set_handle(Handle(0));
+  EXPECT_EQ(agent.NeighbourOf(removal).name, "node 127.0.0.1 6001");
+  EXPECT_FALSE(agent.NeighbourOf(removal).is_local);
+  removal.set_handle(Handle(1));
+  EXPECT_TRUE(agent.NeighbourOf(removal).is_local);
+}
+
 // Tests both the start of the agent and a restart of the target.
 TEST_F(RemoteNodesTest, Defect46_ANodeThatHangsDelaysNobody) {
   constexpr int kVolumes = 30;

@@ -2,8 +2,10 @@
 
 #include "agent/metrics/metrics.h"
 
+#include <dirent.h>
 #include <fmt/format.h>
 #include <netdb.h>
+#include <netinet/in.h>
 #include <prometheus/collectable.h>
 #include <prometheus/counter.h>
 #include <prometheus/exposer.h>
@@ -13,6 +15,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 #include <exception>
 #include <memory>
@@ -64,6 +67,27 @@ std::string WhyNotBound(const std::string& address) {
   return why;
 }
 
+// Returns the local TCP port of a socket; 0 if the descriptor is something else.
+uint16_t LocalPort(int fd) {
+  sockaddr_storage address{};
+  socklen_t size = sizeof(address);
+  if (::getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size) != 0) return 0;
+  if (address.ss_family == AF_INET) return ntohs(reinterpret_cast<sockaddr_in&>(address).sin_port);
+  if (address.ss_family != AF_INET6) return 0;
+  return ntohs(reinterpret_cast<sockaddr_in6&>(address).sin6_port);
+}
+
+// Ends the listening sockets of a port and the connections to it. The HTTP server would otherwise
+// wait for each connection until its time limit, and it does not give access to them.
+void ShutDownSockets(uint16_t port) {
+  const std::unique_ptr<DIR, int (*)(DIR*)> folder(::opendir("/proc/self/fd"), ::closedir);
+  if (!folder) return;
+  while (const dirent* entry = ::readdir(folder.get())) {
+    const int fd = std::atoi(entry->d_name);  // "." and "..": standard input, which has no port
+    if (port != 0 && LocalPort(fd) == port) ::shutdown(fd, SHUT_RDWR);
+  }
+}
+
 /// Converts the agent's numbers to metrics each time they are read.
 class NumbersCollector : public prometheus::Collectable {
  public:
@@ -75,6 +99,8 @@ class NumbersCollector : public prometheus::Collectable {
         Gauge("sma_serving", "1 if the health service reports SERVING", numbers.serving),
         Gauge("sma_target_connected", "1 if the agent is connected to the target",
               numbers.target_connected),
+        Gauge("sma_record_writable", "1 if the last write of the agent's record succeeded",
+              numbers.record_writable),
         Counter("sma_target_calls_total", "JSON-RPC requests sent to the target",
                 numbers.target_calls),
         Counter("sma_target_errors_total", "Error responses of the target", numbers.target_errors),
@@ -149,6 +175,8 @@ class Metrics::Impl {
     exposer_.RegisterCollectable(registry_);
     exposer_.RegisterCollectable(numbers_);
   }
+
+  ~Impl() { ShutDownSockets(port()); }
 
   void ObserveCall(std::string_view method, absl::StatusCode code,
                    std::chrono::nanoseconds latency) {

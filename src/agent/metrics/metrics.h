@@ -26,6 +26,7 @@ struct UnmetCondition {
 struct AgentNumbers {
   bool serving = false;
   bool target_connected = false;
+  bool record_writable = false;
   uint64_t target_calls = 0;   // JSON-RPC requests sent
   uint64_t target_errors = 0;  // requests answered with an error
   /// Requests that were abandoned, or lost with the connection.
@@ -43,7 +44,8 @@ struct AgentNumbers {
 ///
 ///   sma_calls_total{method,code}          counter
 ///   sma_call_duration_seconds{method}     histogram
-///   sma_serving, sma_target_connected     gauge, 0 or 1
+///   sma_serving, sma_target_connected, sma_record_writable
+///                                         gauge, 0 or 1
 ///   sma_target_calls_total, sma_target_errors_total, sma_target_lost_total,
 ///   sma_target_connects_total
 ///                                         counter
@@ -61,6 +63,7 @@ class Metrics {
   /// notice), and fewer than 32 such connections do not delay other clients.
   static absl::StatusOr<std::unique_ptr<Metrics>> Listen(const std::string& address, Source source);
 
+  /// Ends the connections of clients, and does not wait for them.
   ~Metrics();
 
   Metrics(const Metrics&) = delete;

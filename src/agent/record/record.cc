@@ -3,6 +3,7 @@
 #include "agent/record/record.h"
 
 #include <algorithm>
+#include <chrono>
 #include <utility>
 
 namespace sma::record {
@@ -14,6 +15,9 @@ absl::StatusOr<std::unique_ptr<Record>> Record::Open(std::unique_ptr<Store> stor
   absl::StatusOr<Contents> contents = record->store_->Load();
   if (!contents.ok()) return contents.status();
   MutexLock lock(record->mutex_);
+  record->writability_ = {.status = {},
+                          .since = std::chrono::system_clock::now(),
+                          .checked = std::chrono::steady_clock::now()};
   record->Apply({.put_devices = std::move(contents->devices),
                  .remove_devices = {},
                  .put_volumes = std::move(contents->volumes),
@@ -31,6 +35,16 @@ absl::Status Record::Write(Change change, Durability durability) {
 absl::Status Record::Update(std::function<Change()> make, Durability durability) {
   Writer self{
       .change = {}, .durability = durability, .make = std::move(make), .status = {}, .turn = {}};
+  return WriteInTurn(self);
+}
+
+// A row is put and removed again in one transaction, so that the store is written but not changed.
+absl::Status Record::CheckWritable() {
+  Writer self{
+      .change = {}, .durability = Durability::kProcess, .is_check = true, .status = {}, .turn = {}};
+  const base::Uuid id = *base::Uuid::Parse("6d1f0c5e-8a53-4b21-9a44-0d1c7e2b9f36");  // of nothing
+  self.change.put_limits.push_back({.volume_id = id, .limits = {}});
+  self.change.remove_limits.push_back(id);
   return WriteInTurn(self);
 }
 
@@ -70,9 +84,10 @@ std::vector<Record::Writer*> Record::TakeBatch() {
   {
     MutexLock lock(mutex_);
     for (Writer* writer : writers_) {
-      if (writer->make && !batch.empty()) break;
+      const bool is_alone = writer->make || writer->is_check;
+      if (is_alone && !batch.empty()) break;
       batch.push_back(writer);
-      if (writer->make) break;
+      if (is_alone) break;
     }
   }
   Writer& first = *batch.front();
@@ -90,7 +105,8 @@ void Record::CommitAll(const std::vector<Writer*>& batch) {
   }
   const bool is_nothing = batch.size() == 1 && batch.front()->make && IsEmpty(*changes.front());
   const absl::Status status = is_nothing ? absl::OkStatus() : store_->Commit(changes, needed);
-  if (is_nothing) changes.clear();
+  if (!is_nothing) NoteCommit(status);
+  if (is_nothing || batch.front()->is_check) changes.clear();
   if (status.ok()) {
     MutexLock lock(mutex_);
     for (const Change* committed : changes) Apply(*committed);
@@ -103,6 +119,27 @@ void Record::CommitAll(const std::vector<Writer*>& batch) {
     writer->status = status;
     writer->done = true;
   }
+}
+
+void Record::NoteCommit(const absl::Status& status) {
+  bool has_changed = false;
+  {
+    MutexLock lock(mutex_);
+    has_changed = status.ok() != writability_.status.ok();
+    writability_.status = status;
+    writability_.checked = std::chrono::steady_clock::now();
+    if (has_changed) writability_.since = std::chrono::system_clock::now();
+  }
+  if (has_changed && writability_observer_) writability_observer_();
+}
+
+Record::Writability Record::writability() const {
+  MutexLock lock(mutex_);
+  return writability_;
+}
+
+void Record::SetWritabilityObserver(std::function<void()> observer) {
+  writability_observer_ = std::move(observer);
 }
 
 void Record::Apply(const Change& change) {
@@ -171,6 +208,15 @@ std::vector<Volume> Record::VolumesOf(std::string_view handle) const {
   if (found == volumes_of_.end()) return volumes;
   for (const base::Uuid& id : found->second) volumes.push_back(volumes_.at(id));
   return volumes;
+}
+
+bool Record::AnyVolumeOf(std::string_view handle,
+                         const std::function<bool(const Volume&)>& matches) const {
+  MutexLock lock(mutex_);
+  auto found = volumes_of_.find(handle);
+  return found != volumes_of_.end() &&
+         std::any_of(found->second.begin(), found->second.end(),
+                     [&](const base::Uuid& id) { return matches(volumes_.at(id)); });
 }
 
 std::vector<Device> Record::Devices(std::string_view after, size_t limit) const {

@@ -18,6 +18,7 @@
 #include "absl/status/statusor.h"
 #include "agent/record/rows.h"
 #include "agent/record/store.h"
+#include "base/context.h"
 #include "base/event.h"
 #include "base/mutex.h"
 
@@ -52,6 +53,10 @@ class Record {
   std::optional<QosLimit> FindLimits(const base::Uuid& volume_id) const;
   /// Returns the volumes of a device, ordered by id.
   std::vector<Volume> VolumesOf(std::string_view handle) const;
+  /// Calls `matches` with the volumes of a device, ordered by id, until it returns true; returns
+  /// false if it never does. `matches` runs under the record's lock, like `visit` below.
+  bool AnyVolumeOf(std::string_view handle,
+                   const std::function<bool(const Volume&)>& matches) const;
   /// Return up to `limit` rows ordered by handle or id, beginning with the first one greater than
   /// `after`.
   std::vector<Device> Devices(std::string_view after = {}, size_t limit = SIZE_MAX) const;
@@ -69,6 +74,21 @@ class Record {
   std::vector<base::Uuid> LimitsDetachedBefore(Time time, size_t max_count) const;
   size_t device_count() const;
   size_t volume_count() const;
+
+  /// Whether the store can be written, as the last commit has shown.
+  struct Writability {
+    absl::Status status;      // of the last commit
+    Time since;               // when it became writable or not writable; at most since Open()
+    base::TimePoint checked;  // the last commit
+  };
+  Writability writability() const;
+  /// Makes a change that leaves nothing behind, to find out whether the store can be written.
+  /// Blocks, and returns errors, in the same way as Write.
+  absl::Status CheckWritable();
+  /// `observer` is called, by a thread that writes, when the store becomes writable or not
+  /// writable. It must not block, and must not use the record. Call this before other threads
+  /// start.
+  void SetWritabilityObserver(std::function<void()> observer);
 
   /// Increases with every change.
   uint64_t revision() const;
@@ -90,6 +110,7 @@ class Record {
     Change change;
     Durability durability;
     std::function<Change()> make{};  // if set, returns `change` at this writer's turn
+    bool is_check = false;           // `change` has no effect
     bool done = false;
     absl::Status status;
     base::Event turn;  // set when done, or first in the queue
@@ -97,6 +118,7 @@ class Record {
 
   explicit Record(std::unique_ptr<Store> store) : store_(std::move(store)) {}
 
+  void NoteCommit(const absl::Status& status) SMA_EXCLUDES(mutex_);
   absl::Status WriteInTurn(Writer& self) SMA_EXCLUDES(mutex_);
   std::vector<Writer*> TakeBatch() SMA_EXCLUDES(mutex_);
   void CommitAll(const std::vector<Writer*>& batch) SMA_EXCLUDES(mutex_);
@@ -107,6 +129,7 @@ class Record {
   // Used only by the writer that is first in the queue, without the lock.
   const std::unique_ptr<Store> store_;
   std::function<void(const Change&)> observer_;
+  std::function<void()> writability_observer_;
 
   mutable base::Mutex mutex_;
   std::deque<Writer*> writers_ SMA_GUARDED_BY(mutex_);
@@ -115,6 +138,7 @@ class Record {
   std::map<std::string, std::set<base::Uuid>, std::less<>> volumes_of_ SMA_GUARDED_BY(mutex_);
   std::unordered_map<base::Uuid, QosLimit> limits_ SMA_GUARDED_BY(mutex_);
   std::map<base::Uuid, Time> detached_limits_ SMA_GUARDED_BY(mutex_);  // when volumes were detached
+  Writability writability_ SMA_GUARDED_BY(mutex_);
   uint64_t revision_ SMA_GUARDED_BY(mutex_) = 0;
   // For each device, the revision in which it or one of its volumes was last changed.
   std::map<std::string, uint64_t, std::less<>> changed_ SMA_GUARDED_BY(mutex_);

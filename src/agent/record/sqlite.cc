@@ -4,23 +4,38 @@
 
 #include <fmt/format.h>
 
+#include <cerrno>
+#include <cstring>
+
 namespace sma::record {
 
-absl::Status SqliteStatus(int code, std::string_view detail) {
-  switch (code & 0xff) {  // the primary result code
-    case SQLITE_FULL:
-      return absl::ResourceExhaustedError(
-          fmt::format("no space left for the agent's record: {}", detail));
-    case SQLITE_READONLY:
-    case SQLITE_PERM:
-    case SQLITE_CANTOPEN:
-      return absl::FailedPreconditionError(
-          fmt::format("the agent's record cannot be written: {}", detail));
-    default:
-      return absl::InternalError(
-          fmt::format("the agent's record: {} ({})", detail, sqlite3_errstr(code)));
+absl::Status SqliteStatus(int code, std::string_view detail, int system_errno) {
+  code &= 0xff;                                    // the primary result code
+  if (code == SQLITE_FULL) system_errno = ENOSPC;  // SQLite clears it
+  std::string why(detail);
+  if (system_errno != 0) why += fmt::format(": {}", std::strerror(system_errno));
+  const bool is_full = system_errno == ENOSPC || system_errno == EDQUOT;
+  const bool is_read_only = code == SQLITE_READONLY || code == SQLITE_PERM ||
+                            code == SQLITE_CANTOPEN || system_errno == EROFS;
+  if (is_full) {
+    return absl::ResourceExhaustedError(
+        fmt::format("no space left for the agent's record: {}", why));
   }
+  if (is_read_only) {
+    return absl::FailedPreconditionError(
+        fmt::format("the agent's record cannot be written: {}", why));
+  }
+  return absl::InternalError(fmt::format("the agent's record: {} ({})", why, sqlite3_errstr(code)));
 }
+
+namespace {
+
+// Returns the status of the last call for the connection, which failed with `code`.
+absl::Status LastStatus(sqlite3* connection, int code) {
+  return SqliteStatus(code, sqlite3_errmsg(connection), sqlite3_system_errno(connection));
+}
+
+}  // namespace
 
 void Statement::BindInt(int parameter, int64_t value) {
   sqlite3_bind_int64(statement_.get(), parameter, value);
@@ -40,7 +55,7 @@ absl::StatusOr<bool> Statement::Step() {
   int code = sqlite3_step(statement_.get());
   if (code == SQLITE_ROW) return true;
   if (code == SQLITE_DONE) return false;
-  return SqliteStatus(code, sqlite3_errmsg(sqlite3_db_handle(statement_.get())));
+  return LastStatus(sqlite3_db_handle(statement_.get()), code);
 }
 
 absl::Status Statement::Run() {
@@ -73,15 +88,14 @@ absl::StatusOr<Connection> Connection::Open(const std::string& path) {
 
 absl::Status Connection::Execute(const std::string& sql) {
   int code = sqlite3_exec(connection_.get(), sql.c_str(), nullptr, nullptr, nullptr);
-  return code == SQLITE_OK ? absl::OkStatus()
-                           : SqliteStatus(code, sqlite3_errmsg(connection_.get()));
+  return code == SQLITE_OK ? absl::OkStatus() : LastStatus(connection_.get(), code);
 }
 
 absl::StatusOr<Statement> Connection::Prepare(std::string_view sql) {
   sqlite3_stmt* raw = nullptr;
   int code = sqlite3_prepare_v3(connection_.get(), sql.data(), static_cast<int>(sql.size()),
                                 SQLITE_PREPARE_PERSISTENT, &raw, /*pzTail=*/nullptr);
-  if (code != SQLITE_OK) return SqliteStatus(code, sqlite3_errmsg(connection_.get()));
+  if (code != SQLITE_OK) return LastStatus(connection_.get(), code);
   return Statement(raw);
 }
 

@@ -65,8 +65,9 @@ class Connection {
   std::unique_ptr<sqlite3, Close> connection_;
 };
 
-/// Converts an SQLite result code: RESOURCE_EXHAUSTED if the disk is full, FAILED_PRECONDITION if
-/// the database cannot be written, otherwise INTERNAL.
-absl::Status SqliteStatus(int code, std::string_view detail);
+/// Converts an SQLite result code: RESOURCE_EXHAUSTED if the disk or a quota is full,
+/// FAILED_PRECONDITION if the database cannot be written, otherwise INTERNAL. `system_errno` is the
+/// error of the system call that failed; 0 if there is none.
+absl::Status SqliteStatus(int code, std::string_view detail, int system_errno = 0);
 
 }  // namespace sma::record

@@ -193,6 +193,17 @@ absl::StatusOr<Contents> SqliteStore::Load() {
 }
 
 absl::Status SqliteStore::Commit(std::span<const Change* const> changes, Durability durability) {
+  absl::Status status = SetDurability(durability);
+  if (status.ok()) status = CommitAll(changes);
+  if (!status.ok() && connection_.in_transaction()) {
+    connection_.Execute("ROLLBACK").IgnoreError();
+  }
+  // Whatever the reason is, it is not the caller's fault, and the caller may repeat the call.
+  if (status.ok() || absl::IsResourceExhausted(status)) return status;
+  return absl::UnavailableError(status.message());
+}
+
+absl::Status SqliteStore::SetDurability(Durability durability) {
   if (durability != durability_) {
     // In WAL mode, FULL syncs the log with each commit, including earlier commits that were not
     // synced; NORMAL does not (SQLite documentation, "PRAGMA synchronous").
@@ -202,11 +213,7 @@ absl::Status SqliteStore::Commit(std::span<const Change* const> changes, Durabil
     if (!status.ok()) return status;
     durability_ = durability;
   }
-  absl::Status status = CommitAll(changes);
-  if (!status.ok() && connection_.in_transaction()) {
-    connection_.Execute("ROLLBACK").IgnoreError();
-  }
-  return status;
+  return absl::OkStatus();
 }
 
 absl::Status SqliteStore::CommitAll(std::span<const Change* const> changes) {

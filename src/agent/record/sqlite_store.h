@@ -33,6 +33,7 @@ class SqliteStore : public Store {
   SqliteStore(StateFolder folder, Connection connection);
 
   absl::Status Prepare();
+  absl::Status SetDurability(Durability durability);
   absl::Status CommitAll(std::span<const Change* const> changes);
   absl::Status Write(const Change& change);
   absl::Status Put(const Device& device);

@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <csignal>
 #include <filesystem>
 #include <fstream>
@@ -386,7 +387,8 @@ TEST_F(SqliteStoreTest, FullDiskRefusesAndRecovers) {
   absl::Status refused = Commit(*store, large);
   ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &before), 0);
   std::signal(SIGXFSZ, old_handler);
-  EXPECT_FALSE(refused.ok());
+  EXPECT_EQ(refused.code(), absl::StatusCode::kUnavailable);
+  EXPECT_THAT(std::string(refused.message()), testing::HasSubstr("File too large"));
   EXPECT_EQ(store->Load()->devices.size(), 1u);
   EXPECT_TRUE(Commit(*store, large).ok());
   EXPECT_EQ(store->Load()->devices.size(), 2u);
@@ -397,6 +399,13 @@ TEST(SqliteStatusTest, HasTheCodeAndTheReason) {
   EXPECT_EQ(SqliteStatus(SQLITE_READONLY_DBMOVED, "").code(),
             absl::StatusCode::kFailedPrecondition);
   EXPECT_EQ(SqliteStatus(SQLITE_IOERR_WRITE, "").code(), absl::StatusCode::kInternal);
+  EXPECT_EQ(SqliteStatus(SQLITE_IOERR_WRITE, "", EDQUOT).code(),
+            absl::StatusCode::kResourceExhausted);
+  EXPECT_EQ(SqliteStatus(SQLITE_IOERR_WRITE, "disk I/O error", EROFS),
+            absl::FailedPreconditionError("the agent's record cannot be written: disk I/O error: "
+                                          "Read-only file system"));
+  EXPECT_THAT(std::string(SqliteStatus(SQLITE_FULL, "").message()),
+              testing::HasSubstr("No space left on device"));
 }
 
 }  // namespace

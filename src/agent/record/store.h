@@ -27,7 +27,7 @@ class Store {
   virtual absl::StatusOr<Contents> Load() = 0;
 
   /// Writes all of `changes` in order, or none. Returns RESOURCE_EXHAUSTED if no space is left,
-  /// FAILED_PRECONDITION if the store is not writable, otherwise INTERNAL.
+  /// otherwise UNAVAILABLE, with the reason that the system reports. A later commit may succeed.
   virtual absl::Status Commit(std::span<const Change* const> changes, Durability durability) = 0;
 };
 

@@ -18,7 +18,7 @@ using admin::v1::WatchResponse;
 // Maximum number of changes queued for one reader.
 constexpr size_t kMaxQueuedChanges = 4096;
 // Adoption lists the objects of the target, which takes time.
-constexpr char kAdoptionLane[] = "adoption";
+const api::Neighbour kAdoptionLane{"adoption"};
 
 /// The stream of one Watch call.
 class WatchStream : public EventStream<WatchResponse> {

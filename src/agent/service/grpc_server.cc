@@ -91,7 +91,8 @@ WorkerPool::Options PoolOptions(uint32_t max_threads) {
   WorkerPool::Options options;
   options.max_threads = max_threads;
   options.max_of_lane = std::max(max_threads / 4, 1U);
-  options.max_in_lanes = std::max(max_threads * 3 / 4, 1U);
+  options.max_of_kind = std::max(max_threads * 3 / 4, 1U);
+  options.max_in_lanes = max_threads - max_threads / 16;
   return options;
 }
 

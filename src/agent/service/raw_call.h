@@ -38,7 +38,7 @@ grpc::ServerUnaryReactor* StartRawCall(const CallEnvironment& environment,
                                        const grpc::CallbackServerContext& server_context,
                                        const char* method, std::shared_ptr<const Request> request,
                                        grpc::ByteBuffer* buffer, Handler handler,
-                                       std::string lane) {
+                                       api::Neighbour lane) {
   LogRequest(method, *request);
   std::string object = ObjectOf(*request);
   auto work = [request = std::move(request), buffer, handler](const base::Context& context) {

@@ -76,7 +76,7 @@ UnaryCall::UnaryCall(const CallEnvironment& environment,
 
 UnaryCall* UnaryCall::Start(const CallEnvironment& environment,
                             const grpc::CallbackServerContext& server_context, const char* method,
-                            Access access, std::string object, Work work, std::string lane) {
+                            Access access, std::string object, Work work, api::Neighbour lane) {
   auto* call = new UnaryCall(environment, server_context, method, access, std::move(object));
   if (!call->ticket_) {
     call->End(absl::UnavailableError("the agent is stopping"));

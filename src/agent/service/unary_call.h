@@ -13,6 +13,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "agent/api/agent_api.h"
 #include "agent/service/call_observer.h"
 #include "agent/service/in_flight.h"
 #include "agent/service/redact.h"
@@ -41,7 +42,7 @@ class UnaryCall : public grpc::ServerUnaryReactor {
   /// returned call.
   static UnaryCall* Start(const CallEnvironment& environment,
                           const grpc::CallbackServerContext& server_context, const char* method,
-                          Access access, std::string object, Work work, std::string lane);
+                          Access access, std::string object, Work work, api::Neighbour lane);
 
   /// Also called when the client's deadline passes, possibly slightly before it passes here: the
   /// client has then received its answer, so the effects of the call must be rolled back.
@@ -77,7 +78,7 @@ template <typename Request, typename Response, typename Handler>
 grpc::ServerUnaryReactor* StartCall(const CallEnvironment& environment,
                                     const grpc::CallbackServerContext& server_context,
                                     const char* method, Access access, const Request* request,
-                                    Response* response, Handler handler, std::string lane = {}) {
+                                    Response* response, Handler handler, api::Neighbour lane = {}) {
   LogRequest(method, *request);
   auto work = [request, response, handler](const base::Context& context) {
     absl::StatusOr<Response> result = handler(context, *request);

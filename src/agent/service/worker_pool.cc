@@ -19,30 +19,33 @@ WorkerPool::~WorkerPool() {
   JoinEnded();
 }
 
-bool WorkerPool::Submit(std::function<void()> work, const std::string& lane) {
+bool WorkerPool::Submit(std::function<void()> work, const api::Neighbour& lane) {
   {
     base::MutexLock lock(mutex_);
     if (waiting_.size() + held_count_ >= options_.max_waiting) return false;
-    if (!lane.empty()) {
-      Lane& of_work = lanes_[lane];
-      work = [this, lane, inner = std::move(work)] { RunInLane(lane, inner); };
+    if (!lane.name.empty()) {
+      const LaneId id(lane.is_local, lane.name);
+      Lane& of_work =
+          lanes_.try_emplace(id, Lane{.is_local = lane.is_local, .held = {}}).first->second;
+      work = [this, id, inner = std::move(work)] { RunInLane(id, inner); };
       if (LaneIsFull(of_work)) {
         of_work.held.push_back(std::move(work));
         ++held_count_;
         return true;
       }
-      ++of_work.running;
-      ++running_in_lanes_;
-      if (!Enqueue(std::move(work))) {
-        --of_work.running;
-        --running_in_lanes_;
-        return false;
-      }
+      if (!EnqueueInLane(of_work, work)) return false;
     } else if (!Enqueue(std::move(work))) {
       return false;
     }
   }
   work_or_stop_.NotifyOne();  // the lock is not held, because the thread needs it next
+  return true;
+}
+
+bool WorkerPool::EnqueueInLane(Lane& lane, std::function<void()>& work) {
+  if (!Enqueue(std::move(work))) return false;
+  ++lane.running;
+  ++(lane.is_local ? running_in_local_lanes_ : running_in_other_lanes_);
   return true;
 }
 
@@ -53,27 +56,34 @@ bool WorkerPool::Enqueue(std::function<void()> work) {
   return true;
 }
 
+// Returns the number of threads that lanes of one kind may still take. Neither kind can take all,
+// so that calls for local devices never wait for storage nodes, however many of them hang.
+uint32_t WorkerPool::LeftFor(bool is_local) const {
+  const uint32_t of_kind = is_local ? running_in_local_lanes_ : running_in_other_lanes_;
+  const uint32_t running = running_in_local_lanes_ + running_in_other_lanes_;
+  return std::min(options_.max_of_kind - of_kind, options_.max_in_lanes - running);
+}
+
 // The second limit falls as the threads for lanes are used up, so that many blocked lanes leave
 // threads to the next ones (as the dynamic thresholds of switches that share a buffer memory do):
 // with a share of 1/8 of 96 threads, the first blocked lane takes 10, the tenth 4, and only the
 // 32nd the last one.
 bool WorkerPool::LaneIsFull(const Lane& lane) const {
-  const uint32_t left = options_.max_in_lanes - running_in_lanes_;
+  const uint32_t left = LeftFor(lane.is_local);
   if (left == 0) return true;
   return lane.running >= std::min(options_.max_of_lane, std::max(left / options_.lane_share, 1U));
 }
 
-void WorkerPool::RunInLane(const std::string& lane, std::function<void()> work) {
+void WorkerPool::RunInLane(const LaneId& id, std::function<void()> work) {
   work();
   work = nullptr;
   bool released = false;
   {
     base::MutexLock lock(mutex_);
-    auto of_work = lanes_.find(lane);
-    --of_work->second.running;
-    --running_in_lanes_;
+    --lanes_.at(id).running;
+    --(id.first ? running_in_local_lanes_ : running_in_other_lanes_);
     released = ReleaseHeld();
-    of_work = lanes_.find(lane);
+    auto of_work = lanes_.find(id);
     if (of_work->second.running == 0 && of_work->second.held.empty()) lanes_.erase(of_work);
   }
   if (released) work_or_stop_.NotifyOne();
@@ -84,15 +94,13 @@ void WorkerPool::RunInLane(const std::string& lane, std::function<void()> work) 
 bool WorkerPool::ReleaseHeld() {
   if (held_count_ == 0) return false;
   Lane* next = nullptr;
-  for (auto& [name, lane] : lanes_) {
+  for (auto& [id, lane] : lanes_) {
     if (lane.held.empty() || LaneIsFull(lane)) continue;
     if (next == nullptr || lane.running < next->running) next = &lane;
   }
-  if (next == nullptr || !Enqueue(std::move(next->held.front()))) return false;
+  if (next == nullptr || !EnqueueInLane(*next, next->held.front())) return false;
   next->held.pop_front();
   --held_count_;
-  ++next->running;
-  ++running_in_lanes_;
   return true;
 }
 

@@ -48,7 +48,7 @@ TEST(WorkerPool, GrowsUpToMaxThreads) {
 TEST(WorkerPool, Defect49_WorkOfOneLaneLeavesThreadsToOthers) {
   WorkerPool::Options options = Small(8);
   options.max_of_lane = 2;
-  options.max_in_lanes = 4;
+  options.max_of_kind = 4;
   WorkerPool pool(options);
   std::latch go(1);
   std::atomic<int> of_bad = 0;
@@ -60,7 +60,7 @@ TEST(WorkerPool, Defect49_WorkOfOneLaneLeavesThreadsToOthers) {
             go.wait();
             ++of_bad;
           },
-          bad));
+          {bad}));
     }
   }
   for (int i = 0; i < 20; ++i) ASSERT_TRUE(pool.Submit([&] { ++of_others; }));
@@ -85,11 +85,11 @@ TEST(WorkerPool, Defect49_ManyBlockedLanesLeaveThreadsToTheNextLanes) {
         go.wait();
         ++of_bad;
       };
-      ASSERT_TRUE(pool.Submit(block, "bad " + std::to_string(lane)));
+      ASSERT_TRUE(pool.Submit(block, {"bad " + std::to_string(lane)}));
     }
   }
   for (int lane = 0; lane < 3; ++lane) {
-    ASSERT_TRUE(pool.Submit([&] { ++of_others; }, "good " + std::to_string(lane)));
+    ASSERT_TRUE(pool.Submit([&] { ++of_others; }, {"good " + std::to_string(lane)}));
   }
   const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(10);
   while (of_others < 3 && std::chrono::steady_clock::now() < until) std::this_thread::yield();
@@ -99,6 +99,35 @@ TEST(WorkerPool, Defect49_ManyBlockedLanesLeaveThreadsToTheNextLanes) {
   while (of_bad < kLanes * kEach) std::this_thread::yield();
 }
 
+// Storage nodes that hang, even if there are more of them than threads, leave threads to calls for
+// local devices, each of which has a lane of its own.
+TEST(WorkerPool, AnyNumberOfBlockedLanesLeavesThreadsToLocalLanes) {
+  WorkerPool pool(Small(128));
+  std::latch go(1);
+  std::atomic<int> of_bad = 0;
+  std::atomic<int> of_local = 0;
+  constexpr int kNodes = 200, kDevices = 50, kEach = 3;
+  for (int i = 0; i < kEach * kNodes; ++i) {
+    auto block = [&] {
+      go.wait();
+      ++of_bad;
+    };
+    ASSERT_TRUE(pool.Submit(block, {"node " + std::to_string(i % kNodes)}));
+  }
+  for (int i = 0; i < kEach * kDevices; ++i) {
+    const api::Neighbour device{.name = "device " + std::to_string(i % kDevices), .is_local = true};
+    ASSERT_TRUE(pool.Submit([&] { ++of_local; }, device));
+  }
+  const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+  while (of_local < kEach * kDevices && std::chrono::steady_clock::now() < until) {
+    std::this_thread::yield();
+  }
+  EXPECT_EQ(of_local, kEach * kDevices);
+  EXPECT_EQ(of_bad, 0);
+  go.count_down();
+  while (of_bad < kEach * kNodes) std::this_thread::yield();
+}
+
 TEST(WorkerPool, WorkHeldForItsLaneCountsAsWaiting) {
   WorkerPool::Options options = Small(4);
   options.max_of_lane = 1;
@@ -106,7 +135,7 @@ TEST(WorkerPool, WorkHeldForItsLaneCountsAsWaiting) {
   WorkerPool pool(options);
   std::latch go(1);
   int taken = 0;
-  while (taken < 20 && pool.Submit([&] { go.wait(); }, "a")) ++taken;
+  while (taken < 20 && pool.Submit([&] { go.wait(); }, {"a"})) ++taken;
   EXPECT_GE(taken, 3);
   EXPECT_LE(taken, 5);
   go.count_down();

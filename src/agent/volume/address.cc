@@ -5,8 +5,11 @@
 #include <fmt/format.h>
 #include <netdb.h>
 
+#include <algorithm>
 #include <charconv>
+#include <map>
 #include <memory>
+#include <set>
 #include <thread>
 #include <utility>
 
@@ -18,34 +21,20 @@
 namespace sma::volume {
 
 using base::MutexLock;
+using std::chrono::nanoseconds;
 
 namespace {
+
+// How long a call waits for a host whose last lookup took too long.
+constexpr nanoseconds kShortPatience = std::chrono::milliseconds(100);
+// The maximum number of threads that wait for the name server, and of hosts that are remembered.
+constexpr size_t kMaxLookups = 64;
+constexpr size_t kMaxSilent = 1000;
 
 bool IsPort(std::string_view text) {
   uint16_t port = 0;
   auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), port);
   return error == std::errc() && end == text.data() + text.size() && port != 0;
-}
-
-// A lookup of a host name. getaddrinfo(3) cannot be cancelled and has no timeout: it runs in a
-// detached thread, and the caller stops waiting for it when its context ends.
-struct Lookup {
-  base::Mutex mutex;
-  base::CondVar changed;
-  bool done SMA_GUARDED_BY(mutex) = false;
-  int error SMA_GUARDED_BY(mutex) = 0;
-  std::string ip SMA_GUARDED_BY(mutex);
-};
-
-void RunLookup(const std::shared_ptr<Lookup>& lookup, const ResolveFunction& resolve,
-               const std::string& host) {
-  std::string ip;
-  int error = resolve(host, ip);
-  MutexLock lock(lookup->mutex);
-  lookup->ip = std::move(ip);
-  lookup->error = error;
-  lookup->done = true;
-  lookup->changed.NotifyAll();
 }
 
 }  // namespace
@@ -70,13 +59,75 @@ absl::StatusOr<nvmf::Address> CheckAddress(const nvmf::Address& address, std::st
   return checked;
 }
 
-absl::Status ResolveHost(const base::Context& context, nvmf::Address& address,
-                         const ResolveFunction& resolve) {
-  if (base::IpAddress::Parse(address.traddr())) return absl::OkStatus();
+// A lookup of a host name. getaddrinfo(3) cannot be cancelled and has no timeout: it runs in a
+// detached thread, and callers stop waiting for it.
+struct HostResolver::Lookup {
+  base::Mutex mutex;
+  base::CondVar changed;
+  bool done SMA_GUARDED_BY(mutex) = false;
+  int error SMA_GUARDED_BY(mutex) = 0;
+  std::string ip SMA_GUARDED_BY(mutex);
+};
+
+// What the detached threads use; they may outlive the resolver.
+struct HostResolver::State {
+  base::Mutex mutex;
+  std::map<std::string, std::shared_ptr<Lookup>> pending SMA_GUARDED_BY(mutex);  // by host
+  std::set<std::string> silent SMA_GUARDED_BY(mutex);  // hosts whose last lookup took too long
+};
+
+HostResolver::HostResolver(ResolveFunction resolve, nanoseconds patience)
+    : resolve_(std::move(resolve)), patience_(patience), state_(std::make_shared<State>()) {}
+
+void HostResolver::Run(const std::shared_ptr<State>& state, const std::shared_ptr<Lookup>& lookup,
+                       const ResolveFunction& resolve, const std::string& host) {
+  std::string ip;
+  const int error = resolve(host, ip);
+  {
+    MutexLock lock(state->mutex);
+    state->pending.erase(host);
+    if (error == 0) state->silent.erase(host);
+  }
+  MutexLock lock(lookup->mutex);
+  lookup->ip = std::move(ip);
+  lookup->error = error;
+  lookup->done = true;
+  lookup->changed.NotifyAll();
+}
+
+// Returns the pending lookup of the host, or starts one; null if there are too many. Sets `wait` to
+// the time that the caller may wait for it.
+std::shared_ptr<HostResolver::Lookup> HostResolver::Begin(const std::string& host,
+                                                          nanoseconds& wait) {
+  MutexLock lock(state_->mutex);
+  wait = state_->silent.contains(host) ? std::min(patience_, kShortPatience) : patience_;
+  if (auto found = state_->pending.find(host); found != state_->pending.end()) return found->second;
+  if (state_->pending.size() >= kMaxLookups) return nullptr;
   auto lookup = std::make_shared<Lookup>();
-  std::thread([lookup, resolve, host = address.traddr()] {
-    RunLookup(lookup, resolve, host);
+  state_->pending.emplace(host, lookup);
+  std::thread([state = state_, lookup, resolve = resolve_, host] {
+    Run(state, lookup, resolve, host);
   }).detach();
+  return lookup;
+}
+
+void HostResolver::NoteSilent(const std::string& host) {
+  MutexLock lock(state_->mutex);
+  if (!state_->pending.contains(host)) return;  // answered in the meantime
+  if (state_->silent.size() >= kMaxSilent) state_->silent.clear();
+  state_->silent.insert(host);
+}
+
+absl::Status HostResolver::Resolve(const base::Context& caller, nvmf::Address& address) {
+  if (base::IpAddress::Parse(address.traddr())) return absl::OkStatus();
+  const std::string host = address.traddr();
+  nanoseconds wait{0};
+  const std::shared_ptr<Lookup> lookup = Begin(host, wait);
+  if (lookup == nullptr) {
+    return absl::UnavailableError(
+        fmt::format("host {}: too many names wait for the name server", host));
+  }
+  const base::Context context = caller.Child(std::chrono::steady_clock::now() + wait);
   uint64_t callback = context.AddCallback([lookup] {
     MutexLock lock(lookup->mutex);
     lookup->changed.NotifyAll();
@@ -89,10 +140,6 @@ absl::Status ResolveHost(const base::Context& context, nvmf::Address& address,
     while (!lookup->done && (status = context.status()).ok()) {
       lookup->changed.WaitUntil(lookup->mutex, context.deadline());
     }
-    if (!status.ok()) {
-      status = absl::Status(status.code(), fmt::format("host {}: the name was not resolved in time",
-                                                       address.traddr()));
-    }
     if (lookup->done && lookup->error == 0) {
       status = absl::OkStatus();
       address.set_traddr(lookup->ip);
@@ -100,11 +147,24 @@ absl::Status ResolveHost(const base::Context& context, nvmf::Address& address,
       bool unknown = lookup->error == EAI_NONAME || lookup->error == EAI_FAIL;
       status = absl::Status(
           unknown ? absl::StatusCode::kInvalidArgument : absl::StatusCode::kUnavailable,
-          fmt::format("host {}: {}", address.traddr(), gai_strerror(lookup->error)));
+          fmt::format("host {}: {}", host, gai_strerror(lookup->error)));
+    } else if (caller.status().ok()) {
+      status =
+          absl::UnavailableError(fmt::format("host {}: the name server does not answer", host));
+    } else {
+      status = absl::Status(status.code(),
+                            fmt::format("host {}: the name was not resolved in time", host));
     }
   }
   context.RemoveCallback(callback);
+  if (absl::IsUnavailable(status)) NoteSilent(host);
   return status;
+}
+
+// Never destroyed, because lookups may run until the process ends.
+absl::Status ResolveHost(const base::Context& context, nvmf::Address& address) {
+  static auto& resolver = *new HostResolver;
+  return resolver.Resolve(context, address);
 }
 
 spdk::TransportAddress ToTransportAddress(const nvmf::Address& address) {

@@ -71,12 +71,11 @@ TEST(AddressTest, TheTargetGetsTheAddressFamily) {
 
 TEST(AddressTest, AnIpAddressIsNotLookedUp) {
   nvmf::Address address = Address("tcp", "::1", "1");
-  EXPECT_TRUE(ResolveHost(base::Context::Background(), address,
-                          [](const std::string&, std::string&) -> int {
-                            ADD_FAILURE();
-                            return 0;
-                          })
-                  .ok());
+  HostResolver resolver([](const std::string&, std::string&) -> int {
+    ADD_FAILURE();
+    return 0;
+  });
+  EXPECT_TRUE(resolver.Resolve(base::Context::Background(), address).ok());
 }
 
 TEST(AddressTest, ThisHostHasAnAddress) {
@@ -88,9 +87,9 @@ TEST(AddressTest, ThisHostHasAnAddress) {
 TEST(AddressTest, ErrorsOfALookup) {
   auto code = [](int error) {
     nvmf::Address address = Address("tcp", "storage", "1");
-    absl::Status status =
-        ResolveHost(base::Context::Background(), address,
-                    [error](const std::string& /*host*/, std::string& /*ip*/) { return error; });
+    HostResolver resolver(
+        [error](const std::string& /*host*/, std::string& /*ip*/) { return error; });
+    absl::Status status = resolver.Resolve(base::Context::Background(), address);
     EXPECT_EQ(address.traddr(), "storage");
     EXPECT_TRUE(std::string(status.message()).starts_with("host storage: "));
     return status.code();
@@ -105,8 +104,13 @@ class SlowLookUp {
  public:
   ~SlowLookUp() { Answer(); }
   ResolveFunction function() {
-    return [state = state_](const std::string& /*host*/, std::string& ip) {
+    return [state = state_](const std::string& host, std::string& ip) {
       base::MutexLock lock(state->mutex);
+      ++state->count;
+      if (host == "healthy") {
+        ip = "10.0.0.2";
+        return 0;
+      }
       while (!state->may_answer) state->changed.Wait(state->mutex);
       ip = "10.0.0.1";
       return 0;
@@ -117,30 +121,58 @@ class SlowLookUp {
     state_->may_answer = true;
     state_->changed.NotifyAll();
   }
+  int count() const {
+    base::MutexLock lock(state_->mutex);
+    return state_->count;
+  }
 
  private:
   struct State {
     base::Mutex mutex;
     base::CondVar changed;
     bool may_answer SMA_GUARDED_BY(mutex) = false;
+    int count SMA_GUARDED_BY(mutex) = 0;
   };
   const std::shared_ptr<State> state_ = std::make_shared<State>();
 };
 
 TEST(AddressTest, ASlowLookupEndsWithTheCallersContext) {
   SlowLookUp slow;
+  HostResolver resolver(slow.function(), std::chrono::hours(1));
   nvmf::Address address = Address("tcp", "storage", "1");
-  EXPECT_EQ(
-      ResolveHost(base::Context::WithTimeout(milliseconds(5)), address, slow.function()).code(),
-      StatusCode::kDeadlineExceeded);
+  EXPECT_EQ(resolver.Resolve(base::Context::WithTimeout(milliseconds(5)), address).code(),
+            StatusCode::kDeadlineExceeded);
   base::Context cancelled = base::Context::Background();
   std::thread canceller([&] { cancelled.Cancel(); });
-  EXPECT_EQ(ResolveHost(cancelled, address, slow.function()).code(), StatusCode::kCancelled);
+  EXPECT_EQ(resolver.Resolve(cancelled, address).code(), StatusCode::kCancelled);
   canceller.join();
   EXPECT_EQ(address.traddr(), "storage");
   std::thread answerer([&] { slow.Answer(); });
-  EXPECT_TRUE(ResolveHost(base::Context::Background(), address, slow.function()).ok());
+  EXPECT_TRUE(resolver.Resolve(base::Context::Background(), address).ok());
   answerer.join();
+  EXPECT_EQ(address.traddr(), "10.0.0.1");
+}
+
+// A name server that does not answer for one host delays the first call for this host for a bounded
+// time, later ones hardly, and calls for other hosts not at all.
+TEST(AddressTest, AMuteNameServerDelaysOneCall) {
+  SlowLookUp slow;
+  HostResolver resolver(slow.function(), std::chrono::seconds(1));
+  nvmf::Address address = Address("tcp", "storage", "1");
+  const auto context = base::Context::WithTimeout(std::chrono::seconds(20));
+  absl::Status status = resolver.Resolve(context, address);
+  EXPECT_EQ(status, absl::UnavailableError("host storage: the name server does not answer"));
+  const auto begin = std::chrono::steady_clock::now();
+  for (int i = 0; i < 3; ++i) EXPECT_EQ(resolver.Resolve(context, address), status);
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, milliseconds(900));
+  EXPECT_EQ(slow.count(), 1) << "one thread waits for the name server";
+  nvmf::Address healthy = Address("tcp", "healthy", "1");
+  EXPECT_TRUE(resolver.Resolve(context, healthy).ok());
+  EXPECT_EQ(healthy.traddr(), "10.0.0.2");
+  slow.Answer();
+  while (!(status = resolver.Resolve(context, address)).ok() && context.status().ok()) {
+  }
+  EXPECT_TRUE(status.ok()) << status;
   EXPECT_EQ(address.traddr(), "10.0.0.1");
 }
 
