@@ -40,7 +40,7 @@ void AsyncEvents::NamespaceChanged(uint32_t nsid) {
 }
 
 void AsyncEvents::NamespaceRemoved(uint32_t nsid, std::shared_ptr<void> unnotified) {
-  if (sink_ != nullptr) unnotified_.push_back({nsid, std::move(unnotified)});
+  if (sink_ != nullptr) unnotified_[nsid] = std::move(unnotified);
   NamespaceChanged(nsid);
 }
 
@@ -50,8 +50,8 @@ void AsyncEvents::ChangedNamespacesRead() {
 }
 
 void AsyncEvents::NamespacesListed(uint32_t first, uint32_t last) {
-  std::erase_if(unnotified_,
-                [&](const Unnotified& u) { return u.nsid >= first && u.nsid <= last; });
+  if (first <= last)
+    unnotified_.erase(unnotified_.lower_bound(first), unnotified_.upper_bound(last));
 }
 
 void AsyncEvents::DiscoveryLogChanged() { Record(events_[1]); }

@@ -2,12 +2,11 @@
 
 #pragma once
 
-#include <algorithm>
 #include <array>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <set>
-#include <vector>
 
 #include "storage_target/nvme/identify_namespace.h"
 #include "storage_target/nvme/log_page.h"
@@ -52,13 +51,11 @@ class AsyncEvents {
 
   void NamespaceChanged(uint32_t nsid);
   /// Reports a removed namespace. Keeps `unnotified` until the host has been notified of the
-  /// removal by the log page or from a list of active namespaces, or until the admin queue is
-  /// disconnected.
+  /// removal by the log page or from a list of active namespaces, until the next removal of this
+  /// NSID, or until the admin queue is disconnected.
   void NamespaceRemoved(uint32_t nsid, std::shared_ptr<void> unnotified);
   /// Returns true if the host has not been notified of the removal of a namespace with this NSID.
-  bool IsUnaware(uint32_t nsid) const {
-    return std::ranges::find(unnotified_, nsid, &Unnotified::nsid) != unnotified_.end();
-  }
+  bool IsUnaware(uint32_t nsid) const { return unnotified_.contains(nsid); }
   /// Must be called when the host has read the complete Changed Namespace List.
   void ChangedNamespacesRead();
   /// Must be called when the host has read the list of active namespaces with NSIDs from `first` to
@@ -95,11 +92,9 @@ class AsyncEvents {
   std::array<Request*, kRequestLimit> requests_{};  // oldest first
   size_t request_count_ = 0;
   std::set<uint32_t> changed_namespaces_;  // at most one more than the log page can hold
-  struct Unnotified {
-    uint32_t nsid;
-    std::shared_ptr<void> token;
-  };
-  std::vector<Unnotified> unnotified_;  // removed namespaces of which the host is not aware
+  // The tokens of removed namespaces of which the host is not aware, by NSID. The latest removal
+  // replaces an earlier one of the same NSID, so there are at most as many as NSIDs.
+  std::map<uint32_t, std::shared_ptr<void>> unnotified_;
 };
 
 }  // namespace sma::storage_target::nvmf

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <optional>
+#include <string>
 
 #include "storage_target/nvme/identify_namespace.h"
 #include "storage_target/nvme/log_page.h"
@@ -174,6 +175,42 @@ TEST_F(NamespaceNumbersTest, DeletingTheSubsystemEndsTheWait) {
   EXPECT_EQ(*added, -ECANCELED);
 }
 
+TEST_F(NamespaceNumbersTest, TheBdevOfAnAdditionThatWaitsIsInUse) {
+  Remove(1);
+  auto added = BeginAdd("second", 1);
+  bdev::Registry::Access access = bdev::Registry::Access::kWrite;
+  EXPECT_EQ(registry_.Open("second", access, nullptr).error(), EPERM);
+  ReadChangedNamespaces();
+  EXPECT_TRUE(RunUntil([&] { return added->has_value(); }));
+  EXPECT_EQ(*added, 1);
+}
+
+// Another bdev with the same name must not take its place.
+TEST_F(NamespaceNumbersTest, AnAdditionThatWaitsEndsWithItsBdev) {
+  Remove(1);
+  auto added = BeginAdd("second", 1);
+  Await([&](auto done) { registry_.Unregister(*registry_.Find("second"), done); });
+  AddDisk("second", third_);
+  ReadChangedNamespaces();
+  RunPosted();
+  EXPECT_EQ(*added, -ENODEV);
+  EXPECT_EQ(DiskOf(1), "");
+}
+
+TEST_F(NamespaceNumbersTest, AnAdditionThatWaitsEndsWhenTheFormerDiskReturns) {
+  Remove(1);
+  auto added = BeginAdd("second", 1);
+  EXPECT_EQ(Add("disk", 1), 1);
+  EXPECT_EQ(*added, -EEXIST);
+}
+
+TEST_F(NamespaceNumbersTest, EachNsidIsKeptOnceForAHostThatDoesNotNotice) {
+  Controller& controller = admin_->controller();
+  auto token = std::make_shared<int>();
+  for (int i = 0; i < 1000; ++i) controller.async_events().NamespaceRemoved(1, token);
+  EXPECT_EQ(token.use_count(), 2);
+}
+
 class ImpatientNamespaceNumbersTest : public NamespaceNumbersTest {
  protected:
   ImpatientNamespaceNumbersTest() : NamespaceNumbersTest(50) {}
@@ -200,6 +237,57 @@ TEST_F(ImpatientNamespaceNumbersTest, AHostThatDoesNotNoticeStaysUntilTheNsidIsW
   AddDisk("third", third_);
   EXPECT_EQ(Add("third", 1), 1);
   EXPECT_TRUE(admin_->closed());
+}
+
+// All NSIDs are retired, and the hosts are notified of the removal of different ones.
+class FullNamespaceNumbersTest : public ImpatientNamespaceNumbersTest {
+ protected:
+  FullNamespaceNumbersTest() {
+    constexpr int kCount = SubsystemOptions().max_namespaces;
+    for (int nsid = 2; nsid <= kCount; ++nsid) {
+      AddDisk("old" + std::to_string(nsid), old_);
+      EXPECT_EQ(Add("old" + std::to_string(nsid), 0), nsid);
+    }
+    EXPECT_EQ(Add("second", 0), -ENOSPC);
+    Remove(1);
+    late_admin_ = MakeQueuePair();
+    late_admin_->ConnectAdmin(kNqn);
+    for (uint32_t nsid = 2; nsid <= kCount; ++nsid) Remove(nsid);
+  }
+  void PassTimeout() {
+    bool passed = false;
+    reactor_->AddTimer(std::chrono::milliseconds(200), [&] { passed = true; });
+    EXPECT_TRUE(RunUntil([&] { return passed; }));
+  }
+
+  bdev::TestModule old_;
+  FakeQueuePair* late_admin_ = nullptr;  // does not know of NSID 1
+};
+
+TEST_F(FullNamespaceNumbersTest, OneNsidIsWantedForOneNamespace) {
+  PassTimeout();
+  EXPECT_EQ(Add("second", 0), 1);
+  EXPECT_TRUE(admin_->closed());
+  EXPECT_FALSE(late_admin_->closed());
+}
+
+TEST_F(FullNamespaceNumbersTest, TwoNsidsAreWantedForTwoNamespaces) {
+  AddDisk("third", third_);
+  auto second = BeginAdd("second", 0);
+  auto third = BeginAdd("third", 0);
+  EXPECT_TRUE(RunUntil([&] { return second->has_value() && third->has_value(); }));
+  EXPECT_GT(**second, 0);
+  EXPECT_GT(**third, 0);
+  EXPECT_TRUE(late_admin_->closed());
+}
+
+TEST_F(FullNamespaceNumbersTest, NoNsidIsWantedAfterTheNamespaceWasAdded) {
+  auto added = BeginAdd("second", 0);
+  ReadChangedNamespaces();
+  EXPECT_TRUE(RunUntil([&] { return added->has_value(); }));
+  EXPECT_EQ(*added, 1);
+  PassTimeout();
+  EXPECT_FALSE(late_admin_->closed());
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 #include <cassert>
 #include <cerrno>
 #include <chrono>
+#include <set>
 #include <utility>
 
 #include "storage_target/nvmf/countdown.h"
@@ -20,13 +21,18 @@ class Namespaces::Namespace final : public bdev::DescriptorEvents {
 
   // The removal of the namespace closes the descriptor when the last command has ended.
   void OnBdevRemove() override {
+    // Destroys this object.
+    if (info->nsid == 0)
+      return owner_.FailWaiting([this](const Waiting& w) { return w.ns.get() == this; }, ENODEV);
     auto at = owner_.namespaces_.find(info->nsid);
     const bool is_removing = at == owner_.namespaces_.end() || at->second.get() != this;
     if (!is_removing) owner_.Remove(info->nsid, [] {});
   }
-  void OnBdevResize() override { owner_.events_.on_change(info->nsid); }
+  void OnBdevResize() override {
+    if (info->nsid != 0) owner_.events_.on_change(info->nsid);
+  }
 
-  std::shared_ptr<const NamespaceInfo> info;
+  std::shared_ptr<const NamespaceInfo> info;  // NSID 0: waits for an NSID
   std::unique_ptr<bdev::Descriptor> descriptor;
 
  private:
@@ -88,7 +94,7 @@ base::ErrnoOr<uint32_t> Namespaces::ChooseNsid(uint32_t wanted, const NamespaceI
   return Result::Error(error);
 }
 
-base::ErrnoOr<std::unique_ptr<Namespaces::Namespace>> Namespaces::Make(
+base::ErrnoOr<std::unique_ptr<Namespaces::Namespace>> Namespaces::Open(
     const NamespaceOptions& options) {
   using Result = base::ErrnoOr<std::unique_ptr<Namespace>>;
   if (options.nsid > max_namespaces_) return Result::Error(EINVAL);
@@ -107,34 +113,69 @@ base::ErrnoOr<std::unique_ptr<Namespaces::Namespace>> Namespaces::Make(
   info->eui64 = options.eui64;
   info->descriptor = descriptor->get();
   info->block_shift = static_cast<uint8_t>(std::countr_zero(bdev.block_size()));
-  for (const auto& [id, other] : namespaces_) {
-    if (ShareIdentifier(*info, *other->info)) return Result::Error(EEXIST);
-  }
-  auto nsid = ChooseNsid(options.nsid, *info);
-  if (!nsid.ok()) return Result::Error(nsid.error());
-  info->nsid = *nsid;
   ns->descriptor = std::move(*descriptor);
   ns->info = std::move(info);
   return Result(std::move(ns));
 }
 
 void Namespaces::Add(const NamespaceOptions& options, OnAdded done) {
-  auto made = Make(options);
-  if (!made.ok() && made.error() == EAGAIN) {
-    waiting_.push_back({options, std::move(done)});
-    retired_.Want(options.nsid);
-  } else if (!made.ok()) {
-    done(base::ErrnoOr<uint32_t>::Error(made.error()));
-  } else {
-    std::shared_ptr<const NamespaceInfo> info = (*made)->info;
-    namespaces_[info->nsid] = std::move(*made);
-    AddToTables(std::move(info), std::move(done));
+  auto opened = Open(options);
+  if (!opened.ok()) return done(base::ErrnoOr<uint32_t>::Error(opened.error()));
+  AddOrWait({options.nsid, std::move(*opened), std::move(done)});
+  AddWaiting();
+}
+
+void Namespaces::AddOrWait(Waiting add) {
+  const bool is_duplicate = std::any_of(
+      namespaces_.begin(), namespaces_.end(),
+      [&](const auto& entry) { return ShareIdentifier(*add.ns->info, *entry.second->info); });
+  auto nsid = is_duplicate || (add.nsid != 0 && IsTaken(add.nsid))
+                  ? base::ErrnoOr<uint32_t>::Error(EEXIST)
+                  : ChooseNsid(add.nsid, *add.ns->info);
+  if (!nsid.ok() && nsid.error() == EAGAIN) return waiting_.push_back(std::move(add));
+  if (!nsid.ok()) {
+    add.ns.reset();
+    return add.done(nsid);
+  }
+  auto info = std::make_shared<NamespaceInfo>(*add.ns->info);
+  info->nsid = *nsid;
+  add.ns->info = info;
+  namespaces_[*nsid] = std::move(add.ns);
+  AddToTables(std::move(info), std::move(add.done));
+}
+
+// Must be called when an NSID has become free or taken.
+void Namespaces::AddWaiting() {
+  for (size_t left = waiting_.size(); left > 0 && !waiting_.empty(); --left) {
+    Waiting first = std::move(waiting_.front());
+    waiting_.pop_front();
+    AddOrWait(std::move(first));
+  }
+  UpdateWanted();
+}
+
+void Namespaces::FailWaiting(const std::function<bool(const Waiting&)>& which, int error) {
+  std::list<Waiting> failed;
+  for (auto at = waiting_.begin(); at != waiting_.end();) {
+    auto next = std::next(at);
+    if (which(*at)) failed.splice(failed.end(), waiting_, at);
+    at = next;
+  }
+  if (failed.empty()) return;
+  UpdateWanted();
+  for (Waiting& add : failed) {
+    add.ns.reset();
+    add.done(base::ErrnoOr<uint32_t>::Error(error));
   }
 }
 
-void Namespaces::AddWaiting() {
-  for (Waiting& waiting : std::exchange(waiting_, {}))
-    Add(waiting.options, std::move(waiting.done));
+void Namespaces::UpdateWanted() {
+  std::set<uint32_t> nsids;
+  size_t others = 0;
+  for (const Waiting& waiting : waiting_) {
+    waiting.nsid != 0 ? void(nsids.insert(waiting.nsid)) : void(++others);
+  }
+  retired_.SetWanted(nsids, others, [this](uint32_t nsid) { return !IsTaken(nsid); });
 }
 
 void Namespaces::AddToTables(std::shared_ptr<const NamespaceInfo> info, OnAdded done) {
@@ -179,8 +220,7 @@ void Namespaces::OnClosed(uint32_t serial) {
 }
 
 void Namespaces::RemoveAll(std::function<void()> done) {
-  for (Waiting& waiting : std::exchange(waiting_, {}))
-    waiting.done(base::ErrnoOr<uint32_t>::Error(ECANCELED));
+  FailWaiting([](const Waiting&) { return true; }, ECANCELED);
   while (!namespaces_.empty()) Remove(namespaces_.begin()->first, [] {});
   if (removing_.empty()) return done();
   when_all_removed_.push_back(std::move(done));

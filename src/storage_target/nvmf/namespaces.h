@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <list>
 #include <map>
 #include <memory>
 #include <string>
@@ -52,8 +53,9 @@ class Namespaces {
   /// the previous namespace with this NSID is outstanding; EINVAL if the NSID is out of range or
   /// NVMe does not support the block size; ENOSPC if no NSID is free; ECANCELED if the subsystem is
   /// being deleted. Calls `done` with the NSID when all reactors have the namespace. Waits while
-  /// hosts might mistake the NSID for a removed namespace: see RetiredNsids. A namespace with the
-  /// same identifiers and block size gets its former NSID back immediately.
+  /// hosts might mistake the NSID for a removed namespace: see RetiredNsids; the bdev is open and
+  /// claimed during that time, and ENODEV is the result if it is removed. A namespace with the same
+  /// identifiers and block size gets its former NSID back immediately.
   void Add(const NamespaceOptions& options, std::function<void(base::ErrnoOr<uint32_t>)> done);
 
   /// Removes a namespace. Returns ENODEV if there is none. Calls `done` when no command uses it and
@@ -73,14 +75,18 @@ class Namespaces {
 
   using OnAdded = std::function<void(base::ErrnoOr<uint32_t>)>;
   struct Waiting {
-    NamespaceOptions options;
+    uint32_t nsid;  // the requested one; 0: any
+    std::unique_ptr<Namespace> ns;
     OnAdded done;
   };
 
   bool IsTaken(uint32_t nsid) const;
   bool CanUseNsid(uint32_t nsid, const NamespaceInfo& info) const;
   base::ErrnoOr<uint32_t> ChooseNsid(uint32_t wanted, const NamespaceInfo& info) const;
-  base::ErrnoOr<std::unique_ptr<Namespace>> Make(const NamespaceOptions& options);
+  base::ErrnoOr<std::unique_ptr<Namespace>> Open(const NamespaceOptions& options);
+  void AddOrWait(Waiting add);
+  void FailWaiting(const std::function<bool(const Waiting&)>& which, int error);
+  void UpdateWanted();
   void AddToTables(std::shared_ptr<const NamespaceInfo> info, OnAdded done);
   void AddWaiting();
   void OnClosed(uint32_t serial);
@@ -90,7 +96,7 @@ class Namespaces {
   const uint32_t max_namespaces_;
   const Events events_;
   RetiredNsids retired_;
-  std::vector<Waiting> waiting_;  // for an NSID that is retired
+  std::list<Waiting> waiting_;  // for an NSID that is retired
   std::map<uint32_t, std::unique_ptr<Namespace>> namespaces_;
   std::map<uint32_t, std::unique_ptr<Namespace>> removing_;  // by serial number
   std::vector<std::function<void()>> when_all_removed_;

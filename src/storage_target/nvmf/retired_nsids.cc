@@ -2,7 +2,10 @@
 
 #include "storage_target/nvmf/retired_nsids.h"
 
+#include <algorithm>
+#include <tuple>
 #include <utility>
+#include <vector>
 
 #include "storage_target/reactor/reactor.h"
 
@@ -38,19 +41,44 @@ const NamespaceInfo* RetiredNsids::Find(uint32_t nsid) const {
   return at == retired_.end() ? nullptr : &at->second.info;
 }
 
-void RetiredNsids::Want(uint32_t nsid) {
-  for (auto& [number, retired] : retired_) {
-    if (nsid != 0 && number != nsid) continue;
-    retired.wanted = true;
-    if (retired.timer == 0 && !retired.notified) callbacks_.disconnect_unnotified(number);
+// Returns `nsids` and the NSIDs for `others`, without those that will be free soon.
+std::set<uint32_t> RetiredNsids::Choose(const std::set<uint32_t>& nsids, size_t others,
+                                        const std::function<bool(uint32_t)>& is_usable) const {
+  std::set<uint32_t> chosen = nsids;
+  std::vector<std::tuple<bool, uint64_t, uint32_t>> candidates;
+  for (const auto& [nsid, retired] : retired_) {
+    if (nsids.contains(nsid) || !is_usable(nsid)) continue;
+    if (!retired.notified) {
+      candidates.emplace_back(!retired.disconnected, retired.serial, nsid);
+    } else if (others > 0) {
+      --others;
+    }
   }
+  std::ranges::sort(candidates);
+  candidates.resize(std::min(candidates.size(), others));
+  for (const auto& candidate : candidates) chosen.insert(std::get<uint32_t>(candidate));
+  return chosen;
+}
+
+void RetiredNsids::SetWanted(const std::set<uint32_t>& nsids, size_t others,
+                             const std::function<bool(uint32_t)>& is_usable) {
+  const std::set<uint32_t> wanted = Choose(nsids, others, is_usable);
+  for (auto& [nsid, retired] : retired_) {
+    retired.wanted = wanted.contains(nsid);
+    DisconnectIfDue(nsid, retired);
+  }
+}
+
+void RetiredNsids::DisconnectIfDue(uint32_t nsid, Retired& retired) {
+  if (!retired.wanted || retired.timer != 0 || retired.notified) return;
+  if (!std::exchange(retired.disconnected, true)) callbacks_.disconnect_unnotified(nsid);
 }
 
 void RetiredNsids::OnTimeout(uint32_t nsid, uint64_t serial) {
   Retired* retired = Find(nsid, serial);
   if (retired == nullptr) return;
   retired->timer = 0;
-  if (retired->wanted) callbacks_.disconnect_unnotified(nsid);
+  DisconnectIfDue(nsid, *retired);
 }
 
 RetiredNsids::Retired* RetiredNsids::Find(uint32_t nsid, uint64_t serial) {

@@ -7,6 +7,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <set>
 
 #include "storage_target/nvmf/options.h"
 
@@ -51,9 +52,13 @@ class RetiredNsids {
   /// Returns the namespace that had this NSID (without its descriptor), or null if the NSID is not
   /// retired.
   const NamespaceInfo* Find(uint32_t nsid) const;
-  /// Must be called when a namespace waits for this NSID, or for any if it is 0. Hosts that have
-  /// not noticed the removal when the timeout expires are disconnected.
-  void Want(uint32_t nsid);
+  /// Must be called with the NSIDs for which namespaces wait when that has changed. `others` is the
+  /// number of namespaces that can use any NSID for which `is_usable` returns true: as many of
+  /// these are wanted too, first those whose hosts have been notified, then those that were retired
+  /// first. Hosts that have not noticed the removal of a namespace whose NSID is wanted when the
+  /// timeout expires are disconnected.
+  void SetWanted(const std::set<uint32_t>& nsids, size_t others,
+                 const std::function<bool(uint32_t)>& is_usable);
 
  private:
   struct Retired {
@@ -62,8 +67,12 @@ class RetiredNsids {
     uint64_t timer = 0;  // 0: the timeout has expired, or all hosts have been notified
     bool wanted = false;
     bool notified = false;
+    bool disconnected = false;  // the hosts that were not notified in time
   };
 
+  std::set<uint32_t> Choose(const std::set<uint32_t>& nsids, size_t others,
+                            const std::function<bool(uint32_t)>& is_usable) const;
+  void DisconnectIfDue(uint32_t nsid, Retired& retired);
   void OnTimeout(uint32_t nsid, uint64_t serial);
   void OnNotified(uint32_t nsid, uint64_t serial);
   void Free(uint32_t nsid, uint64_t serial);
