@@ -5,6 +5,8 @@
 #include <map>
 #include <optional>
 #include <set>
+#include <string>
+#include <unordered_set>
 
 #include "agent/core/admin_messages.h"
 #include "agent/core/qos_limits.h"
@@ -48,10 +50,11 @@ std::set<std::string, std::less<>> TypesNotCompared(const Core& core, const Reco
   return names;
 }
 
-/// The devices that have not been compared with the target since the last connect.
+/// The devices that have not been compared with the target since the last connect: all of them
+/// while the agent or the target has just started.
 struct NotCompared {
-  std::set<std::string> devices;
-  std::set<std::string> local;  // those whose local volumes have not been compared either
+  std::unordered_set<std::string> devices;
+  std::unordered_set<std::string> local;  // whose local volumes have not been compared either
 };
 
 NotCompared FindNotCompared(const Core& core, const Reconciler& reconciler) {
@@ -59,7 +62,7 @@ NotCompared FindNotCompared(const Core& core, const Reconciler& reconciler) {
   const auto remote_types = TypesNotCompared(core, reconciler, /*is_remote=*/true);
   if (remote_types.empty()) return found;
   const auto local_types = TypesNotCompared(core, reconciler, /*is_remote=*/false);
-  std::set<std::string> with_remote;
+  std::unordered_set<std::string> with_remote;
   core.record->VisitVolumes([&](const record::Volume& row) {
     if (volume::IsRemote(row)) with_remote.insert(row.device_handle);
   });
