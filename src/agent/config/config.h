@@ -92,7 +92,7 @@ struct Config {
   milliseconds volume_cleanup_period{60'000};  // 0: disabled
   GoneVolumes gone_volumes = GoneVolumes::kReport;
   milliseconds stop_timeout{1'000};  // calls still in progress after it are cancelled
-  uint32_t max_calls = 128;           // executed concurrently; further calls wait
+  uint32_t max_calls = 128;          // executed concurrently; further calls wait
 };
 
 }  // namespace sma::config
