@@ -446,6 +446,11 @@ absl::Status Connections::Restore(const Context& context, record::Volume& row) {
     names.AddController(subsystem.controller);
     row.connection = names.ToText();
     status = controllers_.Restore(context, row.id, subsystem);
+    if (!shared_.IsMissing(row.id)) {
+      controllers_.NoteBdevExists(row.id);
+    } else if (status.ok()) {
+      status = controllers_.Reconnect(context, row.id, subsystem);
+    }
     if (status.ok()) status = discovery_.LeaveServices(context, row);
   } else {
     return absl::OkStatus();
