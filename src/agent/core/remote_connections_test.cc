@@ -329,6 +329,27 @@ TEST_F(RemoteConnectionsTest, Defect34_AServiceThatSkippedTheVolumeIsRestarted) 
   EXPECT_TRUE(Services().empty());
 }
 
+// The volume was found through an operator's service, so that the agent's own connection has
+// skipped it. When the service is stopped, it has to be connected anew.
+TEST_F(RemoteConnectionsTest, AConnectionThatSkippedTheVolumeIsConnectedAnew) {
+  options_.drift_period = std::chrono::milliseconds(20);
+  options_.watch_period = std::chrono::milliseconds(5);
+  Crash();
+  Open();
+  Operator("bdev_nvme_start_discovery", {{"name", "operators"},
+                                         {"trtype", "tcp"},
+                                         {"adrfam", "ipv4"},
+                                         {"traddr", "127.0.0.1"},
+                                         {"trsvcid", "5001"}});
+  ASSERT_TRUE(Send(Way(1, "5001", true)).ok());
+  EXPECT_EQ(Controllers().size(), 3);
+  Operator("bdev_nvme_stop_discovery", {{"name", "operators"}});
+  WaitFor([this] { return Namespaces(1).size() == 1; });
+  EXPECT_EQ(Controllers().size(), 1);
+  ASSERT_TRUE(Detach(Handle(1), 12).ok());
+  EXPECT_TRUE(Controllers().empty());
+}
+
 // The agent dies at each step of a call that adds another address.
 TEST_F(RemoteConnectionsTest, Defect40_AnEndpointThatWasBeingAddedIsNotLost) {
   for (const char* port : {"9009", "5002"}) {

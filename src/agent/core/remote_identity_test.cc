@@ -162,6 +162,71 @@ TEST_F(RemoteIdentityTest, AVolumeIsNotGoneBecauseItsNodeIsDownAndAnotherIsListe
   }
 }
 
+// A volume that moves from one node to another, both of which are listed by one service.
+class MovedVolumeTest : public RemoteIdentityTest {
+ protected:
+  void SetUp() override {
+    RemoteIdentityTest::SetUp();
+    options_.drift_period = milliseconds(5);
+    options_.watch_period = milliseconds(5);
+    options_.volume_cleanup_period = milliseconds(50);
+    options_.detach_gone_volumes = true;
+    Crash();
+    Open();
+    old_.lists = {"new"};
+    new_.subsystems.begin()->second.clear();
+    target_.SetRemote("new", new_);
+    target_.SetRemote("old", old_);
+    ASSERT_TRUE(Send(Discovered(31, {"7005"}, 0)).ok());
+    WaitFor([&] { return PathsOf(31) == "1 of 1 Connected"; });
+  }
+  void Move() {
+    old_.subsystems.begin()->second.clear();
+    target_.SetRemote("old", old_);
+    new_.subsystems.begin()->second = {VolumeUuid(31)};
+    target_.SetRemote("new", new_);
+    WaitFor([&] { return Namespaces(0).size() == 1; });
+  }
+
+  FakeRemote old_ = Node("7005", 31, "nqn.2016-06.io.spdk:old");
+  FakeRemote new_ = Node("7006", 31, "nqn.2016-06.io.spdk:new");
+};
+
+TEST_F(MovedVolumeTest, IsNoLongerExpectedAtTheOldNode) {
+  Move();
+  WaitFor([&] {
+    const std::string connection = RowOf(31)->connection;
+    return connection.find("path 127.0.0.1 7005") == std::string::npos &&
+           connection.find("path 127.0.0.1 7006") != std::string::npos;
+  });
+  WaitFor([&] { return PathsOf(31) == "1 of 1 Connected"; });
+}
+
+// The old node answers that it does not have the volume, but the volume is at the new one.
+TEST_F(MovedVolumeTest, IsNotGoneWhileTheNewNodeIsDown) {
+  Move();
+  new_.up = false;
+  target_.SetRemote("new", new_);
+  target_.Restart();
+  WaitFor([&] { return RowOf(31)->last_error.code == StatusCode::kUnavailable; });
+  WaitForComparisons();
+  ASSERT_TRUE(RowOf(31).has_value());
+  EXPECT_EQ(RowOf(31)->state, record::VolumeState::kAttached);
+  EXPECT_EQ(RowOf(31)->last_error.code, StatusCode::kUnavailable);
+}
+
+// A path whose node is down is still expected.
+TEST_F(MovedVolumeTest, KeepsThePathsOfANodeThatIsDown) {
+  old_.ports.push_back("7007");
+  target_.SetRemote("old", old_);
+  WaitFor([&] { return PathsOf(31) == "2 of 2 Connected"; });
+  old_.ports.pop_back();
+  target_.SetRemote("old", old_);
+  WaitFor([&] { return PathsOf(31) == "1 of 2 SomeDown"; });
+  WaitForComparisons();
+  EXPECT_EQ(PathsOf(31), "1 of 2 SomeDown");
+}
+
 // A node that no longer lists an address, and a target that does not connect it again.
 TEST_F(RemoteIdentityTest, ALostPathIsStillCounted) {
   options_.watch_period = milliseconds(5);

@@ -3,6 +3,7 @@
 #include "agent/volume/connections.h"
 
 #include <fmt/format.h>
+#include <spdlog/spdlog.h>
 
 #include <algorithm>
 #include <iterator>
@@ -15,6 +16,7 @@
 #include "agent/volume/check_node.h"
 #include "agent/volume/connection_names.h"
 #include "agent/volume/merge.h"
+#include "agent/volume/missing.h"
 #include "agent/volume/probe.h"
 #include "agent/volume/shared_names.h"
 
@@ -38,6 +40,9 @@ constexpr std::chrono::seconds kReleaseTime{2};
 // How long a volume may take to appear after a path was added to a connection that other volumes
 // use, before it is assumed that the path does not lead to the same subsystem.
 constexpr std::chrono::seconds kSharedTime{1};
+
+// How often the node of a path that was lost is queried whether it still has the subsystem.
+constexpr std::chrono::seconds kProbePeriod{30};
 
 // How long the nodes of a volume may take to accept a connection before a call fails: a node that
 // accepts none will not list the volume either.
@@ -441,15 +446,53 @@ absl::Status Connections::Restore(const Context& context, record::Volume& row) {
     names.AddController(subsystem.controller);
     row.connection = names.ToText();
     status = controllers_.Restore(context, row.id, subsystem);
+    if (!shared_.IsMissing(row.id)) {
+      controllers_.NoteBdevExists(row.id);
+    } else if (status.ok()) {
+      status = controllers_.Reconnect(context, row.id, subsystem);
+    }
     if (status.ok()) status = discovery_.LeaveServices(context, row);
   } else {
     return absl::OkStatus();
   }
+  ForgetOldPaths(context, row);
   SharedNames names = SharedNames::Parse(row.connection);
   absl::Status counted = shared_.CountKnown(context, row.id, names);
   row.connection = names.ToText();
   status.Update(counted);
   return status.ok() ? shared_.CheckNamespace(row.id) : status;
+}
+
+// A volume keeps the paths through which it was found until a node answers that it is no longer
+// there, while the volume is found through other paths. A node that does not answer removes no
+// path.
+void Connections::ForgetOldPaths(const Context& context, const record::Volume& row) {
+  std::set<RemotePath> named;
+  for (const TransportAddress& address : AddressesOf(row.params.nvmf())) {
+    named.insert(RemotePath::Of(address, row.params.nvmf().subnqn()));
+  }
+  for (const RemotePath& lost : shared_.LostPathsOf(row.id)) {
+    if (named.contains(lost) || !IsRefuted(context, row, lost)) continue;
+    spdlog::info("volume {}: is no longer in subsystem {} at {}", row.id.ToString(), lost.subnqn,
+                 NodeName(lost.address()));
+    shared_.ForgetPath(row.id, lost);
+  }
+}
+
+bool Connections::IsRefuted(const Context& context, const record::Volume& row,
+                            const RemotePath& lost) {
+  if (shared_.IsElsewhere(row.id, lost)) return true;
+  const auto now = steady_clock::now();
+  {
+    base::MutexLock lock(mutex_);
+    std::erase_if(next_probe_, [&](const auto& entry) { return entry.second <= now; });
+    if (!next_probe_.emplace(lost, now + kProbePeriod).second) return false;
+  }
+  const Context limited = context.Child(now + RemoteNodes::kPatience);
+  if (!HasNoSubsystem(limited, row.params.nvmf().hostnqn(), {lost})) return false;
+  base::MutexLock lock(mutex_);
+  next_probe_.erase(lost);
+  return true;
 }
 
 bool Connections::IsGone(const Context& context, const record::Volume& row) {
@@ -458,7 +501,7 @@ bool Connections::IsGone(const Context& context, const record::Volume& row) {
   }
   if (!Refresh(context, {row}).ok()) return false;
   if (absl::IsNotFound(WhyMissing(row))) return true;
-  const std::set<RemotePath> paths = shared_.KnownPathsOf(row.id);
+  const std::set<RemotePath> paths = discovery_.OpenPathsOf(row);
   const bool may_answer = std::all_of(paths.begin(), paths.end(), [&](const RemotePath& path) {
     return nodes_.Admit(NodeName(path.address())).ok();
   });

@@ -21,6 +21,7 @@
 #include "agent/volume/request.h"
 #include "agent/volume/shared_connections.h"
 #include "base/context.h"
+#include "base/mutex.h"
 #include "jsonrpc/caller.h"
 #include "sma.pb.h"
 #include "sma/outcome.h"
@@ -116,6 +117,8 @@ class Connections {
   absl::Status ReleaseAllAtOnce(const base::Context& context, const record::Volume& row,
                                 const std::vector<std::string>& names, const RemovalOf& removal_of);
   SharedNames NamesOf(const record::Volume& row) const;
+  void ForgetOldPaths(const base::Context& context, const record::Volume& row);
+  bool IsRefuted(const base::Context& context, const record::Volume& row, const RemotePath& lost);
   absl::Status Leave(const base::Context& context, const record::Volume& row,
                      const std::string& name, bool is_going = true);
 
@@ -127,6 +130,9 @@ class Connections {
   DiscoveryConnections discovery_;
   Controllers controllers_;
   IscsiUnits units_;
+  base::Mutex mutex_;
+  // When lost paths that nobody has refuted may be queried again.
+  std::map<RemotePath, base::TimePoint> next_probe_ SMA_GUARDED_BY(mutex_);
 };
 
 }  // namespace sma::volume

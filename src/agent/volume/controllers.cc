@@ -313,6 +313,37 @@ absl::Status Controllers::Restore(const Context& context, const Uuid& volume,
       fmt::format("subsystem {} is not connected: {}", subsystem.subnqn, fmt::join(errors, "; ")));
 }
 
+absl::Status Controllers::Reconnect(const Context& context, const Uuid& volume,
+                                    const RemoteSubsystem& subsystem) {
+  const std::string& name = subsystem.controller;
+  if (!IsUp(name)) return absl::OkStatus();
+  {
+    base::MutexLock lock(mutex_);
+    if (reconnected_for_.contains(volume)) return absl::OkStatus();
+  }
+  {
+    absl::StatusOr<UseCounts::Held> held = connections_.Lock(context, name);
+    if (!held.ok()) return held.status();
+    absl::StatusOr<bool> is_unused = connections_.HasNoVolumes(context, name);
+    if (!is_unused.ok() || !*is_unused) return is_unused.status();
+    {
+      base::MutexLock lock(mutex_);
+      reconnected_for_.insert(volume);
+    }
+    spdlog::info("volume {}: missing on the target, connecting subsystem {} anew",
+                 volume.ToString(), subsystem.subnqn);
+    absl::Status status = spdk::DoToEnd(target_, context, spdk::DetachController(name));
+    if (!status.ok() && !spdk::IsUnknownName(status)) return status;
+    connections_.controllers().Remove(name);
+  }
+  return Restore(context, volume, subsystem);
+}
+
+void Controllers::NoteBdevExists(const Uuid& volume) {
+  base::MutexLock lock(mutex_);
+  reconnected_for_.erase(volume);
+}
+
 bool Controllers::IsRestoring(const RemoteSubsystem& subsystem) const {
   return std::any_of(subsystem.addresses.begin(), subsystem.addresses.end(),
                      [&](const TransportAddress& address) {
@@ -323,6 +354,7 @@ bool Controllers::IsRestoring(const RemoteSubsystem& subsystem) const {
 absl::Status Controllers::Leave(const Context& context, const Uuid& volume,
                                 const RemoteSubsystem& subsystem) {
   if (absl::Status status = EndAttempts(context, volume, subsystem); !status.ok()) return status;
+  NoteBdevExists(volume);
   return connections_.Leave(context, volume, subsystem.controller);
 }
 

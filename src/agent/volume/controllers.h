@@ -3,6 +3,7 @@
 #pragma once
 
 #include <chrono>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -12,6 +13,7 @@
 #include "agent/volume/remote_nodes.h"
 #include "agent/volume/shared_connections.h"
 #include "base/context.h"
+#include "base/mutex.h"
 #include "jsonrpc/caller.h"
 #include "sma/outcome.h"
 
@@ -78,6 +80,15 @@ class Controllers {
                        const RemoteSubsystem& subsystem);
   bool IsRestoring(const RemoteSubsystem& subsystem) const;
 
+  /// To be called for a missing volume whose connection exists: connects the subsystem anew, since
+  /// the target skips a namespace of which another controller had the bdev, even if that one has
+  /// been removed since. Does nothing if anybody depends on the connection or no path is up, and
+  /// after the first time until NoteBdevExists is called.
+  absl::Status Reconnect(const base::Context& context, const base::Uuid& volume,
+                         const RemoteSubsystem& subsystem);
+  /// To be called when the bdev of the volume exists.
+  void NoteBdevExists(const base::Uuid& volume);
+
   /// Ends attempts to connect to addresses that only `volume` names. Caller::MayActLate returns
   /// true while the target may still act on an attempt that was in progress.
   absl::Status EndAttempts(const base::Context& context, const base::Uuid& volume,
@@ -117,6 +128,8 @@ class Controllers {
   jsonrpc::Caller& target_;
   SharedConnections& connections_;
   RemoteNodes& nodes_;
+  base::Mutex mutex_;
+  std::set<base::Uuid> reconnected_for_ SMA_GUARDED_BY(mutex_);  // missing volumes
 };
 
 }  // namespace sma::volume

@@ -2,6 +2,7 @@
 
 #pragma once
 
+#include <set>
 #include <string>
 #include <vector>
 
@@ -63,6 +64,11 @@ class DiscoveryConnections {
   /// Same contract as the function WhyMissing (missing.h), for any volume.
   absl::Status WhyMissing(const record::Volume& row) const {
     return volume::WhyMissing(target_, shared_, services_, row);
+  }
+
+  /// Same contract as the function OpenPathsOf (missing.h), for any volume.
+  std::set<RemotePath> OpenPathsOf(const record::Volume& row) const {
+    return volume::OpenPathsOf(target_, shared_, row);
   }
 
   /// Returns FAILED_PRECONDITION if `bdev` comes from a node that the volume does not name. Returns

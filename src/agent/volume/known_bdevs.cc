@@ -35,6 +35,12 @@ void KnownBdevs::ForgetPaths(const Uuid& volume) {
   paths_.erase(volume);
 }
 
+void KnownBdevs::ForgetPath(const Uuid& volume, const RemotePath& path) {
+  MutexLock lock(mutex_);
+  auto found = paths_.find(volume);
+  if (found != paths_.end()) found->second.erase(path);
+}
+
 std::set<RemotePath> KnownBdevs::PathsOf(const Uuid& volume) const {
   MutexLock lock(mutex_);
   auto found = paths_.find(volume);

@@ -42,7 +42,9 @@ class KnownBdevs {
   /// Adds paths through which the volume should be reachable; Note adds those of its bdev.
   void AddPaths(const base::Uuid& volume, const std::set<RemotePath>& paths);
   void ForgetPaths(const base::Uuid& volume);
-  /// Returns the paths through which the volume was ever found, or should be reachable.
+  void ForgetPath(const base::Uuid& volume, const RemotePath& path);
+  /// Returns the paths through which the volume was found, or should be reachable, except those
+  /// that were forgotten.
   std::set<RemotePath> PathsOf(const base::Uuid& volume) const;
 
   /// Returns the description, if it was queried over connection `generation`.

@@ -50,6 +50,15 @@ std::optional<RemotePath> FindUp(const jsonrpc::Caller& target, const SharedConn
   return found;
 }
 
+// Returns a function that returns true for the controllers of the volume's connections.
+std::function<bool(const Controller&)> IsControllerOfVolume(const record::Volume& row) {
+  return [names = SharedNames::Parse(row.connection)](const Controller& controller) {
+    const std::optional<std::string> service = ServiceOfController(controller.name);
+    return Contains(names.controllers, controller.name) ||
+           (service && Contains(names.services, *service));
+  };
+}
+
 absl::Status HasNoNamespace(const record::Volume& row, const RemotePath& path) {
   return Missing(true, row,
                  fmt::format("subsystem {} at {} is connected and has no namespace with this UUID",
@@ -128,19 +137,17 @@ std::string WhyNotListed(const jsonrpc::Caller& target, const SharedConnections&
 }
 
 // The subsystems that a service has connected are not all that it lists: another node, whose
-// subsystem the volume is in, may be down. The volume is gone only if the subsystem through which
-// it was found is connected and does not have it.
+// subsystem the volume is in, may be down. The volume is gone only if each subsystem in which it
+// was found is connected and does not have it: it may have moved from one to another.
 absl::Status WhyDiscoveredMissing(const jsonrpc::Caller& target, const SharedConnections& shared,
                                   const DiscoveryServices& services, const record::Volume& row) {
-  const SharedNames names = SharedNames::Parse(row.connection);
-  auto is_its = [&](const Controller& controller) {
-    const std::optional<std::string> service = ServiceOfController(controller.name);
-    return Contains(names.controllers, controller.name) ||
-           (service && Contains(names.services, *service));
-  };
   const std::set<RemotePath> paths = shared.KnownPathsOf(row.id);
-  if (auto up = FindUp(target, shared, paths, is_its)) return HasNoNamespace(row, *up);
-  return Missing(false, row, WhyNotListed(target, shared, services, row, paths));
+  const std::set<RemotePath> open = OpenPathsOf(target, shared, row);
+  if (open.empty()) {
+    const auto up = FindUp(target, shared, paths, IsControllerOfVolume(row));
+    if (up) return HasNoNamespace(row, *up);
+  }
+  return Missing(false, row, WhyNotListed(target, shared, services, row, open));
 }
 
 }  // namespace
@@ -158,6 +165,15 @@ absl::Status WhyMissing(const jsonrpc::Caller& target, const SharedConnections& 
     return WhyDiscoveredMissing(target, shared, services, row);
   }
   return Missing(true, row, "the target has no bdev for it");
+}
+
+std::set<RemotePath> OpenPathsOf(const jsonrpc::Caller& target, const SharedConnections& shared,
+                                 const record::Volume& row) {
+  std::set<RemotePath> open = shared.KnownPathsOf(row.id);
+  while (auto up = FindUp(target, shared, open, IsControllerOfVolume(row))) {
+    std::erase_if(open, [&](const RemotePath& path) { return path.subnqn == up->subnqn; });
+  }
+  return open;
 }
 
 bool HasNoSubsystem(const base::Context& context, const std::string& hostnqn,

@@ -189,8 +189,17 @@ absl::StatusOr<bool> SharedConnections::CountHanging(const Context& context, con
 
 absl::Status SharedConnections::CountKnown(const Context& context, const Uuid& volume,
                                            SharedNames& names) {
-  names.paths = bdevs_.PathsOf(volume);
   const std::optional<KnownBdev> known = bdevs_.Find(target_.generation(), volume);
+  if (known && known->is_namespace) {
+    // Paths that were connected after the bdev was described.
+    const auto controller = controllers_.Find(target_.generation(), known->controller);
+    std::set<RemotePath> paths;
+    for (const auto& path : controller ? controller->paths : std::vector<spdk::ControllerPath>()) {
+      if (path.is_up()) paths.insert(RemotePath::Of(path.address, path.subnqn));
+    }
+    bdevs_.AddPaths(volume, paths);
+  }
+  names.paths = bdevs_.PathsOf(volume);
   if (!known || known->controller.empty()) return absl::OkStatus();
   return CountController(context, volume, known->controller, names).status();
 }
@@ -503,6 +512,31 @@ bool SharedConnections::IsMissing(const Uuid& volume) const {
 std::string SharedConnections::ControllerOf(const Uuid& volume) const {
   const std::optional<KnownBdev> known = bdevs_.Find(target_.generation(), volume);
   return known ? known->controller : std::string();
+}
+
+std::set<RemotePath> SharedConnections::LostPathsOf(const Uuid& volume) const {
+  const std::optional<KnownBdev> known = bdevs_.Find(target_.generation(), volume);
+  if (!known || !known->is_namespace || known->controller.empty()) return {};
+  const auto controller = controllers_.Find(target_.generation(), known->controller);
+  if (!controller) return {};
+  std::set<RemotePath> lost = bdevs_.PathsOf(volume);
+  bool any_up = false;
+  for (const spdk::ControllerPath& path : controller->paths) {
+    lost.erase(RemotePath::Of(path.address, path.subnqn));
+    any_up |= path.is_up();
+  }
+  return any_up ? lost : std::set<RemotePath>();
+}
+
+bool SharedConnections::IsElsewhere(const Uuid& volume, const RemotePath& lost) const {
+  const std::optional<KnownBdev> known = bdevs_.Find(target_.generation(), volume);
+  if (!known || Contains(known->subsystem_nqns, lost.subnqn)) return false;
+  auto is_up = [&](const spdk::Controller& controller) {
+    return std::any_of(controller.paths.begin(), controller.paths.end(), [&](const auto& path) {
+      return path.is_up() && RemotePath::Of(path.address, path.subnqn) == lost;
+    });
+  };
+  return controllers_.FindIf(target_.generation(), is_up).has_value();
 }
 
 std::optional<PathCount> SharedConnections::PathsOf(const Uuid& volume) const {

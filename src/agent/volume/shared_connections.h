@@ -119,12 +119,21 @@ class SharedConnections {
   /// Adds a volume that is in the record or will soon be added to it, and the paths to the
   /// addresses that it names.
   void Track(const base::Uuid& volume, const VolumeParameters& params);
-  /// Returns the paths through which the volume was ever found, or should be reachable.
+  /// Same contract as KnownBdevs::PathsOf.
   std::set<RemotePath> KnownPathsOf(const base::Uuid& volume) const {
     return bdevs_.PathsOf(volume);
   }
   /// Replaces these paths by those that a row contains.
   void SetPaths(const record::Volume& row);
+  /// Returns the known paths that the volume's bdev no longer has, according to the last
+  /// description of the target; none unless one of its other paths is up.
+  std::set<RemotePath> LostPathsOf(const base::Uuid& volume) const;
+  /// Returns true if the target is connected to the subsystem of a lost path at the path's address,
+  /// and has found the volume in another subsystem: the volume is no longer there.
+  bool IsElsewhere(const base::Uuid& volume, const RemotePath& lost) const;
+  void ForgetPath(const base::Uuid& volume, const RemotePath& path) {
+    bdevs_.ForgetPath(volume, path);
+  }
   /// Removes a volume that is no longer in the record.
   void Forget(const base::Uuid& volume) { bdevs_.Forget(volume); }
 
