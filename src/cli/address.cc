@@ -78,6 +78,13 @@ absl::StatusOr<std::string> ParseAgentAddress(std::string_view address) {
       fmt::format("address '{}' is not HOST:PORT, [IPV6]:PORT or unix:PATH", address));
 }
 
+std::optional<std::pair<std::string, std::string>> AgentHostAndPort(std::string_view address) {
+  if (address.starts_with("unix:")) return std::nullopt;
+  std::optional<HostPort> parts = SplitHostPort(address);
+  if (!parts) return std::nullopt;
+  return std::pair(parts->host, parts->port.empty() ? std::string(kDefaultPort) : parts->port);
+}
+
 absl::StatusOr<TransportAddress> ParseTransportAddress(std::string_view text) {
   const size_t colon = text.find(':');
   if (colon != std::string_view::npos && colon > 0) {

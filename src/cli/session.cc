@@ -16,6 +16,7 @@
 #include <iterator>
 #include <utility>
 
+#include "cli/tls_reason.h"
 #include "cli/units.h"
 
 namespace sma::cli {
@@ -23,9 +24,13 @@ namespace {
 
 using google::protobuf::Message;
 
+bool UsesTls(const GlobalOptions& options) {
+  return options.tls || !options.ca_file.empty() || !options.cert_file.empty();
+}
+
 absl::StatusOr<std::shared_ptr<grpc::ChannelCredentials>> MakeCredentials(
     const GlobalOptions& options, std::istream& standard_input) {
-  if (!options.tls && options.ca_file.empty() && options.cert_file.empty()) {
+  if (!UsesTls(options)) {
     return grpc::InsecureChannelCredentials();
   }
   grpc::SslCredentialsOptions ssl;
@@ -38,6 +43,18 @@ absl::StatusOr<std::shared_ptr<grpc::ChannelCredentials>> MakeCredentials(
     *text = *std::move(content);
   }
   return grpc::SslCredentials(ssl);
+}
+
+// Returns why a connection to the agent fails because of TLS; empty if that is not the reason.
+std::string WhyNoTls(const GlobalOptions& options) {
+  const auto server = AgentHostAndPort(options.address);
+  if (!server) return {};
+  return WhyTlsFails({.host = server->first,
+                      .port = server->second,
+                      .uses_tls = UsesTls(options),
+                      .ca_file = options.ca_file == "-" ? "" : options.ca_file,
+                      .cert_file = options.cert_file,
+                      .key_file = options.key_file});
 }
 
 }  // namespace
@@ -109,6 +126,7 @@ absl::Status Session::ErrorOf(const grpc::Status& status) const {
   std::string message = status.error_message();
   if (status.error_code() == grpc::StatusCode::UNAVAILABLE &&
       channel_->GetState(/*try_to_connect=*/false) != GRPC_CHANNEL_READY) {
+    if (const std::string why = WhyNoTls(options); !why.empty()) message = why;
     message = fmt::format("cannot connect to the agent at {}: {}", options.address, message);
   }
   return absl::Status(static_cast<absl::StatusCode>(status.error_code()), message);

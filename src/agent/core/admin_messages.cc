@@ -217,7 +217,11 @@ void AddVolumeConditions(const record::Volume& row, const VolumeFacts& facts,
   AddTargetCondition(facts, conditions);
   const bool is_cut_off = facts.paths && facts.paths->is_down();
   std::string why = row.last_error.message;
-  if (why.empty() && is_cut_off) why = "no path to its storage node is up";
+  if (why.empty() && is_cut_off) {
+    why = row.params.has_iscsi()
+              ? fmt::format("portal {} does not answer", row.params.iscsi().portal())
+              : "no path to its storage node is up";
+  }
   conditions.Add("Attached", StatusOf(reported.state), ReasonOf(reported.state), why,
                  reported.since);
   if (row.params.has_crypto()) {
@@ -238,7 +242,14 @@ void AddVolumeConditions(const record::Volume& row, const VolumeFacts& facts,
                    facts.is_compared ? "ComparisonDone" : "ComparisonPending", "",
                    facts.compared_since);
   }
-  AddLimitsCondition(facts, row.state_since, conditions);
+  if (StateOf(row) == admin::v1::STATE_KEY_NEEDED) {
+    // The bdev with the limits does not exist.
+    if (ReportedLimits(facts.limits)) {
+      conditions.Add("LimitsApplied", false, "KeyNeeded", row.last_error.message, RowSince(row));
+    }
+  } else {
+    AddLimitsCondition(facts, row.state_since, conditions);
+  }
 }
 
 }  // namespace

@@ -82,9 +82,12 @@ struct Counts {
 };
 
 /// Counts the objects whose limits on the target may differ from those that were set.
-Counts CountUnsetLimits(const Core& core) {
+// `without_key` are the volumes whose key is needed: no bdev has their limits.
+Counts CountUnsetLimits(const Core& core, const std::set<base::Uuid>& without_key) {
   Counts counts;
-  for (const base::Uuid& key : core.unset_limits.All()) {
+  std::set<base::Uuid> keys = core.unset_limits.All();
+  keys.insert(without_key.begin(), without_key.end());
+  for (const base::Uuid& key : keys) {
     if (!ReportedLimits(core.record->FindLimits(key))) continue;
     ++(core.record->FindVolume(key) ? counts.volumes : counts.devices);
   }
@@ -111,7 +114,7 @@ ConditionCounts CountConditions(const Core& core, const Reconciler& reconciler) 
       ++counts.degraded;
     }
   });
-  uint32_t keys_needed = 0;
+  std::set<base::Uuid> keys_needed;
   core.record->VisitVolumes([&](const record::Volume& row) {
     const admin::v1::State state = StateOf(row);
     const bool is_off = state != admin::v1::STATE_READY || problems.cut_off.contains(row.id);
@@ -121,10 +124,10 @@ ConditionCounts CountConditions(const Core& core, const Reconciler& reconciler) 
     if (is_off) ++off.volumes;
     if (is_uncompared || core.volumes->IsConnecting(row)) ++restoring.volumes;
     if (is_off || is_uncompared || is_silent) ++counts.degraded;
-    if (state == admin::v1::STATE_KEY_NEEDED) ++keys_needed;
+    if (state == admin::v1::STATE_KEY_NEEDED) keys_needed.insert(row.id);
   });
   if (!is_silent) all = {};
-  const Counts unset_limits = CountUnsetLimits(core);
+  const Counts unset_limits = CountUnsetLimits(core, keys_needed);
   counts.conditions = {
       {"device", "TargetAnswers", all.devices},
       {"device", "OnTarget", off.devices},
@@ -134,7 +137,7 @@ ConditionCounts CountConditions(const Core& core, const Reconciler& reconciler) 
       {"volume", "TargetAnswers", all.volumes},
       {"volume", "Attached", off.volumes},
       {"volume", "PathsUp", static_cast<uint32_t>(problems.cut_off.size())},
-      {"volume", "KeyNeeded", keys_needed},
+      {"volume", "KeyNeeded", static_cast<uint32_t>(keys_needed.size())},
       {"volume", "Restoring", restoring.volumes},
       {"volume", "LimitsApplied", unset_limits.volumes},
   };

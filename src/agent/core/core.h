@@ -41,6 +41,8 @@ struct Options {
   /// The interval between queries for bdevs that have disappeared or reappeared; if 0, there are no
   /// such queries.
   std::chrono::nanoseconds watch_period = std::chrono::seconds(1);
+  /// The interval between checks of each portal of iSCSI volumes.
+  std::chrono::nanoseconds portal_check_period = std::chrono::seconds(10);
   /// Options for finding and connecting volumes.
   volume::Options volumes;
   /// A remote volume that is missing for longer than this is reported; if 0, it is never reported.

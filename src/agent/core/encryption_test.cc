@@ -149,8 +149,23 @@ TEST_F(EncryptionTest, WithoutASealingKeyTheKeyIsNeededAgain) {
   sealing_key_.clear();
   RestartAgent();
   ASSERT_TRUE(AttachWith(Params()).ok());
+  SetQosRequest limits;
+  limits.set_device_handle(Handle(1));
+  limits.set_volume_id(Id(1));
+  limits.mutable_maximum()->set_rw_iops(5);
+  ASSERT_TRUE(core_->agent().SetQos(context_, limits).ok());
+  EXPECT_TRUE(Shown().encryption().has_tweak_mode()) << "also the default, for JSON";
+  auto are_limits_applied = [this] {
+    const admin::v1::Volume shown = Shown();
+    for (const admin::v1::Condition& condition : shown.conditions()) {
+      if (condition.type() == "LimitsApplied") return condition.status();
+    }
+    return admin::v1::Condition::STATUS_UNSPECIFIED;
+  };
+  EXPECT_EQ(are_limits_applied(), admin::v1::Condition::STATUS_TRUE);
   RestartTarget();
   WaitFor([this] { return Shown().state() == admin::v1::STATE_KEY_NEEDED; });
+  EXPECT_EQ(are_limits_applied(), admin::v1::Condition::STATUS_FALSE);
   EXPECT_THAT(Exported(), IsEmpty()) << "never in clear";
   const absl::Status refused = AttachWith(Params(kOtherKey));
   EXPECT_EQ(refused.code(), StatusCode::kInvalidArgument);
@@ -160,6 +175,7 @@ TEST_F(EncryptionTest, WithoutASealingKeyTheKeyIsNeededAgain) {
   EXPECT_THAT(Exported(), ElementsAre(CryptoName()));
   EXPECT_EQ(KeyInUse(), kKey);
   EXPECT_EQ(Shown().state(), admin::v1::STATE_READY) << "at once, without another comparison";
+  EXPECT_EQ(are_limits_applied(), admin::v1::Condition::STATUS_TRUE);
   EXPECT_FALSE(Shown().has_last_error());
 }
 

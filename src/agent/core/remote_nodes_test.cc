@@ -6,12 +6,14 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <memory>
 #include <string>
 #include <thread>
 #include <utility>
 #include <vector>
 
 #include "agent/core/testing/remote_fixture.h"
+#include "agent/probe/testing/login_portal.h"
 #include "agent/volume/remote_nodes.h"
 
 namespace sma::core {
@@ -69,6 +71,49 @@ class RemoteNodesTest : public RemoteFixture {
     return steady_clock::now() - start;
   }
 };
+
+// The target keeps the bdev of a unit whose portal has died. The agent finds out, and reports it.
+TEST_F(RemoteNodesTest, ADeadPortalIsReported) {
+  options_.watch_period = milliseconds(5);
+  options_.portal_check_period = milliseconds(20);
+  Crash();
+  Open();
+  auto portal = std::make_unique<probe::LoginPortal>(/*status=*/0);
+  const uint16_t port = portal->port();
+  const std::string address = portal->portal();
+  target_.AddIscsiUnit("iscsi://" + address + "/iqn.2024-01.com.example:disks/7");
+  AttachVolumeRequest request = Unit(7);
+  request.mutable_volume()->mutable_iscsi()->set_portal(address);
+  ASSERT_TRUE(Send(request).ok());
+  auto volume = [this] {
+    admin::v1::GetVolumeRequest query;
+    query.set_volume_id(Id(7));
+    return *core_->admin().GetVolume(context_, query);
+  };
+  auto paths = [&]() -> std::string {
+    const admin::v1::Volume shown = volume();
+    for (const admin::v1::Condition& condition : shown.conditions()) {
+      if (condition.type() == "PathsUp") return condition.reason() + " " + condition.message();
+    }
+    return "";
+  };
+  WaitFor([&] { return paths() == "Connected 1 of 1"; });
+  EXPECT_EQ(volume().state(), admin::v1::STATE_READY);
+  portal.reset();
+  WaitFor([&] { return paths() == "AllDown 0 of 1"; });
+  EXPECT_EQ(volume().state(), admin::v1::STATE_DEGRADED);
+  std::string why;
+  const admin::v1::Volume cut_off = volume();
+  for (const admin::v1::Condition& condition : cut_off.conditions()) {
+    if (condition.type() == "Attached") why = condition.message();
+  }
+  EXPECT_EQ(why, "portal " + address + " does not answer");
+  EXPECT_EQ(core_->CountConditions().paths.up, 0u);
+  probe::LoginPortal again(/*status=*/0, port);
+  WaitFor([&] { return paths() == "Connected 1 of 1"; });
+  EXPECT_EQ(volume().state(), admin::v1::STATE_READY);
+  Crash();
+}
 
 TEST_F(RemoteNodesTest, CallsThatConcernOnlyTheTargetAreLocal) {
   target_.SetRemote("n", Node(1, /*hangs=*/false));

@@ -13,6 +13,7 @@
 #include "agent/core/settle.h"
 #include "agent/spdk/bdev.h"
 #include "agent/volume/shared_names.h"
+#include "base/log_limit.h"
 
 namespace sma::core {
 namespace {
@@ -116,6 +117,17 @@ void NoteMoved(const Core& core, const base::Context& context, const base::Uuid&
   if (bdev.ok()) core.volumes->NoteBdev(generation, id, *bdev);
 }
 
+// After a restart of the target there may be thousands of lines. The pass over all devices logs a
+// summary.
+base::LogLimit& LinesOfVolumes() {
+  static base::LogLimit limit(/*burst=*/100, /*per_second=*/5);
+  return limit;
+}
+base::LogLimit& LinesOfDevices() {
+  static base::LogLimit limit(/*burst=*/100, /*per_second=*/5);
+  return limit;
+}
+
 // Evaluates the results for one volume, and updates its row.
 absl::Status CheckVolume(const Restoring& restoring, const absl::Status& connected,
                          const RestoreResult& result, const RestoredVolume& restored,
@@ -137,8 +149,8 @@ absl::Status CheckVolume(const Restoring& restoring, const absl::Status& connect
     HandleOverdue(core, context, manager, row, status);
   }
   if (!status.ok() && !absl::IsCancelled(status) && !SameError(row.last_error, status)) {
-    spdlog::warn("{}: volume {}: {}", device.handle, row.id.ToString(),
-                 std::string(status.message()));
+    LinesOfVolumes().Log(spdlog::level::warn, "{}: volume {}: {}", device.handle, row.id.ToString(),
+                         std::string(status.message()));
   }
   return status;
 }
@@ -237,7 +249,7 @@ absl::Status RestoreReady(const Restoring& restoring, const record::Device& row)
     if (has_new_mark) change.put_devices.back().mark = result.mark;
     if (has_new_place) change.put_devices.back().place = result.place;
     for (const std::string& difference : result.differences) {
-      spdlog::warn("{}: {}", row.handle, difference);
+      LinesOfDevices().Log(spdlog::level::warn, "{}: {}", row.handle, difference);
     }
   }
   absl::Status first = result.status;
@@ -263,7 +275,9 @@ absl::Status RestoreReady(const Restoring& restoring, const record::Device& row)
   if (has_changes) {
     first.Update(WriteRestored(*core.record, std::move(change)));
   }
-  if (!result.differences.empty() && first.ok()) spdlog::info("{}: restored", row.handle);
+  if (!result.differences.empty() && first.ok()) {
+    LinesOfDevices().Log(spdlog::level::info, "{}: restored", row.handle);
+  }
   if (options.findings != nullptr) {
     const bool is_same = first.ok() && result.differences.empty() && !has_changes;
     *options.findings = {

@@ -439,6 +439,15 @@ void TypeLoop::RestoreEach(const std::vector<record::Device>& devices,
   const auto begin = steady_clock::now();
   const std::vector<absl::Status> results =
       RunByDomain(std::move(tasks), core_.options.restore_parallelism);
+  const auto failed = static_cast<size_t>(std::count_if(
+      results.begin(), results.end(), [](const absl::Status& status) { return !status.ok(); }));
+  if (is_new && !results.empty()) {
+    spdlog::info(
+        "device type {}: {} devices were compared with the record after a connect in "
+        "{} ms, {} of them are not complete",
+        manager_.name(), results.size(),
+        (steady_clock::now() - begin) / std::chrono::milliseconds(1), failed);
+  }
   for (size_t i = 0; i < results.size(); ++i) {
     if (options.listing != nullptr) {
       Remember(devices[i].handle, options, results[i].ok() && findings[i].is_plain_and_same);

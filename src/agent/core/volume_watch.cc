@@ -72,9 +72,12 @@ void VolumeWatch::RefreshPaths() {
   const auto start = steady_clock::now();
   if (!has_remote_ || start < next_paths_) return;
   if (core_.volumes->RefreshPaths(context_.Child(start + kPollTimeout)).ok()) {
-    for (const record::Volume& row : core_.record->Volumes()) {
+    const std::vector<record::Volume> rows = core_.record->Volumes();
+    portals_.Begin(rows);
+    for (const record::Volume& row : rows) {
       if (!volume::IsRemote(row)) continue;
-      const std::optional<volume::PathCount> paths = core_.volumes->PathsOf(row.id);
+      const std::optional<volume::PathCount> paths =
+          row.params.has_iscsi() ? portals_.PathsOf(row) : core_.volumes->PathsOf(row.id);
       const bool is_gone = !paths && row.last_error.code == absl::StatusCode::kNotFound;
       if (is_gone ? core_.paths->Forget(row.id) : core_.paths->Update(row.id, paths)) {
         core_.publish_volume(row.id);

@@ -9,6 +9,7 @@
 
 #include "agent/core/core.h"
 #include "agent/volume/bdev_watch.h"
+#include "agent/volume/portal_checks.h"
 #include "base/context.h"
 #include "base/mutex.h"
 #include "base/uuid.h"
@@ -21,7 +22,10 @@ namespace sma::core {
 /// attached.
 class VolumeWatch {
  public:
-  explicit VolumeWatch(Core& core) : core_(core), bdevs_(core.target, core.volumes.get()) {}
+  explicit VolumeWatch(Core& core)
+      : core_(core),
+        bdevs_(core.target, core.volumes.get()),
+        portals_(core.options.portal_check_period) {}
   ~VolumeWatch();
 
   void Start();
@@ -50,6 +54,7 @@ class VolumeWatch {
   bool serving_ SMA_GUARDED_BY(mutex_) = false;
   // Used only by thread_.
   volume::BdevWatch bdevs_;
+  volume::PortalChecks portals_;
   uint64_t revision_ = 0;     // of the record, at the last SetVolumes
   std::string logged_error_;  // the last error that was logged
   bool has_remote_ = false;

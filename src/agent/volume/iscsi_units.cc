@@ -147,7 +147,7 @@ probe::LoginAnswer IscsiUnits::ProbeLogin(const Context& context, const record::
                                 ProbeEnd(context));
 }
 
-bool IscsiUnits::DoesPortalAnswer(const Context& context, const record::Volume& row) const {
+bool IscsiUnits::DoesPortalAnswer(const Context& context, const record::Volume& row) {
   return ProbeLogin(context, row) != probe::LoginAnswer::kUnknown;
 }
 

@@ -47,7 +47,7 @@ class IscsiUnits {
   void EndAttempts(const record::Volume& row);
   /// Returns true if the portal answers a login at present, whatever the answer is. Sends the login
   /// from this host, and takes at most about two seconds.
-  bool DoesPortalAnswer(const base::Context& context, const record::Volume& row) const;
+  static bool DoesPortalAnswer(const base::Context& context, const record::Volume& row);
 
   /// Returns true if the portal answers that it has no such target. Queries the portal as
   /// DoesPortalAnswer does.

@@ -20,10 +20,15 @@ namespace sma::probe {
 /// or not at all. Serves one connection at a time.
 class LoginPortal {
  public:
-  /// `status` is Status-Class and Status-Detail (RFC 7143 §11.13.5), or -1 for no answer.
-  explicit LoginPortal(int status) : listener_(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
+  /// `status` is Status-Class and Status-Detail (RFC 7143 §11.13.5), or -1 for no answer. `port` 0
+  /// selects a free one.
+  explicit LoginPortal(int status, uint16_t port = 0)
+      : listener_(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
     sockaddr_in name{};
     name.sin_family = AF_INET;
+    name.sin_port = htons(port);
+    const int one = 1;
+    ::setsockopt(listener_.get(), SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
     name.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     socklen_t size = sizeof(name);
     auto* address = reinterpret_cast<sockaddr*>(&name);
@@ -38,6 +43,7 @@ class LoginPortal {
     ::shutdown(listener_.get(), SHUT_RDWR);
     thread_.join();
   }
+  uint16_t port() const { return static_cast<uint16_t>(std::stoi(port_)); }
   std::string portal() const { return "127.0.0.1:" + port_; }
 
  private:
