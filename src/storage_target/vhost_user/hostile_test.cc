@@ -10,12 +10,12 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <chrono>
 #include <cstring>
 #include <functional>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "base/peer_log.h"
 #include "base/testing/captured_log.h"
@@ -241,17 +241,18 @@ TEST_F(HostileTest, TheSameRequestTwiceBreaksTheVring) {
   EXPECT_TRUE(guest.IsServed(guest.good()));
 }
 
-// Returns the name of a controller that does not share its limit of log lines with the controllers
-// of other tests, which may have reached it.
+// Returns the name of a controller that does not share its limit of log lines with those of other
+// tests, which may have reached it.
 std::string NameWithOwnLogLimit() {
+  static std::vector<std::string> others{
+      "a", "b", "c", "first", "last", "other", "received descriptors"};
   base::PeerLog& log = base::LogOfPeers();
-  for (int i = 0;; ++i) {
-    const std::string name = "flood" + std::to_string(i);
-    const bool is_shared = std::ranges::any_of(
-        std::array{"a", "b", "c", "first", "last", "other", "received descriptors"},
-        [&](const char* other) { return &log.LimitOf(other) == &log.LimitOf(name); });
-    if (!is_shared) return name;
-  }
+  std::string name = "flood";
+  while (std::ranges::any_of(
+      others, [&](const std::string& other) { return &log.LimitOf(other) == &log.LimitOf(name); }))
+    name += "d";
+  others.push_back(name);
+  return name;
 }
 
 TEST(LogTest, AFrontEndThatReconnectsDoesNotFillTheLog) {

@@ -228,18 +228,25 @@ TEST_F(UnfairTest, FrontEndsWaitForDescriptorsWithoutABusyLoop) {
   const std::string path = target_.SocketPath("c");
   std::memcpy(address.sun_path, path.c_str(), path.size() + 1);
   base::UniqueFd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  const auto control_time = [&] {
+    uint64_t time_ns = 0;
+    target_.Run([&](bdev::Registry&, ControllerTable&) { time_ns = bdev::ThreadCpuNs(); });
+    return time_ns;
+  };
   rlimit limit{};
   ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &limit), 0);
   const rlimit none{.rlim_cur = 0, .rlim_max = limit.rlim_max};
   ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &none), 0);
   const int connected =
       ::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address);
-  // A busy loop would never sleep.
-  const uint64_t before_ns = target_.ControlIdleNs();
-  const bool slept = WaitUntil([&] { return target_.ControlIdleNs() - before_ns > 300'000'000; });
+  const uint64_t idle_ns = target_.ControlIdleNs();
+  const uint64_t before_ns = control_time();
+  const bool slept = WaitUntil([&] { return target_.ControlIdleNs() - idle_ns > 300'000'000; });
+  const uint64_t used_ns = control_time() - before_ns;
   ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &limit), 0);
   ASSERT_EQ(connected, 0);
   EXPECT_TRUE(slept);
+  EXPECT_LT(used_ns, 100'000'000U);
   FrontEnd waiting;
   waiting.Adopt(std::move(socket));
   EXPECT_TRUE(waiting.AskNumber(Request::kGetFeatures));
