@@ -3,6 +3,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -62,10 +63,10 @@ class ControlPlane {
   /// data.
   virtual void Connect(QueuePair& queue_pair, const ConnectRequest& request, ConnectDone done) = 0;
   /// Calls queue_pair.EndHold in its reactor when no ended association of the host of `controller`
-  /// with the subsystem has I/O outstanding, or when that exceeds the timeout. Not called if the
+  /// with the subsystem has I/O outstanding, or when that exceeds `timeout`. Not called if the
   /// queue pair has been removed. `queue_pair` is queue `queue_id` of `controller`.
   virtual void AwaitLateIo(QueuePair& queue_pair, const std::shared_ptr<Controller>& controller,
-                           uint16_t queue_id) = 0;
+                           uint16_t queue_id, std::chrono::milliseconds timeout) = 0;
   /// Records that the connection of `queue_pair`, a queue of `controller`, has ended while commands
   /// are outstanding.
   virtual void NoteClosed(QueuePair& queue_pair, const Controller& controller) = 0;

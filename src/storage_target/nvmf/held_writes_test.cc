@@ -134,6 +134,39 @@ TEST_F(ImpatientHeldWritesTest, AHeldWriteEndsWithAPathErrorInTime) {
   EXPECT_TRUE(Begin(*other_io_, IoOpcode::kWrite)->answered);
 }
 
+class PatientHeldWritesTest : public HeldWritesTest {
+ protected:
+  PatientHeldWritesTest() : HeldWritesTest(600) {}
+};
+
+TEST_F(PatientHeldWritesTest, EachHeldWriteHasItsOwnTime) {
+  LosePath(*io_);
+  auto first = Begin(*other_io_, IoOpcode::kWrite);
+  bool later = false;
+  reactor_->AddTimer(std::chrono::milliseconds(300), [&] { later = true; });
+  EXPECT_TRUE(RunUntil([&] { return later; }));
+  auto second = Begin(*other_io_, IoOpcode::kWrite);
+  EXPECT_TRUE(RunUntil([&] { return first->answered; }));
+  EXPECT_EQ(first->status(), Status::kInternalPathError);
+  EXPECT_FALSE(second->answered);
+  CompletePending();
+  EXPECT_TRUE(RunUntil([&] { return second->answered; }));
+  EXPECT_EQ(second->status(), Status::kSuccess);
+  EXPECT_EQ(io_count(), 2u);
+}
+
+TEST_F(ImpatientHeldWritesTest, EveryHeldWriteEndsWithAPathErrorInTime) {
+  LosePath(*io_);
+  auto first = Begin(*other_io_, IoOpcode::kWrite);
+  bool later = false;
+  reactor_->AddTimer(std::chrono::milliseconds(50), [&] { later = true; });
+  EXPECT_TRUE(RunUntil([&] { return later; }));
+  auto second = Begin(*other_io_, IoOpcode::kWrite);
+  EXPECT_TRUE(RunUntil([&] { return first->answered && second->answered; }));
+  EXPECT_EQ(second->status(), Status::kInternalPathError);
+  EXPECT_EQ(io_count(), 1u);
+}
+
 TEST_F(HeldWritesTest, AHeldWriteIsAborted) {
   LosePath(*io_);
   auto write = Begin(*other_io_, IoOpcode::kWrite);

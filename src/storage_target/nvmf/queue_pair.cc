@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cassert>
+#include <chrono>
 #include <cstring>
 
 #include "storage_target/nvmf/control_plane.h"
@@ -14,6 +15,8 @@ namespace sma::storage_target::nvmf {
 using nvme::Status;
 
 namespace {
+
+constexpr uint64_t kNsPerMs = 1'000'000;
 
 // Returns true if the same command would fail again at any time (NVMe Base 2.0 §3.3.3.2.1, "Do Not
 // Retry").
@@ -163,19 +166,42 @@ bool QueuePair::AbortIo(Request& request) {
 }
 
 void QueuePair::Hold(Request& request) {
+  if (request.first_held_ns == 0) request.first_held_ns = reactor_.now_ns();
+  if (HoldTimeLeftNs(request) == 0) return Complete(request, Status::kInternalPathError);
   if (request.data_borrowed) KeepData(request);
   request.held = true;
   held_.push_back(&request);
-  if (held_.size() > 1) return;
-  control_plane_.control().Post([this, controller = controller_, queue_id = queue_id_] {
-    control_plane_.AwaitLateIo(*this, controller, queue_id);
+  if (held_.size() == 1) AwaitHeld();
+}
+
+uint64_t QueuePair::HoldTimeLeftNs(const Request& request) const {
+  const uint64_t timeout_ns = uint64_t{controller_->subsystem().held_write_timeout_ms} * kNsPerMs;
+  const uint64_t held_ns = reactor_.now_ns() - request.first_held_ns;
+  // The clocks of the two reactors differ by one round of their loops.
+  return held_ns + kNsPerMs > timeout_ns ? 0 : timeout_ns - held_ns;
+}
+
+// The first of the held commands has waited longest.
+void QueuePair::AwaitHeld() {
+  const std::chrono::milliseconds left(HoldTimeLeftNs(*held_.front()) / kNsPerMs + 1);
+  control_plane_.control().Post([this, controller = controller_, queue_id = queue_id_, left] {
+    control_plane_.AwaitLateIo(*this, controller, queue_id, left);
   });
 }
 
 // A command that is held again during the loop waits for another call.
 void QueuePair::EndHold(bool execute) {
   ProcessReceived();  // closes this queue pair if the host has closed the connection
-  for (Request* request : std::exchange(held_, {})) {
+  std::vector<Request*> ending = std::exchange(held_, {});
+  if (!execute) {
+    auto first_kept = std::stable_partition(ending.begin(), ending.end(), [&](Request* request) {
+      return HoldTimeLeftNs(*request) == 0;
+    });
+    held_.assign(first_kept, ending.end());
+    ending.erase(first_kept, ending.end());
+    if (!held_.empty()) AwaitHeld();
+  }
+  for (Request* request : ending) {
     if (!std::exchange(request->held, false)) continue;  // the queue pair was closed meanwhile
     execute ? Resume(*request) : Complete(*request, Status::kInternalPathError);
   }

@@ -87,9 +87,10 @@ class QueuePair : public CompletionSink {
   /// Keeps a write, whose data have arrived, until no ended connection of the host has I/O
   /// outstanding in the subsystem: such late I/O could overwrite the data of this write. Then
   /// executes it, or completes it with kInternalPathError if that exceeds
-  /// SubsystemOptions::held_write_timeout_ms.
+  /// SubsystemOptions::held_write_timeout_ms, counted from the first call for this command.
   void Hold(Request& request);
-  /// Ends the wait of all held commands; `execute` is false after a timeout.
+  /// Executes all held commands; if `execute` is false, ends those whose time has passed, and waits
+  /// for the others again.
   void EndHold(bool execute);
 
   // The functions of the transport that the code that executes commands uses.
@@ -160,6 +161,8 @@ class QueuePair : public CompletionSink {
 
  private:
   void DetachWhenIdle();
+  uint64_t HoldTimeLeftNs(const Request& request) const;
+  void AwaitHeld();
 
   ControlPlane& control_plane_;
   Reactor& reactor_;
@@ -182,8 +185,8 @@ class QueuePair : public CompletionSink {
   bool in_control_call_ = false;
   base::IntrusiveList<bdev::Io> waiting_for_control_;  // commands
   bool counts_as_ended_ = false;
-  std::vector<Request*> held_;
-  uint32_t running_ = 0;  // commands that will return from a bdev or another thread
+  std::vector<Request*> held_;  // AwaitLateIo is under way if there are any
+  uint32_t running_ = 0;        // commands that will return from a bdev or another thread
 };
 
 }  // namespace sma::storage_target::nvmf

@@ -40,6 +40,7 @@ struct Request : bdev::Io {
   NamespaceEntry* entry = nullptr;  // the namespace, while a bdev executes this command
   bool in_bdev = false;             // I/O was submitted to the bdev and has not completed
   bool held = false;                // by QueuePair::Hold
+  uint64_t first_held_ns = 0;       // time of the first Hold; 0: none
   bool abort_requested = false;     // no further I/O is submitted to the bdev
   iovec in_place{};                 // what iovs points to for a read in place
   struct Dsm {

@@ -153,10 +153,9 @@ void Subsystem::Connect(QueuePair& queue_pair, const ConnectRequest& request, Co
 }
 
 void Subsystem::AwaitLateIo(QueuePair& queue_pair, const std::shared_ptr<Controller>& controller,
-                            uint16_t queue_id) {
+                            uint16_t queue_id, std::chrono::milliseconds timeout) {
   earlier_associations_.Await(
-      {controller->host_nqn(), controller->host_id()},
-      std::chrono::milliseconds(options_->held_write_timeout_ms),
+      {controller->host_nqn(), controller->host_id()}, timeout,
       [this, &queue_pair, controller, queue_id](bool empty) {
         if (associations_.FindQueuePair(*controller, queue_id) != &queue_pair) return;
         queue_pair.reactor().Post([&queue_pair, empty] { queue_pair.EndHold(empty); });

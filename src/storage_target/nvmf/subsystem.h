@@ -2,6 +2,7 @@
 
 #pragma once
 
+#include <chrono>
 #include <functional>
 #include <list>
 #include <memory>
@@ -70,7 +71,7 @@ class Subsystem {
   void Connect(QueuePair& queue_pair, const ConnectRequest& request, ConnectDone done);
   /// See ControlPlane::AwaitLateIo.
   void AwaitLateIo(QueuePair& queue_pair, const std::shared_ptr<Controller>& controller,
-                   uint16_t queue_id);
+                   uint16_t queue_id, std::chrono::milliseconds timeout);
 
   /// Stops listening, disconnects all hosts and removes all namespaces; then calls `done`, which
   /// may destroy the subsystem.

@@ -217,9 +217,9 @@ void Target::Connect(QueuePair& queue_pair, const ConnectRequest& request, Conne
 }
 
 void Target::AwaitLateIo(QueuePair& queue_pair, const std::shared_ptr<Controller>& controller,
-                         uint16_t queue_id) {
+                         uint16_t queue_id, std::chrono::milliseconds timeout) {
   Subsystem* subsystem = SubsystemOf(*controller);
-  if (subsystem != nullptr) subsystem->AwaitLateIo(queue_pair, controller, queue_id);
+  if (subsystem != nullptr) subsystem->AwaitLateIo(queue_pair, controller, queue_id, timeout);
 }
 
 void Target::NoteClosed(QueuePair& queue_pair, const Controller& controller) {

@@ -2,6 +2,7 @@
 
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -80,7 +81,7 @@ class Target final : public ControlPlane {
   PollGroup& PollGroupOf(const Reactor& reactor) const override;
   void Connect(QueuePair& queue_pair, const ConnectRequest& request, ConnectDone done) override;
   void AwaitLateIo(QueuePair& queue_pair, const std::shared_ptr<Controller>& controller,
-                   uint16_t queue_id) override;
+                   uint16_t queue_id, std::chrono::milliseconds timeout) override;
   void NoteClosed(QueuePair& queue_pair, const Controller& controller) override;
   void RemoveQueuePair(QueuePair& queue_pair,
                        const std::shared_ptr<Controller>& controller) override;

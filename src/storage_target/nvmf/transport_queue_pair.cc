@@ -24,6 +24,7 @@ void TransportQueuePair::Start(Request& request) {
   AdvanceSqHead();
   request.data_size = 0;
   request.abort_requested = false;
+  request.first_held_ns = 0;
   request.transfer = IsFabrics(request.command) ? nvme::TransferOf(request.command.nsid & 0xff)
                                                 : nvme::TransferOf(request.command.opcode);
   Status status = Classify(request);

@@ -160,6 +160,24 @@ void Reactor::RemovePoller(Poller* poller) {
   pollers_have_holes_ = true;
 }
 
+// The slot is kept, because this function may be called during the iteration.
+void Reactor::RemoveDelayWatch(DelayWatch* watch) {
+  std::replace(delay_watches_.begin(), delay_watches_.end(), watch,
+               static_cast<DelayWatch*>(nullptr));
+}
+
+void Reactor::CheckDelay() {
+  if (delay_watches_.empty()) return;
+  constexpr auto kDelayNs = static_cast<uint64_t>(std::chrono::nanoseconds(kDelay).count());
+  const uint64_t clock_ns = MonotonicNs();
+  if (clock_ns - delay_checked_ns_ < kDelayNs) return;
+  delay_checked_ns_ = clock_ns;
+  for (size_t i = 0; i < delay_watches_.size(); ++i) {
+    if (delay_watches_[i] != nullptr) delay_watches_[i]->OnDelay(clock_ns);
+  }
+  std::erase(delay_watches_, nullptr);
+}
+
 Reactor::TimerId Reactor::AddTimer(std::chrono::nanoseconds after, std::function<void()> task) {
   uint64_t after_ns = after.count() > 0 ? static_cast<uint64_t>(after.count()) : 0;
   TimerId id = timers_.Add(now_ns_ + after_ns, std::move(task));
@@ -206,7 +224,7 @@ bool Reactor::Round(bool ask_epoll) {
     if (WaitForEvents(0)) busy = true;
   }
   if (now_ns_ >= timers_.next_due_ns()) {
-    timers_.RunDue(now_ns_);
+    timers_.RunDue(now_ns_, [this] { CheckDelay(); });
     timer_count_.store(timers_.size(), std::memory_order_relaxed);
   }
   if (RunDeferred()) busy = true;
@@ -232,6 +250,7 @@ bool Reactor::RunMessages() {
   if (messages_.empty()) return false;
   Message* message = messages_.TakeAll();
   while (message != nullptr) {
+    CheckDelay();
     Message* next = message->next;
     message->run(*message);
     message = next;
@@ -253,6 +272,7 @@ bool Reactor::RunPollers() {
 }
 
 bool Reactor::ReapFileOps() {
+  if (file_ops_ != 0) CheckDelay();
   size_t count = file_backend_->Reap();
   file_ops_ -= count;
   return count != 0;
@@ -261,6 +281,7 @@ bool Reactor::ReapFileOps() {
 // Runs the deferred work. Work that runs may cancel or destroy work that has not run yet.
 bool Reactor::RunDeferred() {
   if (deferred_.empty()) return false;
+  CheckDelay();
   DeferredList present;
   present.Take(deferred_);
   while (!present.empty()) {

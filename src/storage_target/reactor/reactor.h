@@ -29,6 +29,10 @@ namespace sma::storage_target {
 /// the kernel until a descriptor is ready, a timer is due or a message arrives. An idle reactor
 /// uses no CPU time.
 ///
+/// Before each message and timer, and before each other kind of work except pollers, the loop calls
+/// the DelayWatches if time has passed. So work that waited while the process was stopped is ended
+/// before it continues.
+///
 /// The target has one reactor for each configured core, which executes I/O, and one control reactor
 /// (`poll` 0), which serves JSON-RPC and owns the tables of bdevs and subsystems.
 class Reactor {
@@ -41,6 +45,8 @@ class Reactor {
     std::string name = "reactor";        // of the thread; at most 15 characters
   };
   using TimerId = TimerQueue::Id;  // never 0
+  /// The least time between two calls of the DelayWatches.
+  static constexpr std::chrono::milliseconds kDelay{50};
 
   /// Starts a thread that runs the loop. Start and ForThisThread abort the program if the kernel
   /// refuses an epoll or eventfd descriptor.
@@ -100,6 +106,10 @@ class Reactor {
   /// Removes a poller. May be called from within Poll().
   void RemovePoller(Poller* poller);
 
+  /// The caller keeps ownership. Both may be called from within OnDelay.
+  void AddDelayWatch(DelayWatch* watch) { delay_watches_.push_back(watch); }
+  void RemoveDelayWatch(DelayWatch* watch);
+
   /// Runs `task` once, after the time `after`. The task may be late by up to 0.1 ms on an idle
   /// reactor, and by one round on a busy one.
   TimerId AddTimer(std::chrono::nanoseconds after, std::function<void()> task);
@@ -148,6 +158,7 @@ class Reactor {
   void BindToThisThread();
   void Step(uint64_t until_ns);  // one round, preceded by a sleep if the loop is idle
   bool Round(bool ask_epoll);    // returns true if there was work other than timers
+  void CheckDelay();
   bool RunMessages();
   bool RunPollers();
   bool ReapFileOps();
@@ -187,6 +198,8 @@ class Reactor {
   std::vector<Poller*> pollers_;
   bool pollers_have_holes_ = false;
   size_t prepared_pollers_ = 0;
+  std::vector<DelayWatch*> delay_watches_;  // null: removed during CheckDelay
+  uint64_t delay_checked_ns_ = 0;
   TimerQueue timers_;
   DeferredList deferred_;
 };

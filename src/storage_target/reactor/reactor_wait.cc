@@ -84,6 +84,7 @@ bool Reactor::WaitForEvents(uint64_t timeout_ns) {
   std::array<epoll_event, kEventsPerWait> events;
   int count = WaitForEpoll(epoll_fd_.get(), events, timeout_ns);
   if (timeout_ns != 0) EndSleep();
+  if (count > 0) CheckDelay();
   for (int i = 0; i < count; ++i) {
     const epoll_event& event = events[static_cast<size_t>(i)];
     if (event.data.u64 == kInternalTag) continue;

@@ -18,7 +18,7 @@ void TimerQueue::Cancel(Id id) {
   due_by_id_.erase(found);
 }
 
-bool TimerQueue::RunDue(uint64_t now_ns) {
+bool TimerQueue::RunDue(uint64_t now_ns, const std::function<void()>& before_each) {
   const Id last_present = last_id_;
   bool ran = false;
   auto next = tasks_.begin();
@@ -27,7 +27,11 @@ bool TimerQueue::RunDue(uint64_t now_ns) {
       ++next;
       continue;
     }
-    auto node = tasks_.extract(next);
+    const Key key = next->first;
+    before_each();
+    next = tasks_.begin();
+    auto node = tasks_.extract(key);
+    if (node.empty()) continue;  // cancelled
     due_by_id_.erase(node.key().second);
     node.mapped()();
     ran = true;

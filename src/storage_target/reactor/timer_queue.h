@@ -19,9 +19,9 @@ class TimerQueue {
 
   Id Add(uint64_t due_ns, std::function<void()> task);
   void Cancel(Id id);
-  /// Runs the tasks that are due at `now_ns`. Tasks added meanwhile wait for the next call. Returns
-  /// false if none was due.
-  bool RunDue(uint64_t now_ns);
+  /// Runs the tasks that are due at `now_ns`; calls `before_each`, which may cancel tasks, before
+  /// each of them. Tasks added meanwhile wait for the next call. Returns false if none was due.
+  bool RunDue(uint64_t now_ns, const std::function<void()>& before_each);
   /// Returns the time at which the next task is due, or kNever if there is none.
   uint64_t next_due_ns() const { return tasks_.empty() ? kNever : tasks_.begin()->first.first; }
   size_t size() const { return tasks_.size(); }

@@ -101,4 +101,15 @@ class Poller {
   virtual void AfterSleep() {}
 };
 
+/// An owner of work that waits, for example for a limit, memory or a path, and must not be executed
+/// any more if the peer that requested it has left while this thread or the process was stopped.
+class DelayWatch {
+ public:
+  virtual ~DelayWatch() = default;
+  /// Called before other work of the reactor, if more than Reactor::kDelay has passed since the
+  /// last call, with the present time (Reactor::now_ns may be older). Must end the waiting work of
+  /// peers that have left. May remove this or other watches.
+  virtual void OnDelay(uint64_t clock_ns) = 0;
+};
+
 }  // namespace sma::storage_target

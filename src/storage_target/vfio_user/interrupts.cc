@@ -65,6 +65,7 @@ int Interrupts::Set(const IrqSet& set, std::span<const std::byte> data,
 int Interrupts::Assign(const IrqSet& set, std::span<virtio::ReceivedFd> fds) {
   if (!fds.empty() && fds.size() != set.count) return EINVAL;
   if (!std::ranges::all_of(fds, virtio::PrepareEventFd, &virtio::ReceivedFd::get)) return EINVAL;
+  if (!MayKeep(set, fds)) return ENOSPC;
   for (uint32_t i = 0; i < set.count; ++i) {
     Vector& vector = *At(set.index, set.start + i);
     vector.eventfd = fds.empty() ? base::UniqueFd() : fds[i].Take();
@@ -74,6 +75,18 @@ int Interrupts::Assign(const IrqSet& set, std::span<virtio::ReceivedFd> fds) {
       std::ranges::any_of(vectors_, [](const Vector& vector) { return vector.eventfd.valid(); });
   UpdateIntx();
   return 0;
+}
+
+// Descriptors that take the place of others do not count.
+bool Interrupts::MayKeep(const IrqSet& set, std::span<const virtio::ReceivedFd> fds) {
+  auto count = static_cast<size_t>(
+      std::ranges::count_if(vectors_, [](const Vector& vector) { return vector.eventfd.valid(); }));
+  if (intx_.eventfd) ++count;
+  for (size_t i = 0; i < fds.size(); ++i) {
+    if (At(set.index, set.start + static_cast<uint32_t>(i))->eventfd) continue;
+    if (!virtio::MayKeepDescriptor(fds[i].get(), count++)) return false;
+  }
+  return true;
 }
 
 void Interrupts::ApplyAction(uint32_t index, uint32_t sub_index, uint32_t action) {

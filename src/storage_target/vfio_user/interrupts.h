@@ -38,8 +38,9 @@ class Interrupts {
   /// VFIO_IRQ_INFO flags.
   IrqInfo Describe(uint32_t index) const;
 
-  /// Executes a SET_IRQS message; takes ownership of the descriptors that it uses. Returns 0, or
-  /// EINVAL without changing anything.
+  /// Executes a SET_IRQS message; takes ownership of the descriptors that it uses. Returns 0, or an
+  /// error without changing anything: EINVAL, or ENOSPC if too few descriptors would be left for
+  /// other guests (virtio::MayKeepDescriptor).
   int Set(const IrqSet& set, std::span<const std::byte> data, std::span<virtio::ReceivedFd> fds);
   /// Must be called when the client has disconnected. Removes eventfds, pending interrupts and
   /// masks.
@@ -73,6 +74,7 @@ class Interrupts {
 
   Vector* At(uint32_t index, uint32_t sub_index);
   int Assign(const IrqSet& set, std::span<virtio::ReceivedFd> fds);
+  bool MayKeep(const IrqSet& set, std::span<const virtio::ReceivedFd> fds);
   void ApplyAction(uint32_t index, uint32_t sub_index, uint32_t action);
   void Deliver(Vector& vector);
   void Signal(base::UniqueFd& eventfd);

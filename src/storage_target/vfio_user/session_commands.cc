@@ -6,6 +6,7 @@
 #include <cstring>
 #include <optional>
 
+#include "base/peer_log.h"
 #include "spdlog/spdlog.h"
 #include "storage_target/vfio_user/session.h"
 
@@ -137,7 +138,15 @@ Session::Reply Session::DescribeIrq(const Message& message) {
 int Session::SetIrqs(Message& message) {
   const auto set = Read<IrqSet>(message.payload);
   if (!set) return EINVAL;
-  return device_.interrupts().Set(*set, PayloadAfter(message.payload, sizeof *set), message.fds);
+  const int error =
+      device_.interrupts().Set(*set, PayloadAfter(message.payload, sizeof *set), message.fds);
+  if (error == ENOSPC) {
+    base::LogOfPeers().Log(spdlog::level::warn, device_.name(),
+                           "{}: eventfds for interrupts are refused, because too few descriptors "
+                           "are left for other guests",
+                           device_.name());
+  }
+  return error;
 }
 
 bool Session::IsInRegion(const RegionAccess& access) const {

@@ -15,6 +15,7 @@
 #include <string>
 #include <vector>
 
+#include "base/testing/lowered_descriptor_limit.h"
 #include "storage_target/vfio_user/dma_map.h"
 #include "storage_target/vfio_user/interrupts.h"
 #include "storage_target/vfio_user/pci_config.h"
@@ -286,6 +287,31 @@ TEST(BlockingEventFdTest, ABlockingEventFdHoldsUpTheReactorOnce) {
   for (uint32_t i = 0; i < kVectors; ++i) interrupts.Raise(i);
   EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(1));
   EXPECT_TRUE(interrupts.blocked());
+}
+
+// Of 400 descriptors, 100 are reserved.
+TEST(DescriptorShareTest, AFunctionLeavesDescriptorsForOthers) {
+  const base::LoweredDescriptorLimit limit(400);
+  base::UniqueFd event(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  constexpr uint32_t kVectors = 200;
+  const auto assign = [&](Interrupts& interrupts, uint32_t vector) {
+    const IrqSet set = {.argsz = sizeof(IrqSet),
+                        .flags = VFIO_IRQ_SET_DATA_EVENTFD | VFIO_IRQ_SET_ACTION_TRIGGER,
+                        .index = VFIO_PCI_MSIX_IRQ_INDEX,
+                        .start = vector,
+                        .count = 1};
+    virtio::ReceivedFd fds[] = {virtio::ReceivedFd(::dup(event.get()))};
+    return interrupts.Set(set, {}, fds);
+  };
+  Interrupts greedy(kVectors);
+  Interrupts modest(kVectors);
+  uint32_t count = 0;
+  while (count < kVectors && assign(greedy, count) == 0) ++count;
+  EXPECT_GT(count, 64U);
+  EXPECT_LT(count, 150U);
+  EXPECT_EQ(assign(greedy, count), ENOSPC);
+  EXPECT_EQ(assign(greedy, 0), 0);  // in the place of another
+  for (uint32_t vector = 0; vector < 16; ++vector) EXPECT_EQ(assign(modest, vector), 0) << vector;
 }
 
 }  // namespace

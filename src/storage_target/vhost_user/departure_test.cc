@@ -13,6 +13,7 @@
 #include <future>
 #include <memory>
 #include <optional>
+#include <thread>
 #include <vector>
 
 #include "harness/vhost_user/blk_driver.h"
@@ -190,6 +191,35 @@ TEST_F(DepartureTest, ThrottledWritesAreNotExecutedAfterTheirFrontEndDisconnects
     EXPECT_EQ(answer->status, VIRTIO_BLK_S_OK) << i;
   }
   EXPECT_EQ(OnDisk(19), std::byte{7});
+}
+
+// The reactor is stopped until the front end has left; the end of the limit is its next task.
+TEST_F(DepartureTest, ThrottledWritesAreNotExecutedAfterAStop) {
+  Connect();
+  ASSERT_TRUE(driver_.Start(front_end_, 0));
+  SetLimits({.w_bytes_per_sec = 1});
+  const std::vector<std::byte> data(512, std::byte{7});
+  auto first_head = driver_.Submit({.type = VIRTIO_BLK_T_OUT, .sector = 0, .out = data});
+  ASSERT_TRUE(first_head && driver_.Wait(*first_head));
+  ASSERT_TRUE(driver_.Submit({.type = VIRTIO_BLK_T_OUT, .sector = 1, .out = data}));
+  ASSERT_TRUE(WaitUntil([&] { return target_.OutstandingRequests("c") == 1; }));
+  HeldReactor first(target_);
+  std::promise<void> is_held, released;
+  target_.PostToReactor([&] {
+    is_held.set_value();
+    released.get_future().wait();
+  });
+  target_.Run([](bdev::Registry& registry, ControllerTable&) {
+    registry.SetLimits(*registry.Find("disk"), {});
+  });
+  first.Release();
+  is_held.get_future().wait();
+  front_end_.Disconnect();
+  // The measured time.
+  std::this_thread::sleep_for(2 * Reactor::kDelay);
+  released.set_value();
+  ASSERT_TRUE(target_.WaitForSessions("c", 0));
+  EXPECT_EQ(OnDisk(1), std::byte{0});
 }
 
 // Tests a session that ends while its vring is being stopped for a change of its configuration.

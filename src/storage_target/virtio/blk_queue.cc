@@ -71,6 +71,7 @@ void BlkQueue::Start(bdev::Descriptor* descriptor) {
     return;
   }
   watching_ = true;
+  options_.reactor->AddDelayWatch(this);
   BeginPolling();
   NotifyDriver();
 }
@@ -78,8 +79,21 @@ void BlkQueue::Start(bdev::Descriptor* descriptor) {
 void BlkQueue::Stop(std::function<void()> done) {
   on_stopped_ = std::move(done);
   EndPolling();
-  if (std::exchange(watching_, false)) options_.reactor->Unwatch(options_.event_fds.kick.get());
+  EndWatching();
   options_.reactor->Defer(publisher_);
+}
+
+void BlkQueue::EndWatching() {
+  if (!std::exchange(watching_, false)) return;
+  options_.reactor->Unwatch(options_.event_fds.kick.get());
+  options_.reactor->RemoveDelayWatch(this);
+}
+
+// Requests that wait must not reach the medium after the front end has left.
+void BlkQueue::OnDelay(uint64_t /*clock_ns*/) {
+  if (outstanding() == 0 || !front_end_watch_.IsClosed()) return;
+  Break("the front end has disconnected");
+  AbortRequests();
 }
 
 void BlkQueue::AttachBdev(bdev::Descriptor* descriptor) {
@@ -271,7 +285,7 @@ bool BlkQueue::CheckMemory() {
 void BlkQueue::Break(std::string reason) {
   if (std::exchange(broken_, true)) return;
   EndPolling();
-  if (std::exchange(watching_, false)) options_.reactor->Unwatch(options_.event_fds.kick.get());
+  EndWatching();
   NotifyOfError();
   if (options_.on_broken) options_.on_broken(std::move(reason));
 }

@@ -34,7 +34,7 @@ namespace sma::storage_target::virtio {
 ///
 /// If the driver violates the specification (see ChainError), the queue is broken: it takes no more
 /// requests, signals the error descriptor and calls `on_broken`.
-class BlkQueue final : private Poller, private FdHandler {
+class BlkQueue final : private Poller, private FdHandler, private DelayWatch {
  public:
   struct EventFds {
     base::UniqueFd kick;   // requests are available
@@ -68,7 +68,7 @@ class BlkQueue final : private Poller, private FdHandler {
   /// Takes no more requests; calls `done` when no request is outstanding and all completions are
   /// published. `done` may destroy the queue.
   void Stop(std::function<void()> done);
-  /// Must be called after Stop if the front end has disconnected. Drops requests that have not
+  /// Must be called when the front end has disconnected. Drops requests that have not
   /// reached the medium without completing them. They remain recorded as in flight, so that they
   /// are executed when a front end reconnects with the same memory.
   void AbortRequests();
@@ -101,6 +101,7 @@ class BlkQueue final : private Poller, private FdHandler {
   };
 
   bool Poll() override;
+  void OnDelay(uint64_t clock_ns) override;
   bool PrepareSleep() override;
   void AfterSleep() override;
   void OnFdReady(uint32_t events) override;
@@ -109,6 +110,7 @@ class BlkQueue final : private Poller, private FdHandler {
   BlkRequest& RequestOf(uint16_t number);
   void BeginPolling();
   void EndPolling();
+  void EndWatching();
   void TakeAvailable();
   void Process(uint16_t number);
   void set_outstanding(uint32_t count) { outstanding_.store(count, std::memory_order_relaxed); }
@@ -141,9 +143,9 @@ class BlkQueue final : private Poller, private FdHandler {
   std::atomic<uint32_t> outstanding_{0};  // written only by the reactor
   uint32_t seen_bus_errors_ = 0;
   bool unpublished_ = false;
-  bool taking_ = false;   // in Poll, which publishes completions at its end
-  bool polling_ = false;  // registered as a poller of the reactor
-  bool watching_ = false;
+  bool taking_ = false;    // in Poll, which publishes completions at its end
+  bool polling_ = false;   // registered as a poller of the reactor
+  bool watching_ = false;  // registered for the kick descriptor and as a delay watch
   bool broken_ = false;
   bool dropping_ = false;  // aborted requests are not completed
 };

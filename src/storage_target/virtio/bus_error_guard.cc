@@ -10,22 +10,25 @@
 #include <mutex>
 #include <utility>
 
+#include "base/mutex.h"
+
 namespace sma::storage_target::virtio {
 namespace {
 
 // Read by the signal handler without a lock: `begin` is written before `end`, and a slot whose
 // `end` is 0 is skipped.
 struct Slot {
-  std::atomic<bool> taken{false};
+  bool taken = false;  // with `slots_mutex`
   std::atomic<bool> broken{false};
   std::atomic<uintptr_t> begin{0};
   std::atomic<uintptr_t> end{0};
 };
 
 std::array<Slot, BusErrorGuard::kMaxGuards> slots;
-std::atomic<size_t> used_slots{0};  // slots from this index on have never been used
-std::atomic<size_t> first_free{0};  // a hint: slots before this one are probably taken
-std::atomic<size_t> guard_count{0};
+base::Mutex slots_mutex;                            // for changes; not used by the signal handler
+std::atomic<size_t> used_slots{0};                  // slots from this index on are free
+size_t first_free SMA_GUARDED_BY(slots_mutex) = 0;  // the slots before this one are taken
+size_t guard_count SMA_GUARDED_BY(slots_mutex) = 0;
 
 // See GuardShare. One device gets 1,024, as many regions as a vfio-user client may map.
 constexpr size_t kMinimum = 64;
@@ -50,20 +53,6 @@ bool ReplaceMapping(uintptr_t address) {
   return false;
 }
 
-size_t FindSlotFrom(size_t begin) {
-  for (size_t i = begin; i < slots.size(); ++i) {
-    if (slots[i].taken.load(std::memory_order_relaxed) ||
-        slots[i].taken.exchange(true, std::memory_order_acquire))
-      continue;
-    first_free.store(i + 1, std::memory_order_relaxed);
-    size_t used = used_slots.load(std::memory_order_relaxed);
-    while (used <= i && !used_slots.compare_exchange_weak(used, i + 1, std::memory_order_release)) {
-    }
-    return i;
-  }
-  return BusErrorGuard::kMaxGuards;
-}
-
 }  // namespace
 
 bool GuardShare::MayTake(size_t all) const {
@@ -82,16 +71,33 @@ void BusErrorGuard::OnSignal(int signal, siginfo_t* info, void* /*context*/) {
   ::signal(signal, SIG_DFL);
 }
 
-// Returns kMaxGuards if there is none. Other threads may take slots at the same time, so a share
-// may be exceeded by as many as there are threads.
+size_t BusErrorGuard::searched_slots() { return used_slots.load(std::memory_order_relaxed); }
+
+// Returns kMaxGuards if there is none.
 size_t BusErrorGuard::TakeSlot() {
-  if (share_ && !share_->MayTake(guard_count.load(std::memory_order_relaxed))) return kMaxGuards;
-  size_t slot = FindSlotFrom(first_free.load(std::memory_order_relaxed));
-  if (slot == kMaxGuards) slot = FindSlotFrom(0);
-  if (slot == kMaxGuards) return slot;
-  guard_count.fetch_add(1, std::memory_order_relaxed);
+  base::MutexLock lock(slots_mutex);
+  if (share_ && !share_->MayTake(guard_count)) return kMaxGuards;
+  while (first_free < kMaxGuards && slots[first_free].taken) ++first_free;
+  if (first_free == kMaxGuards) return kMaxGuards;
+  const size_t slot = first_free++;
+  slots[slot].taken = true;
+  if (slot >= used_slots.load(std::memory_order_relaxed))
+    used_slots.store(slot + 1, std::memory_order_release);
+  ++guard_count;
   if (share_) share_->used_.fetch_add(1, std::memory_order_relaxed);
   return slot;
+}
+
+void BusErrorGuard::FreeSlot() {
+  base::MutexLock lock(slots_mutex);
+  slots[slot_].end.store(0, std::memory_order_release);
+  slots[slot_].taken = false;
+  first_free = std::min(first_free, slot_);
+  size_t used = used_slots.load(std::memory_order_relaxed);
+  while (used > 0 && !slots[used - 1].taken) --used;
+  used_slots.store(used, std::memory_order_release);
+  --guard_count;
+  if (share_) share_->used_.fetch_sub(1, std::memory_order_relaxed);
 }
 
 BusErrorGuard::BusErrorGuard(void* address, size_t size_bytes, std::shared_ptr<GuardShare> share)
@@ -114,13 +120,7 @@ BusErrorGuard::BusErrorGuard(void* address, size_t size_bytes, std::shared_ptr<G
 }
 
 BusErrorGuard::~BusErrorGuard() {
-  if (!armed()) return;
-  slots[slot_].end.store(0, std::memory_order_release);
-  slots[slot_].taken.store(false, std::memory_order_release);
-  if (slot_ < first_free.load(std::memory_order_relaxed))
-    first_free.store(slot_, std::memory_order_relaxed);
-  guard_count.fetch_sub(1, std::memory_order_relaxed);
-  if (share_) share_->used_.fetch_sub(1, std::memory_order_relaxed);
+  if (armed()) FreeSlot();
 }
 
 bool BusErrorGuard::broken() const {

@@ -51,11 +51,14 @@ class BusErrorGuard {
   /// Returns a number that increases with each mapping that is replaced. A caller needs to check
   /// its guards only if it has changed. May be called from any thread.
   static uint32_t broken_count() { return broken_count_.load(std::memory_order_relaxed); }
+  /// Returns the number of slots that the signal handler searches, for tests: up to the last guard.
+  static size_t searched_slots();
 
  private:
   static void OnSignal(int signal, siginfo_t* info, void* context);
 
   size_t TakeSlot();
+  void FreeSlot();
 
   static inline std::atomic<uint32_t> broken_count_{0};
   std::shared_ptr<GuardShare> share_;

@@ -18,8 +18,9 @@ namespace sma::storage_target::bdev_iscsi {
 ///
 /// A target may put another unit in the place of this one while the session is up, and not report
 /// it. The identity of the unit is therefore verified after each login, after a result for which
-/// MayBeAnotherUnit is true, after 1 ms without commands, and once a second; meanwhile no command
-/// is sent. Commands that wait for a unit that has been replaced end with kReplaced.
+/// MayBeAnotherUnit is true, after 1 ms without commands, and during I/O every 50 ms to 1 s, 50
+/// times as long as a verification takes; meanwhile no command is sent. Commands that wait for a
+/// unit that has been replaced end with kReplaced.
 ///
 /// Used on the reactor's thread.
 class Session : public std::enable_shared_from_this<Session>, private Connection::Owner {
@@ -122,6 +123,8 @@ class Session : public std::enable_shared_from_this<Session>, private Connection
   bool distrusted_ = false;        // the unit may be another one, until it is verified
   bool verifies_live_ = false;     // in the state kVerifying: not after a login
   uint64_t verified_ns_ = 0;
+  uint64_t verify_sent_ns_ = 0;
+  uint64_t verify_period_ns_ = 0;
   uint64_t last_answer_ns_ = 0;
   struct Verification : Command {
     std::array<uint8_t, 1024> page{};

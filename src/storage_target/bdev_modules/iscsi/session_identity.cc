@@ -2,6 +2,7 @@
 
 // The verification of the logical unit's identity.
 
+#include <algorithm>
 #include <utility>
 
 #include "storage_target/bdev_modules/iscsi/lun_info.h"
@@ -14,7 +15,11 @@ using Kind = CommandResult::Kind;
 
 constexpr uint64_t kNsPerMs = 1'000'000;
 constexpr uint64_t kVerifyTimeoutNs = 5000 * kNsPerMs;
-constexpr uint64_t kVerifyPeriodNs = 1000 * kNsPerMs;
+// While I/O continues, the next verification follows after this many times the duration of the last
+// one, within these bounds, so that the pauses take at most 2% of the time.
+constexpr uint64_t kVerifyPeriodFactor = 50;
+constexpr uint64_t kMinVerifyPeriodNs = 50 * kNsPerMs;
+constexpr uint64_t kMaxVerifyPeriodNs = 1000 * kNsPerMs;
 // Without commands for this time, the unit may have been replaced without an error of any command.
 // Scripts take a few milliseconds to remove a unit and add another one. The first command after the
 // pause takes one round trip more.
@@ -50,7 +55,7 @@ bool Session::MustVerify() const {
   if (waiting_.empty()) return false;
   const uint64_t now = reactor_.now_ns();
   const bool paused = in_flight_count() == 0 && now - last_answer_ns_ > kTrustedPauseNs;
-  return paused || now - verified_ns_ > kVerifyPeriodNs;
+  return paused || now - verified_ns_ > verify_period_ns_;
 }
 
 void Session::Verify() {
@@ -59,7 +64,8 @@ void Session::Verify() {
   MakeInquiry(verification_, true, kPageIdentification, kPageBytes);
   verification_.SetData(Command::Direction::kIn, verification_.page.data(), kPageBytes);
   verification_.aborted = false;
-  verification_.deadline_ns = reactor_.now_ns() + kVerifyTimeoutNs;
+  verify_sent_ns_ = reactor_.now_ns();
+  verification_.deadline_ns = verify_sent_ns_ + kVerifyTimeoutNs;
   if (!connection_->Submit(verification_)) return OnClosed(connection_->error());
   verifies_live_ = state_ == State::kReady;
   state_ = State::kVerifying;
@@ -78,6 +84,8 @@ void Session::OnVerified(const CommandResult& result) {
                          "the logical unit has been replaced by another one");
     }
     verified_ns_ = reactor_.now_ns();
+    verify_period_ns_ = std::clamp((verified_ns_ - verify_sent_ns_) * kVerifyPeriodFactor,
+                                   kMinVerifyPeriodNs, kMaxVerifyPeriodNs);
     distrusted_ = verify_requested_;  // requested again meanwhile
     return BecomeReady(live);
   }

@@ -87,6 +87,22 @@ TEST_F(UnitIdentityTest, TheUnitIsVerifiedDuringContinuousIo) {
   EXPECT_EQ(held.result, IoStatus::kGone);
 }
 
+// Verifications that are answered fast are repeated more often than once a second.
+TEST_F(UnitIdentityTest, AnotherUnitIsFoundSoonDuringContinuousIo) {
+  const auto flush = [&] {
+    TestIo io(IoType::kFlush, 0, 0, 512);
+    return RunIo(*channel_, io);
+  };
+  // The period starts with the next verification.
+  const size_t before = portal_.identity_isids.size();
+  while (portal_.identity_isids.size() == before) ASSERT_EQ(flush(), IoStatus::kOk);
+  portal_.unit = kOther;
+  const auto start = std::chrono::steady_clock::now();
+  while (flush() == IoStatus::kOk) {
+  }
+  EXPECT_LT(std::chrono::steady_clock::now() - start, 900ms);
+}
+
 TEST_F(UnitIdentityTest, AWriteThatAnotherUnitMayHaveExecutedIsNotAcknowledged) {
   TestIo held(IoType::kWrite, 1, 1, 512, std::byte{2});
   SubmitHeld(held);

@@ -278,6 +278,13 @@ bool Connection::HoldsNamespaceTooLong(uint64_t now_ns) {
   return false;
 }
 
+void Connection::CheckHost(uint64_t clock_ns) {
+  if (closed() || !connected()) return;
+  if (controller().IsExpired(clock_ns)) return CloseExpired();
+  const bool has_commands = !idle() || !waiting_.empty() || stalled_;
+  if (has_commands && host_watch_.IsClosed()) OnClosedByHost();
+}
+
 void Connection::CheckProgress(uint64_t now_ns) {
   if (closed()) return;
   const char* overdue = OverdueAction(now_ns);

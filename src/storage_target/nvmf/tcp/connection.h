@@ -41,6 +41,9 @@ class Connection final : public TransportQueuePair, private FdHandler, private B
   bool Open();
   /// Reads the socket if data is available; returns true if there was some.
   bool Poll();
+  /// Closes the connection if its association has ended at `clock_ns`, the present time, or if
+  /// commands wait and the host has closed the connection: they must not be executed later.
+  void CheckHost(uint64_t clock_ns);
   /// Closes the connection if the host has exceeded a time limit.
   void CheckProgress(uint64_t now_ns);
   /// Closes the connection if it is in `state`. If Connect is in progress, closes it only if

@@ -77,8 +77,7 @@ bool Connection::Receive() {
 
 void Connection::CloseExpired() {
   base::LogOfPeers().Log(spdlog::level::warn, Source(),
-                         "{}: a command arrived after the end of the association, disconnecting",
-                         Name());
+                         "{}: the association has ended, disconnecting", Name());
   CloseSocket();
 }
 

@@ -176,38 +176,120 @@ TEST_F(LateReactorTest, AWriteToARemovedNamespaceDoesNotReachItsSuccessor) {
   EXPECT_EQ(io.Execute(Block0(IoOpcode::kRead)).data, Block(0));
 }
 
+// A process that was stopped finds the sockets and timers of the meantime together.
+class LateKeepAliveTest : public testing::Test {
+ protected:
+  static constexpr uint32_t kKeepAliveMs = 300;
+
+  LateKeepAliveTest() {
+    admin_.Initialize();
+    nvme::Completion completion =
+        admin_.Connect(TestHost::ConnectDataFor(TestTarget::kNqn), 0, 31, kKeepAliveMs);
+    EXPECT_EQ(nvme::StatusOf(completion.status), Status::kSuccess);
+    admin_.Enable();
+    io_.Initialize();
+    io_.Connect(
+        TestHost::ConnectDataFor(TestTarget::kNqn, nvme::ConnectControllerId(completion.dw0)), 1,
+        127);
+    io_.negotiated.max_in_capsule = 4096;
+  }
+  static Options ShortKeepAlive() {
+    Options options;
+    options.limits.keep_alive_granularity_ms = options.limits.min_keep_alive_ms = 10;
+    return options;
+  }
+  void SendWrite(uint64_t lba) {
+    nvme::Command write;
+    write.opcode = static_cast<uint8_t>(IoOpcode::kWrite);
+    write.nsid = 1;
+    write.cdw10 = static_cast<uint32_t>(lba);
+    write.cid = static_cast<uint16_t>(lba + 1);
+    write.sgl.length = 4096;
+    io_.SendCommand(write, std::vector<std::byte>(4096, std::byte{1}));
+  }
+  static void SleepMs(uint32_t ms) { std::this_thread::sleep_for(std::chrono::milliseconds(ms)); }
+  void SetWriteLimit(uint64_t bytes_per_sec) {
+    target_.InControl([&] {
+      target_.registry().SetLimits(*target_.registry().Find("disk"),
+                                   {.w_bytes_per_sec = bytes_per_sec});
+    });
+    target_.reactor(0).Invoke([] {});
+  }
+  uint64_t Writes() {
+    uint64_t count = 0;
+    target_.InControl(
+        [&] { count = target_.registry().Find("disk")->stats()[bdev::IoType::kWrite].ops; });
+    return count;
+  }
+  static nvme::Command Read(uint64_t lba) {
+    nvme::Command read;
+    read.opcode = static_cast<uint8_t>(IoOpcode::kRead);
+    read.nsid = 1;
+    read.cdw10 = static_cast<uint32_t>(lba);
+    read.sgl.length = 4096;
+    return read;
+  }
+  void ExpectEmpty(uint64_t lba) {
+    TestHost other = target_.DialAdmin();
+    TestHost reader = target_.DialIo();
+    EXPECT_EQ(reader.Execute(Read(lba)).data, std::vector<std::byte>(4096));
+  }
+  // The target executes the write to block 0; that to block 1 waits.
+  void ExecuteFirstOfTwoWrites() {
+    SendWrite(0);
+    EXPECT_TRUE(io_.Receive());
+    SendWrite(1);
+    EXPECT_EQ(io_.Execute(Read(2)).data, std::vector<std::byte>(4096));
+    EXPECT_EQ(Writes(), 1U);
+  }
+
+  TestTarget target_{ShortKeepAlive()};
+  TestHost admin_ = target_.Dial();
+  TestHost io_ = target_.Dial();
+};
+
 // The timer of the keep-alive time belongs to the same reactor, and runs after its sockets have
 // been read.
-TEST(LateKeepAliveTest, ACommandAfterTheKeepAliveTimeIsNotExecuted) {
-  constexpr uint32_t kKeepAliveMs = 300;
-  Options options;
-  options.limits.keep_alive_granularity_ms = options.limits.min_keep_alive_ms = 10;
-  TestTarget target(options);
-  TestHost admin = target.Dial();
-  admin.Initialize();
-  nvme::Completion completion =
-      admin.Connect(TestHost::ConnectDataFor(TestTarget::kNqn), 0, 31, kKeepAliveMs);
-  EXPECT_EQ(nvme::StatusOf(completion.status), Status::kSuccess);
-  admin.Enable();
-  TestHost io = target.Dial();
-  io.Initialize();
-  io.Connect(TestHost::ConnectDataFor(TestTarget::kNqn, nvme::ConnectControllerId(completion.dw0)),
-             1, 127);
-  io.negotiated.max_in_capsule = 4096;
-  HeldReactor held(target.reactor(0));
-  nvme::Command write;
-  write.opcode = static_cast<uint8_t>(IoOpcode::kWrite);
-  write.nsid = 1;
-  write.sgl.length = 4096;
-  io.SendCommand(write, std::vector<std::byte>(4096, std::byte{1}));
-  std::this_thread::sleep_for(std::chrono::milliseconds(3 * kKeepAliveMs));  // the measured time
+TEST_F(LateKeepAliveTest, ACommandAfterTheKeepAliveTimeIsNotExecuted) {
+  HeldReactor held(target_.reactor(0));
+  SendWrite(0);
+  SleepMs(3 * kKeepAliveMs);  // the measured time
   held.Release();
-  EXPECT_TRUE(io.IsClosed());
-  TestHost other = target.DialAdmin();
-  TestHost reader = target.DialIo();
-  nvme::Command read = write;
-  read.opcode = static_cast<uint8_t>(IoOpcode::kRead);
-  EXPECT_EQ(reader.Execute(read).data, std::vector<std::byte>(4096));
+  EXPECT_TRUE(io_.IsClosed());
+  ExpectEmpty(0);
+}
+
+// The second write becomes due before the keep-alive time has passed, as the first timer.
+TEST_F(LateKeepAliveTest, AWriteThatALimitDelaysIsNotExecutedAfterTheKeepAliveTime) {
+  SetWriteLimit(4096 * 6);
+  ExecuteFirstOfTwoWrites();
+  HeldReactor held(target_.reactor(0));
+  SleepMs(3 * kKeepAliveMs);
+  held.Release();
+  EXPECT_TRUE(io_.IsClosed());
+  SetWriteLimit(0);
+  ExpectEmpty(1);
+}
+
+// The write waits because the limit permits none for a long time. When the reactor continues, the
+// end of the limit is its next task; the end of the connection has not been noticed.
+TEST_F(LateKeepAliveTest, AWriteThatWaitsIsNotExecutedAfterTheHostHasLeft) {
+  SetWriteLimit(8);
+  ExecuteFirstOfTwoWrites();
+  HeldReactor first(target_.reactor(0));
+  std::promise<void> is_held, released;
+  target_.reactor(0).Post([&] {
+    is_held.set_value();
+    released.get_future().wait();
+  });
+  target_.InControl([&] { target_.registry().SetLimits(*target_.registry().Find("disk"), {}); });
+  first.Release();
+  is_held.get_future().wait();
+  io_.Close();
+  SleepMs(2 * static_cast<uint32_t>(Reactor::kDelay.count()));
+  released.set_value();
+  target_.reactor(0).Invoke([] {});
+  ExpectEmpty(1);
 }
 
 // To a host, the end of a connection means that none of its commands will be executed any more.

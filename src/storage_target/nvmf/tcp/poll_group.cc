@@ -58,6 +58,7 @@ void PollGroup::Adopt(uint64_t id, base::UniqueFd fd, TransportAddress listen_ad
     return events_.closed(id);
   }
   connections_[id] = std::move(connection);
+  if (!std::exchange(watching_, true)) reactor_.AddDelayWatch(this);
   SetInputLimit();
   if (progress_timer_ == 0) {
     progress_timer_ = reactor_.AddTimer(kProgressPeriod, [this] { CheckProgress(); });
@@ -107,6 +108,11 @@ bool PollGroup::Poll() {
   return found;
 }
 
+// Closing a connection does not change the table at once.
+void PollGroup::OnDelay(uint64_t clock_ns) {
+  for (auto& [id, connection] : connections_) connection->CheckHost(clock_ns);
+}
+
 void PollGroup::Forget(Connection& connection) { std::erase(hot_, &connection); }
 
 void PollGroup::OnConnectCompleted(const Connection& connection) {
@@ -131,6 +137,7 @@ void PollGroup::FinishShutdown() {
   if (!connections_.empty() || !when_shut_down_) return;
   reactor_.CancelTimer(std::exchange(progress_timer_, 0));
   if (std::exchange(polling_, false)) reactor_.RemovePoller(this);
+  if (std::exchange(watching_, false)) reactor_.RemoveDelayWatch(this);
   when_shut_down_();
 }
 

@@ -20,7 +20,7 @@ namespace sma::storage_target::nvmf::tcp {
 
 /// The connections of one transport in one reactor, and the memory for their data. Created and
 /// destroyed on the control reactor; otherwise used on its own reactor.
-class PollGroup final : private Poller {
+class PollGroup final : private Poller, private DelayWatch {
  public:
   /// Called in this group's reactor, for each connection passed to Adopt: `closed` once,
   /// `connected` at most once.
@@ -61,6 +61,7 @@ class PollGroup final : private Poller {
 
  private:
   bool Poll() override;
+  void OnDelay(uint64_t clock_ns) override;
   void CheckProgress();
   void SetInputLimit();
   void FinishShutdown();
@@ -73,7 +74,8 @@ class PollGroup final : private Poller {
   size_t input_limit_ = 0;
   std::unordered_map<uint64_t, std::unique_ptr<Connection>> connections_;
   std::vector<Connection*> hot_;
-  bool polling_ = false;  // registered as a poller of the reactor
+  bool polling_ = false;   // registered as a poller of the reactor
+  bool watching_ = false;  // registered as a delay watch of the reactor
   Reactor::TimerId progress_timer_ = 0;
   std::function<void()> when_shut_down_;
 };

@@ -5,6 +5,7 @@
 
 #include <poll.h>
 
+#include <future>
 #include <thread>
 
 #include "storage_target/bdev/testing/test_bdev.h"
@@ -112,6 +113,40 @@ TEST_F(DepartureTest, ThrottledWritesAreNotExecutedAfterTheirVmmDisconnects) {
   EXPECT_EQ(Read(second, 0), 1);
   EXPECT_EQ(Read(second, 28), 0);
   EXPECT_EQ(Read(second, 29), 2);
+}
+
+// The reactor is stopped until the VMM has left; the end of the limit is its next task.
+TEST_F(DepartureTest, ThrottledWritesAreNotExecutedAfterAStop) {
+  const auto limit = [&](const bdev::Limits& limits) {
+    target_.InControl(
+        [&] { target_.registry().SetLimits(*target_.registry().Find("disk"), limits); });
+  };
+  limit({.w_bytes_per_sec = 1});
+  std::promise<void> are_held[2], released[2];
+  {
+    Guest first(target_.socket_path());
+    first.page.bytes[0] = std::byte{1};
+    EXPECT_EQ(first.driver.Run(first.queue, first.Block(IoOpcode::kWrite, 0)), Status::kSuccess);
+    first.queue.Push(first.Block(IoOpcode::kWrite, 1));
+    first.driver.RingTail(first.queue);
+    EXPECT_EQ(Read(first, 2), 0);  // the write waits
+    first.page.bytes[0] = std::byte{1};
+    for (int i = 0; i < 2; ++i) {
+      target_.io().Post([&, i] {
+        are_held[i].set_value();
+        released[i].get_future().wait();
+      });
+    }
+    are_held[0].get_future().wait();
+    limit({});
+    released[0].set_value();
+    are_held[1].get_future().wait();
+  }
+  std::this_thread::sleep_for(2 * Reactor::kDelay);  // the measured time
+  released[1].set_value();
+  Guest second(target_.socket_path());
+  EXPECT_EQ(Read(second, 0), 1);
+  EXPECT_EQ(Read(second, 1), 0);
 }
 
 // Commands that were not sent can be aborted, as with a remote disk that cannot be reached.

@@ -188,6 +188,14 @@ bool NvmeFunction::Poll() {
   return worked;
 }
 
+// Commands that wait must not be executed after the client has left. The session ends the queues.
+void NvmeFunction::OnDelay(uint64_t /*clock_ns*/) {
+  const bool idle = std::ranges::all_of(submission_queues_,
+                                        [](const auto& entry) { return entry.second->is_idle(); });
+  if (idle || !client_watch_->IsClosed()) return;
+  for (auto& [id, queue] : submission_queues_) queue->AbortCommands();
+}
+
 bool NvmeFunction::HasWork() const {
   if (paused_ || failed_) return false;
   for (const auto& [id, queue] : submission_queues_) {

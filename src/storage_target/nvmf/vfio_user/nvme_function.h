@@ -46,7 +46,9 @@ inline constexpr uint32_t kPbaOffset = 0x3000;
 /// If the host violates the specification in its use of registers or rings, the function sets
 /// CSTS.CFS and does nothing until the host resets the controller. An invalid command only
 /// completes with an error status.
-class NvmeFunction final : public storage_target::vfio_user::Device, private Poller {
+class NvmeFunction final : public storage_target::vfio_user::Device,
+                           private Poller,
+                           private DelayWatch {
  public:
   /// `address` is that of the listener.
   NvmeFunction(Target& target, Reactor& reactor, const Options& options, TransportAddress address,
@@ -71,8 +73,11 @@ class NvmeFunction final : public storage_target::vfio_user::Device, private Pol
   DmaMap& memory() override { return memory_; }
   void SetMessages(storage_target::vfio_user::DmaMessages* messages) override {
     unshared_data_.SetMessages(messages);
+    if (client_watch_) reactor_.RemoveDelayWatch(this);
     client_watch_.reset();
-    if (messages != nullptr) client_watch_.emplace(messages->socket());
+    if (messages == nullptr) return;
+    client_watch_.emplace(messages->socket());
+    reactor_.AddDelayWatch(this);
   }
   void Pause(std::function<void()> done) override;
   void Resume() override;
@@ -107,6 +112,7 @@ class NvmeFunction final : public storage_target::vfio_user::Device, private Pol
 
   // Implemented in nvme_function.cc: polling, completions and interrupts.
   bool Poll() override;
+  void OnDelay(uint64_t clock_ns) override;
   bool TakeCommands();
   bool PrepareSleep() override;
   void AfterSleep() override;

@@ -53,6 +53,12 @@ class SubmissionQueue final : public TransportQueuePair {
   /// Takes no more commands and posts no more completions. Notifies the function when it may
   /// destroy the queue. Idempotent.
   void Disconnect() override;
+  /// Returns true if no command is being executed outside of the queue.
+  bool is_idle() const { return idle(); }
+  /// Aborts all commands, those that wait for their data when it has arrived.
+  void AbortCommands() {
+    VisitRequests([](Request& request) { AbortIo(request); });
+  }
 
   /// Tell the host, through the event index of the shadow doorbell, whether it must ring the
   /// doorbell for the next command.

@@ -112,6 +112,9 @@ class TestTarget {
     return error;
   }
 
+  /// Returns how long the control reactor has slept.
+  uint64_t ControlIdleNs() const { return control_->idle_ns(); }
+
   size_t SessionCount(const std::string& name) {
     size_t count = 0;
     Run([&](bdev::Registry&, ControllerTable& table) {

@@ -5,6 +5,7 @@
 #include <arpa/inet.h>
 #include <gtest/gtest.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
@@ -129,7 +130,10 @@ class FakePortal::Connection : FdHandler {
 
 void FakePortal::Acceptor::OnFdReady(uint32_t /*events*/) {
   base::UniqueFd fd(accept4(fd_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
-  if (fd) portal_.connections_.push_back(std::make_unique<Connection>(portal_, std::move(fd)));
+  if (!fd) return;
+  const int on = 1;
+  setsockopt(fd.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+  portal_.connections_.push_back(std::make_unique<Connection>(portal_, std::move(fd)));
 }
 
 void FakePortal::Connection::OnFdReady(uint32_t /*events*/) {
