@@ -6,6 +6,7 @@ for new ones. SMA_REAL_WORLDS_COUNT: how many worlds at most; with 1 the world o
 world are determined by its seed, their timing is not.
 """
 
+import contextlib
 import os
 import random
 import shutil
@@ -141,15 +142,16 @@ def test_the_judge_finds(bin_dir, work_dir, plant, found):
         assert any(found in problem for problem in world.judge_step()), world.judge.problems
 
 
+@contextlib.contextmanager
 def attached_world(bin_dir, work_dir):
-    world = World(bin_dir, work_dir, 0, drift_period=0)
-    calls = [("create", 0, None), ("create", 1, None), ("attach", 0, CLEAR), ("attach", 0, SEALED),
-             ("create", 3, GUESTS)]
-    assert [world.call(*call) for call in calls] == [StatusCode.OK] * len(calls)
-    assert world.judge_step() == []
-    assert world.judge.errors == 0 and world.judge.reads > 0
-    world.removed_s = world.restored_s = 1
-    return world
+    with World(bin_dir, work_dir, 0, drift_period=0) as world:
+        calls = [("create", 0, None), ("create", 1, None), ("attach", 0, CLEAR), ("attach", 0, SEALED),
+                 ("create", 3, GUESTS)]
+        assert [world.call(*call) for call in calls] == [StatusCode.OK] * len(calls)
+        assert world.judge_step() == []
+        assert world.judge.errors == 0 and world.judge.reads > 0
+        world.removed_s = world.restored_s = 1
+        yield world
 
 
 def test_the_judge_finds_what_is_lost(bin_dir, work_dir):
