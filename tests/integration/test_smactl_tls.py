@@ -32,8 +32,9 @@ def make_certificate(work_dir, name, address="127.0.0.1", expired=False):
             "-addext", f"subjectAltName=IP:{address}", "-keyout", f"{name}.key", "-out", f"{name}.csr")
     (work_dir / "ca.cnf").write_text(CA_CONFIG)
     (work_dir / "index.txt").write_text("")
-    openssl(work_dir, "ca", "-batch", "-config", "ca.cnf", "-selfsign", "-create_serial", "-rand_serial", "-keyfile", f"{name}.key", "-in",
-            f"{name}.csr", "-startdate", "20200101000000Z", "-enddate", "20200102000000Z" if expired else "20991231000000Z",
+    end = "20200102000000Z" if expired else "20991231000000Z"
+    openssl(work_dir, "ca", "-batch", "-config", "ca.cnf", "-selfsign", "-create_serial", "-rand_serial",
+            "-keyfile", f"{name}.key", "-in", f"{name}.csr", "-startdate", "20200101000000Z", "-enddate", end,
             "-out", f"{name}.pem")
 
 
