@@ -58,4 +58,4 @@ def test_a_stop_does_not_wait_for_clients_of_the_metrics(agent):
         for request in [b"", b"GET /metrics HTTP/1.1\r\n"] * 4:
             scraper = scrapers.enter_context(socket.create_connection(("127.0.0.1", agent.metrics_port)))
             scraper.sendall(request)
-        assert seconds_to_stop(agent) < 1.0
+        assert seconds_to_stop(agent) < 1.6  # not two seconds, the time limit of an idle connection

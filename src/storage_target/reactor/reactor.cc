@@ -168,9 +168,9 @@ void Reactor::RemoveDelayWatch(DelayWatch* watch) {
 
 void Reactor::CheckDelay() {
   if (delay_watches_.empty()) return;
-  constexpr auto kDelayNs = static_cast<uint64_t>(std::chrono::nanoseconds(kDelay).count());
+  constexpr auto kLeastNs = static_cast<uint64_t>(std::chrono::nanoseconds(kDelay).count());
   const uint64_t clock_ns = MonotonicNs();
-  if (clock_ns - delay_checked_ns_ < kDelayNs) return;
+  if (clock_ns - delay_checked_ns_ < kLeastNs) return;
   delay_checked_ns_ = clock_ns;
   for (size_t i = 0; i < delay_watches_.size(); ++i) {
     if (delay_watches_[i] != nullptr) delay_watches_[i]->OnDelay(clock_ns);
