@@ -243,16 +243,16 @@ TEST_F(ImpatientNamespaceNumbersTest, AHostThatDoesNotNoticeStaysUntilTheNsidIsW
 class FullNamespaceNumbersTest : public ImpatientNamespaceNumbersTest {
  protected:
   FullNamespaceNumbersTest() {
-    constexpr int kCount = SubsystemOptions().max_namespaces;
-    for (int nsid = 2; nsid <= kCount; ++nsid) {
+    const uint32_t count = SubsystemOptions().max_namespaces;
+    for (uint32_t nsid = 2; nsid <= count; ++nsid) {
       AddDisk("old" + std::to_string(nsid), old_);
-      EXPECT_EQ(Add("old" + std::to_string(nsid), 0), nsid);
+      EXPECT_EQ(Add("old" + std::to_string(nsid), 0), static_cast<int>(nsid));
     }
     EXPECT_EQ(Add("second", 0), -ENOSPC);
     Remove(1);
     late_admin_ = MakeQueuePair();
     late_admin_->ConnectAdmin(kNqn);
-    for (uint32_t nsid = 2; nsid <= kCount; ++nsid) Remove(nsid);
+    for (uint32_t nsid = 2; nsid <= count; ++nsid) Remove(nsid);
   }
   void PassTimeout() {
     bool passed = false;

@@ -146,10 +146,17 @@ void Namespaces::AddOrWait(Waiting add) {
 
 // Must be called when an NSID has become free or taken.
 void Namespaces::AddWaiting() {
-  for (size_t left = waiting_.size(); left > 0 && !waiting_.empty(); --left) {
-    Waiting first = std::move(waiting_.front());
-    waiting_.pop_front();
-    AddOrWait(std::move(first));
+  // Those that wait for a certain NSID come first, so that no other addition takes it.
+  for (const bool wants_any : {false, true}) {
+    for (size_t left = waiting_.size(); left > 0 && !waiting_.empty(); --left) {
+      Waiting first = std::move(waiting_.front());
+      waiting_.pop_front();
+      if ((first.nsid == 0) == wants_any) {
+        AddOrWait(std::move(first));
+      } else {
+        waiting_.push_back(std::move(first));
+      }
+    }
   }
   UpdateWanted();
 }

@@ -17,6 +17,8 @@ using nvme::Status;
 namespace {
 
 constexpr uint64_t kNsPerMs = 1'000'000;
+// Held commands whose times end one after another are ended together in periods of this length.
+constexpr std::chrono::milliseconds kHoldPeriod{50};
 
 // Returns true if the same command would fail again at any time (NVMe Base 2.0 §3.3.3.2.1, "Do Not
 // Retry").
@@ -171,7 +173,7 @@ void QueuePair::Hold(Request& request) {
   if (request.data_borrowed) KeepData(request);
   request.held = true;
   held_.push_back(&request);
-  if (held_.size() == 1) AwaitHeld();
+  if (!awaiting_held_) AwaitHeld({});
 }
 
 uint64_t QueuePair::HoldTimeLeftNs(const Request& request) const {
@@ -182,8 +184,10 @@ uint64_t QueuePair::HoldTimeLeftNs(const Request& request) const {
 }
 
 // The first of the held commands has waited longest.
-void QueuePair::AwaitHeld() {
-  const std::chrono::milliseconds left(HoldTimeLeftNs(*held_.front()) / kNsPerMs + 1);
+void QueuePair::AwaitHeld(std::chrono::milliseconds at_least) {
+  awaiting_held_ = true;
+  const auto left =
+      std::max(at_least, std::chrono::milliseconds(HoldTimeLeftNs(*held_.front()) / kNsPerMs + 1));
   control_plane_.control().Post([this, controller = controller_, queue_id = queue_id_, left] {
     control_plane_.AwaitLateIo(*this, controller, queue_id, left);
   });
@@ -192,6 +196,7 @@ void QueuePair::AwaitHeld() {
 // A command that is held again during the loop waits for another call.
 void QueuePair::EndHold(bool execute) {
   ProcessReceived();  // closes this queue pair if the host has closed the connection
+  awaiting_held_ = false;
   std::vector<Request*> ending = std::exchange(held_, {});
   if (!execute) {
     auto first_kept = std::stable_partition(ending.begin(), ending.end(), [&](Request* request) {
@@ -199,7 +204,7 @@ void QueuePair::EndHold(bool execute) {
     });
     held_.assign(first_kept, ending.end());
     ending.erase(first_kept, ending.end());
-    if (!held_.empty()) AwaitHeld();
+    if (!held_.empty()) AwaitHeld(kHoldPeriod);
   }
   for (Request* request : ending) {
     if (!std::exchange(request->held, false)) continue;  // the queue pair was closed meanwhile

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -162,7 +163,7 @@ class QueuePair : public CompletionSink {
  private:
   void DetachWhenIdle();
   uint64_t HoldTimeLeftNs(const Request& request) const;
-  void AwaitHeld();
+  void AwaitHeld(std::chrono::milliseconds at_least);
 
   ControlPlane& control_plane_;
   Reactor& reactor_;
@@ -185,7 +186,8 @@ class QueuePair : public CompletionSink {
   bool in_control_call_ = false;
   base::IntrusiveList<bdev::Io> waiting_for_control_;  // commands
   bool counts_as_ended_ = false;
-  std::vector<Request*> held_;  // AwaitLateIo is under way if there are any
+  std::vector<Request*> held_;
+  bool awaiting_held_ = false;  // AwaitLateIo is under way, which it is if any command is held
   uint32_t running_ = 0;        // commands that will return from a bdev or another thread
 };
 

@@ -89,9 +89,12 @@ void BlkQueue::EndWatching() {
   options_.reactor->RemoveDelayWatch(this);
 }
 
-// Requests that wait must not reach the medium after the front end has left.
 void BlkQueue::OnDelay(uint64_t /*clock_ns*/) {
-  if (outstanding() == 0 || !front_end_watch_.IsClosed()) return;
+  if (outstanding() != 0 && front_end_watch_.IsClosed()) BreakWithoutFrontEnd();
+}
+
+// Requests that wait must not reach the medium after the front end has left.
+void BlkQueue::BreakWithoutFrontEnd() {
   Break("the front end has disconnected");
   AbortRequests();
 }
@@ -164,7 +167,7 @@ bool BlkQueue::Poll() {
   if (front_end_watch_.MayExecute(now_ns)) {
     TakeAvailable();
   } else {
-    Break("the front end has disconnected");
+    BreakWithoutFrontEnd();
   }
   return true;
 }

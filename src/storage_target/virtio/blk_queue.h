@@ -121,6 +121,7 @@ class BlkQueue final : private Poller, private FdHandler, private DelayWatch {
   void NotifyDriver();
   void NotifyOfError();
   void NotifyWaiters();
+  void BreakWithoutFrontEnd();
   void Break(std::string reason);
 
   Options options_;

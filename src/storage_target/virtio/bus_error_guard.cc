@@ -16,7 +16,8 @@ namespace sma::storage_target::virtio {
 namespace {
 
 // Read by the signal handler without a lock: `begin` is written before `end`, and a slot whose
-// `end` is 0 is skipped.
+// `end` is 0 is skipped. The handler reads `end` again after `begin`, because the slot may have
+// been given to another guard in between.
 struct Slot {
   bool taken = false;  // with `slots_mutex`
   std::atomic<bool> broken{false};
@@ -42,7 +43,11 @@ bool ReplaceMapping(uintptr_t address) {
   for (size_t i = 0; i < count; ++i) {
     Slot& slot = slots[i];
     const uintptr_t end = slot.end.load(std::memory_order_acquire);
-    const uintptr_t begin = slot.begin.load(std::memory_order_relaxed);
+    const uintptr_t begin = slot.begin.load(std::memory_order_acquire);
+    if (slot.end.load(std::memory_order_acquire) != end) {
+      --i;
+      continue;
+    }
     if (address < begin || address >= end) continue;
     void* zeroes = ::mmap(reinterpret_cast<void*>(begin), end - begin, PROT_READ | PROT_WRITE,
                           MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
@@ -115,7 +120,7 @@ BusErrorGuard::BusErrorGuard(void* address, size_t size_bytes, std::shared_ptr<G
   Slot& slot = slots[slot_];
   auto begin = reinterpret_cast<uintptr_t>(address);
   slot.broken.store(false, std::memory_order_relaxed);
-  slot.begin.store(begin, std::memory_order_relaxed);
+  slot.begin.store(begin, std::memory_order_release);
   slot.end.store(begin + size_bytes, std::memory_order_release);
 }
 
