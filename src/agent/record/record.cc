@@ -214,9 +214,11 @@ bool Record::AnyVolumeOf(std::string_view handle,
                          const std::function<bool(const Volume&)>& matches) const {
   MutexLock lock(mutex_);
   auto found = volumes_of_.find(handle);
-  return found != volumes_of_.end() &&
-         std::any_of(found->second.begin(), found->second.end(),
-                     [&](const base::Uuid& id) { return matches(volumes_.at(id)); });
+  if (found == volumes_of_.end()) return false;
+  for (const base::Uuid& id : found->second) {
+    if (matches(volumes_.at(id))) return true;
+  }
+  return false;
 }
 
 std::vector<Device> Record::Devices(std::string_view after, size_t limit) const {
