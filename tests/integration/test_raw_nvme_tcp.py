@@ -295,8 +295,9 @@ def allow_descriptors(count):
 
 @pytest.mark.parametrize("stopped", [False, True], ids=["running", "stopped"])
 def test_a_thousand_connections_at_once(served, stopped):
-    """Each is a separate association with the discovery subsystem; then all end at once in different ways. A target that
-    was stopped in the meantime accepts them in one go: they exceed the number of pending connections, but none is late."""
+    """Each is a separate association with the discovery subsystem; then all end at once in different ways. A target
+    that was stopped in the meantime accepts them in one go: they exceed the number of pending connections, but none is
+    late."""
     allow_descriptors(MANY + 200)
     with contextlib.ExitStack() as stack:
         hosts = []
