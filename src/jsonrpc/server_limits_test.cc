@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <chrono>
 #include <memory>
@@ -9,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/testing/lowered_descriptor_limit.h"
 #include "jsonrpc/testing/server_fixture.h"
 
 namespace sma::jsonrpc {
@@ -87,6 +89,25 @@ TEST_F(ServerTest, AtTheLimitAnIdleConnectionIsReplaced) {
   EXPECT_NE(used.Line(), "");
   later_[0].Result(1);
   EXPECT_NE(busy.Line(), "");
+}
+
+TEST_F(ServerTest, WithoutDescriptorsAnIdleConnectionIsReplaced) {
+  const std::string path = TempPath();
+  ASSERT_TRUE(server_.Listen(path, 0600).ok());
+  Peer idle(server_);
+  idle.Send(R"({"id":1,"method":"echo"})");
+  EXPECT_NE(idle.Line(), "");
+  Peer newcomer(server_, path);
+  ASSERT_TRUE(newcomer.connected);
+  const int next_fd = ::dup(0);
+  ASSERT_GE(next_fd, 0);
+  ::close(next_fd);
+  {
+    const base::LoweredDescriptorLimit limit(static_cast<rlim_t>(next_fd));
+    newcomer.Send(R"({"id":1,"method":"echo"})");
+    EXPECT_NE(newcomer.Line(), "");
+  }
+  EXPECT_TRUE(idle.Closed());
 }
 
 TEST_F(ServerTest, ConnectionLimitWithoutIdleConnections) {

@@ -4,6 +4,7 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <poll.h>
 #include <spdlog/spdlog.h>
 #include <sys/file.h>
 #include <sys/socket.h>
@@ -131,13 +132,20 @@ absl::Status UnixListener::Bind(mode_t mode) {
   return absl::OkStatus();
 }
 
+// The kernel reports that there are no descriptors before it looks for a peer.
+bool UnixListener::HasPeer() const {
+  pollfd state{.fd = fd(), .events = POLLIN, .revents = 0};
+  return ::poll(&state, 1, 0) == 1;
+}
+
 UnixListener::Outcome UnixListener::Accept(base::UniqueFd& peer) {
   while (true) {
     peer.Reset(::accept4(fd(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
     if (peer.valid()) return Outcome::kAccepted;
     if (errno == EINTR || errno == ECONNABORTED) continue;
     if (errno == EAGAIN || errno == EWOULDBLOCK) return Outcome::kNobody;
-    return errno == EMFILE || errno == ENFILE ? Outcome::kNoDescriptors : Outcome::kFailed;
+    if (errno != EMFILE && errno != ENFILE) return Outcome::kFailed;
+    return HasPeer() ? Outcome::kNoDescriptors : Outcome::kNobody;
   }
 }
 

@@ -41,6 +41,7 @@ class UnixListener {
   absl::Status Lock();
   absl::Status RemoveStale();
   absl::Status Bind(mode_t mode);
+  bool HasPeer() const;
 
   const std::string path_;
   base::UniqueFd lock_;

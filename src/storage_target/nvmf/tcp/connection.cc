@@ -234,7 +234,7 @@ void Connection::UpdateWatch() {
 // Returns the action that the host should have completed by now, or nullptr if nothing is overdue.
 const char* Connection::OverdueAction(uint64_t now_ns) {
   if (terminating_) return now_ns - terminated_ns_ > kTerminationTimeoutNs ? "close" : nullptr;
-  bool late = evicted_ || now_ns - opened_ns_ > kConnectTimeoutNs;
+  bool late = evicted_ || now_ns - opened_ns_ > group_.options().connect_timeout_ns;
   if (!connected() && !connecting() && late) return "connect";
   // True if other hosts are waiting for memory that this connection holds.
   bool pressed = used_bytes() != 0 && group_.pool().OthersWait(*this);

@@ -30,6 +30,27 @@ TEST(LimitsTest, SilentConnectionsAreEvictedForAHost) {
   EXPECT_EQ(io.Execute(flush).status(), nvme::Status::kSuccess);
 }
 
+// The limits are checked once a second.
+TEST(LimitsTest, ConnectionsThatDoNotCompleteConnectAreClosed) {
+  Options options;
+  options.connect_timeout_ns = 100'000'000;
+  TestTarget target(options);
+  TestHost silent = target.Dial();
+  TestHost initialized = target.Dial();
+  initialized.Initialize();
+  TestHost unfinished = target.Dial();
+  const nvme::tcp::IcReq request;
+  unfinished.Send(&request, sizeof request / 2);
+  TestHost admin = target.DialAdmin();
+  TestHost io = target.DialIo();
+  EXPECT_TRUE(silent.IsClosed());
+  EXPECT_TRUE(initialized.IsClosed());
+  EXPECT_TRUE(unfinished.IsClosed());
+  nvme::Command flush;
+  flush.nsid = 1;
+  EXPECT_EQ(io.Execute(flush).status(), nvme::Status::kSuccess);
+}
+
 class PromptHostsTest : public testing::TestWithParam<const char*> {};
 
 // The hosts' Connect commands have already arrived when the target accepts the connections.

@@ -29,14 +29,13 @@ struct Options {
   /// The limit for making progress while others wait for memory, in nanoseconds; see
   /// kTransferTimeoutNs.
   uint64_t pressed_timeout_ns = 10'000'000'000;
+  /// The limit from accept to a successful Connect, in nanoseconds.
+  uint64_t connect_timeout_ns = 10'000'000'000;
   /// The limit for receiving a response while the removal of its namespace waits for that, in
   /// nanoseconds.
   uint64_t removal_timeout_ns = 5'000'000'000;
 };
 
-// Time limits for a host before its connection is closed, in nanoseconds.
-inline constexpr uint64_t kConnectTimeoutNs =
-    10'000'000'000;  // from accept to a successful Connect
 // The time limit, in nanoseconds, for a host that makes no progress: it must send the rest of a PDU
 // or the data of an R2T, and receive the data that the target sends. While the connection holds
 // memory for which other hosts are waiting, Options::pressed_timeout_ns applies instead, and each

@@ -84,7 +84,9 @@ NvmeFunction::NvmeFunction(Target& target, Reactor& reactor, const Options& opti
   flusher_.run = [](Deferred& self) { static_cast<Flusher&>(self).function->Flush(); };
 }
 
-NvmeFunction::~NvmeFunction() = default;
+NvmeFunction::~NvmeFunction() {
+  if (client_watch_) reactor_.RemoveDelayWatch(this);
+}
 
 void NvmeFunction::Pause(std::function<void()> done) {
   paused_ = true;
