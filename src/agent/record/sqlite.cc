@@ -25,7 +25,9 @@ absl::Status SqliteStatus(int code, std::string_view detail, int system_errno) {
     return absl::FailedPreconditionError(
         fmt::format("the agent's record cannot be written: {}", why));
   }
-  return absl::InternalError(fmt::format("the agent's record: {} ({})", why, sqlite3_errstr(code)));
+  const std::string_view kind = sqlite3_errstr(code);
+  if (kind != why) why += fmt::format(" ({})", kind);
+  return absl::InternalError(fmt::format("the agent's record: {}", why));
 }
 
 namespace {
